@@ -1,0 +1,10 @@
+from . import alignment as alignment
+from . import datasets as datasets
+from . import exceptions as exceptions
+from . import expression as expression
+from . import metrics as metrics
+from . import model_selection as model_selection
+from . import molecules as molecules
+from . import retrieval as retrieval
+
+__version__: str

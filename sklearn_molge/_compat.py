@@ -1,0 +1,28 @@
+"""The only module that imports private names of scikit-learn.
+
+Every other module takes them from here, so that a new scikit-learn release is
+adapted to in one place (the upper bound in ``pyproject.toml`` names the minors
+that were tried).
+"""
+
+from sklearn.base import _fit_context
+from sklearn.utils._param_validation import (
+    HasMethods,
+    Hidden,
+    Interval,
+    InvalidParameterError,
+    StrOptions,
+    validate_params,
+)
+from sklearn.utils.metaestimators import available_if
+
+__all__ = [
+    "HasMethods",
+    "Hidden",
+    "Interval",
+    "InvalidParameterError",
+    "StrOptions",
+    "_fit_context",
+    "available_if",
+    "validate_params",
+]

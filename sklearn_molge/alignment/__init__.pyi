@@ -1,0 +1,1 @@
+from ._cca import CCA as CCA

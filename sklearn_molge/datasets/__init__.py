@@ -1,0 +1,5 @@
+"""Studies: molecules paired with the profiles that they induce."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,14 @@
+from ._bootstrap import bootstrap_scores as bootstrap_scores
+from ._bootstrap import paired_comparison as paired_comparison
+from ._curves import precision_recall as precision_recall
+from ._curves import recall_at_k as recall_at_k
+from ._plot import RetrievalCurveDisplay as RetrievalCurveDisplay
+from ._ranks import retrieval_ranks as retrieval_ranks
+from ._scorer import RetrievalScorer as RetrievalScorer
+from ._scores import chance_scores as chance_scores
+from ._scores import hits_at_k as hits_at_k
+from ._scores import mean_reciprocal_rank as mean_reciprocal_rank
+from ._scores import median_rank as median_rank
+from ._scores import retrieval_scores as retrieval_scores
+from ._similarity import pairwise_similarity as pairwise_similarity
+from ._views import similarity as similarity

@@ -1,0 +1,5 @@
+"""What may be learnt from what: splits without shared drugs or lines."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

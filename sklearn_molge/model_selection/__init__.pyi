@@ -1,0 +1,3 @@
+from ._holdout import drug_cell_line_split as drug_cell_line_split
+from ._split import DrugCellLineKFold as DrugCellLineKFold
+from ._split import DrugCellLineShuffleSplit as DrugCellLineShuffleSplit

@@ -1,0 +1,202 @@
+"""Reading SMILES, and the one definition of a molecule's identity."""
+
+from collections.abc import Callable, Iterable
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from rdkit import Chem
+from rdkit.Chem.MolStandardize import rdMolStandardize
+from rdkit.rdBase import BlockLogs
+
+from sklearn_molge.exceptions import InvalidSmilesError
+
+__all__ = ["canonical_smiles", "check_smiles", "drug_ids"]
+
+# What LINCS writes where a structure is unknown or withheld.
+MISSING_SMILES = frozenset({"", "-666", "restricted", "nan", "none", "na"})
+
+
+def as_smiles_array(X: ArrayLike) -> NDArray[np.object_]:
+    """Return X as a 1-D object array, without looking at the entries."""
+    array = np.asarray(X, dtype=object)
+    if array.ndim == 2 and array.shape[1] == 1:
+        array = array[:, 0]
+    if array.ndim != 1:
+        raise ValueError(
+            "X must be a 1-D array-like of SMILES, or have a single column. "
+            f"Got an array of shape {array.shape}."
+        )
+    return array
+
+
+def parse_smiles(entry: object) -> Chem.Mol | None:
+    """Return the molecule, or None where `entry` is not one."""
+    if not isinstance(entry, str) or entry.strip().lower() in MISSING_SMILES:
+        return None
+    with BlockLogs():  # RDKit prints each parse error; the caller reports them all
+        mol = Chem.MolFromSmiles(entry)
+    return None if mol is None or mol.GetNumAtoms() == 0 else mol
+
+
+def valid_smiles_mask(X: ArrayLike) -> NDArray[np.bool_]:
+    """Return a mask of the entries that are molecules; each text is parsed once."""
+    array = as_smiles_array(X)
+    valid = {s: parse_smiles(s) is not None for s in _distinct_strings(array)}
+    return np.fromiter(
+        (isinstance(s, str) and valid[s] for s in array), bool, count=len(array)
+    )
+
+
+def check_smiles(X: ArrayLike) -> NDArray[np.object_]:
+    """Check that every entry is a molecule.
+
+    Parameters
+    ----------
+    X : array-like of shape (n_samples,) or (n_samples, 1)
+        SMILES. LINCS's marks for an unknown structure ("-666", "restricted", "",
+        NaN) are not molecules; nor is a text without atoms.
+
+    Returns
+    -------
+    smiles : ndarray of shape (n_samples,), dtype=object
+        The entries as they came.
+
+    Raises
+    ------
+    InvalidSmilesError
+        With index and text of every bad entry.
+    ValueError
+        If X is not one column.
+
+    Examples
+    --------
+    >>> from sklearn_molge.molecules import check_smiles
+    >>> check_smiles(["CCO", "c1ccccc1"])
+    array(['CCO', 'c1ccccc1'], dtype=object)
+    >>> check_smiles(["CCO", "-666"])
+    Traceback (most recent call last):
+        ...
+    sklearn_molge.exceptions.InvalidSmilesError: 1 entry of X is not a valid SMILES:
+    index 1: '-666'.
+    """
+    array = as_smiles_array(X)
+    bad = np.flatnonzero(~valid_smiles_mask(array))
+    if bad.size:
+        raise InvalidSmilesError(bad.tolist(), array[bad].tolist())
+    return array
+
+
+def canonical_smiles(X: ArrayLike) -> NDArray[np.object_]:
+    """Write each molecule in RDKit's canonical SMILES.
+
+    Parameters
+    ----------
+    X : array-like of shape (n_samples,)
+        SMILES.
+
+    Returns
+    -------
+    smiles : ndarray of shape (n_samples,), dtype=object
+        One spelling per molecule; stereochemistry and salts are kept.
+
+    Raises
+    ------
+    InvalidSmilesError
+        With index and text of every bad entry.
+
+    See Also
+    --------
+    drug_ids : Identity of the molecule whatever its salt or stereochemistry.
+
+    Examples
+    --------
+    >>> from sklearn_molge.molecules import canonical_smiles
+    >>> canonical_smiles(["OCC", "C(C)O"])
+    array(['CCO', 'CCO'], dtype=object)
+    """
+    return map_distinct(Chem.MolToSmiles, X)
+
+
+def drug_ids(X: ArrayLike, *, stereo: bool = False) -> NDArray[np.object_]:
+    """Identity of each molecule: what splits, galleries and scores go by.
+
+    The identity is the first block of the InChIKey of the uncharged largest
+    fragment, so that salts, charge states, stereo-isomers and spellings of one
+    drug are one drug.
+
+    Parameters
+    ----------
+    X : array-like of shape (n_samples,)
+        SMILES.
+    stereo : bool, default=False
+        Keep stereo-isomers apart (first two blocks of the InChIKey).
+
+    Returns
+    -------
+    ids : ndarray of shape (n_samples,), dtype=object
+        Strings of 14 characters (25 with `stereo`).
+
+    Raises
+    ------
+    InvalidSmilesError
+        With index and text of every bad entry.
+
+    Notes
+    -----
+    "Largest" counts atoms as RDKit's ``LargestFragmentChooser`` does, organic
+    fragments first. The paper (Finlayson et al. 2020) compares the SMILES text,
+    which lets one drug sit on both sides of a split.
+
+    Examples
+    --------
+    >>> from sklearn_molge.molecules import drug_ids
+    >>> drug_ids(["CC(=O)O", "CC(=O)[O-].[Na+]", "OC(C)=O"])
+    array(['QTBSBXVTEAMEQO', 'QTBSBXVTEAMEQO', 'QTBSBXVTEAMEQO'], dtype=object)
+    """
+    identify = _isomer_id if stereo else _skeleton_id
+    return map_distinct(identify, X)
+
+
+def map_distinct(
+    function: Callable[[Chem.Mol], object], X: ArrayLike
+) -> NDArray[np.object_]:
+    """Apply `function` to the molecule of each entry, each distinct text once."""
+    array = check_smiles(X)
+    results = {s: function(Chem.MolFromSmiles(s)) for s in _distinct_strings(array)}
+    out = np.empty(len(array), dtype=object)
+    out[:] = [results[s] for s in array]
+    return out
+
+
+def _distinct_strings(array: NDArray[np.object_]) -> Iterable[str]:
+    return dict.fromkeys(s for s in array if isinstance(s, str))
+
+
+@lru_cache(maxsize=1)
+def _standardizers() -> tuple[
+    rdMolStandardize.LargestFragmentChooser, rdMolStandardize.Uncharger
+]:
+    parameters = rdMolStandardize.CleanupParameters()
+    parameters.preferOrganic = True
+    return (
+        rdMolStandardize.LargestFragmentChooser(parameters),
+        rdMolStandardize.Uncharger(),
+    )
+
+
+def _inchi_key(mol: Chem.Mol) -> str:
+    chooser, uncharger = _standardizers()
+    with BlockLogs():
+        parent = uncharger.uncharge(chooser.choose(mol))
+        key = Chem.MolToInchiKey(parent)
+    # InChI refuses a few exotic structures; their canonical text is an identity too.
+    return key or Chem.MolToSmiles(parent, isomericSmiles=False)
+
+
+def _skeleton_id(mol: Chem.Mol) -> str:
+    return _inchi_key(mol).split("-")[0]
+
+
+def _isomer_id(mol: Chem.Mol) -> str:
+    return "-".join(_inchi_key(mol).split("-")[:2])

@@ -1,0 +1,32 @@
+import os
+from pathlib import Path
+
+import pytest
+
+# One thread each: two workers share two cores, and sums come out the same.
+for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(name, "1")
+
+
+def _data_root() -> Path:
+    default = Path(__file__).parents[2] / "shared" / "data"
+    return Path(os.environ.get("SKLEARN_MOLGE_DATA", default))
+
+
+@pytest.fixture(scope="session")
+def shared_data():
+    """Folder with the real L1000 data; the test is skipped where it is absent."""
+    root = _data_root()
+    if not root.is_dir():
+        pytest.skip(f"real data not found at {root} (set SKLEARN_MOLGE_DATA)")
+    return root
+
+
+@pytest.fixture(scope="session")
+def level5_folder(shared_data):
+    return shared_data / "lincs_level5_sample"
+
+
+@pytest.fixture(scope="session")
+def level3_folder(shared_data):
+    return shared_data / "lincs_level3_plates"
