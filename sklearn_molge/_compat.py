@@ -6,6 +6,8 @@ that were tried).
 """
 
 from sklearn.base import _fit_context
+from sklearn.utils import _safe_indexing
+from sklearn.utils._metadata_requests import _routing_enabled
 from sklearn.utils._param_validation import (
     HasMethods,
     Hidden,
@@ -23,6 +25,8 @@ __all__ = [
     "InvalidParameterError",
     "StrOptions",
     "_fit_context",
+    "_routing_enabled",
+    "_safe_indexing",
     "available_if",
     "validate_params",
 ]

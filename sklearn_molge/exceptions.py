@@ -67,4 +67,6 @@ class MissingControlError(ValueError):
         names = ", ".join(repr(p) for p in self.plates[:_N_SHOWN])
         more = len(self.plates) - _N_SHOWN
         tail = f" and {more} more" if more > 0 else ""
-        return f"No control well on plate(s) {names}{tail}; every treated plate needs one."
+        return (
+            f"No control well on plate(s) {names}{tail}; every treated plate needs one."
+        )

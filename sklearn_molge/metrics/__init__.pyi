@@ -3,6 +3,7 @@ from ._bootstrap import paired_comparison as paired_comparison
 from ._curves import precision_recall as precision_recall
 from ._curves import recall_at_k as recall_at_k
 from ._plot import RetrievalCurveDisplay as RetrievalCurveDisplay
+from ._ranks import rank_embeddings as rank_embeddings
 from ._ranks import retrieval_ranks as retrieval_ranks
 from ._scorer import RetrievalScorer as RetrievalScorer
 from ._scores import chance_scores as chance_scores

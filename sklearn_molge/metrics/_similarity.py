@@ -1,0 +1,178 @@
+"""Similarities between the rows of two arrays, larger meaning closer."""
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+from sklearn.preprocessing import normalize
+from sklearn.utils.extmath import row_norms, safe_sparse_dot
+from sklearn.utils.validation import check_array
+
+from sklearn_molge._compat import StrOptions, validate_params
+
+__all__ = ["pairwise_similarity"]
+
+SimilarityFunction = Callable[[NDArray], NDArray]
+
+
+def _dot(gallery: NDArray) -> SimilarityFunction:
+    return lambda queries: safe_sparse_dot(queries, gallery.T, dense_output=True)
+
+
+def _cosine(gallery: NDArray) -> SimilarityFunction:
+    unit_gallery = normalize(gallery)
+    return lambda queries: safe_sparse_dot(
+        normalize(queries), unit_gallery.T, dense_output=True
+    )
+
+
+def _standardize_rows(array: NDArray) -> NDArray:
+    """Centre each row and scale it to unit length; a constant row becomes zero."""
+    centred = array - array.mean(axis=1, keepdims=True)
+    norms = row_norms(centred)
+    # The centring of a constant row leaves rounding errors, which are not a direction.
+    noise = 10 * np.finfo(array.dtype).eps * row_norms(array)
+    constant = norms <= noise
+    norms[constant] = 1.0
+    centred /= norms[:, None]
+    centred[constant] = 0.0
+    return centred
+
+
+def _correlation(gallery: NDArray) -> SimilarityFunction:
+    rows = _standardize_rows(gallery)
+    return lambda queries: _standardize_rows(queries) @ rows.T
+
+
+def _euclidean(gallery: NDArray) -> SimilarityFunction:
+    # Around the gallery's centre, where the squares cancel least.
+    centre = gallery.mean(axis=0)
+    rows = gallery - centre
+    squares = row_norms(rows, squared=True)
+
+    def similarity(queries: NDArray) -> NDArray:
+        centred = queries - centre
+        distances = centred @ rows.T
+        distances *= -2
+        distances += squares
+        distances += row_norms(centred, squared=True)[:, None]
+        np.maximum(distances, 0, out=distances)
+        np.sqrt(distances, out=distances)
+        return np.negative(distances, out=distances)
+
+    return similarity
+
+
+def _tanimoto(gallery: NDArray) -> SimilarityFunction:
+    squares = row_norms(gallery, squared=True)
+
+    def similarity(queries: NDArray) -> NDArray:
+        shared = safe_sparse_dot(queries, gallery.T, dense_output=True)
+        union = row_norms(queries, squared=True)[:, None] + squares - shared
+        empty = union == 0  # two molecules without a single bit are alike
+        shared[empty] = 1.0
+        union[empty] = 1.0
+        return np.divide(shared, union, out=shared)
+
+    return similarity
+
+
+def _as_bits(array: NDArray) -> NDArray:
+    return (array != 0).astype(np.float32)
+
+
+def _jaccard(gallery: NDArray) -> SimilarityFunction:
+    to_gallery = _tanimoto(_as_bits(gallery))
+    return lambda queries: to_gallery(_as_bits(queries))
+
+
+_METRICS: dict[str, Callable[[NDArray], SimilarityFunction]] = {
+    "correlation": _correlation,
+    "cosine": _cosine,
+    "dot": _dot,
+    "euclidean": _euclidean,
+    "jaccard": _jaccard,
+    "tanimoto": _tanimoto,
+}
+METRICS = frozenset(_METRICS)
+SPARSE_METRICS = frozenset({"cosine", "dot", "jaccard", "tanimoto"})
+
+
+def similarity_to(gallery: NDArray, *, metric: str) -> SimilarityFunction:
+    """Prepare `gallery` once; the function returned compares blocks of rows with it."""
+    return _METRICS[metric](gallery)
+
+
+def paired_similarity(A: NDArray, B: NDArray, *, metric: str) -> NDArray:
+    """Similarity of each row of A to the same row of B."""
+    step = 64  # a step compares more rows than asked, but stays in BLAS
+    parts = [
+        np.diagonal(similarity_to(B[i : i + step], metric=metric)(A[i : i + step]))
+        for i in range(0, len(A), step)
+    ]
+    return np.concatenate(parts) if parts else np.empty(0, dtype=A.dtype)
+
+
+@validate_params(
+    {
+        "A": ["array-like", "sparse matrix"],
+        "B": ["array-like", "sparse matrix"],
+        "metric": [StrOptions(set(METRICS))],
+    },
+    prefer_skip_nested_validation=True,
+)
+def pairwise_similarity(A, B, *, metric="correlation"):
+    """Similarity of every row of A to every row of B, larger meaning closer.
+
+    Parameters
+    ----------
+    A : array-like or sparse matrix of shape (n_a, n_features)
+        For example embedded profiles.
+    B : array-like or sparse matrix of shape (n_b, n_features)
+        For example embedded molecules.
+    metric : {"correlation", "cosine", "dot", "euclidean", "jaccard", "tanimoto"}, \
+            default="correlation"
+        Pearson's correlation, cosine, dot product, minus the Euclidean distance,
+        the Jaccard index of the non-zero positions, or Tanimoto's
+        ``<a, b> / (|a|^2 + |b|^2 - <a, b>)``, which extends Jaccard to counts.
+        Sparse input is for all but "correlation" and "euclidean".
+
+    Returns
+    -------
+    similarity : ndarray of shape (n_a, n_b)
+        A row without variance has correlation 0 with everything, and a zero row
+        cosine 0 (the paper's code gives them distance 1 as well); two rows without
+        any bit have Jaccard index 1.
+
+    Raises
+    ------
+    ValueError
+        If a value is NaN or infinite, or the numbers of features differ.
+
+    Examples
+    --------
+    >>> from sklearn_molge.metrics import pairwise_similarity
+    >>> pairwise_similarity([[1, 1, 0]], [[1, 0, 0], [1, 1, 1]], metric="jaccard")
+    array([[0.5       , 0.666...]], dtype=float32)
+    """
+    A, B = check_views(A, B, metric=metric)
+    return similarity_to(B, metric=metric)(A)
+
+
+def check_views(A, B, *, metric: str) -> tuple[NDArray, NDArray]:
+    """Check two arrays that `metric` is to compare; both come out in one dtype."""
+    accept_sparse = "csr" if metric in SPARSE_METRICS else False
+    options = {"accept_sparse": accept_sparse, "dtype": [np.float64, np.float32]}
+    A = check_array(A, input_name="A", **options)
+    B = check_array(B, input_name="B", **options)
+    if A.shape[1] != B.shape[1]:
+        raise ValueError(
+            "A and B must have the same number of features. "
+            f"Got {A.shape[1]} and {B.shape[1]}."
+        )
+    if A.dtype != B.dtype:
+        A, B = A.astype(np.float64, copy=False), B.astype(np.float64, copy=False)
+    if sparse.issparse(A) != sparse.issparse(B):
+        A, B = sparse.csr_array(A), sparse.csr_array(B)
+    return A, B

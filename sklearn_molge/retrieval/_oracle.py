@@ -1,0 +1,180 @@
+"""OracleRetriever: what a perfect molecule encoder could reach."""
+
+import numpy as np
+from sklearn.base import BaseEstimator
+from sklearn.utils.validation import check_is_fitted
+
+from sklearn_molge._base import (
+    TwoViewMixin,
+    check_molecules,
+    check_profiles,
+    check_two_views,
+)
+from sklearn_molge._compat import StrOptions, _fit_context
+from sklearn_molge.metrics._blocks import group_means
+from sklearn_molge.metrics._gallery import molecule_keys
+from sklearn_molge.metrics._similarity import METRICS, paired_similarity, similarity_to
+
+__all__ = ["OracleRetriever"]
+
+# Two profiles this close, relative to their length, are one measurement that passed
+# through the same transformer twice: replicates differ by orders of magnitude more.
+_SAME_PROFILE = 1e-5
+
+
+class OracleRetriever(TwoViewMixin, BaseEstimator):
+    r"""Rank molecules by their own mean profiles, as if structure told all.
+
+    The ceiling of the retrieval task for a representation of profiles: a molecule is
+    "embedded" as the mean of the profiles given to ``fit``. Fitted on the test drugs'
+    rows in the training lines it stands for a model that generalises to new drugs
+    perfectly but not to new lines; fitted on the test rows themselves, for one that
+    generalises to both.
+
+    Parameters
+    ----------
+    metric : {"correlation", "cosine", "dot", "euclidean"}, default="correlation"
+        Similarity of profiles. The paper's code takes "correlation" for the
+        training lines and "euclidean" for the test line.
+    leave_query_out : bool, default=True
+        Leave a query that is among the fitted profiles out of its own drug's mean,
+        as the paper's code does. (Its formula includes the query.) A query is
+        recognised by its values, so the option is harmless where it does not apply.
+
+    Attributes
+    ----------
+    drugs_ : ndarray of shape (n_drugs,)
+        Identities of the molecules with a profile: ``drug_ids`` of SMILES, or the
+        bytes of a row of features.
+    means_ : ndarray of shape (n_drugs, n_genes)
+        Mean profile of each.
+    profiles_ : ndarray of shape (n_samples, n_genes)
+        The fitted profiles.
+
+    See Also
+    --------
+    DrugCellLineKFold : Its option ``train`` hands an oracle the rows it may see.
+
+    Notes
+    -----
+    Section 3.2 of Finlayson et al. 2020. A molecule without any profile, or none but
+    the query, cannot be found by an oracle: its similarity is minus infinity and it
+    shares the last ranks with the others like it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_molge.retrieval import OracleRetriever
+    >>> X = np.array(["CCO", "CCO", "CCN"], dtype=object)
+    >>> y = np.array([[0.0, 1, 2], [0, 2, 4], [2, 1, 0]])
+    >>> oracle = OracleRetriever(metric="euclidean").fit(X, y)
+    >>> oracle.similarity(["CCO", "CCN"], [[0.0, 1, 2]]).round(2)
+    array([[-2.24, -2.83]])
+    """
+
+    _parameter_constraints: dict = {
+        "metric": [StrOptions(METRICS - {"jaccard", "tanimoto"})],
+        "leave_query_out": ["boolean"],
+    }
+
+    def __init__(self, metric="correlation", *, leave_query_out=True):
+        self.metric = metric
+        self.leave_query_out = leave_query_out
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y):
+        """Store the profiles and each drug's mean.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples,) or (n_samples, n_features)
+            Molecule of each row: SMILES, or features (equal rows are one drug).
+        y : array-like of shape (n_samples, n_genes)
+            Profile of each row.
+
+        Returns
+        -------
+        self : object
+            Fitted estimator.
+        """
+        X, y = check_two_views(self, X, y, accept_sparse="csr")
+        keys = molecule_keys(X)
+        self.drugs_, self._codes = np.unique(keys, return_inverse=True)
+        self._counts = np.bincount(self._codes)
+        self.means_ = group_means(y, self._codes)
+        self.profiles_ = y
+        return self
+
+    def similarity(self, X, y):
+        """Similarity of every profile to every molecule's mean profile.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_molecules,) or (n_molecules, n_features)
+            Molecules.
+        y : array-like of shape (n_profiles, n_genes)
+            Profiles.
+
+        Returns
+        -------
+        similarity : ndarray of shape (n_profiles, n_molecules)
+            Larger means closer; minus infinity for a molecule without a profile.
+        """
+        return self._similarity_to(X)(y)
+
+    def _similarity_to(self, X):
+        check_is_fitted(self)
+        X = check_molecules(self, X, reset=False, accept_sparse="csr")
+        keys = molecule_keys(X)
+        place = np.searchsorted(self.drugs_, keys).clip(max=len(self.drugs_) - 1)
+        known = self.drugs_[place] == keys
+        to_means = similarity_to(self.means_[place], metric=self.metric)
+        to_profiles = similarity_to(self.profiles_, metric="euclidean")
+
+        def similarity(y):
+            y = check_profiles(
+                y, estimator=self, n_genes=self.means_.shape[1], dtype=self.means_.dtype
+            )
+            similarities = to_means(y)
+            similarities[:, ~known] = -np.inf
+            if self.leave_query_out:
+                query, fitted = self._find(y, to_profiles)
+                own = self._similarity_without(y, query, fitted)
+                drug_of_pair = self._codes[fitted]
+                pair, column = np.nonzero((drug_of_pair[:, None] == place) & known)
+                similarities[query[pair], column] = own[pair]
+            return similarities
+
+        return similarity
+
+    def _find(self, y, to_profiles):
+        """Return the pairs (query, fitted row) that are the same profile."""
+        length = np.linalg.norm(y, axis=1)
+        # Squares cancel: a loose look first, then the difference itself.
+        near = -to_profiles(y) <= 1e-2 * length[:, None] + np.finfo(y.dtype).tiny
+        query, fitted = np.nonzero(near)
+        difference = np.linalg.norm(y[query] - self.profiles_[fitted], axis=1)
+        same = difference <= _SAME_PROFILE * length[query]
+        return query[same], fitted[same]
+
+    def _similarity_without(self, y, query, fitted):
+        """Similarity of each query to its drug's mean without the query."""
+        pair, drug = np.unique(
+            np.column_stack([query, self._codes[fitted]]), axis=0, return_inverse=True
+        )
+        sums = np.zeros((len(pair), y.shape[1]))
+        np.add.at(sums, drug, self.profiles_[fitted])
+        left = self._counts[pair[:, 1]] - np.bincount(drug, minlength=len(pair))
+        rest = self._counts[pair[:, 1], None] * self.means_[pair[:, 1]] - sums
+        rest /= np.maximum(left, 1)[:, None]
+        own = paired_similarity(
+            y[pair[:, 0]], rest.astype(y.dtype), metric=self.metric
+        ).copy()
+        own[left == 0] = -np.inf
+        return own[drug]
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.string = True
+        tags.input_tags.sparse = True
+        return tags

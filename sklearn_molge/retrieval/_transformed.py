@@ -1,0 +1,273 @@
+"""TransformedTargetRetriever: a transformer for the expression view."""
+
+from sklearn.base import BaseEstimator, MetaEstimatorMixin, clone
+from sklearn.utils import Bunch, get_tags
+from sklearn.utils.metadata_routing import (
+    MetadataRouter,
+    MethodMapping,
+    process_routing,
+)
+from sklearn.utils.validation import check_is_fitted
+
+from sklearn_molge._base import TwoViewMixin
+from sklearn_molge._compat import (
+    HasMethods,
+    _fit_context,
+    _routing_enabled,
+    available_if,
+)
+from sklearn_molge.metrics._views import resolve_views, similarity
+
+__all__ = ["TransformedTargetRetriever"]
+
+
+def _retriever_has(attribute):
+    def check(self):
+        getattr(getattr(self, "retriever_", self.retriever), attribute)
+        return True
+
+    return check
+
+
+def _embeds_profiles(self):
+    """Whether the two-view estimator, perhaps inside a Pipeline, has a joint space."""
+    inner = resolve_views(getattr(self, "retriever_", self.retriever), None, None)[0]
+    return hasattr(inner, "transform_ge")
+
+
+class TransformedTargetRetriever(MetaEstimatorMixin, TwoViewMixin, BaseEstimator):
+    """Meta-estimator that transforms the profiles for a two-view estimator.
+
+    A Pipeline transforms X, the molecules, and never y. This is the twin of
+    scikit-learn's ``TransformedTargetRegressor`` for the profiles: `transformer` is
+    fitted on the training profiles and applied to every profile later.
+
+    Parameters
+    ----------
+    retriever : estimator
+        A two-view estimator, or a Pipeline that ends in one.
+    transformer : transformer, default=None
+        Such as :class:`~sklearn_molge.expression.L1000Featurizer`, PCA, or a
+        Pipeline of them; None hands the profiles on as they are.
+
+    Attributes
+    ----------
+    retriever_ : estimator
+        The fitted retriever.
+    transformer_ : transformer or None
+        The fitted transformer.
+    n_features_in_ : int
+        Number of molecule features; only where `retriever` has it.
+
+    See Also
+    --------
+    sklearn.compose.TransformedTargetRegressor : The same for regression.
+
+    Notes
+    -----
+    With metadata routing, what is routed to ``fit`` goes to the retriever and the
+    transformer as each requests; without, to the retriever.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.decomposition import PCA
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from sklearn_molge.alignment import CCA
+    >>> from sklearn_molge.molecules import MorganFingerprinter
+    >>> from sklearn_molge.retrieval import TransformedTargetRetriever
+    >>> X = np.array(["CCO", "CCN", "CCCl", "c1ccccc1O", "CC=O"], dtype=object)
+    >>> y = np.random.default_rng(0).normal(size=(5, 20))
+    >>> pipe = make_pipeline(
+    ...     MorganFingerprinter(fp_size=64),
+    ...     TransformedTargetRetriever(CCA(2, ridge=0.1), transformer=PCA(3)),
+    ... )
+    >>> pipe.fit(X, y).transform(X).shape
+    (5, 2)
+    """
+
+    _parameter_constraints: dict = {
+        "retriever": [HasMethods(["fit"])],
+        "transformer": [HasMethods(["fit", "transform"]), None],
+    }
+
+    def __init__(self, retriever, transformer=None):
+        self.retriever = retriever
+        self.transformer = transformer
+
+    @_fit_context(prefer_skip_nested_validation=False)
+    def fit(self, X, y, **fit_params):
+        """Fit the transformer on the profiles and the retriever on the result.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples,) or (n_samples, n_features)
+            Molecule of each row, as `retriever` takes it.
+        y : array-like of shape (n_samples, n_genes)
+            Profile of each row, as `transformer` takes it.
+        **fit_params : dict
+            Metadata for the retriever and the transformer.
+
+        Returns
+        -------
+        self : object
+            Fitted estimator.
+        """
+        if _routing_enabled():
+            routed = process_routing(self, "fit", **fit_params)
+        else:
+            routed = Bunch(
+                retriever=Bunch(fit=fit_params), transformer=Bunch(fit={}, transform={})
+            )
+        if self.transformer is None:
+            self.transformer_ = None
+        else:
+            self.transformer_ = clone(self.transformer)
+            self.transformer_.fit(y, **routed.transformer.fit)
+            y = self.transformer_.transform(y)
+        self.retriever_ = clone(self.retriever).fit(X, y, **routed.retriever.fit)
+        return self
+
+    @available_if(_retriever_has("transform"))
+    def transform(self, X):
+        """Lead molecules into the joint space; for retrievers that have one.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_molecules,) or (n_molecules, n_features)
+            Molecules.
+
+        Returns
+        -------
+        embedded : ndarray of shape (n_molecules, n_components)
+            As the retriever embeds them.
+        """
+        check_is_fitted(self)
+        return self.retriever_.transform(X)
+
+    @available_if(_retriever_has("transform"))
+    def fit_transform(self, X, y, **fit_params):
+        """Fit, then lead the molecules into the joint space.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples,) or (n_samples, n_features)
+            Molecule of each row.
+        y : array-like of shape (n_samples, n_genes)
+            Profile of each row.
+        **fit_params : dict
+            Metadata for the retriever and the transformer.
+
+        Returns
+        -------
+        embedded : ndarray of shape (n_samples, n_components)
+            As the retriever embeds the molecules.
+        """
+        return self.fit(X, y, **fit_params).transform(X)
+
+    @available_if(_retriever_has("set_output"))
+    def set_output(self, *, transform=None):
+        """Choose the container that ``transform`` returns.
+
+        Parameters
+        ----------
+        transform : {"default", "pandas", "polars"}, default=None
+            None leaves it as it is.
+
+        Returns
+        -------
+        self : object
+            This estimator.
+        """
+        for retriever in (self.retriever, getattr(self, "retriever_", None)):
+            if retriever is not None:
+                retriever.set_output(transform=transform)
+        return self
+
+    @available_if(_embeds_profiles)
+    def transform_ge(self, y):
+        """Lead profiles into the joint space; for retrievers that have one.
+
+        Parameters
+        ----------
+        y : array-like of shape (n_profiles, n_genes)
+            Profiles.
+
+        Returns
+        -------
+        embedded : ndarray of shape (n_profiles, n_components)
+            As the retriever embeds them.
+        """
+        check_is_fitted(self)
+        inner, _, profiles = resolve_views(self, None, y)
+        return inner.transform_ge(profiles)
+
+    @available_if(_retriever_has("get_feature_names_out"))
+    def get_feature_names_out(self, input_features=None):
+        """Names of the dimensions of the joint space.
+
+        Parameters
+        ----------
+        input_features : array-like of str or None, default=None
+            Passed to the retriever.
+
+        Returns
+        -------
+        names : ndarray of str
+            As the retriever names them.
+        """
+        check_is_fitted(self)
+        return self.retriever_.get_feature_names_out(input_features)
+
+    def similarity(self, X, y):
+        """Similarity of every profile to every molecule.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_molecules,) or (n_molecules, n_features)
+            Molecules.
+        y : array-like of shape (n_profiles, n_genes)
+            Profiles, before the transformer.
+
+        Returns
+        -------
+        similarity : ndarray of shape (n_profiles, n_molecules)
+            Larger means closer.
+        """
+        return similarity(self, X, y)
+
+    def _resolve_views(self, X, y):
+        """Take one step of `resolve_views`: transform the profiles."""
+        check_is_fitted(self)
+        if y is not None and self.transformer_ is not None:
+            y = self.transformer_.transform(y)
+        return self.retriever_, X, y
+
+    def get_metadata_routing(self):
+        """Say which metadata the retriever and the transformer request.
+
+        Returns
+        -------
+        routing : MetadataRouter
+            The router of this meta-estimator.
+        """
+        mapping = MethodMapping().add(caller="fit", callee="fit")
+        router = MetadataRouter(owner=self).add(
+            retriever=self.retriever, method_mapping=mapping
+        )
+        if self.transformer is not None:
+            router.add(transformer=self.transformer, method_mapping=mapping)
+        return router
+
+    @property
+    def n_features_in_(self):
+        """Number of molecule features seen by the retriever."""
+        check_is_fitted(self)
+        return self.retriever_.n_features_in_
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        inner = get_tags(self.retriever)
+        tags.input_tags = inner.input_tags
+        tags.transformer_tags = inner.transformer_tags
+        return tags

@@ -1,0 +1,200 @@
+import numpy as np
+import pytest
+from scipy import linalg
+from sklearn.cross_decomposition import CCA as NipalsCCA
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from sklearn_molge.alignment import CCA
+from sklearn_molge.metrics import retrieval_ranks
+
+
+def paired_views(n=300, p=20, q=30, hidden=4, noise=1.0, seed=0):
+    rng = np.random.default_rng(seed)
+    z = rng.normal(size=(n, hidden))
+    X = z @ rng.normal(size=(hidden, p)) + noise * rng.normal(size=(n, p))
+    y = z @ rng.normal(size=(hidden, q)) + noise * rng.normal(size=(n, q))
+    return X, y
+
+
+def exact_correlations(X, y):
+    """Cosines of the principal angles between the centred column spaces."""
+    qx, qy = (linalg.qr(v - v.mean(0), mode="economic")[0] for v in (X, y))
+    return linalg.svdvals(qx.T @ qy)
+
+
+def slow_ridge_cca(X, y, weights, ridge, k):
+    """Textbook solution: full covariances, inverse square roots, one SVD."""
+    w = weights / weights.sum()
+    X, y = X - w @ X, y - w @ y
+    cxx, cyy, cxy = (X.T * w) @ X, (y.T * w) @ y, (X.T * w) @ y
+
+    def inverse_root(c):
+        c = c + ridge * np.trace(c) / len(c) * np.eye(len(c))
+        values, vectors = linalg.eigh(c)
+        return vectors / np.sqrt(values) @ vectors.T
+
+    rx, ry = inverse_root(cxx), inverse_root(cyy)
+    u, s, vt = linalg.svd(rx @ cxy @ ry)
+    return s[:k], rx @ u[:, :k], ry @ vt[:k].T
+
+
+def test_equals_exact_svd():
+    X, y = paired_views()
+    cca = CCA(20, ridge=0).fit(X, y)
+    np.testing.assert_allclose(
+        cca.correlations_, exact_correlations(X, y), rtol=0, atol=1e-10
+    )
+    a, b = cca.transform(X), cca.transform_ge(y)
+    # Variates have unit variance, and correlate with their partner only.
+    np.testing.assert_allclose(a.T @ a / len(a), np.eye(20), atol=1e-9)
+    np.testing.assert_allclose(b.T @ b / len(b), np.eye(20), atol=1e-9)
+    np.testing.assert_allclose(a.T @ b / len(a), np.diag(cca.correlations_), atol=1e-9)
+
+
+def test_equals_scikit_learn_where_that_is_well_posed():
+    X, y = paired_views(n=500, p=8, q=10)
+    a, b = NipalsCCA(4, max_iter=10_000, tol=1e-12).fit_transform(X, y)
+    expected = [np.corrcoef(a[:, i], b[:, i])[0, 1] for i in range(4)]
+    correlations = CCA(4, ridge=0).fit(X, y).correlations_
+    np.testing.assert_allclose(correlations, expected, atol=1e-3)
+
+
+@pytest.mark.parametrize(("n", "p", "q"), [(60, 10, 15), (40, 70, 15), (40, 70, 90)])
+@pytest.mark.parametrize("ridge", [0.01, 1.0])
+def test_equals_slow_ridge_solution(n, p, q, ridge):
+    X, y = paired_views(n, p, q)
+    weights = np.random.default_rng(1).uniform(0.5, 2, n)
+    cca = CCA(5, ridge=ridge).fit(X, y, sample_weight=weights)
+    s, a, b = slow_ridge_cca(X, y, weights, ridge, 5)
+    np.testing.assert_allclose(cca.correlations_, s, atol=1e-9)
+    np.testing.assert_allclose(np.abs(cca.x_rotations_), np.abs(a), atol=1e-7)
+    np.testing.assert_allclose(np.abs(cca.y_rotations_), np.abs(b), atol=1e-7)
+    # The signs of a pair go together.
+    pair = np.diag(cca.transform(X).T @ (cca.transform_ge(y) * weights[:, None]))
+    assert (pair > 0).all()
+
+
+def test_molecules_with_several_profiles_equal_repeated_rows():
+    X, y = paired_views(30, 40, 20)
+    rows = np.random.default_rng(0).integers(0, 30, 100)
+    y = y[rows] + np.random.default_rng(1).normal(size=(100, 20))
+    s, a, _ = slow_ridge_cca(X[rows], y, np.ones(100), 0.1, 4)
+    cca = CCA(4, ridge=0.1).fit(X[rows], y)
+    np.testing.assert_allclose(cca.correlations_, s, atol=1e-9)
+    np.testing.assert_allclose(np.abs(cca.x_rotations_), np.abs(a), atol=1e-7)
+    balanced = CCA(4, ridge=0.1, balance_molecules=True).fit(X[rows], y)
+    weights = 1 / np.bincount(rows, minlength=30)[rows]
+    s, a, _ = slow_ridge_cca(X[rows], y, weights, 0.1, 4)
+    np.testing.assert_allclose(balanced.correlations_, s, atol=1e-9)
+
+
+def test_integer_weights_equal_repeated_rows():
+    X, y = paired_views(40)
+    repeats = np.random.default_rng(0).integers(0, 4, 40)
+    weighted = CCA(3, ridge=0.1).fit(X, y, sample_weight=repeats)
+    repeated = CCA(3, ridge=0.1).fit(np.repeat(X, repeats, 0), np.repeat(y, repeats, 0))
+    np.testing.assert_allclose(weighted.correlations_, repeated.correlations_)
+    np.testing.assert_allclose(weighted.transform(X), repeated.transform(X), atol=1e-9)
+
+
+def test_noise_with_more_features_than_rows_does_not_pass_for_signal():
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(60, 200)), rng.normal(size=(60, 100))
+    without = CCA(5, ridge=0).fit(X, y)
+    np.testing.assert_allclose(without.correlations_, 1, atol=1e-6)  # means nothing
+    fitted = CCA(5, ridge=1.0).fit(X, y)
+    assert (fitted.correlations_ < 0.9).all()
+
+
+def test_constant_columns_change_nothing():
+    X, y = paired_views()
+    X2 = np.insert(X, [0, 5], 3.0, axis=1)
+    y2 = np.insert(y, 2, -1.0, axis=1)
+    plain, padded = (CCA(3, ridge=0.3).fit(*v) for v in ((X, y), (X2, y2)))
+    np.testing.assert_allclose(plain.correlations_, padded.correlations_, rtol=1e-12)
+    np.testing.assert_allclose(plain.transform(X), padded.transform(X2), atol=1e-9)
+
+
+def test_finds_held_out_partners_and_shuffled_molecules_are_chance():
+    X, y = paired_views(n=400, p=50, q=60, hidden=8)
+    train, test = np.arange(300), np.arange(300, 400)
+    cca = CCA(8, random_state=0).fit(X[train], y[train])
+    ranks = retrieval_ranks(cca, X[test], y[test])
+    assert np.mean(1 / ranks) > 0.8
+    shuffled = np.random.default_rng(0).permutation(train)
+    ranks = retrieval_ranks(
+        CCA(8, random_state=0).fit(X[shuffled], y[train]), X[test], y[test]
+    )
+    # 100 uniform ranks: mean 50.5, standard error 2.9.
+    assert abs(ranks.mean() - 50.5) < 12
+
+
+def test_auto_ridge_is_the_best_of_a_slow_cross_validation():
+    X, y = paired_views(n=80, p=100, q=40)
+    cca = CCA(5, random_state=3).fit(X, y)
+    best = max(cca.ridge_scores_.values())
+    assert cca.ridge_scores_[cca.ridge_] == best
+    _, codes = np.unique(X, axis=0, return_inverse=True)
+    first = {}
+    for row in X:
+        first.setdefault(row.tobytes(), len(first))
+    # The folds are drawn over the distinct molecules in the order of their bytes.
+    order = {key: i for i, key in enumerate(sorted(first))}
+    fold = np.random.RandomState(3).permutation(80) % 3
+    fold = np.array([fold[order[row.tobytes()]] for row in X])
+    total = 0.0
+    for k in range(3):
+        inner = CCA(5, ridge=0.3).fit(X[fold != k], y[fold != k])
+        total += (1 / retrieval_ranks(inner, X[fold == k], y[fold == k])).sum()
+    assert cca.ridge_scores_[0.3] == pytest.approx(total / 80, abs=1e-12)
+    assert len(codes) == 80
+
+
+def test_seed_and_row_order():
+    X, y = paired_views(n=90, p=30, q=40)
+    order = np.random.default_rng(0).permutation(90)
+    before = np.random.get_state()[1].copy()
+    a = CCA(3, random_state=0).fit(X, y)
+    b = CCA(3, random_state=0).fit(X[order], y[order])
+    assert a.ridge_ == b.ridge_
+    np.testing.assert_allclose(a.transform(X), b.transform(X), atol=1e-8)
+    np.testing.assert_array_equal(np.random.get_state()[1], before)
+
+
+def test_correlation_power_weighs_the_variates():
+    X, y = paired_views()
+    plain = CCA(4, ridge=0.1).fit(X, y)
+    squared = CCA(4, ridge=0.1, correlation_power=2).fit(X, y)
+    np.testing.assert_allclose(
+        squared.transform(X), plain.transform(X) * plain.correlations_**2
+    )
+    np.testing.assert_allclose(
+        squared.transform_ge(y), plain.transform_ge(y) * plain.correlations_**2
+    )
+
+
+def test_a_step_hands_on_an_array():
+    X, y = paired_views()
+    pipe = make_pipeline(CCA(4, ridge=0.1), StandardScaler()).set_output(
+        transform="pandas"
+    )
+    frame = pipe.fit_transform(X, y)
+    assert list(frame.columns) == ["cca0", "cca1", "cca2", "cca3"]
+    assert CCA(4, ridge=0.1).fit(X, y).transform(X.astype(np.float32)).dtype == "f4"
+
+
+def test_errors():
+    X, y = paired_views(n=20)
+    with pytest.raises(ValueError, match=r"n_components must be at most 19, .* Got 25"):
+        CCA(25, ridge=0.1).fit(X, y)
+    with pytest.raises(ValueError, match="at least 6 distinct molecules.* Got 5"):
+        CCA(2).fit(X[:5], y[:5])
+    with pytest.raises(ValueError, match="Negative values in data"):
+        CCA(2, ridge=1).fit(X, y, sample_weight=np.arange(20) - 1)
+    with pytest.raises(ValueError, match=r"'ridge' parameter of CCA .* Got -1"):
+        CCA(ridge=-1).fit(X, y)
+    with pytest.raises(ValueError, match="y has 3 genes, but CCA was fitted on 30"):
+        CCA(2, ridge=1).fit(X, y).transform_ge(y[:, :3])
+    with pytest.raises(ValueError, match="contains NaN"):
+        CCA(2, ridge=1).fit(X, np.where(y > 2, np.nan, y))

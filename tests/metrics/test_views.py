@@ -1,0 +1,59 @@
+import numpy as np
+import pytest
+from sklearn.decomposition import PCA
+from sklearn.feature_selection import VarianceThreshold
+from sklearn.frozen import FrozenEstimator
+from sklearn.linear_model import LinearRegression
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from sklearn_molge.alignment import CCA
+from sklearn_molge.metrics import RetrievalScorer, retrieval_ranks, similarity
+from sklearn_molge.retrieval import TransformedTargetRetriever
+
+
+@pytest.fixture
+def views():
+    rng = np.random.default_rng(0)
+    hidden = rng.normal(size=(40, 3))
+    X = hidden @ rng.normal(size=(3, 12)) + rng.normal(size=(40, 12))
+    return X, hidden @ rng.normal(size=(3, 20)) + rng.normal(size=(40, 20))
+
+
+def test_walks_every_nesting_to_the_same_answer(views):
+    X, y = views
+    scaler, pca, cca = StandardScaler().fit(X), PCA(5).fit(y), CCA(2, ridge=0.1)
+    expected = cca.fit(scaler.transform(X), pca.transform(y)).similarity(
+        scaler.transform(X[:7]), pca.transform(y[:5])
+    )
+    wrapped = TransformedTargetRetriever(CCA(2, ridge=0.1), PCA(5))
+    pipe = make_pipeline(StandardScaler(), wrapped)
+    inside_out = TransformedTargetRetriever(
+        make_pipeline(StandardScaler(), CCA(2, ridge=0.1)), PCA(5)
+    )
+    nested = Pipeline([("outer", "passthrough"), ("inner", pipe)])
+    search = GridSearchCV(
+        pipe,
+        {"transformedtargetretriever__retriever__ridge": [0.1]},
+        scoring=RetrievalScorer(),
+        refit="mrr",
+        error_score="raise",
+    )
+    for estimator in (pipe, inside_out, nested, search):
+        estimator.fit(X, y)
+        for fitted in (estimator, FrozenEstimator(estimator)):
+            got = similarity(fitted, X[:7], y[:5])
+            np.testing.assert_allclose(got, expected, atol=1e-8)
+            assert got.shape == (5, 7)
+    np.testing.assert_allclose(
+        inside_out.transform_ge(y), cca.transform_ge(pca.transform(y)), atol=1e-8
+    )
+
+
+def test_no_two_view_estimator_inside(views):
+    X, y = views
+    with pytest.raises(TypeError, match="must be a fitted two-view estimator"):
+        similarity(make_pipeline(VarianceThreshold(), LinearRegression()).fit(X, y), X, y)
+    with pytest.raises(TypeError, match=r"Got PCA\(\)"):
+        retrieval_ranks(PCA(), X, y)
