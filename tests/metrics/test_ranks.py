@@ -116,6 +116,7 @@ def test_row_order_does_not_matter(model):
     y = rng.normal(size=(30, 4))
     order = rng.permutation(30)
     if model != Points():
+
         class OnlySimilarity(BaseEstimator):
             def similarity(self, X, y):
                 return -cdist(y, X)
@@ -191,9 +192,7 @@ def test_queries_and_candidates():
     few = retrieval_ranks(
         Table(table), X, y, drugs=names, queries=mask, candidates=["a", "b", "c"]
     )
-    expected = [
-        float(slow_rank(table[i, :3], match[i])) for i in np.flatnonzero(mask)
-    ]
+    expected = [float(slow_rank(table[i, :3], match[i])) for i in np.flatnonzero(mask)]
     np.testing.assert_array_equal(few, expected)
 
 
@@ -218,9 +217,7 @@ def test_refusals():
     with pytest.raises(ValueError, match="must be drugs of X"):
         retrieval_ranks(Table(nan), SMILES, y, candidates=["nobody"])
     with pytest.raises(ValueError, match="must hold the drug of every query"):
-        retrieval_ranks(
-            Table(nan), SMILES, y, drugs=list("abcdef"), candidates=["a"]
-        )
+        retrieval_ranks(Table(nan), SMILES, y, drugs=list("abcdef"), candidates=["a"])
     with pytest.raises(ValueError, match="Missing in rows \\[1\\]"):
         retrieval_ranks(Table(nan), SMILES, y, drugs=["a", None, "c", "d", "e", "f"])
     with pytest.raises(ValueError, match="non-empty array of row positions"):

@@ -54,6 +54,8 @@ def test_walks_every_nesting_to_the_same_answer(views):
 def test_no_two_view_estimator_inside(views):
     X, y = views
     with pytest.raises(TypeError, match="must be a fitted two-view estimator"):
-        similarity(make_pipeline(VarianceThreshold(), LinearRegression()).fit(X, y), X, y)
+        similarity(
+            make_pipeline(VarianceThreshold(), LinearRegression()).fit(X, y), X, y
+        )
     with pytest.raises(TypeError, match=r"Got PCA\(\)"):
         retrieval_ranks(PCA(), X, y)

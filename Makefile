@@ -1,0 +1,31 @@
+# `make demo` and `make test` need Python >= 3.11 with pip and venv, and nothing else.
+PYTHON ?= python3
+VENV ?= .venv
+DATA ?= simulated
+OUT ?= demo-output
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: demo test lint clean
+
+# torch goes first, alone and pinned: a bare `torch` may draw gigabytes of CUDA.
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python >= 3.11 is needed: make PYTHON=python3.11")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[plot,fetch,anndata,test]"
+	touch $(READY)
+
+demo: $(READY)
+	$(BIN)/python examples/classical_methods.py --data $(DATA) --out $(OUT)
+
+test: lint
+	$(BIN)/python -m pytest -n 2
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV) $(OUT) build dist

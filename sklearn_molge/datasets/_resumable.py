@@ -1,0 +1,249 @@
+"""A downloader for pooch that goes on where a broken download stopped."""
+
+import json
+import os
+import re
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+from tqdm.auto import tqdm
+
+__all__ = ["ResumableDownloader"]
+
+_CHUNK = 2**16
+_TIMEOUT = (30, 60)  # seconds: to connect, and without a byte
+_LONGEST_WAIT = 60  # seconds
+_TRY_AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})
+
+
+class ResumableDownloader:
+    """Download one file over HTTP, resumed after a break and checked at the end.
+
+    Bytes are kept in `part`; what the server said of them (length, ETag or date, MD5)
+    beside it, in `part` + ".json". A later call asks for the rest with `Range` and
+    `If-Range`, so that a file that changed meanwhile is taken from its start, never
+    stitched. Only a file that passed its check is handed to pooch.
+
+    Parameters
+    ----------
+    part : Path
+        Where unfinished bytes are kept, in the folder of the finished file.
+    known_hash : str, default=None
+        "algorithm:digest". None goes by what the server tells: an ETag of Amazon S3
+        that is a plain MD5, else the length alone.
+    n_retries : int, default=3
+        Times in a row that a broken connection is tried again without a new byte.
+    delay : float, default=1.0
+        Seconds before the first retry; doubled after each failure.
+    progress : bool, default=True
+        Show a progress bar.
+    verify : bool, default=True
+        Check the finished file; without it only its length is compared.
+
+    Attributes
+    ----------
+    check_ : str
+        The check that the file passed: "algorithm:digest", "size" or "none".
+    """
+
+    def __init__(
+        self,
+        part: Path,
+        known_hash: str | None = None,
+        *,
+        n_retries: int = 3,
+        delay: float = 1.0,
+        progress: bool = True,
+        verify: bool = True,
+    ):
+        self.part = part
+        self.known_hash = known_hash
+        self.n_retries = n_retries
+        self.delay = delay
+        self.progress = progress
+        self.verify = verify
+
+    def __call__(self, url: str, output_file: str, pooch: Any) -> None:
+        """Download `url` into `output_file`; the call that pooch makes."""
+        found = self._download_and_check(url)
+        if found is not None:
+            warnings.warn(
+                f"{self._name} came corrupt from {url} ({found}); it is downloaded "
+                "once more.",
+                stacklevel=2,
+            )
+            found = self._download_and_check(url)
+        if found is not None:
+            raise OSError(
+                f"{self._name} came corrupt twice from {url}: {found}. It was deleted."
+            )
+        os.replace(self.part, output_file)
+        self._state_path.unlink()
+
+    @property
+    def _name(self) -> str:
+        return self.part.name.removesuffix(".part")
+
+    @property
+    def _state_path(self) -> Path:
+        return self.part.with_name(f"{self.part.name}.json")
+
+    def _download_and_check(self, url: str) -> str | None:
+        """Return None, or what is wrong with the file, which is then gone."""
+        state = self._download(url)
+        of_server = f"md5:{state['md5']}" if state["md5"] else None
+        expected = self.known_hash or of_server
+        if not self.verify or expected is None:
+            is_sized = self.verify and state["total"] is not None
+            self.check_ = "size" if is_sized else "none"
+            return None
+        from pooch import file_hash
+
+        algorithm, _, digest = expected.partition(":")
+        found = file_hash(str(self.part), alg=algorithm)
+        if found != digest.lower():
+            self._discard()
+            return f"expected {algorithm} {digest}, found {found}"
+        self.check_ = expected
+        return None
+
+    def _download(self, url: str) -> dict[str, Any]:
+        """Try until the file is whole; return what the server said of it."""
+        import requests
+        from urllib3.exceptions import HTTPError
+
+        n_failures, longest = 0, self._size()
+        while True:
+            try:
+                return self._attempt(url)
+            except (requests.RequestException, HTTPError) as error:
+                n_failures = 1 if self._size() > longest else n_failures + 1
+                longest = max(longest, self._size())
+                if n_failures > self.n_retries:
+                    raise ConnectionError(
+                        f"{self._name} could not be downloaded from {url} "
+                        f"({type(error).__name__}: {error}); gave up after "
+                        f"n_retries={self.n_retries} retries in a row. {self._kept()}"
+                    ) from error
+                time.sleep(min(self.delay * 2 ** (n_failures - 1), _LONGEST_WAIT))
+
+    def _kept(self) -> str:
+        if not self._size():
+            return "Nothing was downloaded; call again once the server can be reached."
+        return f"{self._size():,} bytes are kept in {self.part}; call again to go on."
+
+    def _attempt(self, url: str) -> dict[str, Any]:
+        """One connection: the whole file, or what is missing of it."""
+        import requests
+
+        state, offset = self._resume_point()
+        if state and offset == state["total"]:
+            return state
+        headers = {"Accept-Encoding": "identity"}
+        if offset:
+            headers |= {"Range": f"bytes={offset}-", "If-Range": state["validator"]}
+        with requests.get(
+            url, headers=headers, stream=True, timeout=_TIMEOUT
+        ) as response:
+            if response.status_code in (206, 416):
+                if not _continues(response.headers, state, offset):
+                    self._discard()
+                    raise requests.ConnectionError("the file changed on the server")
+            else:
+                self._raise_for_status(response)
+                state, offset = self._start_over(response.headers), 0
+            self._receive(response.raw, offset, state["total"])
+        if state["total"] is not None and self._size() != state["total"]:
+            raise requests.ConnectionError("the connection ended early")
+        return state
+
+    def _receive(self, raw: Any, offset: int, total: int | None) -> None:
+        with (
+            open(self.part, "ab") as target,
+            tqdm(
+                desc=self._name,
+                total=total,
+                initial=offset,
+                unit="B",
+                unit_scale=True,
+                disable=not self.progress,
+            ) as bar,
+        ):
+            for chunk in raw.stream(_CHUNK, decode_content=False):
+                target.write(chunk)
+                bar.update(len(chunk))
+
+    def _raise_for_status(self, response: Any) -> None:
+        """Let a passing fault be tried again; say what a final one means."""
+        import requests
+
+        status = f"{response.status_code} {response.reason}"
+        if response.status_code in _TRY_AGAIN:
+            raise requests.HTTPError(f"the server answered {status}")
+        if response.status_code != 200:
+            raise OSError(
+                f"{self._name}: the server answered {status} for {response.url}. "
+                "A file that you got in another way can be put in "
+                f"{self.part.parent} under its public name."
+            )
+
+    def _size(self) -> int:
+        return self.part.stat().st_size if self.part.exists() else 0
+
+    def _resume_point(self) -> tuple[dict[str, Any], int]:
+        """Return what is known of the bytes at hand, and how many can be built upon."""
+        try:
+            state = json.loads(self._state_path.read_text(encoding="utf-8"))
+        except (FileNotFoundError, ValueError):
+            return {}, 0
+        size = self._size()
+        is_whole = size == state["total"]
+        return (state, size) if is_whole or state["validator"] else ({}, 0)
+
+    def _start_over(self, headers: Any) -> dict[str, Any]:
+        state = {
+            "total": _content_length(headers),
+            "validator": _validator(headers),
+            "md5": _md5_of_s3(headers),
+        }
+        # Emptied before the note is written: bytes never stand under a later note.
+        self.part.write_bytes(b"")
+        self._state_path.write_text(json.dumps(state), encoding="utf-8")
+        return state
+
+    def _discard(self) -> None:
+        self.part.unlink(missing_ok=True)
+        self._state_path.unlink(missing_ok=True)
+
+
+def _content_length(headers: Any) -> int | None:
+    length = headers.get("Content-Length", "")
+    return int(length) if length.isdigit() else None
+
+
+def _validator(headers: Any) -> str | None:
+    """Value for `If-Range`: a strong ETag, else the date of the last change."""
+    etag = headers.get("ETag", "")
+    strong = etag if etag.startswith('"') else None
+    return strong or headers.get("Last-Modified")
+
+
+def _md5_of_s3(headers: Any) -> str | None:
+    """MD5 in the ETag of Amazon S3: not of multipart or KMS-encrypted objects."""
+    if headers.get("Server") != "AmazonS3":
+        return None
+    if headers.get("x-amz-server-side-encryption", "AES256") != "AES256":
+        return None
+    match = re.fullmatch(r'"([0-9a-f]{32})"', headers.get("ETag", ""))
+    return match[1] if match else None
+
+
+def _continues(headers: Any, state: dict[str, Any], offset: int) -> bool:
+    """Whether a partial answer starts at `offset` of the very file at hand."""
+    match = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", headers.get("Content-Range", ""))
+    if not state or match is None or int(match[1]) != offset:
+        return False
+    same_length = match[2] in ("*", str(state["total"]))
+    return same_length and _validator(headers) in (None, state["validator"])

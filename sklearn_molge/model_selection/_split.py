@@ -1,0 +1,263 @@
+"""Cross-validation in which no test drug and no test cell line was trained on."""
+
+from collections.abc import Iterator
+from itertools import product
+from numbers import Integral, Real
+from typing import Any, ClassVar
+
+import numpy as np
+from sklearn.model_selection import KFold
+from sklearn.utils import check_random_state
+
+from sklearn_molge._compat import Interval
+from sklearn_molge.model_selection._base import (
+    BaseDrugCellLineSplit,
+    Block,
+    count_of,
+)
+from sklearn_molge.model_selection._groups import Factor, Mask
+
+__all__ = ["DrugCellLineKFold", "DrugCellLineShuffleSplit"]
+
+_SHARE_OR_COUNT = [
+    Interval(Real, 0, 1, closed="neither"),
+    Interval(Integral, 1, None, closed="left"),
+]
+
+
+class DrugCellLineKFold(BaseDrugCellLineSplit):
+    """Cross-validation over blocks of unseen drugs in unseen cell lines.
+
+    Drugs and cell lines are each divided into folds. A test block is the rows of one
+    drug fold in one line fold; its training rows share neither a drug nor a line with
+    it, and the rows that share one of the two are dropped. Every row is tested once.
+
+    Parameters
+    ----------
+    n_drug_folds : int, default=3
+        Number of folds of the drugs, at least 2.
+    n_cell_line_folds : int, default=3
+        Number of folds of the cell lines, at least 2.
+    hold_out : {"both", "drugs", "cell_lines"}, default="both"
+        What is unseen in a test block. "drugs" tests each drug fold in all lines,
+        "cell_lines" each line fold with all drugs; the other number of folds is not
+        used, and no row is dropped.
+    train : {"disjoint", "oracle_train_lines", "oracle_test_lines"}, \
+            default="disjoint"
+        The training rows. Two choices are for oracles, which see the test drugs:
+        their rows in the training lines (a test drug without one stays unknown to the
+        oracle), or the test rows themselves (for an oracle that leaves the query
+        out). The test rows are the same for all three.
+    shuffle : bool, default=True
+        Shuffle the sorted labels before dividing them.
+    random_state : int, RandomState instance or None, default=None
+        Shuffles; pass an int to get the same folds from every call.
+
+    See Also
+    --------
+    DrugCellLineShuffleSplit : Random drugs and lines, as many splits as asked for.
+    drug_cell_line_split : One division into training, validation and test rows.
+
+    Notes
+    -----
+    Group by :func:`~sklearn_molge.molecules.drug_ids`, never by the SMILES text: one
+    drug has many spellings, salts and isomers.
+
+    With k drug folds and l line folds of a full table, a block tests 1 / (k l) of the
+    rows and trains on (1 - 1/k)(1 - 1/l): 4/9 for the default. Labels are sorted
+    before shuffling, so that the order of rows does not change who is in which fold.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_molge.model_selection import DrugCellLineKFold
+    >>> drugs, lines = np.repeat(list("abc"), 3), np.tile(["A549", "HT29", "PC3"], 3)
+    >>> groups = np.column_stack([drugs, lines])
+    >>> cv = DrugCellLineKFold(3, 3, random_state=0)
+    >>> cv.get_n_splits()
+    9
+    >>> train, test = next(cv.split(groups, groups=groups))
+    >>> groups[test].tolist()
+    [['c', 'PC3']]
+    >>> groups[train].tolist()
+    [['a', 'A549'], ['a', 'HT29'], ['b', 'A549'], ['b', 'HT29']]
+    """
+
+    _parameter_constraints: ClassVar[dict] = {
+        **BaseDrugCellLineSplit._parameter_constraints,
+        "n_drug_folds": [Interval(Integral, 2, None, closed="left")],
+        "n_cell_line_folds": [Interval(Integral, 2, None, closed="left")],
+        "shuffle": ["boolean"],
+    }
+
+    def __init__(
+        self,
+        n_drug_folds=3,
+        n_cell_line_folds=3,
+        *,
+        hold_out="both",
+        train="disjoint",
+        shuffle=True,
+        random_state=None,
+    ):
+        self.n_drug_folds = n_drug_folds
+        self.n_cell_line_folds = n_cell_line_folds
+        self.hold_out = hold_out
+        self.train = train
+        self.shuffle = shuffle
+        self.random_state = random_state
+
+    def get_n_splits(self, X: Any = None, y: Any = None, groups: Any = None) -> int:
+        """Return the number of splits.
+
+        Parameters
+        ----------
+        X, y, groups : object
+            Not used.
+
+        Returns
+        -------
+        n_splits : int
+            ``n_drug_folds * n_cell_line_folds``; the one of the two that is held out
+            where `hold_out` names one.
+        """
+        self._validate_params()
+        n_splits = 1
+        if self.hold_out != "cell_lines":
+            n_splits *= self.n_drug_folds
+        if self.hold_out != "drugs":
+            n_splits *= self.n_cell_line_folds
+        return n_splits
+
+    def _blocks(self, drug: Factor, cell_line: Factor) -> Iterator[Block]:
+        seed = self.random_state
+        if self.shuffle:  # else KFold refuses a random_state
+            seed = check_random_state(seed)  # drugs and lines draw from one stream
+        drug_folds = line_folds = [("", np.zeros(len(drug.codes), dtype=bool))]
+        if self.hold_out != "cell_lines":
+            drug_folds = self._folds(drug, seed)
+        if self.hold_out != "drugs":
+            line_folds = self._folds(cell_line, seed)
+        for (drug_name, drugs), (line_name, lines) in product(drug_folds, line_folds):
+            names = ", ".join(name for name in (drug_name, line_name) if name)
+            yield f"Test block ({names})", drugs, lines
+
+    def _folds(self, factor: Factor, seed: Any) -> list[tuple[str, Mask]]:
+        """Return name and rows of each fold of the labels."""
+        n_folds, n_labels = getattr(self, f"n_{factor.name}_folds"), len(factor.labels)
+        if n_folds > n_labels:
+            raise ValueError(
+                f"n_{factor.name}_folds={n_folds} is more than the {n_labels} distinct "
+                f"{factor.plural} in groups."
+            )
+        folds = KFold(n_folds, shuffle=self.shuffle, random_state=seed)
+        return [
+            (f"{factor.name} fold {i}", factor.rows(members))
+            for i, (_, members) in enumerate(folds.split(factor.labels))
+        ]
+
+
+class DrugCellLineShuffleSplit(BaseDrugCellLineSplit):
+    """Random splits with unseen drugs in unseen cell lines.
+
+    Each split draws drugs and cell lines for the test; its training rows share neither
+    with them, and the rows that share one of the two are dropped. Splits are drawn
+    independently: unlike in :class:`DrugCellLineKFold`, a row may be tested more than
+    once, or never.
+
+    Parameters
+    ----------
+    n_splits : int, default=10
+        Number of splits.
+    test_drugs : float or int, default=0.2
+        Drugs to test: a fraction in (0, 1) of the distinct drugs, rounded up, or a
+        number of them.
+    test_cell_lines : float or int, default=0.2
+        Cell lines to test, likewise.
+    hold_out : {"both", "drugs", "cell_lines"}, default="both"
+        What is unseen in the test rows. With "drugs" or "cell_lines" the other number
+        is not used, and no row is dropped.
+    train : {"disjoint", "oracle_train_lines", "oracle_test_lines"}, \
+            default="disjoint"
+        The training rows; see :class:`DrugCellLineKFold`.
+    random_state : int, RandomState instance or None, default=None
+        Draws; pass an int to get the same splits from every call.
+
+    See Also
+    --------
+    DrugCellLineKFold : Every row is tested exactly once.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_molge.model_selection import DrugCellLineShuffleSplit
+    >>> drugs, lines = np.repeat(list("abcde"), 4), np.tile(list("wxyz"), 5)
+    >>> groups = np.column_stack([drugs, lines])
+    >>> cv = DrugCellLineShuffleSplit(2, test_drugs=2, random_state=0)
+    >>> for train, test in cv.split(groups, groups=groups):
+    ...     print(len(train), groups[test].tolist())
+    9 [['a', 'w'], ['c', 'w']]
+    9 [['b', 'x'], ['d', 'x']]
+    """
+
+    _parameter_constraints: ClassVar[dict] = {
+        **BaseDrugCellLineSplit._parameter_constraints,
+        "n_splits": [Interval(Integral, 1, None, closed="left")],
+        "test_drugs": _SHARE_OR_COUNT,
+        "test_cell_lines": _SHARE_OR_COUNT,
+    }
+
+    def __init__(
+        self,
+        n_splits=10,
+        *,
+        test_drugs=0.2,
+        test_cell_lines=0.2,
+        hold_out="both",
+        train="disjoint",
+        random_state=None,
+    ):
+        self.n_splits = n_splits
+        self.test_drugs = test_drugs
+        self.test_cell_lines = test_cell_lines
+        self.hold_out = hold_out
+        self.train = train
+        self.random_state = random_state
+
+    def get_n_splits(self, X: Any = None, y: Any = None, groups: Any = None) -> int:
+        """Return the number of splits.
+
+        Parameters
+        ----------
+        X, y, groups : object
+            Not used.
+
+        Returns
+        -------
+        n_splits : int
+            As it was given.
+        """
+        self._validate_params()
+        return self.n_splits
+
+    def _blocks(self, drug: Factor, cell_line: Factor) -> Iterator[Block]:
+        rng = check_random_state(self.random_state)
+        nothing = np.zeros(len(drug.codes), dtype=bool)
+        for i in range(self.n_splits):
+            drugs = lines = nothing
+            if self.hold_out != "cell_lines":
+                drugs = self._draw(drug, rng)
+            if self.hold_out != "drugs":
+                lines = self._draw(cell_line, rng)
+            yield f"Split {i}", drugs, lines
+
+    def _draw(self, factor: Factor, rng: np.random.RandomState) -> Mask:
+        """Return the rows of randomly drawn labels."""
+        given, n_labels = getattr(self, f"test_{factor.name}s"), len(factor.labels)
+        n_test = count_of(given, n_labels)
+        if n_test >= n_labels:
+            raise ValueError(
+                f"test_{factor.name}s={given} leaves none of the {n_labels} distinct "
+                f"{factor.plural} in groups to train on."
+            )
+        return factor.rows(rng.permutation(n_labels)[:n_test])
