@@ -49,13 +49,13 @@ def _euclidean(gallery: NDArray) -> SimilarityFunction:
     # Around the gallery's centre, where the squares cancel least.
     centre = gallery.mean(axis=0)
     rows = gallery - centre
-    squares = row_norms(rows, squared=True)
+    # One product gives |b|^2 - 2 <a, b>.
+    rows = np.column_stack([-2 * rows, row_norms(rows, squared=True)])
 
     def similarity(queries: NDArray) -> NDArray:
         centred = queries - centre
-        distances = centred @ rows.T
-        distances *= -2
-        distances += squares
+        ones = np.ones((len(centred), 1), dtype=centred.dtype)
+        distances = np.hstack([centred, ones]) @ rows.T
         distances += row_norms(centred, squared=True)[:, None]
         np.maximum(distances, 0, out=distances)
         np.sqrt(distances, out=distances)

@@ -44,13 +44,12 @@ class SmilesTransformer(
                 "Found array with 0 sample(s) (shape=(0,)) while a minimum of 1 is "
                 f"required by {type(self).__name__}."
             )
-        codes, texts = pd.factorize(array)
+        codes, texts = pd.factorize(array, use_na_sentinel=False)
         chunks = Parallel(n_jobs=self.n_jobs)(
             delayed(_featurize_texts)(self, texts[rows])
             for rows in gen_batches(len(texts), _CHUNK_SIZE)
         )
-        # The last one is for code -1: None and NaN.
-        valid = np.concatenate([*(valid for _, valid in chunks), [False]])[codes]
+        valid = np.concatenate([valid for _, valid in chunks])[codes]
         if not valid.all():
             bad = np.flatnonzero(~valid)
             raise InvalidSmilesError(bad.tolist(), array[bad].tolist())

@@ -57,7 +57,9 @@ class MoleculeFingerprinter(FingerprintTransformer):
     -----
     The transformer is stateless: `transform` can be called without `fit`. As in RDKit,
     the bits of "atom_pair" and "torsion" simulate counts: a pattern has up to four
-    bits, set from 1, 2, 4 and 8 occurrences on.
+    bits, set from 1, 2, 4 and 8 occurrences on. At 2048 bits this hides chirality from
+    the "atom_pair" bits of about half of the chiral drugs; ``count=True`` or 4096 bits
+    show it.
 
     Examples
     --------

@@ -1,0 +1,363 @@
+"""Reading GCT files: a matrix with its metadata, in tab-separated text."""
+
+import gzip
+import os
+import warnings
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TextIO
+
+import numpy as np
+import pandas as pd
+from numpy.typing import DTypeLike, NDArray
+
+from sklearn_molge._compat import validate_params
+from sklearn_molge.datasets._gctdata import (
+    GctData,
+    Subset,
+    check_dtype,
+    first_of,
+    resolve_subset,
+    text_index,
+)
+
+__all__ = ["read_gct", "read_gct_metadata"]
+
+GZIP_MAGIC = b"\x1f\x8b"
+FIRST_HEADER_LINE = 3
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """What the first lines say: how many of everything there are."""
+
+    n_genes: int
+    n_samples: int
+    n_gene_fields: int
+    n_sample_fields: int
+
+    @property
+    def n_cells(self) -> int:
+        return 1 + self.n_gene_fields + self.n_samples
+
+    @property
+    def first_gene_line(self) -> int:
+        return FIRST_HEADER_LINE + 1 + self.n_sample_fields
+
+
+@dataclass(frozen=True)
+class _Scan:
+    """All of a GCT file but its matrix."""
+
+    encoding: str
+    layout: _Layout
+    obs: pd.DataFrame
+    genes: pd.DataFrame
+
+
+@validate_params(
+    {
+        "path": [str, os.PathLike],
+        "samples": "no_validation",
+        "genes": "no_validation",
+        "dtype": "no_validation",
+    },
+    prefer_skip_nested_validation=True,
+)
+def read_gct(
+    path: str | os.PathLike[str],
+    *,
+    samples: Subset = None,
+    genes: Subset = None,
+    dtype: DTypeLike = np.float32,
+) -> GctData:
+    r"""Read a GCT text file (version 1.2 or 1.3), or some samples and genes of it.
+
+    The file is gone through twice, line by line: once to check it and to read ids and
+    metadata, once for the values asked for. Memory stays near the size of the result.
+
+    Parameters
+    ----------
+    path : path-like
+        The file, gzipped or not.
+    samples : None, array-like, slice or callable, default=None
+        The samples to read (the file's columns), in the order in which to return
+        them: ids (text), positions, a boolean mask, a slice of positions, or a
+        callable that takes `obs` and returns a boolean mask. None: all, in the order
+        of the file. What is asked for twice is returned twice.
+    genes : None, array-like, slice or callable, default=None
+        The genes to read (the file's rows), likewise. Row ids are text: whole numbers
+        are positions, never Entrez ids.
+    dtype : {numpy.float32, numpy.float64}, default=numpy.float32
+        Of the matrix.
+
+    Returns
+    -------
+    data : GctData
+        `matrix` (n_samples, n_genes), the transpose of what the file shows, `obs`
+        and `genes`. Version 1.2 has no metadata of samples and one text for each gene.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If the file is not in the format, ends early, holds another number of rows
+        or columns than its second line says, or a value asked for is not a finite
+        number; the message names line and column, both counted from 1.
+
+    Warns
+    -----
+    UserWarning
+        If the file is not UTF-8; it is read as Latin-1 then.
+
+    See Also
+    --------
+    read_gctx : The same from HDF5: faster, and in parts.
+
+    Notes
+    -----
+    A column of metadata in which every filled cell is a number becomes numbers, also
+    where it says -666, LINCS's mark for a missing value. Any other column stays text
+    as it is in the file, "na" and "-666" included. Empty cells are missing (NaN). The
+    filler in the upper left corner of version 1.3 is not read.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from sklearn_molge.datasets import read_gct
+    >>> text = (
+    ...     "#1.3\n"
+    ...     "2\t3\t1\t1\n"
+    ...     "id\tsymbol\tA03\tA04\tA05\n"
+    ...     "dose_um\tna\t0\t10\t10\n"
+    ...     "16\tAARS1\t8.5\t8.25\t9\n"
+    ...     "23\tABCF1\t7.5\t7\t6.5\n"
+    ... )
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder) / "small.gct"
+    ...     _ = path.write_text(text)
+    ...     data = read_gct(path, samples=["A05", "A03"])
+    >>> data.matrix
+    array([[9. , 6.5],
+           [8.5, 7.5]], dtype=float32)
+    >>> data.obs["dose_um"].to_dict()
+    {'A05': 10, 'A03': 0}
+    """
+    dtype = check_dtype(dtype)
+    scan = _scan(path)
+    rows = resolve_subset(
+        samples,
+        scan.obs.index,
+        name="samples",
+        path=path,
+        read_metadata=lambda: scan.obs,
+    )
+    columns = resolve_subset(
+        genes,
+        scan.genes.index,
+        name="genes",
+        path=path,
+        read_metadata=lambda: scan.genes,
+    )
+    matrix = np.empty((len(rows), len(columns)), dtype=dtype)
+    _fill(matrix, path, scan, rows, columns)
+    return GctData(matrix, scan.obs.iloc[rows], scan.genes.iloc[columns])
+
+
+def read_gct_metadata(
+    path: str | os.PathLike[str],
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Read the metadata of a GCT file, without its matrix.
+
+    Parameters
+    ----------
+    path : path-like
+        The file.
+
+    Returns
+    -------
+    obs : DataFrame
+        One row a sample, as of `read_gct`.
+    genes : DataFrame
+        One row a gene.
+    """
+    scan = _scan(path)
+    return scan.obs, scan.genes
+
+
+@contextmanager
+def _open(path: str | os.PathLike[str], encoding: str) -> Iterator[TextIO]:
+    with open(path, "rb") as file:
+        zipped = file.read(2) == GZIP_MAGIC
+    opener = gzip.open if zipped else open
+    try:
+        with opener(path, "rt", encoding=encoding) as text:
+            yield text
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise ValueError(
+            f"{os.fspath(path)} is a damaged gzip file: {error}"
+        ) from error
+
+
+def _scan(path: str | os.PathLike[str]) -> _Scan:
+    if not Path(path).exists():
+        raise FileNotFoundError(f"There is no file {os.fspath(path)!r}.")
+    try:
+        return _scan_as(path, "utf-8")
+    except UnicodeDecodeError:
+        scan = _scan_as(path, "latin-1")
+    warnings.warn(
+        f"{os.fspath(path)} is not UTF-8; it is read as Latin-1.",
+        UserWarning,
+        stacklevel=4,
+    )
+    return scan
+
+
+def _scan_as(path: str | os.PathLike[str], encoding: str) -> _Scan:
+    with _open(path, encoding) as file:
+        layout = _read_layout(file, path)
+        lines = _numbered_lines(file, layout, path)
+        header = next(lines).split("\t")
+        n_left = 1 + layout.n_gene_fields
+        sample_fields = [next(lines).split("\t") for _ in range(layout.n_sample_fields)]
+        # Cut off the values: only one line of them is ever held.
+        gene_lines = [line.split("\t", n_left)[:n_left] for line in lines]
+    obs = _frame(
+        ids=header[n_left:],
+        names=[cells[0] for cells in sample_fields],
+        columns=[cells[n_left:] for cells in sample_fields],
+        where=f"{os.fspath(path)}, first column",
+    )
+    ids, *columns = zip(*gene_lines, strict=True) if gene_lines else [()] * n_left
+    genes = _frame(
+        ids=ids,
+        names=header[1:n_left],
+        columns=columns,
+        where=f"{os.fspath(path)}, line {FIRST_HEADER_LINE}",
+    )
+    return _Scan(encoding, layout, obs, genes)
+
+
+def _read_layout(file: TextIO, path: str | os.PathLike[str]) -> _Layout:
+    version = file.readline(80).strip()
+    if version not in ("#1.2", "#1.3"):
+        raise ValueError(
+            f"{os.fspath(path)}, line 1: a GCT file starts with #1.2 or #1.3. "
+            f"Got {version!r}."
+        )
+    n_counts = 2 if version == "#1.2" else 4
+    line = file.readline().rstrip("\r\n")
+    counts = line.split()
+    if len(counts) != n_counts or not all(c.isascii() and c.isdigit() for c in counts):
+        raise ValueError(
+            f"{os.fspath(path)}, line 2: GCT version {version} needs {n_counts} whole "
+            "numbers here, how many rows and columns there are"
+            f"{' of values and of metadata' if n_counts == 4 else ''}. Got {line!r}."
+        )
+    # Version 1.2 has one column of text, "Description", and no metadata of samples.
+    return _Layout(*map(int, counts if n_counts == 4 else [*counts, "1", "0"]))
+
+
+def _numbered_lines(
+    file: TextIO, layout: _Layout, path: str | os.PathLike[str]
+) -> Iterator[str]:
+    """Yield the lines from the third on, each with the right number of cells."""
+    n_lines = layout.first_gene_line - 1 + layout.n_genes
+    number = FIRST_HEADER_LINE - 1
+    for number, line in enumerate(file, start=FIRST_HEADER_LINE):
+        line = line.rstrip("\r\n")
+        if number > n_lines:
+            if line:
+                raise ValueError(
+                    f"{os.fspath(path)}, line {number}: the counts in line 2 announce "
+                    f"{n_lines} lines, but there are more."
+                )
+            continue
+        n_cells = line.count("\t") + 1
+        if n_cells != layout.n_cells:
+            raise ValueError(
+                f"{os.fspath(path)}, line {number}: the counts in line 2 announce "
+                f"{layout.n_cells} cells (id, {layout.n_gene_fields} of metadata, "
+                f"{layout.n_samples} of values). Got {n_cells}."
+            )
+        yield line
+    if number < n_lines:
+        raise ValueError(
+            f"{os.fspath(path)} ends after line {number}: line 2 announces "
+            f"{n_lines} lines."
+        )
+
+
+def _frame(
+    ids: Sequence[str],
+    names: Sequence[str],
+    columns: Sequence[Sequence[str]],
+    where: str,
+) -> pd.DataFrame:
+    index = text_index(ids)
+    repeated = pd.Index(names)[pd.Index(names).duplicated()]
+    if len(repeated):
+        raise ValueError(
+            f"{where}: columns of metadata must be named differently from each other. "
+            f"Got more than once: {first_of(repeated)}."
+        )
+    typed = [_typed(cells) for cells in columns]
+    series = [pd.Series(values, index=index, dtype=values.dtype) for values in typed]
+    return pd.DataFrame(dict(zip(names, series, strict=True)), index=index)
+
+
+def _typed(cells: Sequence[str]) -> NDArray:
+    """Return numbers where every filled cell is one, else text; NaN where empty."""
+    values = np.array([cell or np.nan for cell in cells], dtype=object)
+    try:
+        return np.asarray(pd.to_numeric(values))
+    except (ValueError, TypeError):
+        return values
+
+
+def _fill(
+    matrix: NDArray[np.floating],
+    path: str | os.PathLike[str],
+    scan: _Scan,
+    rows: NDArray[np.intp],
+    columns: NDArray[np.intp],
+) -> None:
+    """Read the values asked for into `matrix`, one line of the file at a time."""
+    if matrix.size == 0:
+        return
+    n_left = 1 + scan.layout.n_gene_fields
+    order = np.argsort(columns, kind="stable")
+    bounds = np.searchsorted(columns[order], np.arange(scan.layout.n_genes + 1))
+    cells_wanted = (rows + n_left).tolist()
+    with _open(path, scan.encoding) as file:
+        lines = islice(enumerate(file, 1), scan.layout.first_gene_line - 1, None)
+        for (number, line), begin, end in zip(lines, bounds, bounds[1:], strict=False):
+            if begin == end:
+                continue
+            cells = line.rstrip("\r\n").split("\t")
+            texts = [cells[i] for i in cells_wanted]
+            values = _parse(texts)
+            if not np.isfinite(values).all():
+                bad = int(np.argmin(np.isfinite(values)))
+                raise ValueError(
+                    f"{os.fspath(path)}, line {number}, column {cells_wanted[bad] + 1} "
+                    f"(gene {cells[0]!r}, sample {scan.obs.index[rows[bad]]!r}): "
+                    f"{texts[bad]!r} is not a finite number."
+                )
+            matrix[:, order[begin:end]] = values[:, None]
+
+
+def _parse(texts: Sequence[str]) -> NDArray[np.float64]:
+    """Return the numbers, NaN for what is none."""
+    try:
+        return np.array(texts, dtype=np.float64)
+    except ValueError:
+        numbers = pd.to_numeric(np.array(texts, dtype=object), errors="coerce")
+        return np.asarray(numbers, dtype=np.float64)

@@ -1,0 +1,244 @@
+"""Load a study from files in the layout of the public L1000 releases."""
+
+import warnings
+from collections.abc import Sequence
+from numbers import Integral
+from os import PathLike
+
+import pandas as pd
+
+from sklearn_molge._compat import Interval, StrOptions, validate_params
+from sklearn_molge.datasets._lincs_find import find_files
+from sklearn_molge.datasets._lincs_matrices import (
+    common_genes,
+    open_matrices,
+    profile_table,
+    read_profiles,
+)
+from sklearn_molge.datasets._lincs_metadata import CONTROL_COLUMNS, OBS_COLUMNS
+from sklearn_molge.datasets._lincs_selection import (
+    as_tuple,
+    parse_wanted,
+    select_controls,
+    select_treated,
+)
+from sklearn_molge.datasets._study import Study
+
+__all__ = ["load_lincs"]
+
+N_SHOWN = 5
+
+
+@validate_params(
+    {
+        "level": [Interval(Integral, 3, 5, closed="both")],
+        "landmark_only": ["boolean"],
+        "min_cell_lines": [Interval(Integral, 1, None, closed="left")],
+        "shared_by_all_lines": ["boolean"],
+        "on_bad_smiles": [StrOptions({"drop", "raise"})],
+        "gene_order": [StrOptions({"entrez", "file"})],
+        "progress": ["boolean", StrOptions({"auto"})],
+    },
+    prefer_skip_nested_validation=True,
+)
+def load_lincs(
+    folder: str | PathLike[str] | Sequence[str | PathLike[str]],
+    *,
+    level: int,
+    pert_time: float | str | Sequence[float | str] | None = None,
+    pert_dose: float | str | Sequence[float | str] | None = None,
+    cell_lines: str | Sequence[str] | None = None,
+    landmark_only: bool = True,
+    min_cell_lines: int = 1,
+    shared_by_all_lines: bool = False,
+    pert_type: str | Sequence[str] = "trt_cp",
+    control_types: str | Sequence[str] = ("ctl_vehicle", "ctl_untrt"),
+    metadata: str | PathLike[str] | pd.DataFrame | None = None,
+    on_bad_smiles: str = "drop",
+    gene_order: str = "entrez",
+    progress: bool | str = "auto",
+) -> Study:
+    """Load a study from a folder in the layout of the public L1000 releases.
+
+    Metadata are read and filtered first, and of the matrices no more than the profiles
+    and genes that are left.
+
+    Parameters
+    ----------
+    folder : path or list of paths
+        A folder with the files of one release or of several: GEO GSE92742 and GSE70138
+        (``*_inst_info*``, ``*_sig_info*``, ``*_pert_info*``, ``*_gene_info*`` and
+        matrices such as ``*Level3_INF_mlr12k*.gctx``) or LINCS 2020
+        (``instinfo_beta.txt``, ``siginfo_beta.txt``, ``compoundinfo_beta.txt``,
+        ``geneinfo_beta.txt``, ``level3_beta_trt_cp*.gctx``, ``level3_beta_ctl*.gctx``);
+        tables may be gzipped. Or a list of such folders and of single files. GCT and
+        GCTX files with the metadata inside need no tables.
+    level : {3, 4, 5}
+        3: normalised log2 intensities of wells; 4: z-scores of wells; 5: z-scores of
+        signatures (replicates combined), which have no controls.
+    pert_time : float, str or list of these, default=None
+        Times of exposure to keep, in h (24, "24 h"); None keeps all. Also for controls.
+    pert_dose : float, str or list of these, default=None
+        Doses to keep, in um (10, "10 uM", "500 nM"), within 1 %: 9.99 is 10. None keeps
+        all. **Controls are never filtered by dose.**
+    cell_lines : str or list of str, default=None
+        Cell lines to keep; None keeps all.
+    landmark_only : bool, default=True
+        Keep only the 978 measured genes, and not the inferred ones.
+    min_cell_lines : int, default=1
+        Keep drugs that the other filters leave in at least so many lines.
+    shared_by_all_lines : bool, default=False
+        Keep drugs that the other filters leave in every one of `cell_lines` (of all
+        lines left where that is None): the paper's cut.
+    pert_type : str or list of str, default="trt_cp"
+        Kinds of treatment, in LINCS codes. "trt_poscon" is a plate's positive control.
+    control_types : str or list of str, default=("ctl_vehicle", "ctl_untrt")
+        Kinds of control wells. Those on the plates of the profiles that are kept are
+        loaded (Levels 3 and 4). An empty tuple loads none.
+    metadata : path or DataFrame, default=None
+        A table of profiles with a column ``inst_id``, ``sample_id``, ``sig_id`` or
+        ``profile_id`` (a DataFrame may have the id as its index instead). Where it
+        knows a value (``smiles``, ``moa``, ``plate``, ``dose_um``, ...), that value
+        counts, and not the one of the release.
+    on_bad_smiles : {"drop", "raise"}, default="drop"
+        What to do with treated profiles whose SMILES is missing, withheld
+        ("restricted") or unreadable: leave them out with a warning, or raise.
+    gene_order : {"entrez", "file"}, default="entrez"
+        Genes by ascending Entrez id (the paper's order), or as in the first matrix.
+    progress : bool or "auto", default="auto"
+        Show a progress bar while matrices are read. "auto" shows one on a terminal,
+        when the reading takes more than two seconds.
+
+    Returns
+    -------
+    study : Study
+        Its rows are in the order of the matrices. ``study.dropped`` is the account of
+        all filters, one row each.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no matrix of the level.
+    ValueError
+        If a needed table or column is missing, a profile or gene stands twice, or a
+        filter leaves nothing (with the number of profiles after each filter).
+    InvalidSmilesError
+        If a SMILES is bad and ``on_bad_smiles="raise"``.
+
+    Warns
+    -----
+    UserWarning
+        If profiles have no readable SMILES, a table has an id twice (its first row
+        counts), genes are not in every matrix (common ones are kept), or plates at
+        Level 3 have no control.
+
+    See Also
+    --------
+    fetch_lincs : Download a release.
+    Study : What is returned; its Notes list the columns of ``obs``.
+    Study.from_anndata : The same from an AnnData object.
+    Study.concat : Join studies from several sources.
+
+    Notes
+    -----
+    ``plate`` is the detection plate where the release names it (LINCS 2020, GSE70138)
+    and the RNA plate where not (GSE92742). A dose is in um where no unit stands beside
+    it; units other than molar ones make it NaN, as does LINCS's -666. Of several tables
+    of compounds the first that knows a structure counts.
+
+    The cut of Finlayson et al. (2020) is, by their code, 6 h (the text says 24 h), 10
+    um and the drugs that all of HA1E, HCC515, VCAP, A375, PC3, MCF7, A549 and HT29
+    share::
+
+        load_lincs(folder, level=3, pert_time=6, pert_dose=10,
+                   cell_lines=[...], shared_by_all_lines=True)
+
+    Their ``pert_id`` is a drug here by its structure, see
+    :func:`~sklearn_molge.molecules.drug_ids`.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from tempfile import TemporaryDirectory
+    >>> import pandas as pd
+    >>> from sklearn_molge.datasets import load_lincs, write_gctx
+    >>> with TemporaryDirectory() as name:
+    ...     folder = Path(name)
+    ...     ids = ["sig1", "sig2", "sig3"]
+    ...     write_gctx(
+    ...         folder / "level5.gctx",
+    ...         [[1, 2], [3, 4], [5, 6]],
+    ...         pd.DataFrame(index=ids),
+    ...         pd.DataFrame(index=["23", "16"]),
+    ...     )
+    ...     pd.DataFrame(
+    ...         {
+    ...             "sig_id": ids,
+    ...             "pert_id": ["B1", "B2", "B1"],
+    ...             "pert_type": "trt_cp",
+    ...             "cell_id": ["A375", "A375", "PC3"],
+    ...             "pert_idose": ["10 uM", "9.99 um", "1 uM"],
+    ...             "canonical_smiles": ["CCO", "CCN", "CCO"],
+    ...         }
+    ...     ).to_csv(folder / "sig_info.csv")
+    ...     study = load_lincs(folder, level=5, pert_dose=10, landmark_only=False)
+    >>> study
+    Study: 2 profiles (level 5) of 2 drugs in 1 cell lines, 2 genes, 0 controls
+    >>> study.ge
+    array([[2., 1.],
+           [4., 3.]], dtype=float32)
+    >>> study.dropped[["step", "n_dropped", "n_left"]]
+                      step  n_dropped  n_left
+    0      in the matrices          0       3
+    1     pert_type=trt_cp          0       3
+    2      pert_dose=10 um          1       2
+    """
+    times = parse_wanted(pert_time, "pert_time", "time_h")
+    doses = parse_wanted(pert_dose, "pert_dose", "dose_um")
+    files = find_files(folder, level)
+    matrices = open_matrices(files.matrices)
+    genes, gene_positions = common_genes(
+        matrices, files, landmark_only=landmark_only, gene_order=gene_order
+    )
+    obs = profile_table(matrices, files, metadata)
+    funnel = select_treated(
+        obs,
+        pert_types=as_tuple(pert_type),
+        times=times,
+        doses=doses,
+        cell_lines=None if cell_lines is None else as_tuple(cell_lines),
+        on_bad_smiles=on_bad_smiles,
+        min_cell_lines=min_cell_lines,
+        shared_by_all_lines=shared_by_all_lines,
+    )
+    treated = funnel.obs
+    types = as_tuple(control_types) if level < 5 else ()
+    controls = select_controls(obs, treated, types, times)
+    if types and level == 3:
+        _warn_of_plates_without_control(treated, controls)
+    control_ge = read_profiles(matrices, controls, gene_positions, progress)
+    return Study(
+        treated["smiles"].to_numpy(object),
+        ge=read_profiles(matrices, treated, gene_positions, progress),
+        obs=treated[OBS_COLUMNS],
+        genes=genes,
+        control_ge=control_ge if len(controls) else None,
+        control_obs=controls[CONTROL_COLUMNS] if len(controls) else None,
+        level=level,
+        dropped=funnel.report(),
+    )
+
+
+def _warn_of_plates_without_control(
+    treated: pd.DataFrame, controls: pd.DataFrame
+) -> None:
+    bare = treated.loc[~treated["plate"].isin(controls["plate"]), "plate"]
+    if len(bare):
+        names = ", ".join(map(str, bare.unique()[:N_SHOWN]))
+        warnings.warn(
+            f"{len(bare):,} profiles on {bare.nunique(dropna=False):,} plates have no "
+            f"control on their plate, so that paired_ge will refuse: {names}"
+            f"{', ...' if bare.nunique(dropna=False) > N_SHOWN else ''}.",
+            UserWarning,
+            stacklevel=4,
+        )

@@ -1,0 +1,226 @@
+"""Which profiles of a release make a study, and what each filter took."""
+
+import warnings
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from sklearn_molge.datasets._lincs_metadata import parse_quantity
+from sklearn_molge.exceptions import InvalidSmilesError
+from sklearn_molge.molecules import drug_ids
+from sklearn_molge.molecules._smiles import valid_smiles_mask
+
+__all__ = [
+    "Funnel",
+    "as_tuple",
+    "keep_molecules",
+    "parse_wanted",
+    "select_controls",
+    "select_treated",
+]
+
+# Relative: 9.99 is 10, 9.7 is not; times differ by rounding only.
+TOLERANCE = {"dose_um": 0.01, "time_h": 1e-6}
+UNIT = {"dose_um": "um", "time_h": "h"}
+N_SHOWN = 5
+
+
+class Funnel:
+    """A table of profiles that filters narrow, and the account of it.
+
+    Parameters
+    ----------
+    obs : DataFrame
+        One row a profile.
+
+    Attributes
+    ----------
+    obs : DataFrame
+        The profiles that are left.
+    """
+
+    def __init__(self, obs: pd.DataFrame):
+        self.obs = obs
+        self._steps = [("in the matrices", 0, len(obs), "")]
+
+    def keep(self, mask: NDArray[np.bool_] | pd.Series, step: str, detail: str) -> None:
+        """Keep the profiles of `mask`; an empty rest is an error that names `step`."""
+        n_before = len(self.obs)
+        self.obs = self.obs[np.asarray(mask)]
+        n_left = len(self.obs)
+        self._steps.append((step, n_before - n_left, n_left, detail))
+        if n_left == 0:
+            course = "; ".join(f"{name}: {left:,}" for name, _, left, _ in self._steps)
+            raise ValueError(
+                f"No profile is left after the filter {step} ({detail}). "
+                f"Profiles after each filter: {course}."
+            )
+
+    def keep_values(self, column: str, mask: NDArray | pd.Series, step: str) -> None:
+        """Keep the profiles of `mask`, and note which values of `column` there were."""
+        counts = self.obs[column].value_counts(dropna=False)
+        shown = ", ".join(f"{v} ({n:,})" for v, n in counts.head(N_SHOWN).items())
+        more = f", and {len(counts) - N_SHOWN} more" if len(counts) > N_SHOWN else ""
+        self.keep(mask, step, f"{column} before: {shown}{more}")
+
+    def report(self) -> pd.DataFrame:
+        """Return the account, one row a step."""
+        names = ["step", "n_dropped", "n_left", "detail"]
+        return pd.DataFrame(self._steps, columns=names)
+
+
+def as_tuple(values: str | Sequence[str]) -> tuple[str, ...]:
+    """Make a tuple of one text or of many."""
+    return (values,) if isinstance(values, str) else tuple(values)
+
+
+def parse_wanted(
+    values: float | str | Sequence[float | str] | None, parameter: str, column: str
+) -> list[float] | None:
+    """Read the doses (um) or times (h) of a filter; None where there is no filter."""
+    if values is None:
+        return None
+    wanted = [parse_quantity(entry, column) for entry in np.atleast_1d(values)]
+    if not wanted or np.isnan(wanted).any():
+        raise ValueError(
+            f"{parameter} must be one or more numbers >= 0 in {UNIT[column]}, or texts "
+            f"such as '10 {UNIT[column]}'. Got {values!r}."
+        )
+    return wanted
+
+
+def _is_wanted(
+    obs: pd.DataFrame, column: str, wanted: list[float]
+) -> NDArray[np.bool_]:
+    values = obs[column].to_numpy(dtype=float)
+    mask = np.zeros(len(values), dtype=bool)
+    for value in wanted:
+        mask |= np.isclose(values, value, rtol=TOLERANCE[column], atol=1e-9)
+    return mask
+
+
+def select_treated(
+    obs: pd.DataFrame,
+    *,
+    pert_types: tuple[str, ...],
+    times: list[float] | None,
+    doses: list[float] | None,
+    cell_lines: tuple[str, ...] | None,
+    on_bad_smiles: str,
+    min_cell_lines: int,
+    shared_by_all_lines: bool,
+) -> Funnel:
+    """Narrow the profiles of a release to the treated ones of a study.
+
+    Returns
+    -------
+    funnel : Funnel
+        Its ``obs`` has a column ``drug``.
+
+    Raises
+    ------
+    ValueError
+        If a filter leaves nothing, or `cell_lines` names a line that is not there.
+    InvalidSmilesError
+        If a SMILES is bad and ``on_bad_smiles="raise"``.
+    """
+    funnel = Funnel(obs)
+    mask = funnel.obs["pert_type"].isin(pert_types)
+    funnel.keep_values("pert_type", mask, f"pert_type={', '.join(pert_types)}")
+    known = funnel.obs["cell_line"].notna()
+    if not known.all():
+        funnel.keep(known, "known cell line", "the metadata give no cell line")
+    _check_cell_lines(cell_lines, funnel.obs["cell_line"])
+    for parameter, column, wanted in [
+        ("pert_time", "time_h", times),
+        ("pert_dose", "dose_um", doses),
+    ]:
+        if wanted is not None:
+            shown = ", ".join(f"{value:g} {UNIT[column]}" for value in wanted)
+            funnel.keep_values(
+                column, _is_wanted(funnel.obs, column, wanted), f"{parameter}={shown}"
+            )
+    if cell_lines is not None:
+        mask = funnel.obs["cell_line"].isin(cell_lines)
+        funnel.keep_values("cell_line", mask, f"cell_lines={', '.join(cell_lines)}")
+    keep_molecules(funnel, on_bad_smiles, stacklevel=4)
+    funnel.obs = funnel.obs.assign(drug=drug_ids(funnel.obs["smiles"]))
+    if min_cell_lines > 1:
+        n_lines = _count_lines(funnel.obs)
+        funnel.keep(
+            n_lines >= min_cell_lines,
+            f"min_cell_lines={min_cell_lines}",
+            f"a drug is in {n_lines.max()} lines at most",
+        )
+    if shared_by_all_lines:
+        n_lines = _count_lines(funnel.obs)
+        n_all = len(set(cell_lines or funnel.obs["cell_line"]))
+        funnel.keep(
+            n_lines == n_all,
+            "shared_by_all_lines=True",
+            f"a drug is in {n_lines.max()} of {n_all} lines at most",
+        )
+    return funnel
+
+
+def _count_lines(obs: pd.DataFrame) -> pd.Series:
+    return obs.groupby("drug")["cell_line"].transform("nunique")
+
+
+def _check_cell_lines(cell_lines: tuple[str, ...] | None, column: pd.Series) -> None:
+    there = sorted(column.unique())
+    unknown = sorted(set(cell_lines or ()) - set(there))
+    if unknown:
+        raise ValueError(
+            f"cell_lines names lines without a treated profile: {', '.join(unknown)}. "
+            f"There are: {', '.join(there)}."
+        )
+
+
+def keep_molecules(funnel: Funnel, on_bad_smiles: str, *, stacklevel: int) -> None:
+    """Keep the profiles with a readable SMILES; warn of the others, or raise."""
+    obs = funnel.obs
+    good = valid_smiles_mask(obs["smiles"])
+    bad = obs.loc[~good, ["pert_id", "smiles"]]
+    if bad.empty:
+        return
+    perts = bad.drop_duplicates("pert_id")
+    shown = ", ".join(f"{p} ({s})" for p, s in perts.head(N_SHOWN).to_numpy())
+    more = f", and {len(perts) - N_SHOWN} more" if len(perts) > N_SHOWN else ""
+    detail = f"{len(bad):,} profiles of {len(perts):,} pert_ids: {shown}{more}"
+    if on_bad_smiles == "raise":
+        error = InvalidSmilesError(
+            np.flatnonzero(~good).tolist(), bad["smiles"].tolist()
+        )
+        error.add_note(
+            f"No readable SMILES for {detail}. An index counts the selected profiles; "
+            "on_bad_smiles='drop' leaves them out."
+        )
+        raise error
+    funnel.keep(good, "readable SMILES", detail)
+    warnings.warn(
+        f"Left out for want of a readable SMILES: {detail}.",
+        UserWarning,
+        stacklevel=stacklevel + 1,
+    )
+
+
+def select_controls(
+    obs: pd.DataFrame,
+    treated: pd.DataFrame,
+    control_types: tuple[str, ...],
+    times: list[float] | None,
+) -> pd.DataFrame:
+    """Keep the control wells that share plate, line and time with treated wells.
+
+    No dose filter: a release writes -666, 0 or the volume of the vehicle as the dose of
+    a control.
+    """
+    mask = obs["pert_type"].isin(control_types)
+    mask &= obs["plate"].isin(treated["plate"].dropna())
+    mask &= obs["cell_line"].isin(treated["cell_line"])
+    if times is not None:
+        mask &= _is_wanted(obs, "time_h", times)
+    return obs[mask]

@@ -1,0 +1,280 @@
+"""A simulated study: molecules, and the profiles that they induce."""
+
+from numbers import Integral, Real
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+
+from sklearn_molge._compat import Interval, validate_params
+from sklearn_molge.datasets._simulated_molecules import (
+    MAX_MOLECULES,
+    assemble_molecules,
+    draw_pec50,
+)
+from sklearn_molge.datasets._simulated_plates import (
+    TIME_H,
+    WELLS,
+    add_responses,
+    collapse_replicates,
+    draw_untreated,
+    lay_out_plates,
+    z_scores,
+)
+from sklearn_molge.datasets._study import Study
+
+__all__ = ["make_perturbation_study"]
+
+FIRST_GENE_ID = 900_000_001  # beyond Entrez, so that no real gene is meant
+
+
+@validate_params(
+    {
+        "n_molecules": [Interval(Integral, 1, MAX_MOLECULES, closed="both")],
+        "n_cell_lines": [Interval(Integral, 1, None, closed="left")],
+        "n_genes": [Interval(Integral, 1, None, closed="left")],
+        "n_mechanisms": [Interval(Integral, 1, None, closed="left")],
+        "n_replicates": [Interval(Integral, 1, None, closed="left")],
+        "doses_um": ["array-like"],
+        "n_controls": [Interval(Integral, 2, len(WELLS) - 1, closed="both")],
+        "measured": [Interval(Real, 0, 1, closed="right")],
+        "unexplained_potency": [Interval(Real, 0, None, closed="left")],
+        "line_effect": [Interval(Real, 0, None, closed="left")],
+        "pair_effect": [Interval(Real, 0, None, closed="left")],
+        "batch_effect": [Interval(Real, 0, None, closed="left")],
+        "noise": [Interval(Real, 0, None, closed="left")],
+        "level": [Interval(Integral, 3, 5, closed="both")],
+        "random_state": ["random_state"],
+    },
+    prefer_skip_nested_validation=True,
+)
+def make_perturbation_study(
+    n_molecules: int = 300,
+    *,
+    n_cell_lines: int = 8,
+    n_genes: int = 978,
+    n_mechanisms: int = 20,
+    n_replicates: int = 2,
+    doses_um: ArrayLike = (3.33, 10.0),
+    n_controls: int = 16,
+    measured: float = 1.0,
+    unexplained_potency: float = 0.8,
+    line_effect: float = 0.7,
+    pair_effect: float = 0.75,
+    batch_effect: float = 0.3,
+    noise: float = 0.5,
+    level: int = 3,
+    random_state: int | np.random.RandomState | None = None,
+) -> Study:
+    r"""Simulate a study: molecules, and the profiles that they induce.
+
+    **A simulation.** Molecules are put together from building blocks, mechanisms and
+    genes are invented, and profiles are drawn from the equations in Notes. The same
+    steps as in L1000 data are there (structure, potency, cell lines, plates,
+    controls, replicates), so that methods can be tried, tested and compared where the
+    truth is known. Nothing follows from it about a real molecule, gene or cell line,
+    nor about how well a method does on real data.
+
+    Parameters
+    ----------
+    n_molecules : int, default=300
+        Number of distinct molecules, from 1 to 250,000.
+    n_cell_lines : int, default=8
+        Number of cell lines.
+    n_genes : int, default=978
+        Number of genes; L1000 measures 978.
+    n_mechanisms : int, default=20
+        Number of mechanisms of action.
+    n_replicates : int, default=2
+        Wells of each molecule, line and dose, each on another plate.
+    doses_um : array-like of float, default=(3.33, 10.0)
+        Distinct doses in um (micromol/l).
+    n_controls : int, default=16
+        DMSO wells on each plate of 384 wells, from 2 to 383.
+    measured : float, default=1.0
+        Share of the (molecule, line) pairs that are measured, in (0, 1]. The others are
+        missing at random, but every molecule is measured in one line at least. (A line
+        may be left without a profile.)
+    unexplained_potency : float, default=0.8
+        Standard deviation of the pEC50 that the structure does not explain.
+    line_effect : float, default=0.7
+        Size of the part of a mechanism's programme that differs between lines,
+        relative to the part that they share.
+    pair_effect : float, default=0.75
+        Size of the response that is peculiar to a molecule in a line, whatever its
+        mechanism and dose.
+    batch_effect : float, default=0.3
+        Standard deviation of a plate's shift of a gene, in log2 intensity.
+    noise : float, default=0.5
+        Median over the genes of the standard deviation between wells, in log2
+        intensity.
+    level : {3, 4, 5}, default=3
+        3: log2 intensity of each well; 4: z-score of each well; 5: z-score of each
+        molecule, line and dose, the mean over replicates. The same seed gives the
+        same study at each level.
+    random_state : int, RandomState instance or None, default=None
+        Pass an int for the same study each time.
+
+    Returns
+    -------
+    study : Study
+        ``n_molecules * n_cell_lines * len(doses_um) * n_replicates`` profiles where
+        all pairs are measured, without the last factor at Level 5; 4 bytes for each
+        value. ``obs`` has the name of the molecule's mechanism (``moa``: the one
+        with the highest pEC50) and that pEC50 (``pec50``). Levels 3 and 4 have
+        controls; at Level 5 ``plate`` is the plate map that the replicates share.
+
+    Raises
+    ------
+    ValueError
+        If `doses_um` are not distinct positive numbers, or `measured` is less than
+        ``1 / n_cell_lines``.
+
+    See Also
+    --------
+    load_lincs : Real data.
+
+    Notes
+    -----
+    *Molecules* are a scaffold with a pharmacophore and two substituents, written by
+    RDKit. A study takes about :math:`\sqrt{n}/2` scaffolds and as many pharmacophores,
+    so that molecules come in series of analogues.
+
+    *Potency* of molecule i at mechanism m is a sum over its four blocks b(i)
+    (Free and Wilson 1964), less a cost where its small substituent clashes with the
+    target (C is 0 or 1), so that near analogues may differ in mechanism:
+
+    .. math:: \text{pEC50}_{im} = 4 + \sum_{b=1}^{4} A^b_{b(i), m}
+        - 1.5\, C_{b_4(i), m} + \varepsilon_{im}
+
+    with normal A (standard deviation 0.9, 0.9, 0.4, 0.4) and :math:`\varepsilon`
+    (`unexplained_potency`). At dose d it is active by
+    :math:`a_{imd} = d / (d + \text{EC50}_{im})`.
+
+    *The response* in line l is
+
+    .. math:: r_{ild} = \sum_m a_{imd}\, s_{lm} (P_m + \lambda Q_{lm})
+        + \sum_{k=1}^{8} z_{ilk} S_k
+
+    with the line's sensitivity s (log-normal), gene programmes P, Q and S (a tenth of
+    the genes, normal with standard deviation 0.5), :math:`\lambda` = `line_effect` and
+    normal z (`pair_effect`). Neither :math:`\varepsilon`, Q nor z can be learnt for
+    unseen molecules in unseen lines: they set how far apart the oracles and the
+    methods are.
+
+    *Level 3* is the line's baseline + the plate's batch effect + the response + normal
+    noise, limited to 3 to 15. *Level 4* is the difference from the mean of the plate's
+    DMSO wells, divided by their standard deviation (at least 0.1). *Level 5* is the
+    mean of Level 4 over replicates, limited to -10 to 10.
+
+    REFERENCE_VALUES
+
+    References
+    ----------
+    S. M. Free and J. W. Wilson, "A mathematical contribution to structure-activity
+    studies", Journal of Medicinal Chemistry 7 (1964).
+
+    Examples
+    --------
+    >>> from sklearn_molge.datasets import make_perturbation_study
+    >>> study = make_perturbation_study(20, n_cell_lines=3, n_genes=50, random_state=0)
+    >>> study
+    Study: 240 profiles (level 3) of 20 drugs in 3 cell lines, 50 genes, 96 controls
+    >>> study.paired_ge().shape
+    (240, 100)
+    >>> signatures = make_perturbation_study(
+    ...     20, n_cell_lines=3, n_genes=50, level=5, random_state=0
+    ... )
+    >>> signatures.ge.shape
+    (120, 50)
+    """
+    doses = _check_doses(doses_um)
+    if measured * n_cell_lines < 1:
+        raise ValueError(
+            "measured must be at least 1 / n_cell_lines, so that every molecule has a "
+            f"profile: {1 / n_cell_lines:.3g} for {n_cell_lines} cell lines. "
+            f"Got {measured}."
+        )
+    if isinstance(random_state, np.random.RandomState):
+        random_state = random_state.randint(2**31 - 1)
+    # A stream for each step: more noise does not change the molecules.
+    rngs = np.random.default_rng(random_state).spawn(6)
+
+    smiles, drugs, blocks = assemble_molecules(n_molecules, rngs[0])
+    pec50 = draw_pec50(blocks, n_mechanisms, unexplained_potency, rngs[1])
+    pairs = _draw_pairs((n_molecules, n_cell_lines), measured, rngs[2])
+    wells = lay_out_plates(pairs, doses, n_replicates, n_controls, rngs[3])
+    ge = draw_untreated(wells, (n_cell_lines, n_genes), batch_effect, noise, rngs[4])
+    add_responses(ge, wells, pec50, line_effect, pair_effect, rngs[5])
+
+    treated = wells["molecule"].to_numpy() >= 0
+    if level > 3:
+        ge = z_scores(ge, wells["plate"], treated)
+    if level == 5:
+        ge, wells = collapse_replicates(ge[treated], wells[treated])
+        treated = np.ones(len(wells), dtype=bool)
+    obs = _describe_wells(wells, drugs, pec50)
+    return Study(
+        smiles[wells["molecule"].to_numpy()[treated]],
+        ge=ge[treated],
+        obs=obs[treated],
+        genes=_describe_genes(n_genes),
+        control_ge=None if level == 5 else ge[~treated],
+        control_obs=None if level == 5 else obs[~treated],
+        level=level,
+    )
+
+
+def _check_doses(doses_um: ArrayLike) -> NDArray[np.float64]:
+    doses = np.asarray(doses_um, dtype=np.float64)
+    valid = doses.ndim == 1 and doses.size and len(np.unique(doses)) == doses.size
+    if not valid or not np.all(np.isfinite(doses) & (doses > 0)):
+        raise ValueError(
+            f"doses_um must be distinct positive numbers (um). Got {doses_um!r}."
+        )
+    return doses
+
+
+def _draw_pairs(
+    shape: tuple[int, int], measured: float, rng: np.random.Generator
+) -> NDArray[np.bool_]:
+    """Draw the measured (molecule, line) pairs, at least one for each molecule."""
+    keys = rng.random(shape)
+    keys[np.arange(len(keys)), keys.argmin(axis=1)] -= 1
+    n_measured = round(measured * keys.size)
+    return keys <= np.partition(keys, n_measured - 1, axis=None)[n_measured - 1]
+
+
+def _describe_wells(
+    wells: pd.DataFrame, drugs: NDArray[np.object_], pec50: NDArray[np.float64]
+) -> pd.DataFrame:
+    """Write wells in the columns of a study; -1 takes the control's value."""
+    molecule = wells["molecule"].to_numpy()
+    numbers = range(1, len(drugs) + 1)
+    mechanisms = [f"mechanism {m + 1:02d}" for m in pec50.argmax(axis=1)]
+
+    def texts(values, control):
+        return np.array([*values, control], dtype=object)[molecule]
+
+    lines = "LINE" + (wells["line"] + 1).astype(str).str.zfill(2)
+    columns = {
+        "pert_id": texts((f"SIM-{i:06d}" for i in numbers), "DMSO"),
+        "pert_name": texts((f"simulated {i}" for i in numbers), "DMSO"),
+        "drug": texts(drugs, np.nan),
+        "cell_line": lines.to_numpy(dtype=object),
+        "plate": wells["plate"].to_numpy(dtype=object),
+        "well": wells["well"].to_numpy(dtype=object),
+        "dose_um": wells["dose_um"].to_numpy(),
+        "time_h": TIME_H,
+        "pert_type": texts(["trt_cp"] * len(drugs), "ctl_vehicle"),
+        "moa": texts(mechanisms, np.nan),
+        "pec50": np.append(pec50.max(axis=1), np.nan)[molecule],
+    }
+    names = pd.Index(columns["plate"] + ":" + columns["well"], name="profile_id")
+    return pd.DataFrame(columns, index=names)
+
+
+def _describe_genes(n_genes: int) -> pd.DataFrame:
+    symbols = np.array([f"SIM{i:04d}" for i in range(1, n_genes + 1)], dtype=object)
+    ids = np.arange(FIRST_GENE_ID, FIRST_GENE_ID + n_genes)
+    return pd.DataFrame({"gene_id": ids, "symbol": symbols})

@@ -1,0 +1,220 @@
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import sparse
+
+from sklearn_molge.datasets import Study
+from sklearn_molge.exceptions import InvalidSmilesError
+
+anndata = pytest.importorskip("anndata")
+
+
+@pytest.fixture
+def study():
+    obs = pd.DataFrame(
+        {
+            "pert_id": ["B1", "B2", "B1"],
+            "cell_line": ["L1", "L2", "L2"],
+            "plate": ["A", "B", "A"],
+            "dose_um": [10.0, 3.3, np.nan],
+            "replicate": [1, 2, 3],
+            "good": [True, False, True],
+            "moa": [np.nan, "x|y", np.nan],
+            "well": np.full(3, np.nan, dtype=object),
+        },
+        index=pd.Index(["t1", "t2", "t3"], dtype=object),
+    )
+    controls = pd.DataFrame({"plate": ["B", "A"], "pert_type": ["ctl_vehicle"] * 2})
+    controls.index = pd.Index(["c1", "c2"], dtype=object)
+    return Study(
+        ["CCO", "CCN", "CCO"],
+        ge=[[1.5, 2], [3, 4], [5, 6]],
+        obs=obs,
+        genes=pd.DataFrame({"gene_id": [23, 16], "symbol": ["ABCF1", "AARS"]}),
+        control_ge=[[7, 8], [9, 10]],
+        control_obs=controls,
+        level=3,
+        dropped=pd.DataFrame(
+            {"step": ["s"], "n_dropped": [1], "n_left": [3], "detail": ["d"]}
+        ),
+    )
+
+
+def assert_same(one, other):
+    assert one.smiles.tolist() == other.smiles.tolist()
+    assert one.smiles.dtype == other.smiles.dtype
+    np.testing.assert_array_equal(one.ge, other.ge)
+    np.testing.assert_array_equal(one.groups, other.groups)
+    pd.testing.assert_frame_equal(one.obs, other.obs, check_index_type=False)
+    pd.testing.assert_frame_equal(one.genes, other.genes, check_index_type=False)
+    assert one.level == other.level
+    assert (one.control_ge is None) == (other.control_ge is None)
+    if one.control_ge is not None:
+        np.testing.assert_array_equal(one.control_ge, other.control_ge)
+        pd.testing.assert_frame_equal(
+            one.control_obs, other.control_obs, check_index_type=False
+        )
+
+
+def test_layout(study):
+    adata = study.to_anndata()
+    assert adata.obs_names.tolist() == ["t1", "t2", "t3", "c1", "c2"]
+    assert adata.var_names.tolist() == ["23", "16"]
+    np.testing.assert_array_equal(adata.X[:, 0], [1.5, 3, 5, 7, 9])
+    assert adata.obs["is_control"].tolist() == [False] * 3 + [True] * 2
+    assert adata.obs["smiles"].tolist()[:3] == ["CCO", "CCN", "CCO"]
+    assert adata.obs["drug"].tolist()[:3] == study.groups[:, 0].tolist()
+    assert adata.uns["sklearn_molge"]["level"] == 3
+
+
+def test_without_anndata(study, monkeypatch):
+    monkeypatch.setitem(sys.modules, "anndata", None)
+    with pytest.raises(ImportError, match=r'pip install "sklearn-molge\[anndata\]"'):
+        study.to_anndata()
+
+
+def test_round_trip(study):
+    again = Study.from_anndata(study.to_anndata())
+    assert_same(again, study)
+    pd.testing.assert_frame_equal(again.dropped, study.dropped)
+
+
+def test_round_trip_through_a_file(study, tmp_path):
+    study.to_anndata().write_h5ad(tmp_path / "study.h5ad")
+    again = Study.from_anndata(anndata.read_h5ad(tmp_path / "study.h5ad"))
+    assert_same(again, study)
+    np.testing.assert_array_equal(again.paired_ge(), study.paired_ge())
+
+
+def test_round_trip_without_controls(study):
+    bare = Study(
+        study.smiles, ge=study.ge, obs=study.obs, genes=study.genes[["symbol"]]
+    )
+    adata = bare.to_anndata()
+    assert adata.var_names.tolist() == ["ABCF1", "AARS"]
+    assert_same(Study.from_anndata(adata), bare)
+
+
+def foreign(**columns):
+    """An object in the vocabulary of GEO, with its marks for what is missing."""
+    obs = pd.DataFrame(
+        {
+            "canonical_smiles": ["CCO", "CS(C)=O", "-666", "CCN", "C"],
+            "cell_id": pd.Categorical(["A375"] * 5),
+            "rna_plate": ["P1", "P1", "P1", "P2", "P2"],
+            "det_plate": ["nan"] * 5,
+            "pert_type": [
+                "trt_cp",
+                "ctl_vehicle",
+                "trt_cp",
+                "TRT_CP",
+                "ctl_vector",
+            ],
+            "pert_id": ["B1", "DMSO", "B2", "B3", "V"],
+            "pert_dose": [10.0, -666.0, 10.0, 500.0, 0.0],
+            "pert_dose_unit": ["um", "-666", "um", "nM", "-666"],
+        },
+        index=list("abcde"),
+    ).assign(**columns)
+    var = pd.DataFrame({"pr_is_lm": [1, 0]}, index=["AARS", "ABCF1"])
+    return anndata.AnnData(np.arange(10, dtype=float).reshape(5, 2), obs, var)
+
+
+def test_foreign_by_hand():
+    with pytest.warns(UserWarning, match=r"1 profiles of 1 pert_ids: B2 \(nan\)") as w:
+        study = Study.from_anndata(foreign(), level=3)
+    assert w[0].filename == __file__
+    assert study.obs.index.tolist() == ["a", "d"]
+    np.testing.assert_array_equal(study.ge, [[0, 1], [6, 7]])
+    assert study.smiles.tolist() == ["CCO", "CCN"]
+    assert study.obs["plate"].tolist() == ["P1", "P2"]
+    assert study.obs["dose_um"].tolist() == [10.0, 0.5]
+    assert study.obs["pert_type"].tolist() == ["trt_cp", "trt_cp"]
+    assert study.control_obs.index.tolist() == ["b"]
+    assert study.genes.to_dict("list") == {
+        "symbol": ["AARS", "ABCF1"],
+        "is_landmark": [True, False],
+    }
+    assert study.dropped["n_left"].tolist() == [5, 3, 2]
+    assert study.level == 3
+
+
+def test_foreign_columns_by_name_and_sparse_values():
+    adata = foreign(structure=["CCO", "", "CCC", "CCN", ""])
+    adata.X = sparse.csr_matrix(adata.X)
+    study = Study.from_anndata(adata, columns={"smiles": "structure"})
+    assert study.smiles.tolist() == ["CCO", "CCC", "CCN"]
+    np.testing.assert_array_equal(study.ge, [[0, 1], [4, 5], [6, 7]])
+    assert study.level is None
+
+
+def test_genes_of_another_study():
+    adata = foreign()[[0, 1]]
+    genes = pd.DataFrame({"gene_id": [23, 16], "symbol": ["ABCF1", "AARS"]})
+    study = Study.from_anndata(adata, genes=genes)
+    np.testing.assert_array_equal(study.ge, [[1, 0]])
+    np.testing.assert_array_equal(study.control_ge, [[3, 2]])
+    pd.testing.assert_frame_equal(study.genes, genes)
+    more = pd.DataFrame({"gene_id": [9, 16], "symbol": ["NEW", "AARS"]})
+    with pytest.warns(UserWarning, match="1 of 2 genes are not in adata.*: NEW"):
+        study = Study.from_anndata(adata, genes=more)
+    assert study.genes["gene_id"].tolist() == [16]
+    # By Entrez id where the object knows it: symbols change.
+    adata = adata.copy()
+    adata.var["pr_gene_id"] = [16, 23]
+    renamed = pd.DataFrame({"gene_id": [23, 16], "symbol": ["X", "AARS1"]})
+    study = Study.from_anndata(adata, genes=renamed)
+    np.testing.assert_array_equal(study.ge, [[1, 0]])
+    assert study.genes["symbol"].tolist() == ["X", "AARS1"]
+
+
+def test_errors():
+    with pytest.raises(InvalidSmilesError, match="index 1: nan"):
+        Study.from_anndata(foreign(), on_bad_smiles="raise")
+    with pytest.raises(ValueError, match="columns maps 'moa' to 'mode', which"):
+        Study.from_anndata(foreign(), columns={"moa": "mode"})
+    adata = foreign()
+    adata.obs = adata.obs.drop(columns="canonical_smiles")
+    with pytest.raises(ValueError, match="has a smiles: name its column in `columns`"):
+        Study.from_anndata(adata)
+    with pytest.raises(ValueError, match="No profile is left after the filter treated"):
+        Study.from_anndata(foreign()[[1, 4]])
+    genes = pd.DataFrame({"symbol": ["NEW"]})
+    with pytest.raises(ValueError, match=r"No symbol of `genes` is in adata.var"):
+        Study.from_anndata(foreign()[[0]], genes=genes)
+    with pytest.raises(ValueError, match=r"genes must have a column 'symbol'.*gene_id"):
+        Study.from_anndata(foreign()[[0]], genes=pd.DataFrame({"gene_id": [1]}))
+
+
+def test_real_plates(level3_folder):
+    adata = anndata.read_h5ad(level3_folder / "CPC006_HT115_6H_X1_X2.level3.h5ad")
+    study = Study.from_anndata(adata, level=3)
+    table = pd.read_csv(level3_folder / "obs.csv", index_col="inst_id")
+    table = table.loc[adata.obs_names]
+    treated = table[table["pert_type"] == "trt_cp"]
+    assert study.obs.index.tolist() == treated.index.tolist()
+    for ours, theirs in [
+        ("plate", "plate"),
+        ("well", "well"),
+        ("pert_id", "pert_id"),
+        ("time_h", "time_h"),
+        ("cell_line", "cell_id"),
+    ]:
+        assert study.obs[ours].tolist() == treated[theirs].tolist()
+    np.testing.assert_allclose(study.obs["dose_um"], treated["dose_um"], atol=0.005)
+    assert study.control_obs["plate"].value_counts().to_dict() == {
+        "CPC006_HT115_6H_X1": 9,
+        "CPC006_HT115_6H_X2": 11,
+    }
+    X = pd.DataFrame(adata.X, index=adata.obs_names)
+    np.testing.assert_array_equal(study.ge, X.loc[study.obs.index])
+    wells = table[table["pert_type"] == "ctl_vehicle"]
+    paired = study.paired_ge()
+    for row in range(0, len(study), 61):
+        plate = wells.index[wells["plate"] == study.obs["plate"].iloc[row]]
+        expected = X.loc[plate].to_numpy(float).mean(axis=0)
+        np.testing.assert_allclose(paired[row, 978:], expected, rtol=1e-5)
+    assert "gene_id" not in study.genes
+    assert_same(Study.from_anndata(study.to_anndata()), study)
