@@ -1,5 +1,7 @@
 """What every two-view estimator shares."""
 
+from collections.abc import Callable
+
 import numpy as np
 from sklearn.utils.validation import (
     check_array,
@@ -75,7 +77,7 @@ class TwoViewMixin:
         return mean_reciprocal_rank(retrieval_ranks(self, X, y))
 
     def __sklearn_tags__(self):
-        tags = super().__sklearn_tags__()
+        tags = super().__sklearn_tags__()  # type: ignore[misc]
         tags.target_tags.required = True
         tags.target_tags.multi_output = True
         tags.target_tags.single_output = False
@@ -88,6 +90,10 @@ class EmbedderMixin(TwoViewMixin):
     ``transform(X)`` and ``transform_ge(y)`` lead into it and the parameter
     ``metric`` compares there. Rankings embed each molecule once and go by these.
     """
+
+    transform: Callable
+    transform_ge: Callable
+    metric: str
 
     def similarity(self, X, y):
         """Similarity of every profile to every molecule in the joint space.

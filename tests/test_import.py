@@ -7,10 +7,9 @@ import sys
 
 import pytest
 
-PACKAGES = [
-    "alignment", "datasets", "expression", "metrics", "model_selection", "molecules",
-    "retrieval",
-]  # fmt: skip
+PACKAGES = (
+    "alignment datasets expression metrics model_selection molecules retrieval"
+).split()
 HEAVY = ["torch", "chemprop", "lightning", "skorch", "pandas", "rdkit", "sklearn"]
 
 

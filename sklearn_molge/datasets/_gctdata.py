@@ -97,7 +97,10 @@ def check_dtype(dtype: DTypeLike) -> np.dtype:
 
 def text_index(ids: Sequence[str] | NDArray) -> pd.Index:
     """Return ids as an index of Python strings named "id", in any pandas."""
-    return pd.Index(np.asarray(ids, dtype=object), dtype=object, name="id")
+    array = np.asarray(ids)
+    if array.dtype != object:
+        array = array.astype(str).astype(object)
+    return pd.Index(array, dtype=object, name="id")
 
 
 def resolve_subset(

@@ -233,8 +233,7 @@ def _as_bytes(texts: Sequence[str]) -> NDArray[np.bytes_]:
 def _write_columns(file: h5py.File, group: str, columns: dict[str, NDArray]) -> None:
     node = file.create_group(group, track_order=True)
     for name, values in columns.items():
-        dtype = values.dtype
-        if dtype.kind == "S" and (values.view(np.uint8) > 127).any():
-            dtype = h5py.string_dtype("utf-8", dtype.itemsize)
+        if values.dtype.kind == "S" and (values.view(np.uint8) > 127).any():
+            values = values.view(h5py.string_dtype("utf-8", values.itemsize))
         level = METADATA_GZIP if len(values) else None
-        node.create_dataset(name, data=values, dtype=dtype, compression=level)
+        node.create_dataset(name, data=values, compression=level)

@@ -60,7 +60,7 @@ def make_perturbation_study(
     measured: float = 1.0,
     unexplained_potency: float = 0.8,
     line_effect: float = 0.7,
-    pair_effect: float = 0.75,
+    pair_effect: float = 0.85,
     batch_effect: float = 0.3,
     noise: float = 0.5,
     level: int = 3,
@@ -100,7 +100,7 @@ def make_perturbation_study(
     line_effect : float, default=0.7
         Size of the part of a mechanism's programme that differs between lines,
         relative to the part that they share.
-    pair_effect : float, default=0.75
+    pair_effect : float, default=0.85
         Size of the response that is peculiar to a molecule in a line, whatever its
         mechanism and dose.
     batch_effect : float, default=0.3
@@ -147,7 +147,7 @@ def make_perturbation_study(
     .. math:: \text{pEC50}_{im} = 4 + \sum_{b=1}^{4} A^b_{b(i), m}
         - 1.5\, C_{b_4(i), m} + \varepsilon_{im}
 
-    with normal A (standard deviation 0.9, 0.9, 0.4, 0.4) and :math:`\varepsilon`
+    with normal A (standard deviation 0.9, 0.9, 0.5, 0.5) and :math:`\varepsilon`
     (`unexplained_potency`). At dose d it is active by
     :math:`a_{imd} = d / (d + \text{EC50}_{im})`.
 

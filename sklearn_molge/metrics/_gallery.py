@@ -1,7 +1,7 @@
 """Which molecules are ranked, and which of them is each query's own."""
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from scipy import sparse
 from sklearn.utils import check_consistent_length
 from sklearn.utils.validation import column_or_1d
@@ -9,7 +9,7 @@ from sklearn.utils.validation import column_or_1d
 from sklearn_molge.molecules._smiles import drug_ids
 
 
-def identify_drugs(X, drugs: ArrayLike | None, codes: NDArray) -> NDArray:
+def identify_drugs(X, drugs, codes: NDArray) -> NDArray:
     """Identity of each row's molecule: as given, from SMILES, or equal features."""
     if drugs is None:
         return drug_ids(X) if is_text(X) else codes
@@ -59,13 +59,14 @@ def molecule_keys(X) -> NDArray[np.object_]:
 
 def distinct_rows(X) -> tuple[NDArray, NDArray]:
     """Positions of the first of each distinct row, and each row's number."""
-    if sparse.issparse(X):
-        keys = _row_bytes(X)
-    else:
-        rows = _without_negative_zero(X)
-        keys = rows.view(np.dtype((np.void, rows.itemsize * rows.shape[1])))[:, 0]
+    keys = _row_bytes(X) if sparse.issparse(X) else _row_voids(X)
     _, first, codes = np.unique(keys, return_index=True, return_inverse=True)
     return first, codes
+
+
+def _row_voids(X) -> NDArray[np.void]:
+    rows = _without_negative_zero(X)
+    return rows.view(np.dtype((np.void, rows.itemsize * rows.shape[1])))[:, 0]
 
 
 def _without_negative_zero(X) -> NDArray:

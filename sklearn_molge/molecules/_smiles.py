@@ -34,6 +34,9 @@ def parse_smiles(entry: object) -> Chem.Mol | None:
     """Return the molecule, or None where `entry` is not one."""
     if not isinstance(entry, str) or entry.strip().lower() in MISSING_SMILES:
         return None
+    _, *rest = entry.split(maxsplit=1)
+    if rest and not rest[0].startswith("|"):
+        return None  # RDKit would take a second molecule for the name of the first
     with BlockLogs():  # RDKit prints each parse error; the caller reports them all
         mol = Chem.MolFromSmiles(entry)
     return None if mol is None or mol.GetNumAtoms() == 0 else mol
@@ -43,6 +46,10 @@ def valid_smiles_mask(X: ArrayLike) -> NDArray[np.bool_]:
     """Return a mask of the entries that are molecules; each text is parsed once."""
     array = as_smiles_array(X)
     valid = {s: parse_smiles(s) is not None for s in _distinct_strings(array)}
+    return _valid_entries(array, valid)
+
+
+def _valid_entries(array: NDArray, valid: dict[str, bool]) -> NDArray[np.bool_]:
     return np.fromiter(
         (isinstance(s, str) and valid[s] for s in array), bool, count=len(array)
     )
@@ -135,7 +142,8 @@ def drug_ids(X: ArrayLike, *, stereo: bool = False) -> NDArray[np.object_]:
     Returns
     -------
     ids : ndarray of shape (n_samples,), dtype=object
-        Strings of 14 characters (25 with `stereo`).
+        Strings of 14 characters (25 with `stereo`); the canonical SMILES of the few
+        structures that InChI refuses.
 
     Raises
     ------
@@ -144,9 +152,10 @@ def drug_ids(X: ArrayLike, *, stereo: bool = False) -> NDArray[np.object_]:
 
     Notes
     -----
-    "Largest" counts atoms as RDKit's ``LargestFragmentChooser`` does, organic
-    fragments first. The paper (Finlayson et al. 2020) compares the SMILES text,
-    which lets one drug sit on both sides of a split.
+    "Largest" counts atoms, hydrogens too, as RDKit's ``LargestFragmentChooser`` does,
+    organic fragments first: lysine acetylsalicylate is a lysine. The paper (Finlayson
+    et al. 2020) compares the SMILES text, which lets one drug sit on both sides of a
+    split.
 
     Examples
     --------
@@ -162,8 +171,15 @@ def map_distinct(
     function: Callable[[Chem.Mol], object], X: ArrayLike
 ) -> NDArray[np.object_]:
     """Apply `function` to the molecule of each entry, each distinct text once."""
-    array = check_smiles(X)
-    results = {s: function(Chem.MolFromSmiles(s)) for s in _distinct_strings(array)}
+    array = as_smiles_array(X)
+    mols = {s: parse_smiles(s) for s in _distinct_strings(array)}
+    bad = np.flatnonzero(
+        ~_valid_entries(array, {s: m is not None for s, m in mols.items()})
+    )
+    if bad.size:
+        raise InvalidSmilesError(bad.tolist(), array[bad].tolist())
+    with BlockLogs():
+        results = {s: function(mol) for s, mol in mols.items() if mol is not None}
     out = np.empty(len(array), dtype=object)
     out[:] = [results[s] for s in array]
     return out
@@ -178,25 +194,26 @@ def _standardizers() -> tuple[
     rdMolStandardize.LargestFragmentChooser, rdMolStandardize.Uncharger
 ]:
     parameters = rdMolStandardize.CleanupParameters()
-    parameters.preferOrganic = True
+    parameters.preferOrganic = True  # type: ignore[assignment]
     return (
         rdMolStandardize.LargestFragmentChooser(parameters),
         rdMolStandardize.Uncharger(),
     )
 
 
-def _inchi_key(mol: Chem.Mol) -> str:
+def _inchi_blocks(mol: Chem.Mol, n_blocks: int) -> str:
     chooser, uncharger = _standardizers()
-    with BlockLogs():
-        parent = uncharger.uncharge(chooser.choose(mol))
-        key = Chem.MolToInchiKey(parent)
+    parent = uncharger.uncharge(chooser.choose(mol))
+    key = Chem.MolToInchiKey(parent)
+    if key:
+        return "-".join(key.split("-")[:n_blocks])
     # InChI refuses a few exotic structures; their canonical text is an identity too.
-    return key or Chem.MolToSmiles(parent, isomericSmiles=False)
+    return Chem.MolToSmiles(parent, isomericSmiles=n_blocks > 1)
 
 
 def _skeleton_id(mol: Chem.Mol) -> str:
-    return _inchi_key(mol).split("-")[0]
+    return _inchi_blocks(mol, 1)
 
 
 def _isomer_id(mol: Chem.Mol) -> str:
-    return "-".join(_inchi_key(mol).split("-")[:2])
+    return _inchi_blocks(mol, 2)

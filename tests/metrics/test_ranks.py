@@ -8,12 +8,12 @@ from scipy.stats import rankdata
 from sklearn.base import BaseEstimator
 from sklearn.metrics import label_ranking_average_precision_score
 
+from sklearn_molge.metrics import _blocks as blocks
 from sklearn_molge.metrics import (
     mean_reciprocal_rank,
     rank_embeddings,
     retrieval_ranks,
 )
-from sklearn_molge.metrics import _blocks as blocks
 
 SMILES = np.array(["CCO", "CCN", "CCCl", "CCBr", "c1ccccc1", "CC#N"], dtype=object)
 

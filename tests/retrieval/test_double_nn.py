@@ -81,7 +81,7 @@ def test_sparse_equals_dense(data):
 
 def test_errors(data):
     X, y, candidates, queries = data
-    with pytest.raises(ValueError, match="n_neighbors must be at most 12, .* Got 13"):
+    with pytest.raises(ValueError, match=r"n_neighbors must be at most 12, .* Got 13"):
         DoubleNNRetriever(n_neighbors=13).fit(X, y)
     with pytest.raises(ValueError, match="y has 3 genes, but DoubleNNRetriever"):
         DoubleNNRetriever().fit(X, y).similarity(candidates, queries[:, :3])

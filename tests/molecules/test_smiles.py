@@ -1,0 +1,200 @@
+import pickle
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from sklearn_molge.exceptions import InvalidSmilesError
+from sklearn_molge.molecules import _smiles as smiles_module
+from sklearn_molge.molecules import canonical_smiles, check_smiles, drug_ids
+
+FUNCTIONS = [check_smiles, canonical_smiles, drug_ids]
+
+# InChIKeys as in PubChem.
+ASPIRIN = "BSYNRYMUTXBXSQ"
+CAFFEINE = "RYYVLZVUVIJVGH"
+ALANINE = "QNAYBMKLOCPYGJ"
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+@pytest.mark.parametrize(
+    "entry",
+    ["-666", "", " ", "restricted", "Restricted", "nan", "None", "NA", "C1CC", "C(C",
+     "xyz", "C[N](C)(C)(C)C", None, np.nan, pd.NA, 5, b"CCO"],
+)  # fmt: skip
+def test_what_is_not_a_molecule(function, entry):
+    with pytest.raises(InvalidSmilesError) as caught:
+        function(["CCO", entry, "CCN"])
+    assert caught.value.indices == [1]
+    assert caught.value.entries[0] is entry
+    assert str(caught.value) == (
+        f"1 entry of X is not a valid SMILES: index 1: {entry!r}."
+    )
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_every_bad_entry_is_named(function):
+    message = (
+        r"^3 entries of X are not valid SMILES: index 0: '-666', "
+        r"index 2: None, index 3: '-666'\.$"
+    )
+    with pytest.raises(InvalidSmilesError, match=message) as caught:
+        function(["-666", "CCO", None, "-666"])
+    assert caught.value.indices == [0, 2, 3]
+
+
+def test_long_lists_of_bad_entries_are_cut_short():
+    with pytest.raises(InvalidSmilesError, match=r"index 19: '', and 5 more") as caught:
+        check_smiles([""] * 25)
+    assert caught.value.indices == list(range(25))
+
+
+def test_error_survives_pickling():
+    error = pickle.loads(pickle.dumps(InvalidSmilesError([3], ["C1"])))
+    assert (error.indices, error.entries) == ([3], ["C1"])
+    assert "index 3: 'C1'" in str(error)
+
+
+def test_bad_smiles_do_not_print(capfd):
+    with pytest.raises(InvalidSmilesError):
+        check_smiles(["C1CC", "C[N](C)(C)(C)C"])
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+@pytest.mark.parametrize(
+    ("X", "shape"),
+    [("CCO", r"\(\)"), ([["CCO", "C"]], r"\(1, 2\)"), ([[["CCO"]]], r"\(1, 1, 1\)")],
+)
+def test_one_column_is_needed(function, X, shape):
+    with pytest.raises(ValueError, match=f"X must be a 1-D array-like.*shape {shape}"):
+        function(X)
+
+
+@pytest.mark.parametrize(
+    "X",
+    [
+        ["OCC", "CCN"],
+        ("OCC", "CCN"),
+        np.array(["OCC", "CCN"]),
+        np.array([["OCC"], ["CCN"]], dtype=object),
+        pd.Series(["OCC", "CCN"], index=[5, 5]),
+        pd.Series(["OCC", "CCN"], dtype="string"),
+        pd.DataFrame({"smiles": ["OCC", "CCN"]}),
+    ],
+    ids=lambda X: f"{type(X).__name__}-{getattr(X, 'dtype', '')}",
+)
+def test_kinds_of_input(X):
+    checked = check_smiles(X)
+    assert checked.dtype == object
+    assert checked.tolist() == ["OCC", "CCN"]
+    assert canonical_smiles(X).tolist() == ["CCO", "CCN"]
+    assert drug_ids(X).dtype == object
+
+
+def test_check_smiles_leaves_the_entries_alone():
+    entries = ["OCC", "[Na+].[O-]C(C)=O", "C([H])([H])([H])[H]"]
+    assert check_smiles(entries).tolist() == entries
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_no_entries(function):
+    assert function([]).shape == (0,)
+
+
+def test_canonical_smiles():
+    spellings = ["CC(=O)Oc1ccccc1C(=O)O", "OC(=O)C1=CC=CC=C1OC(C)=O"]
+    assert len(set(canonical_smiles(spellings))) == 1
+    # Salts and stereochemistry stay.
+    assert canonical_smiles(["[Na+].[O-]C(C)=O"])[0] == "CC(=O)[O-].[Na+]"
+    left, right = canonical_smiles(["N[C@@H](C)C(=O)O", "N[C@H](C)C(=O)O"])
+    assert left != right
+
+
+@pytest.mark.parametrize(
+    ("entries", "expected"),
+    [
+        (["CC(=O)Oc1ccccc1C(=O)O", "OC(=O)C1=CC=CC=C1OC(C)=O"], ASPIRIN),
+        (["CC(=O)Oc1ccccc1C(=O)[O-].[Na+]", "CC(=O)Oc1ccccc1C(=O)[O-]"], ASPIRIN),
+        (["Cn1c(=O)c2c(ncn2C)n(C)c1=O", "CN1C=NC2=C1C(=O)N(C)C(=O)N2C"], CAFFEINE),
+        (["C[C@H](N)C(=O)O", "C[C@@H](N)C(=O)O", "CC(N)C(=O)O"], ALANINE),
+        (["C[C@H]([NH3+])C(=O)[O-]", "CC([NH3+])C(=O)O.[Cl-]"], ALANINE),
+        (["[2H]C([2H])(O)C", "CCO"], "LFQSCWFLJHTTHZ"),
+    ],
+)
+def test_one_drug_whatever_its_salt_charge_isomer_and_spelling(entries, expected):
+    assert set(drug_ids(entries)) == {expected}
+
+
+def test_organic_fragment_goes_before_a_larger_inorganic_one():
+    assert drug_ids(["CCO.F[P-](F)(F)(F)(F)F"]).item() == "LFQSCWFLJHTTHZ"
+
+
+def test_stereo_keeps_isomers_apart_and_nothing_else():
+    isomers = ["C[C@H](N)C(=O)O", "C[C@@H](N)C(=O)O", "CC(N)C(=O)O"]
+    ids = drug_ids(isomers, stereo=True)
+    assert len(set(ids)) == 3
+    assert {i.split("-")[0] for i in ids} == {ALANINE}
+    assert ids[0] == "QNAYBMKLOCPYGJ-REOHCLBHSA"  # L-alanine
+    salt, spelling = drug_ids(
+        ["C[C@H]([NH3+])C(=O)O.[Cl-]", "OC(=O)[C@H](C)N"], stereo=True
+    )
+    assert salt == spelling == ids[0]
+
+
+def test_different_drugs_differ():
+    entries = ["CCO", "CCN", "CCCO", "CC(C)O", "c1ccccc1", "C1CCCCC1"]
+    assert len(set(drug_ids(entries))) == len(entries)
+
+
+@pytest.mark.parametrize("function", [canonical_smiles, drug_ids])
+def test_each_entry_keeps_its_place(function):
+    entries = ["CCO", "CCN", "CCO", "OCC", "c1ccccc1", "CCN"]
+    assert function(entries).tolist() == [function([e]).item() for e in entries]
+
+
+def test_each_text_is_computed_once(monkeypatch):
+    calls = []
+    identify = smiles_module._skeleton_id
+    monkeypatch.setattr(
+        smiles_module, "_skeleton_id", lambda mol: calls.append(mol) or identify(mol)
+    )
+    drug_ids(["CCO", "CCN", "CCO", "OCC", "CCN"])
+    assert len(calls) == 3
+
+
+def test_real_molecules(level5_folder):
+    compounds = pd.read_csv(level5_folder / "compoundinfo.txt", sep="\t")
+    signatures = pd.read_csv(level5_folder / "siginfo.txt", sep="\t")
+    compounds = compounds[compounds["pert_id"].isin(signatures["pert_id"])]
+    smiles = compounds.drop_duplicates("pert_id")["canonical_smiles"]
+    assert len(smiles) == 877
+    ids = drug_ids(smiles)
+    assert len(set(ids)) == 840
+    np.testing.assert_array_equal(drug_ids(canonical_smiles(smiles)), ids)
+
+
+def test_real_dirt(shared_data):
+    library = pd.read_csv(shared_data / "library" / "compoundinfo.txt.gz", sep="\t")
+    smiles = library["canonical_smiles"].iloc[::15]
+    unknown = (smiles.isna() | (smiles == "restricted")).to_numpy()
+    assert 0 < unknown.sum() < len(smiles)
+    with pytest.raises(InvalidSmilesError) as caught:
+        check_smiles(smiles)
+    assert caught.value.indices == np.flatnonzero(unknown).tolist()
+    assert len(check_smiles(smiles[~unknown])) == (~unknown).sum()
+
+
+def test_structures_that_inchi_refuses_stay_apart():
+    ids = drug_ids(["*c1ccc([N+](=O)[O-])cc1", "*c1ccc([N+](=O)[O-])nc1"])
+    assert ids[0] != ids[1]
+
+
+@pytest.mark.parametrize("text", ["CCO CCN", "C C", "CCO aspirin"])
+def test_text_behind_a_molecule_is_refused(text):
+    with pytest.raises(InvalidSmilesError, match="index 0"):
+        check_smiles([text])
+
+
+def test_extension_of_a_molecule_is_not_refused():
+    assert canonical_smiles(["CCO |atomProp:0.p.1|"])[0] == "CCO"

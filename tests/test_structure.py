@@ -1,0 +1,60 @@
+"""docs/architecture.md holds: imports run downwards, private names stay private."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import sklearn_molge
+
+ROOT = Path(sklearn_molge.__file__).parent
+# From the bottom up: a room may import from its own floor's row and those before it.
+FLOORS = [
+    {"exceptions", "_compat"},
+    {"molecules"},
+    {"expression", "metrics"},
+    {"_base", "datasets", "model_selection"},
+    {"alignment", "retrieval"},
+]
+MODULES = sorted(path for path in ROOT.rglob("*.py") if path.name != "__init__.py")
+
+
+def imported_modules(path):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom):
+            yield node.module
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+
+
+def floor_of(room):
+    return next(i for i, rooms in enumerate(FLOORS) if room in rooms)
+
+
+def room_of(path):
+    return path.relative_to(ROOT).with_suffix("").parts[0]
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_imports_run_downwards(path):
+    own = room_of(path)
+    for module in imported_modules(path):
+        parts = module.split(".")
+        if parts[0] != "sklearn_molge" or len(parts) == 1:
+            continue
+        assert parts[1] == own or floor_of(parts[1]) < floor_of(own), module
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_modules_are_private_and_short(path):
+    assert path.name.startswith("_") or path.name == "exceptions.py"
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 400
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_private_scikit_learn_modules_come_through_compat(path):
+    if path.name == "_compat.py":
+        return
+    for module in imported_modules(path):
+        private = [part for part in module.split(".") if part.startswith("_")]
+        assert not (module.startswith("sklearn.") and private), module
