@@ -10,14 +10,18 @@ from sklearn.base import (
 )
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import (
-    _check_sample_weight,
     check_consistent_length,
     check_is_fitted,
     validate_data,
 )
 
 from sklearn_molge._base import EmbedderMixin, check_profiles
-from sklearn_molge._compat import Interval, StrOptions, _fit_context
+from sklearn_molge._compat import (
+    Interval,
+    StrOptions,
+    _check_sample_weight,
+    _fit_context,
+)
 from sklearn_molge.alignment._canonical import decompose, solve
 from sklearn_molge.metrics._gallery import distinct_rows
 from sklearn_molge.metrics._ranks import rank_embeddings

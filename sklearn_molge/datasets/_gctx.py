@@ -268,7 +268,7 @@ def _decode(
             f"{file.filename}: dataset {dataset.name!r} is not UTF-8; it is read as "
             "Latin-1.",
             UserWarning,
-            stacklevel=2,
+            stacklevel=7,
         )
         texts = [entry.decode("latin-1") for entry in entries]
     return np.array(texts, dtype=object)

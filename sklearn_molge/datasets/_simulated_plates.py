@@ -26,7 +26,7 @@ NOISE_SPREAD = 0.4
 PROGRAMME_SD = 0.5
 PROGRAMME_SHARE = 0.1
 SENSITIVITY_SPREAD = 0.3
-N_SIDE_PROGRAMMES = 8
+N_SIDE_PROGRAMMES = 9
 
 
 def lay_out_plates(
@@ -89,6 +89,7 @@ def add_responses(
     wells: pd.DataFrame,
     pec50: NDArray[np.float64],
     line_effect: float,
+    drug_effect: float,
     pair_effect: float,
     rng: np.random.Generator,
 ) -> None:
@@ -97,12 +98,13 @@ def add_responses(
     n_genes = ge.shape[1]
     shared = _draw_programmes((n_mechanisms, n_genes), rng)
     side = _draw_programmes((N_SIDE_PROGRAMMES, n_genes), rng)
+    everywhere = rng.normal(0, drug_effect, (n_molecules, N_SIDE_PROGRAMMES))
     molecule = wells["molecule"].to_numpy()
     for line in range(wells["line"].max() + 1):
         sensitivity = rng.lognormal(0, SENSITIVITY_SPREAD, (n_mechanisms, 1))
         specific = _draw_programmes((n_mechanisms, n_genes), rng)
         programmes = sensitivity * (shared + line_effect * specific)
-        loadings = rng.normal(0, pair_effect, (n_molecules, N_SIDE_PROGRAMMES))
+        loadings = rng.normal(everywhere, pair_effect)
         rows = np.flatnonzero((wells["line"] == line) & (molecule >= 0))
         dose = wells["dose_um"].to_numpy()[rows, None]
         activity = dose / (dose + 10 ** (6 - pec50[molecule[rows]]))

@@ -40,6 +40,7 @@ FIRST_GENE_ID = 900_000_001  # beyond Entrez, so that no real gene is meant
         "measured": [Interval(Real, 0, 1, closed="right")],
         "unexplained_potency": [Interval(Real, 0, None, closed="left")],
         "line_effect": [Interval(Real, 0, None, closed="left")],
+        "drug_effect": [Interval(Real, 0, None, closed="left")],
         "pair_effect": [Interval(Real, 0, None, closed="left")],
         "batch_effect": [Interval(Real, 0, None, closed="left")],
         "noise": [Interval(Real, 0, None, closed="left")],
@@ -53,13 +54,14 @@ def make_perturbation_study(
     *,
     n_cell_lines: int = 8,
     n_genes: int = 978,
-    n_mechanisms: int = 20,
+    n_mechanisms: int = 18,
     n_replicates: int = 2,
     doses_um: ArrayLike = (3.33, 10.0),
     n_controls: int = 16,
     measured: float = 1.0,
-    unexplained_potency: float = 0.8,
+    unexplained_potency: float = 1.2,
     line_effect: float = 0.7,
+    drug_effect: float = 0.4,
     pair_effect: float = 0.85,
     batch_effect: float = 0.3,
     noise: float = 0.5,
@@ -83,7 +85,7 @@ def make_perturbation_study(
         Number of cell lines.
     n_genes : int, default=978
         Number of genes; L1000 measures 978.
-    n_mechanisms : int, default=20
+    n_mechanisms : int, default=18
         Number of mechanisms of action.
     n_replicates : int, default=2
         Wells of each molecule, line and dose, each on another plate.
@@ -95,7 +97,7 @@ def make_perturbation_study(
         Share of the (molecule, line) pairs that are measured, in (0, 1]. The others are
         missing at random, but every molecule is measured in one line at least. (A line
         may be left without a profile.)
-    unexplained_potency : float, default=0.8
+    unexplained_potency : float, default=1.2
         Standard deviation of the pEC50 that the structure does not explain.
     line_effect : float, default=0.7
         Size of the part of a mechanism's programme that differs between lines,
@@ -147,14 +149,14 @@ def make_perturbation_study(
     .. math:: \text{pEC50}_{im} = 4 + \sum_{b=1}^{4} A^b_{b(i), m}
         - 1.5\, C_{b_4(i), m} + \varepsilon_{im}
 
-    with normal A (standard deviation 0.9, 0.9, 0.5, 0.5) and :math:`\varepsilon`
+    with normal A (standard deviation 1.1, 1.1, 0.4, 0.4) and :math:`\varepsilon`
     (`unexplained_potency`). At dose d it is active by
     :math:`a_{imd} = d / (d + \text{EC50}_{im})`.
 
     *The response* in line l is
 
     .. math:: r_{ild} = \sum_m a_{imd}\, s_{lm} (P_m + \lambda Q_{lm})
-        + \sum_{k=1}^{8} z_{ilk} S_k
+        + \sum_{k=1}^{9} z_{ilk} S_k
 
     with the line's sensitivity s (log-normal), gene programmes P, Q and S (a tenth of
     the genes, normal with standard deviation 0.5), :math:`\lambda` = `line_effect` and
@@ -205,7 +207,7 @@ def make_perturbation_study(
     pairs = _draw_pairs((n_molecules, n_cell_lines), measured, rngs[2])
     wells = lay_out_plates(pairs, doses, n_replicates, n_controls, rngs[3])
     ge = draw_untreated(wells, (n_cell_lines, n_genes), batch_effect, noise, rngs[4])
-    add_responses(ge, wells, pec50, line_effect, pair_effect, rngs[5])
+    add_responses(ge, wells, pec50, line_effect, drug_effect, pair_effect, rngs[5])
 
     treated = wells["molecule"].to_numpy() >= 0
     if level > 3:
