@@ -19,7 +19,9 @@ import platform
 import tempfile
 import time
 import tracemalloc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 import h5py
@@ -87,23 +89,24 @@ def traced_peak(call: Callable[[], np.ndarray]) -> float:
     return peak / MB
 
 
-def resident(field: str) -> float:
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(field):
-            return int(line.split()[1]) * 1024 / MB
-    raise LookupError(field)
+def most_resident() -> float:
+    """Return the most memory that this process has held in MB; NaN if not on Linux."""
+    status = Path("/proc/self/status")
+    lines = status.read_text().splitlines() if status.exists() else []
+    peaks = [int(line.split()[1]) for line in lines if line.startswith("VmHWM")]
+    return peaks[0] * 1024 / MB if peaks else float("nan")
 
 
-def resident_peak(call: Callable[[], np.ndarray]) -> float:
-    """Return by how much the resident memory grew at most; NaN where not Linux."""
-    gc.collect()
-    try:
-        Path("/proc/self/clear_refs").write_text("5")
-        before = resident("VmRSS")
-        call()
-        return resident("VmHWM") - before
-    except (OSError, LookupError):
-        return float("nan")
+def resident_growth(path: Path, samples: np.ndarray, genes: np.ndarray) -> float:
+    read_gctx(path, samples=samples[:1], genes=genes[:1])
+    before = most_resident()
+    read_gctx(path, samples=samples, genes=genes, progress=False)
+    return most_resident() - before
+
+
+def in_fresh_process(function: Callable[..., float], *arguments: object) -> float:
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(function, *arguments).result()
 
 
 def spread(seconds: list[float]) -> str:
@@ -129,15 +132,21 @@ def rows(arguments: argparse.Namespace, folder: Path) -> Iterator[list[str]]:
         calls = readers(path, samples, genes)
         seconds = time_in_turn(calls, arguments.rounds)
         median = {reader: np.median(values) for reader, values in seconds.items()}
+        resident = in_fresh_process(resident_growth, path, samples, genes)
         yield [
             name,
             *(spread(values) for values in seconds.values()),
             f"{median['ours'] / median['samples first']:.2f}",
             f"{median['ours'] / median['genes first']:.2f}",
-            f"{traced_peak(calls['ours']):.0f} / {resident_peak(calls['ours']):.0f}",
+            f"{traced_peak(calls['ours']):.0f} / {resident:.0f}",
             f"{traced_peak(calls['samples first']):.0f}",
         ]
         path.unlink()
+
+
+def table_row(cells: Iterable[str], widths: Iterable[int]) -> str:
+    padded = (cell.ljust(width) for cell, width in zip(cells, widths, strict=True))
+    return f"| {' | '.join(padded)} |"
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -163,26 +172,26 @@ def main() -> None:
     )
     result_mb = arguments.samples * arguments.genes * 4 / MB
     print(
-        f"{arguments.genes} genes x {arguments.samples} samples ({result_mb:.0f} MB) of "
-        f"{arguments.n_genes} x {arguments.n_samples}; seconds: median (min-max) of "
-        f"{arguments.rounds}; files cached in memory; peak in MB\n"
+        f"{arguments.genes} genes x {arguments.samples} samples, {result_mb:.0f} MB, "
+        f"of {arguments.n_genes} x {arguments.n_samples}; "
+        f"seconds: median (min-max) of {arguments.rounds}; "
+        "ratios of medians; files cached in memory; peaks in MB\n"
     )
-    header = [
-        "layout",
-        "read_gctx",
-        "h5py, samples first",
-        "h5py, genes first",
-        "ratio",
-        "ratio",
-        "peak traced / resident",
-        "h5py's peak",
-    ]
-    line = "| {:<22} | {:<19} | {:<19} | {:<19} | {:>5} | {:>5} | {:>22} | {:>11} |"
-    print(line.format(*header))
-    print(line.replace(" ", "-").replace("{:-", "{:-").format(*[""] * len(header)))
+    columns = {
+        "layout": 22,
+        "read_gctx": 22,
+        "h5py, samples first": 22,
+        "h5py, genes first": 22,
+        "to samples f.": 13,
+        "to genes f.": 11,
+        "peak traced / resident": 22,
+        "peak of h5py": 12,
+    }
+    print(table_row(columns, columns.values()))
+    print(table_row(["-" * width for width in columns.values()], columns.values()))
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
         for row in rows(arguments, Path(folder)):
-            print(line.format(*row), flush=True)
+            print(table_row(row, columns.values()), flush=True)
 
 
 if __name__ == "__main__":

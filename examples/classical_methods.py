@@ -53,14 +53,14 @@ BEST = "CCA, joined fingerprints"
 
 
 # %%
-# The methods. The profile view of a level 3 study is [treated | control] and is
-# featurised; the z-scores of level 5 go in as they are.
+# The methods. Of a level 3 study, [treated | control], the change against the plate's
+# controls goes in; the z-scores of level 5 go in as they are.
 
 
 def profile_features(level):
     """Return the transformer of the profiles for a study of this level."""
     if level == 3:
-        return L1000Featurizer(paired=True)
+        return L1000Featurizer(["log2_fold_change"], paired=True)
     return FunctionTransformer()
 
 

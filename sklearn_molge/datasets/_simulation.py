@@ -54,15 +54,15 @@ def make_perturbation_study(
     *,
     n_cell_lines: int = 8,
     n_genes: int = 978,
-    n_mechanisms: int = 18,
+    n_mechanisms: int = 14,
     n_replicates: int = 2,
     doses_um: ArrayLike = (3.33, 10.0),
     n_controls: int = 16,
     measured: float = 1.0,
-    unexplained_potency: float = 1.2,
+    unexplained_potency: float = 0.7,
     line_effect: float = 0.7,
-    drug_effect: float = 0.4,
-    pair_effect: float = 0.85,
+    drug_effect: float = 0.35,
+    pair_effect: float = 0.7,
     batch_effect: float = 0.3,
     noise: float = 0.5,
     level: int = 3,
@@ -85,7 +85,7 @@ def make_perturbation_study(
         Number of cell lines.
     n_genes : int, default=978
         Number of genes; L1000 measures 978.
-    n_mechanisms : int, default=18
+    n_mechanisms : int, default=14
         Number of mechanisms of action.
     n_replicates : int, default=2
         Wells of each molecule, line and dose, each on another plate.
@@ -97,14 +97,14 @@ def make_perturbation_study(
         Share of the (molecule, line) pairs that are measured, in (0, 1]. The others are
         missing at random, but every molecule is measured in one line at least. (A line
         may be left without a profile.)
-    unexplained_potency : float, default=1.2
+    unexplained_potency : float, default=0.7
         Standard deviation of the pEC50 that the structure does not explain.
     line_effect : float, default=0.7
         Size of the part of a mechanism's programme that differs between lines,
         relative to the part that they share.
-    pair_effect : float, default=0.85
-        Size of the response that is peculiar to a molecule in a line, whatever its
-        mechanism and dose.
+    drug_effect, pair_effect : float, default=0.35 and 0.7
+        Size of the response that is peculiar to a molecule in all lines, and in one
+        line, whatever its structure, mechanism and dose.
     batch_effect : float, default=0.3
         Standard deviation of a plate's shift of a gene, in log2 intensity.
     noise : float, default=0.5
@@ -146,23 +146,23 @@ def make_perturbation_study(
     (Free and Wilson 1964), less a cost where its small substituent clashes with the
     target (C is 0 or 1), so that near analogues may differ in mechanism:
 
-    .. math:: \text{pEC50}_{im} = 4 + \sum_{b=1}^{4} A^b_{b(i), m}
-        - 1.5\, C_{b_4(i), m} + \varepsilon_{im}
+    .. math:: \text{pEC50}_{im} = 3 + \sum_{b=1}^{4} A^b_{b(i), m}
+        - 2\, C_{b_4(i), m} + \varepsilon_{im}
 
-    with normal A (standard deviation 1.1, 1.1, 0.4, 0.4) and :math:`\varepsilon`
+    with normal A (standard deviation 1.4, 1.4, 0.3, 0.3) and :math:`\varepsilon`
     (`unexplained_potency`). At dose d it is active by
     :math:`a_{imd} = d / (d + \text{EC50}_{im})`.
 
     *The response* in line l is
 
     .. math:: r_{ild} = \sum_m a_{imd}\, s_{lm} (P_m + \lambda Q_{lm})
-        + \sum_{k=1}^{9} z_{ilk} S_k
+        + \sum_{k=1}^{10} (u_{ik} + v_{ilk}) S_k
 
     with the line's sensitivity s (log-normal), gene programmes P, Q and S (a tenth of
     the genes, normal with standard deviation 0.5), :math:`\lambda` = `line_effect` and
-    normal z (`pair_effect`). Neither :math:`\varepsilon`, Q nor z can be learnt for
-    unseen molecules in unseen lines: they set how far apart the oracles and the
-    methods are.
+    normal u (`drug_effect`) and v (`pair_effect`). What cannot be learnt sets how far
+    apart the methods and the oracles are: :math:`\varepsilon` and u for unseen
+    molecules, Q for unseen lines, v for both.
 
     *Level 3* is the line's baseline + the plate's batch effect + the response + normal
     noise, limited to 3 to 15. *Level 4* is the difference from the mean of the plate's
