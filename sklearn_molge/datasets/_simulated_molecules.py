@@ -125,11 +125,11 @@ BLOCK_SIZES = tuple(len(blocks) for blocks in BLOCKS)
 MAX_MOLECULES = 250_000  # of 293,568 that differ
 
 # Spread of pEC50 over the scaffolds, the pharmacophores and both kinds of substituents.
-PEC50_MEAN = 3.0
+PEC50_MEAN = 3.5
 PEC50_SPREAD = (1.4, 1.4, 0.3, 0.3)
 # A small substituent may clash with the target, and one analogue of a series is lost.
 CLASH_SHARE = 0.1
-CLASH_COST = 2.0
+CLASH_COST = 1.5
 
 
 def assemble_molecules(

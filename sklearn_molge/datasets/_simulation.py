@@ -61,8 +61,8 @@ def make_perturbation_study(
     measured: float = 1.0,
     unexplained_potency: float = 0.7,
     line_effect: float = 0.7,
-    drug_effect: float = 0.35,
-    pair_effect: float = 0.7,
+    drug_effect: float = 0.4,
+    pair_effect: float = 0.75,
     batch_effect: float = 0.3,
     noise: float = 0.5,
     level: int = 3,
@@ -102,9 +102,11 @@ def make_perturbation_study(
     line_effect : float, default=0.7
         Size of the part of a mechanism's programme that differs between lines,
         relative to the part that they share.
-    drug_effect, pair_effect : float, default=0.35 and 0.7
-        Size of the response that is peculiar to a molecule in all lines, and in one
-        line, whatever its structure, mechanism and dose.
+    drug_effect : float, default=0.4
+        Size of the response that is peculiar to a molecule, the same in all lines,
+        whatever its structure, mechanism and dose.
+    pair_effect : float, default=0.75
+        Size of the response that is peculiar to a molecule in one line.
     batch_effect : float, default=0.3
         Standard deviation of a plate's shift of a gene, in log2 intensity.
     noise : float, default=0.5
@@ -146,8 +148,8 @@ def make_perturbation_study(
     (Free and Wilson 1964), less a cost where its small substituent clashes with the
     target (C is 0 or 1), so that near analogues may differ in mechanism:
 
-    .. math:: \text{pEC50}_{im} = 3 + \sum_{b=1}^{4} A^b_{b(i), m}
-        - 2\, C_{b_4(i), m} + \varepsilon_{im}
+    .. math:: \text{pEC50}_{im} = 3.5 + \sum_{b=1}^{4} A^b_{b(i), m}
+        - 1.5\, C_{b_4(i), m} + \varepsilon_{im}
 
     with normal A (standard deviation 1.4, 1.4, 0.3, 0.3) and :math:`\varepsilon`
     (`unexplained_potency`). At dose d it is active by
@@ -169,7 +171,19 @@ def make_perturbation_study(
     DMSO wells, divided by their standard deviation (at least 0.1). *Level 5* is the
     mean of Level 4 over replicates, limited to -10 to 10.
 
-    REFERENCE_VALUES
+    With the defaults, and a third of the drugs and of the lines unseen, mean
+    reciprocal ranks come in the order of Finlayson et al. 2020 (means over 7 seeds;
+    Morgan fingerprints, 100 candidates):
+
+    ======================== ======= =======
+    Retriever                Level 3 Level 5
+    ======================== ======= =======
+    Oracle on test lines     0.78    0.67
+    Oracle on training lines 0.52    0.53
+    CCA                      0.26    0.30
+    Double nearest neighbour 0.13    0.13
+    Chance                   0.05    0.05
+    ======================== ======= =======
 
     References
     ----------

@@ -150,13 +150,15 @@ def test_some_near_analogues_differ_in_mechanism():
 
 
 def test_potent_molecules_respond_more_and_higher_doses_too():
-    study = make_perturbation_study(100, n_cell_lines=2, pair_effect=0, random_state=0)
+    study = make_perturbation_study(
+        100, n_cell_lines=2, drug_effect=0, pair_effect=0, noise=0.1, random_state=0
+    )
     n_genes = len(study.genes)
     paired = study.paired_ge()
     size = np.linalg.norm(paired[:, :n_genes] - paired[:, n_genes:], axis=1)
     by_dose = pd.Series(size).groupby(study.obs["dose_um"].to_numpy()).mean()
-    assert by_dose[10.0] > 1.02 * by_dose[3.33]
-    assert np.corrcoef(size, study.obs["pec50"])[0, 1] > 0.2
+    assert by_dose[10.0] > 1.1 * by_dose[3.33]
+    assert np.corrcoef(size, study.obs["pec50"])[0, 1] > 0.3
 
 
 # --- plates ---------------------------------------------------------------------------
@@ -349,6 +351,7 @@ def test_noise_changes_neither_molecules_nor_layout():
         ("measured", 1.1),
         ("unexplained_potency", -1),
         ("line_effect", -1),
+        ("drug_effect", -1),
         ("pair_effect", -1),
         ("batch_effect", -0.1),
         ("noise", -0.1),
@@ -430,5 +433,5 @@ def test_methods_come_out_in_the_order_of_the_paper(level, seed):
     mrr = retrieval_scores(study, seed)
     assert 0.95 > mrr["test oracle"] > mrr["train oracle"] + 0.1
     assert mrr["train oracle"] > mrr["double nn"] + 0.15
-    assert mrr["double nn"] > 2 * mrr["chance"]
+    assert mrr["double nn"] > 1.6 * mrr["chance"]
     assert mrr["shuffled"] == pytest.approx(mrr["chance"], abs=0.02)
