@@ -60,7 +60,7 @@ BEST = "CCA, joined fingerprints"
 def profile_features(level):
     """Return the transformer of the profiles for a study of this level."""
     if level == 3:
-        return L1000Featurizer(["log2_fold_change"], paired=True)
+        return L1000Featurizer(["log2_fold_change"])
     return FunctionTransformer()
 
 

@@ -67,8 +67,8 @@ def read_gctx(
     dtype : {numpy.float32, numpy.float64}, default=numpy.float32
         Of the matrix.
     chunk_bytes : int, default=33554432
-        Most memory in bytes for the read buffer, with what is picked from it. A
-        compressed chunk of the file is always held whole.
+        Most memory in bytes for the read buffer, with what is picked from it. One
+        chunk of the file is always held whole, however large.
     progress : bool or "auto", default="auto"
         Whether to show a progress bar. "auto" shows one on a terminal, when the
         reading takes more than two seconds.

@@ -33,12 +33,12 @@ class L1000Featurizer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         - "log2_fold_change": of the raw values, see `fold_change`.
 
         None takes ("treated",), and with ``paired=True`` ("control", "treated",
-        "log2_fold_change"), which the paper's reported results used. All but
-        "treated" need ``paired=True``.
-    paired : bool, default=False
+        "log2_fold_change"), which the paper's reported results used.
+    paired : bool or "auto", default="auto"
         Whether the columns of X are [treated | control], the genes of the treated
         well followed by the same genes of its control (``Study.paired_ge``), or the
-        treated well alone.
+        treated well alone. "auto" goes by `blocks`: paired where one of them needs
+        the control, that is any but "treated".
     fold_change : {"difference", "paper"}, default="difference"
         "difference" is :math:`r_t - r_c`, the log2 fold change of values that are
         log2 intensities, as those of Level 3 are. "paper" is what the paper's code
@@ -70,6 +70,8 @@ class L1000Featurizer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         constant gene; None without `standardize`.
     n_genes_ : int
         Number of genes, columns per block.
+    paired_ : bool
+        Whether X is [treated | control].
     n_features_in_ : int
         Number of columns of X.
     feature_names_in_ : ndarray of shape (n_features_in_,)
@@ -81,7 +83,7 @@ class L1000Featurizer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
 
     Notes
     -----
-    The training wells are the treated wells of X and, with ``paired=True``, its
+    The training wells are the treated wells of X and, where it is paired, its
     controls, each distinct control profile once: the paper's code standardises by
     treated and control wells together (the paper says "training set"). With plate
     means as controls, a plate counts as one control well.
@@ -98,7 +100,7 @@ class L1000Featurizer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     >>> treated = np.array([[8.0, 5.0], [6.0, 5.0]])
     >>> control = np.array([[7.0, 4.0], [7.0, 6.0]])
     >>> featurizer = L1000Featurizer(
-    ...     ("treated", "log2_fold_change"), paired=True, genes=["AARS", "ABL1"]
+    ...     ("treated", "log2_fold_change"), genes=["AARS", "ABL1"]
     ... )
     >>> featurizer.fit_transform(np.hstack([treated, control])).round(2)
     array([[ 1.22,  0.  ,  1.  ,  1.  ],
@@ -109,7 +111,7 @@ class L1000Featurizer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
 
     _parameter_constraints: dict = {
         "blocks": [tuple, list, None],
-        "paired": ["boolean"],
+        "paired": ["boolean", StrOptions({"auto"})],
         "fold_change": [StrOptions({"difference", "paper"})],
         "standardize": ["boolean"],
         "rank_transform": ["boolean"],
@@ -121,7 +123,7 @@ class L1000Featurizer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         self,
         blocks=None,
         *,
-        paired=False,
+        paired="auto",
         fold_change="difference",
         standardize=True,
         rank_transform=False,
@@ -155,10 +157,10 @@ class L1000Featurizer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            If a block is unknown, comes twice or needs ``paired=True``, the columns
+            If a block is unknown, comes twice or needs the control, the columns
             cannot be halved, or `genes` has another length.
         """
-        blocks = self._check_blocks()
+        blocks, self.paired_ = self._check_blocks()
         X = validate_data(
             self,
             X,
@@ -167,7 +169,7 @@ class L1000Featurizer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         )
         self._check_columns(X.shape[1])
         self.blocks_ = blocks
-        self.n_genes_ = X.shape[1] // 2 if self.paired else X.shape[1]
+        self.n_genes_ = X.shape[1] // 2 if self.paired_ else X.shape[1]
         wells = self._wells(X)
         if self.standardize:
             self.mean_, self.scale_ = _moments(**wells)
@@ -225,27 +227,29 @@ class L1000Featurizer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     def _check_blocks(self):
         blocks = self.blocks
         if blocks is None:
-            blocks = ("control", "treated", "log2_fold_change")
-            blocks = blocks if self.paired else ("treated",)
+            authors = ("control", "treated", "log2_fold_change")
+            blocks = ("treated",) if self.paired in ("auto", False) else authors
         known = all(block in _BLOCKS for block in blocks)
         if not blocks or not known or len(set(blocks)) < len(blocks):
             raise ValueError(
                 f"blocks must name some of {_BLOCKS}, each once. Got {self.blocks!r}."
             )
-        if not self.paired and tuple(blocks) != ("treated",):
+        needs_control = tuple(blocks) != ("treated",)
+        if needs_control and not self.paired:
             raise ValueError(
                 f"blocks={self.blocks!r} needs the control of each well: give X as "
-                "[treated | control] columns and set paired=True."
+                "[treated | control] columns, and leave paired at its default."
             )
-        return tuple(blocks)
+        paired = needs_control if self.paired == "auto" else bool(self.paired)
+        return tuple(blocks), paired
 
     def _check_columns(self, n_columns):
-        if self.paired and n_columns % 2:
+        if self.paired_ and n_columns % 2:
             raise ValueError(
-                "paired=True needs X as [treated | control], an even number of "
-                f"columns. Got {n_columns}."
+                "Paired X is [treated | control], an even number of columns. "
+                f"Got {n_columns}."
             )
-        n_genes = n_columns // 2 if self.paired else n_columns
+        n_genes = n_columns // 2 if self.paired_ else n_columns
         if self.genes is not None and len(self.genes) != n_genes:
             raise ValueError(
                 f"genes must name each of the {n_genes} genes of X. "
@@ -254,7 +258,7 @@ class L1000Featurizer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
 
     def _wells(self, X):
         """Columns of each kind of well, checked for the fold change."""
-        if not self.paired:
+        if not self.paired_:
             return {"treated": X}
         wells = {"treated": X[:, : self.n_genes_], "control": X[:, self.n_genes_ :]}
         wanted = self.fold_change == "paper" and "log2_fold_change" in self.blocks_

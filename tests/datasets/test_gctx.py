@@ -136,26 +136,30 @@ def test_each_chunk_is_read_once_and_only_if_it_holds_a_wanted_value(
     assert_array_equal(n_read, np.kron(wanted, np.ones((4, 5), dtype=int)))
 
 
-@pytest.mark.parametrize("case", ["userblock", "never written", "external"])
+@pytest.mark.parametrize("case", ["userblock", "never written", "external", "compact"])
 def test_values_that_are_not_one_plain_stretch_of_the_file(tmp_path, case):
     matrix = np.arange(12.0, dtype=np.float32).reshape(3, 4)
     path = tmp_path / "x.gctx"
-    if case == "userblock":
-        write_plain(path, matrix, userblock_size=512)
-    else:
-        write_plain(path, matrix)
+    write_plain(path, matrix, userblock_size=512 if case == "userblock" else 0)
+    options = {}
+    if case == "external":
+        options["external"] = [(str(tmp_path / "raw"), 0, 48)]
+    if case == "compact":
+        options["dcpl"] = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        options["dcpl"].set_layout(h5py.h5d.COMPACT)
+    if case == "never written":
+        matrix[...] = 7
+    if case != "userblock":
         with h5py.File(path, "a") as file:
             del file["0/DATA/0/matrix"]
-            external = [(str(tmp_path / "raw"), 0, 48)] if case == "external" else None
             dataset = file.create_dataset(
-                "0/DATA/0/matrix", (3, 4), np.float32, fillvalue=7, external=external
+                "0/DATA/0/matrix", (3, 4), np.float32, fillvalue=7, **options
             )
-            if case == "external":
+            if case != "never written":
                 dataset[...] = matrix
-            else:
-                matrix[...] = 7
     part = read_gctx(path, samples=[2, 0], genes=[3, 1])
     assert_array_equal(part.matrix, matrix[[2, 0]][:, [3, 1]])
+    assert_array_equal(read_gctx(path).matrix, matrix)
 
 
 def test_float64_on_request(tmp_path):
@@ -209,6 +213,15 @@ def test_samples_in_the_order_asked(path, data, samples):
     part = read_gctx(path, samples=samples)
     assert_array_equal(part.matrix, data.matrix[[7, 2]])
     assert_frame_equal(part.obs, data.obs.iloc[[7, 2]])
+
+
+def test_what_is_asked_for_twice_is_returned_twice(path, data):
+    part = read_gctx(
+        path, samples=["plate:004", "plate:001", "plate:004"], genes=[3, 3]
+    )
+    assert_array_equal(part.matrix, data.matrix[[4, 1, 4]][:, [3, 3]])
+    assert_frame_equal(part.obs, data.obs.iloc[[4, 1, 4]])
+    assert_frame_equal(part.genes, data.genes.iloc[[3, 3]])
 
 
 def test_masks_and_callables(path, data):

@@ -239,7 +239,10 @@ def test_clone_and_pickle(paired):
         ),
         ({"blocks": ("treated", "treated")}, "each once"),
         ({"blocks": ()}, r"Got \(\)"),
-        ({"blocks": ("difference",)}, r"blocks=\('difference',\).*set paired=True"),
+        (
+            {"blocks": ("difference",), "paired": False},
+            r"blocks=\('difference',\) needs the control",
+        ),
         ({"blocks": "treated"}, "'blocks' parameter of L1000Featurizer must be"),
         ({"fold_change": "ratio"}, "'fold_change' parameter"),
         ({"genes": ["AARS"]}, "each of the 6 genes of X. Got 1 names"),
@@ -249,6 +252,22 @@ def test_clone_and_pickle(paired):
 def test_parameters_refused(params, message):
     with pytest.raises(ValueError, match=message):
         L1000Featurizer(**params).fit(PAIRED)
+
+
+@pytest.mark.parametrize(
+    ("blocks", "paired"),
+    [
+        (None, False),
+        (("treated",), False),
+        (("control",), True),
+        (("treated", "difference"), True),
+    ],
+)
+def test_blocks_say_whether_the_input_is_paired(blocks, paired):
+    auto = L1000Featurizer(blocks).fit(PAIRED)
+    assert auto.paired_ is paired
+    explicit = L1000Featurizer(blocks, paired=paired).fit(PAIRED)
+    np.testing.assert_array_equal(auto.transform(PAIRED), explicit.transform(PAIRED))
 
 
 def test_odd_columns_are_no_pairs():
