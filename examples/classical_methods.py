@@ -197,9 +197,9 @@ def score_table(ranks, queries):
         gain = paired_comparison(
             values, ranks["D-NN, Morgan"], queries["drug"], random_state=SEED
         )
+        p = "p<0.001" if gain.p_value < 0.001 else f"p={gain.p_value:.3f}"
         text["MRR - D-NN"] = (
-            f"{gain.difference:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}] "
-            f"p={gain.p_value:.3f}"
+            f"{gain.difference:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}] {p}"
         )
         rows[name] = text
     return pd.DataFrame(rows).T.fillna("")

@@ -43,7 +43,7 @@ def read_gctx(
     samples: Subset = None,
     genes: Subset = None,
     dtype: DTypeLike = np.float32,
-    chunk_bytes: int = 2**25,
+    chunk_bytes: int = 2**24,
     progress: bool | str = "auto",
 ) -> GctData:
     """Read a GCTX file, or some samples and genes of it.
@@ -66,7 +66,7 @@ def read_gctx(
         are positions, never Entrez ids.
     dtype : {numpy.float32, numpy.float64}, default=numpy.float32
         Of the matrix.
-    chunk_bytes : int, default=33554432
+    chunk_bytes : int, default=16777216
         Most memory in bytes for the read buffer, with what is picked from it. One
         chunk of the file is always held whole, however large.
     progress : bool or "auto", default="auto"

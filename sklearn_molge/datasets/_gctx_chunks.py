@@ -13,8 +13,6 @@ __all__ = ["read_matrix"]
 # Up to so many bytes, reading on through a gap is cheaper than a second request.
 HDF5_GAP = 2**19
 CONTIGUOUS_GAP = 2**14
-# Values are picked fastest from rows that are still in the processor's cache.
-CACHE_BYTES = 2**19
 # A contiguous matrix has no chunks; its columns are looked at in pages of a disk.
 PAGE_BYTES = 2**12
 
@@ -77,7 +75,7 @@ def read_matrix(
         elif offset is None:
             _read_chunks(dataset, rows, columns, result, chunk_bytes, bar)
         else:
-            _read_lines(dataset, offset, rows, columns, result, chunk_bytes, bar)
+            _read_lines(dataset, offset, rows, columns, result, bar)
     return result
 
 
@@ -119,10 +117,12 @@ def _read_lines(
     rows: NDArray[np.intp],
     columns: NDArray[np.intp],
     result: NDArray[np.floating],
-    chunk_bytes: int,
     bar: tqdm,
 ) -> None:
-    """Read row by row, without HDF5: each of its requests costs as much as 100 kB."""
+    """Read row by row, without HDF5: each of its requests costs as much as 100 kB.
+
+    A row stays in the processor's cache while its values are picked.
+    """
     n_columns = dataset.shape[1]
     itemsize = dataset.dtype.itemsize
     page = PAGE_BYTES // itemsize
@@ -133,33 +133,27 @@ def _read_lines(
         max_size=n_columns + page,
         max_gap=CONTIGUOUS_GAP // itemsize,
     )
-    spans = [(begin * itemsize, end * itemsize) for begin, end in block.spans]
-    height = max(min(chunk_bytes // 2, CACHE_BYTES) // (block.size * itemsize), 1)
-    lines = np.empty((height, block.size), dtype=dataset.dtype)
-    buffer = lines.reshape(-1).view(np.uint8).data
+    line = np.empty(block.size, dtype=dataset.dtype)
+    ends = np.cumsum([end - begin for begin, end in block.spans])
+    parts = [
+        (offset + begin * itemsize, part.data)
+        for (begin, _), part in zip(block.spans, np.split(line, ends), strict=False)
+    ]
+    inside = np.arange(block.size)[block.inside]
+    same_type = line.dtype == result.dtype
     order = np.argsort(rows, kind="stable")
+    starts = rows[order] * (n_columns * itemsize)
     with FileIO(dataset.file.filename) as file:
-        for begin in range(0, len(rows), height):
-            targets = order[begin : begin + height]
-            done = 0
-            for row in rows[targets].tolist():
-                start = offset + row * n_columns * itemsize
-                for first, last in spans:
-                    file.seek(start + first)
-                    _read_exactly(file, buffer[done : done + last - first])
-                    done += last - first
-            picked = lines[: len(targets), block.inside]
-            result[_as_slice(targets)] = picked
-            bar.update(picked.size)
-
-
-def _read_exactly(file: FileIO, buffer: memoryview) -> None:
-    done = 0
-    while done < len(buffer):  # one call hands over at most 2 GiB
-        n_read = file.readinto(buffer[done:])
-        if not n_read:
-            raise ValueError(f"{file.name} ends inside its matrix.")
-        done += n_read
+        for target, start in zip(order.tolist(), starts.tolist(), strict=True):
+            for shift, part in parts:
+                file.seek(start + shift)
+                if file.readinto(part) < part.nbytes:
+                    raise ValueError(f"{file.name} ends inside its matrix.")
+            if same_type:  # "clip" writes in place; no position is out of range
+                line.take(inside, out=result[target], mode="clip")
+            else:
+                result[target] = line[inside]
+            bar.update(len(inside))
 
 
 def _read_chunks(
