@@ -5,11 +5,21 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
+from sklearn.utils import gen_batches
 
 # A block of similarities: small enough to stay in cache, long enough for BLAS.
 _BLOCK_BYTES = 4 * 2**20
 
 Blocks = Iterator[tuple[slice, NDArray]]
+
+
+def _n_rows_of_block(n_columns: int) -> int:
+    return max(1, _BLOCK_BYTES // (8 * n_columns))
+
+
+def row_batches(n_rows: int, n_columns: int) -> Iterator[slice]:
+    """Yield slices of rows whose similarities to `n_columns` columns fit in a block."""
+    return gen_batches(n_rows, _n_rows_of_block(n_columns))
 
 
 def query_blocks(
@@ -19,12 +29,11 @@ def query_blocks(
     groups: NDArray | None = None,
 ) -> Blocks:
     """Yield slices of the answer and their similarities, a bounded block at a time."""
-    step = max(1, _BLOCK_BYTES // (8 * n_columns))
     if groups is None:
-        for start in range(0, queries.shape[0], step):
-            part = slice(start, min(start + step, queries.shape[0]))
+        for part in row_batches(queries.shape[0], n_columns):
             yield part, compare(queries[part])
         return
+    step = _n_rows_of_block(n_columns)
     order = np.argsort(groups, kind="stable")
     ends = np.cumsum(np.bincount(groups))
     first = 0

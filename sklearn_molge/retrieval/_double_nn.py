@@ -13,7 +13,7 @@ from sklearn.utils.validation import (
 
 from sklearn_molge._base import TwoViewMixin, check_profiles
 from sklearn_molge._compat import Interval, StrOptions, _fit_context, _safe_indexing
-from sklearn_molge.metrics._blocks import group_means
+from sklearn_molge.metrics._blocks import group_means, row_batches
 from sklearn_molge.metrics._gallery import equal_row_codes
 from sklearn_molge.metrics._similarity import METRICS, SPARSE_METRICS, similarity_to
 
@@ -170,7 +170,13 @@ class DoubleNNRetriever(TwoViewMixin, BaseEstimator):
                 y, estimator=self, n_genes=self.profiles_.shape[1],
                 dtype=self.profiles_.dtype,
             )  # fmt: skip
-            weights = self._neighbor_weights(to_profiles(y))
+            weights = sparse.vstack(
+                [
+                    self._neighbor_weights(to_profiles(y[rows]))
+                    for rows in row_batches(len(y), len(self.profiles_))
+                ],
+                format="csr",
+            )
             used = np.unique(weights.indices)
             return weights[:, used] @ to_candidates(self.molecules_[used])
 

@@ -11,7 +11,7 @@ from sklearn_molge._base import (
     check_two_views,
 )
 from sklearn_molge._compat import StrOptions, _fit_context
-from sklearn_molge.metrics._blocks import group_means
+from sklearn_molge.metrics._blocks import group_means, row_batches
 from sklearn_molge.metrics._gallery import molecule_keys
 from sklearn_molge.metrics._similarity import METRICS, paired_similarity, similarity_to
 
@@ -151,8 +151,13 @@ class OracleRetriever(TwoViewMixin, BaseEstimator):
         """Return the pairs (query, fitted row) that are the same profile."""
         length = np.linalg.norm(y, axis=1)
         # Squares cancel: a loose look first, then the difference itself.
-        near = -to_profiles(y) <= 1e-2 * length[:, None] + np.finfo(y.dtype).tiny
-        query, fitted = np.nonzero(near)
+        loose = 1e-2 * length[:, None] + np.finfo(y.dtype).tiny
+        near = [
+            np.nonzero(-to_profiles(y[rows]) <= loose[rows])
+            + np.array([[rows.start], [0]])
+            for rows in row_batches(len(y), len(self.profiles_))
+        ]
+        query, fitted = np.concatenate(near, axis=1)
         difference = np.linalg.norm(y[query] - self.profiles_[fitted], axis=1)
         same = difference <= _SAME_PROFILE * length[query]
         return query[same], fitted[same]

@@ -1,3 +1,5 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 from scipy import sparse
@@ -89,3 +91,15 @@ def test_errors(data):
         DoubleNNRetriever(temperature=0).fit(X, y)
     with pytest.raises(TypeError, match="dense data is required"):
         DoubleNNRetriever("correlation").fit(sparse.csr_array(X), y)
+
+
+def test_memory_does_not_grow_with_queries_times_known_profiles():
+    rng = np.random.default_rng(0)
+    X = rng.random((8000, 6)) < 0.5
+    y = rng.normal(size=(8000, 4)).astype(np.float32)
+    model = DoubleNNRetriever(neighbors="profile").fit(X, y)
+    tracemalloc.start()
+    retrieval_ranks(model, X, y)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 40 * 2**20  # all at once would be 244 MiB

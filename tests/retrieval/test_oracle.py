@@ -1,3 +1,5 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 from scipy.spatial.distance import cdist
@@ -110,3 +112,15 @@ def test_errors(data):
         OracleRetriever().fit(X, y[:4])
     with pytest.raises(ValueError, match="index 1: 'C1CC'"):
         OracleRetriever().fit(X, y).similarity(["CCO", "C1CC"], y)
+
+
+def test_memory_does_not_grow_with_queries_times_fitted_profiles():
+    rng = np.random.default_rng(0)
+    X = SMILES[rng.integers(0, 6, 8000)]
+    y = rng.normal(size=(8000, 4)).astype(np.float32)
+    oracle = OracleRetriever().fit(X, y)
+    tracemalloc.start()
+    retrieval_ranks(oracle, X, y)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 40 * 2**20  # all at once would be 244 MiB
