@@ -433,5 +433,5 @@ def test_methods_come_out_in_the_order_of_the_paper(level, seed):
     mrr = retrieval_scores(study, seed)
     assert 0.95 > mrr["test oracle"] > mrr["train oracle"] + 0.1
     assert mrr["train oracle"] > mrr["double nn"] + 0.15
-    assert mrr["double nn"] > 1.6 * mrr["chance"]
+    assert mrr["double nn"] > 1.4 * mrr["chance"]
     assert mrr["shuffled"] == pytest.approx(mrr["chance"], abs=0.02)
