@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 DATA ?= simulated
+LEVEL ?= 5
 OUT ?= demo-output
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
@@ -17,7 +18,7 @@ $(READY): pyproject.toml constraints.txt
 	touch $(READY)
 
 demo: $(READY)
-	$(BIN)/python examples/classical_methods.py --data $(DATA) --out $(OUT)
+	$(BIN)/python examples/classical_methods.py --data $(DATA) --level $(LEVEL) --out $(OUT)
 
 test: lint
 	$(BIN)/python -m pytest -n 2

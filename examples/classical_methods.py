@@ -199,8 +199,9 @@ def score_table(ranks, queries):
         )
         p = "p<0.001" if gain.p_value < 0.001 else f"p={gain.p_value:.3f}"
         text["MRR - D-NN"] = (
-            f"{gain.difference:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}] {p}"
+            f"{gain.difference:+.3f} [{gain.low:+.3f}, {gain.high:+.3f}]"
         )
+        text["p"] = p
         rows[name] = text
     return pd.DataFrame(rows).T.fillna("")
 
@@ -249,7 +250,7 @@ def main(arguments=None):
     )
     print(per_draw.to_string(), end="\n\n")
     table = score_table(ranks, queries)
-    print(table.to_string(), end="\n\n")
+    print(table[["MRR", "MR", "H@10", "MRR - D-NN"]].to_string(), end="\n\n")
     for lines in ("train lines", "test lines"):
         share = queries[f"known in {lines}"].mean()
         print(
@@ -260,7 +261,7 @@ def main(arguments=None):
     table.to_csv(options.out / "scores.csv")
     draw(ranks, queries, options.out / "recall.png")
     print(
-        f"Scores and curves are in {options.out}{os.sep} "
+        f"All scores and the recall curves are in {options.out}{os.sep} "
         f"({time.perf_counter() - start:.0f} s)."
     )
 

@@ -253,7 +253,7 @@ def list_lincs_files(
 
     Examples
     --------
-    >>> from sklearn_molge.datasets._lincs_files import list_lincs_files
+    >>> from sklearn_molge.datasets import list_lincs_files
     >>> files = list_lincs_files("LINCS2020", level=5, controls=False)
     >>> print(files[["name", "size"]].to_string(index=False))
                                      name        size
