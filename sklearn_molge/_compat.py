@@ -10,9 +10,7 @@ from sklearn.utils import _safe_indexing
 from sklearn.utils._metadata_requests import _routing_enabled
 from sklearn.utils._param_validation import (
     HasMethods,
-    Hidden,
     Interval,
-    InvalidParameterError,
     StrOptions,
     validate_params,
 )
@@ -21,9 +19,7 @@ from sklearn.utils.validation import _check_sample_weight
 
 __all__ = [
     "HasMethods",
-    "Hidden",
     "Interval",
-    "InvalidParameterError",
     "StrOptions",
     "_check_sample_weight",
     "_fit_context",

@@ -3,7 +3,6 @@
 import importlib
 import inspect
 
-import joblib
 import numpy as np
 import pytest
 from sklearn.base import BaseEstimator, clone
@@ -11,7 +10,6 @@ from sklearn.utils import estimator_checks
 from sklearn.utils.estimator_checks import estimator_checks_generator
 
 from sklearn_molge.alignment import CCA
-from sklearn_molge.exceptions import InvalidSmilesError
 from sklearn_molge.expression import L1000Featurizer
 from sklearn_molge.metrics import RetrievalScorer
 from sklearn_molge.model_selection import DrugCellLineKFold, DrugCellLineShuffleSplit
@@ -32,7 +30,7 @@ class AlignedCCA(CCA):
     """CCA by another name: scikit-learn's checks treat its own "CCA" by its name."""
 
 
-# On numbers scikit-learn's whole suite runs.
+# On numbers scikit-learn's whole suite runs; there are no expected failures.
 NUMERIC = [
     AlignedCCA(1, ridge=0.1),
     DoubleNNRetriever("correlation"),
@@ -41,15 +39,14 @@ NUMERIC = [
     TransformedTargetRetriever(AlignedCCA(1, ridge=0.1)),
     L1000Featurizer(),
 ]
-# On SMILES it skips everything, so its checks that need no data run one by one.
+# On SMILES it skips everything: its checks that need no data, and the others in their
+# SMILES form, are in tests/molecules/test_base.py.
 SMILES_TRANSFORMERS = [
     MorganFingerprinter(fp_size=64),
     MoleculeFingerprinter("atom_pair", fp_size=64),
     MoleculeDescriptors(),
 ]
 OTHERS = [RetrievalScorer(), DrugCellLineKFold(), DrugCellLineShuffleSplit()]
-
-EXPECTED_FAILURES: dict[str, dict[str, str]] = {}
 
 X = np.array(
     ["CCO", "c1ccccc1O", "CC(=O)O", "CC(=O)O", "C[C@H](N)C(=O)O", "CCN"], dtype=object
@@ -67,13 +64,7 @@ def _name(value):
     [
         pytest.param(e, c, id=f"{_name(e)}-{_name(c)}-{i}")
         for estimator in NUMERIC
-        for i, (e, c) in enumerate(
-            estimator_checks_generator(
-                estimator,
-                expected_failed_checks=EXPECTED_FAILURES.get(type(estimator).__name__),
-                mark="xfail",
-            )
-        )
+        for i, (e, c) in enumerate(estimator_checks_generator(estimator))
     ],
 )
 @pytest.mark.filterwarnings("ignore")  # the checks warn on purpose
@@ -95,68 +86,19 @@ DATA_FREE_CHECKS = [
 
 
 @pytest.mark.parametrize("check", DATA_FREE_CHECKS)
-@pytest.mark.parametrize("estimator", SMILES_TRANSFORMERS + OTHERS, ids=_name)
+@pytest.mark.parametrize("estimator", OTHERS, ids=_name)
 def test_scikit_learn_checks_without_data(estimator, check):
     getattr(estimator_checks, check)(_name(estimator), clone(estimator))
 
 
 @pytest.mark.parametrize("estimator", SMILES_TRANSFORMERS, ids=_name)
-class TestSmilesTransformers:
-    """The checks that scikit-learn skips for text, in their SMILES form."""
-
-    def test_parameters_are_validated(self, estimator):
-        estimator_checks.check_param_validation(_name(estimator), clone(estimator))
-
-    def test_fit_is_idempotent_and_leaves_the_parameters(self, estimator):
-        model = clone(estimator)
-        before = str(model.get_params())
-        first = model.fit(X).transform(X)
-        np.testing.assert_array_equal(model.fit(X).transform(X), first)
-        np.testing.assert_array_equal(clone(estimator).fit_transform(X), first)
-        assert str(model.get_params()) == before
-
-    def test_rows_do_not_depend_on_their_company(self, estimator):
-        model = clone(estimator).fit(X)
-        together = model.transform(X)
-        order = np.random.default_rng(0).permutation(len(X))
-        np.testing.assert_array_equal(model.transform(X[order]), together[order])
-        alone = np.concatenate([model.transform(X[[i]]) for i in range(len(X))])
-        np.testing.assert_array_equal(alone, together)
-
-    def test_containers_of_smiles(self, estimator):
-        pd = pytest.importorskip("pandas")
-        model = clone(estimator).fit(X)
-        expected = model.transform(X)
-        frame = pd.DataFrame({"smiles": X})
-        for container in (list(X), X.astype(str), X[:, None], frame["smiles"], frame):
-            np.testing.assert_array_equal(model.transform(container), expected)
-
-    def test_output_is_numeric_named_and_pickles(self, estimator, tmp_path):
-        model = clone(estimator).fit(X)
-        dense = model.transform(X)
-        assert dense.shape == (len(X), len(model.get_feature_names_out()))
-        assert np.isfinite(dense).all()
-        joblib.dump(model, tmp_path / "model.joblib")
-        loaded = joblib.load(tmp_path / "model.joblib")
-        np.testing.assert_array_equal(loaded.transform(X), dense)
-
-    def test_set_output(self, estimator):
-        pd = pytest.importorskip("pandas")
-        series = pd.Series(X, index=list("abcdef"))
-        model = clone(estimator).set_output(transform="pandas").fit(series)
-        frame = model.transform(series)
-        assert list(frame.index) == list("abcdef")
-        assert list(frame.columns) == list(model.get_feature_names_out())
-
-    def test_bad_molecules_are_named(self, estimator):
-        bad = np.array(["CCO", "-666", "C1CC", np.nan, "", "restricted"], dtype=object)
-        model = clone(estimator).fit(X)
-        for call in (clone(estimator).fit, model.transform):
-            with pytest.raises(InvalidSmilesError, match="index 2: 'C1CC'") as error:
-                call(bad)
-            assert error.value.indices == [1, 2, 3, 4, 5]
-        with pytest.raises(ValueError, match=r"1-D array-like .* shape \(3, 2\)"):
-            model.transform(X.reshape(3, 2))
+def test_fit_is_idempotent_and_leaves_the_parameters(estimator):
+    model = clone(estimator)
+    before = str(model.get_params())
+    first = model.fit(X).transform(X)
+    np.testing.assert_array_equal(model.fit(X).transform(X), first)
+    np.testing.assert_array_equal(clone(estimator).fit_transform(X), first)
+    assert str(model.get_params()) == before
 
 
 def test_every_public_estimator_is_checked():
