@@ -30,7 +30,7 @@ from sklearn_molge.metrics._similarity import METRICS
 __all__ = ["CCA"]
 
 _RIDGES = np.array([0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0])
-_N_FOLDS = 3
+_N_FOLDS = 5
 
 
 class CCA(
@@ -49,7 +49,7 @@ class CCA(
     ridge : float or "auto", default="auto"
         Ridge added to the variances of each view, as a multiple of the view's mean
         feature variance. "auto" takes the one of 0.01, 0.03, ..., 10 with the best
-        mean reciprocal rank in a 3-fold cross-validation over the training
+        mean reciprocal rank in a 5-fold cross-validation over the training
         molecules. With 0, and fewer rows than features, the training correlations
         are all 1 and mean nothing.
     correlation_power : float, default=0.0
@@ -170,7 +170,7 @@ class CCA(
         ------
         ValueError
             If `n_components` is more than the data support, a weight is negative, or
-            ``ridge="auto"`` meets fewer than 6 distinct molecules.
+            ``ridge="auto"`` meets fewer than 10 distinct molecules.
         """
         X = validate_data(self, X, dtype=np.float64, ensure_min_samples=2)
         y = check_profiles(y, estimator=self, dtype=np.float64)
