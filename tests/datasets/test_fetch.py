@@ -7,7 +7,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from sklearn_molge._compat import InvalidParameterError
 from sklearn_molge.datasets._fetch import fetch_lincs
 from sklearn_molge.datasets._lincs_files import RELEASES, list_lincs_files
 
@@ -329,7 +328,7 @@ def test_fetched_folder_is_loaded(server, fetch, monkeypatch, level5_folder):
     ],
 )
 def test_invalid_parameters(server, fetch, tmp_path, bad, message):
-    with pytest.raises(InvalidParameterError, match=message):
+    with pytest.raises(ValueError, match=message):
         fetch(**bad)
     assert server.seen == []
     assert list(tmp_path.iterdir()) == []

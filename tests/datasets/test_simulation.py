@@ -7,7 +7,6 @@ from rdkit import Chem
 from rdkit.Chem import Crippen, Descriptors, Lipinski
 from rdkit.Chem.rdFingerprintGenerator import GetMorganGenerator
 
-from sklearn_molge._compat import InvalidParameterError
 from sklearn_molge.datasets import make_perturbation_study
 from sklearn_molge.datasets._simulated_molecules import (
     BLOCKS,
@@ -360,7 +359,7 @@ def test_noise_changes_neither_molecules_nor_layout():
     ],
 )
 def test_parameters_are_validated(name, value):
-    with pytest.raises(InvalidParameterError, match=f"The '{name}' parameter"):
+    with pytest.raises(ValueError, match=f"The '{name}' parameter"):
         make_perturbation_study(**{name: value})
 
 
