@@ -2,7 +2,6 @@ import numpy as np
 import pytest
 from rdkit import Chem
 from rdkit.Chem import rdFingerprintGenerator
-from sklearn.utils._param_validation import InvalidParameterError
 
 from sklearn_molge.molecules import MorganFingerprinter
 
@@ -112,5 +111,5 @@ def test_positional_radius_and_feature_names():
 @pytest.mark.parametrize("method", ["fit", "fit_transform"])
 def test_parameters_refused(params, message, method):
     fingerprinter = MorganFingerprinter(**params)
-    with pytest.raises(InvalidParameterError, match=message):
+    with pytest.raises(ValueError, match=message):
         getattr(fingerprinter, method)(SMILES)
