@@ -135,7 +135,6 @@ def test_auto_ridge_is_the_best_of_a_slow_cross_validation():
     cca = CCA(5, random_state=3).fit(X, y)
     best = max(cca.ridge_scores_.values())
     assert cca.ridge_scores_[cca.ridge_] == best
-    _, codes = np.unique(X, axis=0, return_inverse=True)
     first = {}
     for row in X:
         first.setdefault(row.tobytes(), len(first))
@@ -148,7 +147,6 @@ def test_auto_ridge_is_the_best_of_a_slow_cross_validation():
         inner = CCA(5, ridge=0.3).fit(X[fold != k], y[fold != k])
         total += (1 / retrieval_ranks(inner, X[fold == k], y[fold == k])).sum()
     assert cca.ridge_scores_[0.3] == pytest.approx(total / 80, abs=1e-12)
-    assert len(codes) == 80
 
 
 def test_seed_and_row_order():
