@@ -1,0 +1,10 @@
+from ._contrastive import ContrastiveLoss as ContrastiveLoss
+from ._deep_cca import DeepCCALoss as DeepCCALoss
+from ._info_loob import InfoLOOBLoss as InfoLOOBLoss
+from ._info_nce import InfoNCELoss as InfoNCELoss
+from ._quadruplet import QuadrupletLoss as QuadrupletLoss
+from ._quintuplet import QuintupletLoss as QuintupletLoss
+from ._sigmoid import SigmoidLoss as SigmoidLoss
+from ._soft_target import SoftTargetInfoNCELoss as SoftTargetInfoNCELoss
+from ._triplet import TripletLoss as TripletLoss
+from ._triplet_cca import TripletCCALoss as TripletCCALoss
