@@ -1,0 +1,3 @@
+from ._distance_weighted import DistanceWeightedSampler as DistanceWeightedSampler
+from ._drug_balanced import DrugBalancedSampler as DrugBalancedSampler
+from ._uniform import UniformSampler as UniformSampler
