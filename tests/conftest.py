@@ -30,3 +30,14 @@ def level5_folder(shared_data):
 @pytest.fixture(scope="session")
 def level3_folder(shared_data):
     return shared_data / "lincs_level3_plates"
+
+
+@pytest.fixture(scope="session")
+def admet_ai_checkpoint():
+    """Path of a chemprop v2 file of admet-ai; skipped where it is absent."""
+    default = Path(__file__).parents[2] / "shared" / "weights"
+    root = Path(os.environ.get("SKLEARN_MOLGE_WEIGHTS", default))
+    path = root / "admet_ai_classification_0.pt"
+    if not path.is_file():
+        pytest.skip(f"no pretrained weights at {path} (set SKLEARN_MOLGE_WEIGHTS)")
+    return path

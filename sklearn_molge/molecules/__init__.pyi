@@ -1,3 +1,4 @@
+from ._chemprop import ChempropEmbedder as ChempropEmbedder
 from ._descriptors import MoleculeDescriptors as MoleculeDescriptors
 from ._fingerprints import MoleculeFingerprinter as MoleculeFingerprinter
 from ._morgan import MorganFingerprinter as MorganFingerprinter

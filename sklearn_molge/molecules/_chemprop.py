@@ -1,0 +1,257 @@
+"""ChempropEmbedder: the fingerprint that a D-MPNN makes of a molecule."""
+
+from copy import deepcopy
+from numbers import Integral
+from os import PathLike
+
+import numpy as np
+import pandas as pd
+import torch
+from sklearn.utils import check_random_state, gen_batches
+from sklearn.utils.validation import check_is_fitted
+from torch import nn
+
+from sklearn_molge._compat import Interval, StrOptions, _fit_context
+from sklearn_molge.exceptions import InvalidSmilesError
+from sklearn_molge.molecules._base import SmilesTransformer
+from sklearn_molge.molecules._dmpnn import AGGREGATIONS
+from sklearn_molge.molecules._encoders import load_encoder
+from sklearn_molge.molecules._graphs import MoleculeGraphs
+from sklearn_molge.molecules._smiles import as_smiles_array, check_smiles
+
+__all__ = ["ChempropEmbedder"]
+
+
+class ChempropEmbedder(SmilesTransformer):
+    """Fingerprints of molecules by a D-MPNN, pretrained or random, that stays as it is.
+
+    `fit` loads the network and learns nothing; `transform` runs it, each distinct
+    SMILES once per call. To train the network on profiles, use ``CoordinatedEmbedder``.
+
+    Parameters
+    ----------
+    encoder : str, PathLike or torch.nn.Module, default="random"
+        The network:
+
+        - "random": untrained weights, drawn by `random_state`.
+        - A path: a checkpoint of chemprop v2 (``.pt``, ``.ckpt``) or v1 (through
+          chemprop's converter), or a file of CheMeleon. No code in it is run.
+        - "admet-ai": the first classification network of the installed package
+          admet-ai, trained on 31 ADMET tasks (``pip install
+          "sklearn-molge[pretrained]"``).
+        - A module: of chemprop (``MPNN``, whose predictor is left out, or
+          ``BondMessagePassing``), or any that maps a batch of graphs to a tensor of
+          shape (n_molecules, n_features). An attribute `mode` of it names the atom
+          features that it needs: "V2" (the default), "V1", "ORGANIC" or "RIGR".
+    hidden_size : int, default=300
+        Width of the random network, and number of features.
+    depth : int, default=3
+        Number of layers over the bonds in the random network.
+    aggregation : {"mean", "sum", "norm"}, default="mean"
+        How a molecule's vector is made of its atoms': their mean, sum, or sum divided
+        by 100. For the random network, and for one of message passing alone
+        (CheMeleon); other files name theirs.
+    batch_size : int, default=256
+        Number of molecules that run through the network at once. The result does not
+        depend on it but for rounding.
+    device : str, default="auto"
+        Where the network runs, by torch's name; "auto" is "cuda" if there is one, else
+        "cpu". The fitted network itself stays on the CPU.
+    n_jobs : int or None, default=None
+        Number of processes that compute the graphs; None is 1, or as a
+        ``joblib.parallel_config`` says, and -1 all. The result does not depend on it.
+    random_state : int, RandomState instance or None, default=None
+        Draws the weights of the random network. torch's global generator is not
+        touched.
+
+    Attributes
+    ----------
+    encoder_ : torch.nn.Module
+        The network, in evaluation mode.
+    mode_ : str
+        The atom features that it needs, by chemprop's name.
+    n_features_out_ : int
+        Number of features.
+
+    See Also
+    --------
+    MorganFingerprinter : Circular fingerprints.
+
+    Notes
+    -----
+    The features of a pretrained network may have a small spread, 0.07 with "admet-ai";
+    put a ``StandardScaler`` behind.
+
+    The paper (Finlayson et al. 2020, table 1) compares with "pretrained" chemprop
+    fingerprints. By its released code the weights were most likely never loaded: that
+    baseline is ``encoder="random"``.
+
+    References
+    ----------
+    K. Yang et al., "Analyzing Learned Molecular Representations for Property
+    Prediction", Journal of Chemical Information and Modeling 59 (2019).
+
+    Examples
+    --------
+    >>> from sklearn_molge.molecules import ChempropEmbedder
+    >>> embedder = ChempropEmbedder(hidden_size=16, random_state=0)
+    >>> features = embedder.fit_transform(["CCO", "OCC", "c1ccccc1"])
+    >>> features.shape, features.dtype
+    ((3, 16), dtype('float32'))
+    >>> embedder.get_feature_names_out()[:2]
+    array(['chempropembedder0', 'chempropembedder1'], dtype=object)
+    """
+
+    _parameter_constraints: dict = {
+        "encoder": [str, PathLike, nn.Module],
+        "hidden_size": [Interval(Integral, 1, None, closed="left")],
+        "depth": [Interval(Integral, 1, None, closed="left")],
+        "aggregation": [StrOptions(set(AGGREGATIONS))],
+        "batch_size": [Interval(Integral, 1, None, closed="left")],
+        "device": [str],
+        "n_jobs": [Integral, None],
+        "random_state": ["random_state"],
+    }
+
+    def __init__(
+        self,
+        encoder="random",
+        *,
+        hidden_size=300,
+        depth=3,
+        aggregation="mean",
+        batch_size=256,
+        device="auto",
+        n_jobs=None,
+        random_state=None,
+    ):
+        self.encoder = encoder
+        self.hidden_size = hidden_size
+        self.depth = depth
+        self.aggregation = aggregation
+        self.batch_size = batch_size
+        self.device = device
+        self.n_jobs = n_jobs
+        self.random_state = random_state
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y=None):
+        """Load the network; X is only checked.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples,) or (n_samples, 1)
+            SMILES.
+        y : Ignored
+            Not used, present for API consistency.
+
+        Returns
+        -------
+        self : object
+            Fitted transformer.
+
+        Raises
+        ------
+        InvalidSmilesError
+            With index and text of every bad entry.
+        FileNotFoundError, ImportError, ValueError
+            If the network cannot be loaded.
+        """
+        smiles = self._check_not_empty(check_smiles(X))
+        self._torch_device()
+        seed = check_random_state(self.random_state).randint(np.iinfo(np.int32).max)
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)
+            encoder, self.mode_ = load_encoder(
+                self.encoder,
+                hidden_size=self.hidden_size,
+                depth=self.depth,
+                aggregation=self.aggregation,
+            )
+        self.encoder_ = encoder.cpu().eval()
+        first = MoleculeGraphs.from_smiles(smiles[:1], mode=self.mode_)
+        self.n_features_out_ = self._embed(first).shape[1]
+        return self
+
+    def transform(self, X):
+        """Compute the fingerprints.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples,) or (n_samples, 1)
+            SMILES.
+
+        Returns
+        -------
+        features : ndarray of shape (n_samples, n_features_out_), float32
+            The network's vector of each molecule.
+
+        Raises
+        ------
+        InvalidSmilesError
+            With index and text of every bad entry.
+        """
+        check_is_fitted(self)
+        array = self._check_not_empty(as_smiles_array(X))
+        codes, texts = pd.factorize(array, use_na_sentinel=False)
+        try:
+            graphs = MoleculeGraphs.from_smiles(
+                texts, n_jobs=self.n_jobs, mode=self.mode_
+            )
+        except InvalidSmilesError as error:
+            bad = np.flatnonzero(np.isin(codes, error.indices))
+            raise InvalidSmilesError(bad.tolist(), array[bad].tolist()) from None
+        return self._embed(graphs)[codes]
+
+    def _embed(self, graphs):
+        device = self._torch_device()
+        # On a GPU a copy runs, so that the estimator can be unpickled without one.
+        on_cpu = device.type == "cpu"
+        encoder = self.encoder_ if on_cpu else deepcopy(self.encoder_).to(device)
+        parts = []
+        with torch.inference_mode():
+            for rows in gen_batches(len(graphs), self.batch_size):
+                batch = graphs.take(range(rows.start, rows.stop)).to(device)
+                vectors = encoder(batch)
+                _check_vectors(vectors, len(batch))
+                parts.append(vectors.float().cpu().numpy())
+        return np.concatenate(parts)
+
+    def _torch_device(self):
+        if self.device == "auto":
+            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        try:
+            return torch.device(self.device)
+        except RuntimeError as error:
+            raise ValueError(
+                "device must be 'auto' or a name that torch.device takes, as 'cpu' or "
+                f"'cuda:0'. Got {self.device!r}."
+            ) from error
+
+    def _check_not_empty(self, smiles):
+        if len(smiles) == 0:
+            raise ValueError(
+                "Found array with 0 sample(s) (shape=(0,)) while a minimum of 1 is "
+                f"required by {type(self).__name__}."
+            )
+        return smiles
+
+    @property
+    def _n_features_out(self):
+        return self.n_features_out_
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = []
+        return tags
+
+
+def _check_vectors(vectors, n_molecules):
+    is_tensor = isinstance(vectors, torch.Tensor)
+    if is_tensor and vectors.ndim == 2 and len(vectors) == n_molecules:
+        return
+    shape = f" of shape {tuple(vectors.shape)}" if is_tensor else ""
+    raise ValueError(
+        f"encoder must map a batch of {n_molecules} molecules to a tensor of shape "
+        f"({n_molecules}, n_features). Got a {type(vectors).__name__}{shape}."
+    )

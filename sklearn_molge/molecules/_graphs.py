@@ -1,0 +1,265 @@
+"""MoleculeGraphs: the graphs of many molecules, computed once and kept small."""
+
+from collections.abc import Sequence
+from functools import cached_property
+
+import numpy as np
+import torch
+from chemprop.featurizers import CuikmolmakerMolGraphFeaturizer
+from numpy.typing import ArrayLike, NDArray
+from rdkit import Chem
+from rdkit.rdBase import BlockLogs
+from sklearn.utils import gen_batches
+from sklearn.utils.parallel import Parallel, delayed
+from torch import Tensor
+
+from sklearn_molge.molecules._bags import GraphBags, ranges
+from sklearn_molge.molecules._smiles import as_smiles_array, check_smiles
+
+__all__ = ["MODES", "GraphBatch", "MoleculeGraphs"]
+
+# chemprop's featuriser modes: number of atom features and of bond features.
+MODES = {"V1": (133, 14), "V2": (72, 14), "ORGANIC": (44, 14), "RIGR": (52, 2)}
+# Fixed, so that the result cannot depend on n_jobs.
+_CHUNK_SIZE = 512
+
+
+class GraphBatch:
+    """The graphs of some molecules side by side, as one graph.
+
+    It has the attributes of chemprop's ``BatchMolGraph``, so chemprop's modules take it
+    too: bond i of the molecules is the directed bonds 2i and 2i + 1.
+
+    Parameters
+    ----------
+    V : Tensor of shape (n_atoms, n_atom_features), float32
+        Features of the atoms, molecule by molecule.
+    bond_features : Tensor of shape (n_bonds, n_bond_features), float32
+        Features of the bonds.
+    bonds : Tensor of shape (n_bonds, 2), int64
+        First and second atom of each bond, as rows of `V`.
+    n_atoms : Tensor of shape (n_molecules,), int64
+        Number of atoms of each molecule.
+
+    Attributes
+    ----------
+    E : Tensor of shape (2 * n_bonds, n_bond_features)
+        Features of the directed bonds.
+    edge_index : Tensor of shape (2, 2 * n_bonds)
+        Atom that each directed bond leaves, and the one that it goes to.
+    rev_edge_index : Tensor of shape (2 * n_bonds,)
+        The directed bond the other way.
+    batch : Tensor of shape (n_atoms,)
+        The molecule of each atom.
+    bags : GraphBags
+        Which rows the layers of a :class:`DMPNN` sum over.
+    """
+
+    def __init__(
+        self, V: Tensor, bond_features: Tensor, bonds: Tensor, n_atoms: Tensor
+    ):
+        self.V = V
+        self.bond_features = bond_features
+        self.bonds = bonds
+        self.n_atoms = n_atoms
+
+    def __len__(self) -> int:
+        return len(self.n_atoms)
+
+    def to(self, device: str | torch.device) -> "GraphBatch":
+        """Return the batch on a device."""
+        parts = self.V, self.bond_features, self.bonds, self.n_atoms
+        return GraphBatch(*(part.to(device) for part in parts))
+
+    @cached_property
+    def E(self) -> Tensor:  # noqa: N802
+        return self.bond_features.repeat_interleave(2, dim=0)
+
+    @cached_property
+    def edge_index(self) -> Tensor:
+        return torch.stack((self.bonds.flatten(), self.bonds.flip(1).flatten()))
+
+    @cached_property
+    def rev_edge_index(self) -> Tensor:
+        return torch.arange(self.bonds.numel(), device=self.bonds.device) ^ 1
+
+    @cached_property
+    def batch(self) -> Tensor:
+        molecules = torch.arange(len(self), device=self.n_atoms.device)
+        return molecules.repeat_interleave(self.n_atoms, output_size=len(self.V))
+
+    @cached_property
+    def bags(self) -> GraphBags:
+        return GraphBags.of_graph(self.edge_index, self.n_atoms, self.batch)
+
+
+class MoleculeGraphs:
+    """Graphs of many molecules, to draw batches from.
+
+    Atom and bond features are bit-equal to those of chemprop's
+    ``SimpleMoleculeMolGraphFeaturizer``, in about a fifth of its time. All but the mass
+    are 0 or 1 and kept as bytes: about 3 kB a molecule of drug size.
+
+    Parameters
+    ----------
+    atom_bits : Tensor of shape (n_atoms, n_atom_features - 1), uint8
+        Features of the atoms of all molecules, without the mass.
+    atom_masses : Tensor of shape (n_atoms,), float32
+        Mass of the atoms, in 100 Da.
+    bond_bits : Tensor of shape (n_bonds, n_bond_features), uint8
+        Features of the bonds of all molecules.
+    bonds : Tensor of shape (n_bonds, 2), int32
+        First and second atom of each bond, counted within the molecule.
+    n_atoms, n_bonds : Tensor of shape (n_molecules,), int64
+        Number of atoms and bonds of each molecule.
+
+    Examples
+    --------
+    >>> from sklearn_molge.molecules._graphs import MoleculeGraphs
+    >>> graphs = MoleculeGraphs.from_smiles(["CCO", "C", "c1ccccc1"])
+    >>> batch = graphs.take([2, 0])
+    >>> len(batch), tuple(batch.V.shape), tuple(batch.E.shape)
+    (2, (9, 72), (16, 14))
+    """
+
+    def __init__(self, atom_bits, atom_masses, bond_bits, bonds, n_atoms, n_bonds):
+        self.atom_bits = atom_bits
+        self.atom_masses = atom_masses
+        self.bond_bits = bond_bits
+        self.bonds = bonds
+        self.n_atoms = n_atoms
+        self.n_bonds = n_bonds
+
+    @classmethod
+    def from_smiles(
+        cls, smiles: ArrayLike, *, n_jobs: int | None = None, mode: str = "V2"
+    ) -> "MoleculeGraphs":
+        """Compute the graph of each molecule.
+
+        Parameters
+        ----------
+        smiles : array-like of shape (n_molecules,)
+            SMILES. Each entry is read: pass distinct ones.
+        n_jobs : int or None, default=None
+            Number of processes; None is 1, or as a ``joblib.parallel_config`` says, and
+            -1 all. The result does not depend on it.
+        mode : {"V1", "V2", "ORGANIC", "RIGR"}, default="V2"
+            Atom features, by chemprop's name: 133, 72, 44 or 52 of them.
+
+        Returns
+        -------
+        graphs : MoleculeGraphs
+            In the order of `smiles`.
+
+        Raises
+        ------
+        InvalidSmilesError
+            With index and text of every bad entry.
+        ValueError
+            If there are no molecules, or `mode` is unknown.
+        """
+        if mode not in MODES:
+            raise ValueError(f"mode must be one of {list(MODES)}. Got {mode!r}.")
+        texts = as_smiles_array(smiles)
+        if len(texts) == 0:
+            raise ValueError("smiles must hold at least 1 molecule. Got 0.")
+        if any(not isinstance(text, str) or len(text.split()) != 1 for text in texts):
+            check_smiles(texts)  # chemprop would take "CCO CCN" for "CCO"
+        chunks = Parallel(n_jobs=n_jobs)(
+            delayed(_featurize)(texts[rows].tolist(), mode)
+            for rows in gen_batches(len(texts), _CHUNK_SIZE)
+        )
+        if any(chunk is None for chunk in chunks):
+            check_smiles(texts)
+            raise ValueError("chemprop's featuriser refuses what RDKit reads.")
+        parts = (np.concatenate(part) for part in zip(*chunks, strict=True))
+        return cls(*map(torch.from_numpy, parts))
+
+    def __len__(self) -> int:
+        return len(self.n_atoms)
+
+    @property
+    def nbytes(self) -> int:
+        """Size of the graphs, in bytes."""
+        return sum(part.nbytes for part in vars(self).values())
+
+    @property
+    def n_features(self) -> tuple[int, int]:
+        """Number of atom features and of bond features."""
+        return self.atom_bits.shape[1] + 1, self.bond_bits.shape[1]
+
+    def to(self, device: str | torch.device) -> "MoleculeGraphs":
+        """Return the graphs on a device: batches are then made there."""
+        return MoleculeGraphs(*(part.to(device) for part in vars(self).values()))
+
+    def take(self, indices: Sequence[int] | NDArray) -> GraphBatch:
+        """Make a batch of some molecules.
+
+        Parameters
+        ----------
+        indices : sequence of int, or ndarray of shape (n_molecules,)
+            Positions of the molecules, in any order and as often as you like.
+
+        Returns
+        -------
+        batch : GraphBatch
+            Their graphs, in that order.
+        """
+        chosen = torch.from_numpy(np.arange(len(self))[indices]).to(self.n_atoms.device)
+        n_atoms, n_bonds = self.n_atoms[chosen], self.n_bonds[chosen]
+        atoms = ranges((self.n_atoms.cumsum(0) - self.n_atoms)[chosen], n_atoms)
+        rows = ranges((self.n_bonds.cumsum(0) - self.n_bonds)[chosen], n_bonds)
+        first_atom = (n_atoms.cumsum(0) - n_atoms).repeat_interleave(n_bonds)
+        masses = self.atom_masses[atoms, None]
+        return GraphBatch(
+            torch.cat((self.atom_bits[atoms].float(), masses), dim=1),
+            self.bond_bits[rows].float(),
+            self.bonds[rows] + first_atom[:, None],
+            n_atoms,
+        )
+
+
+def _featurize(texts: list[str], mode: str) -> tuple[NDArray, ...] | None:
+    """Arrays of :class:`MoleculeGraphs`, or None if a text is not a molecule."""
+    with BlockLogs():  # RDKit prints each parse error; the caller reports them all
+        try:
+            graph = CuikmolmakerMolGraphFeaturizer(mode)(texts)
+        except IndexError:  # not one of the texts is a molecule
+            return None
+    molecules = graph.batch.numpy()
+    n_atoms = np.bincount(molecules, minlength=len(texts))
+    if not n_atoms.all():
+        return None
+    atom_features = graph.V.numpy()
+    first, second = graph.edge_index[:, ::2].numpy()
+    n_bonds = np.bincount(molecules[first], minlength=len(texts))
+    first_atom = np.repeat(np.cumsum(n_atoms) - n_atoms, n_bonds)
+    bonds = np.stack((first - first_atom, second - first_atom), axis=1)
+    return (
+        atom_features[:, :-1].astype(np.uint8),
+        _exact_masses(atom_features[:, -1], texts, n_atoms),
+        graph.E[::2].numpy().astype(np.uint8),
+        bonds.astype(np.int32),
+        n_atoms,
+        n_bonds,
+    )
+
+
+_WEIGHTS = np.array(
+    sorted({Chem.GetPeriodicTable().GetAtomicWeight(z) for z in range(119)})
+)
+_CUIK_MASSES = _WEIGHTS.astype(np.float32) / np.float32(100)
+_MASSES = (0.01 * _WEIGHTS).astype(np.float32)
+
+
+def _exact_masses(masses, texts, n_atoms):
+    """Round the masses as chemprop's own featuriser does: cuik's are 1 ulp off."""
+    places = np.searchsorted(_CUIK_MASSES, masses).clip(max=len(_MASSES) - 1)
+    exact = _MASSES[places]
+    other = _CUIK_MASSES[places] != masses
+    molecules = np.repeat(np.arange(len(texts)), n_atoms)
+    for i in np.unique(molecules[other]):  # isotopes: their masses are not in the table
+        with BlockLogs():
+            mol = Chem.MolFromSmiles(texts[i])
+        exact[molecules == i] = [0.01 * atom.GetMass() for atom in mol.GetAtoms()]
+    return exact
