@@ -18,7 +18,7 @@ $(READY): pyproject.toml constraints.txt
 	touch $(READY)
 
 demo: $(READY)
-	$(BIN)/python examples/classical_methods.py --data $(DATA) --level $(LEVEL) --out $(OUT)
+	$(BIN)/python examples/compare_methods.py --data $(DATA) --level $(LEVEL) --out $(OUT)
 
 test: lint
 	$(BIN)/python -m pytest -n 2

@@ -12,6 +12,7 @@ from sklearn.utils._param_validation import (
     HasMethods,
     Interval,
     StrOptions,
+    validate_parameter_constraints,
     validate_params,
 )
 from sklearn.utils.metaestimators import available_if
@@ -26,5 +27,6 @@ __all__ = [
     "_routing_enabled",
     "_safe_indexing",
     "available_if",
+    "validate_parameter_constraints",
     "validate_params",
 ]

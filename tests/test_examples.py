@@ -22,8 +22,8 @@ def test_readme_code_runs(capsys):
 
 
 @pytest.mark.slow
-def test_classical_methods(tmp_path):
-    example = runpy.run_path(str(ROOT / "examples" / "classical_methods.py"))
+def test_compare_methods(tmp_path):
+    example = runpy.run_path(str(ROOT / "examples" / "compare_methods.py"))
     study = make_perturbation_study(
         200, n_cell_lines=4, n_genes=150, level=5, random_state=0
     )

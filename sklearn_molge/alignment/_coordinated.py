@@ -1,0 +1,400 @@
+"""CoordinatedEmbedder: two towers trained so that matching pairs are close."""
+
+import os
+from numbers import Integral, Real
+
+import numpy as np
+import torch
+from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils.validation import check_is_fitted
+from torch.optim import Adam
+from torch.utils.data import DataLoader
+
+from sklearn_molge._base import EmbedderMixin, check_molecules, check_profiles
+from sklearn_molge._compat import HasMethods, Interval, StrOptions
+from sklearn_molge.alignment._device import draw_seed
+from sklearn_molge.alignment._frozen import FittedTower
+from sklearn_molge.alignment._inputs import (
+    build_dataset,
+    check_training_set,
+    fit_features,
+    molecule_inputs,
+    split_rows,
+)
+from sklearn_molge.alignment._net import (
+    PairNet,
+    TrainingParts,
+    encoder_of,
+)
+from sklearn_molge.alignment._two_tower import TwoTower
+from sklearn_molge.alignment.losses import QuadrupletLoss
+from sklearn_molge.alignment.samplers import DistanceWeightedSampler
+from sklearn_molge.metrics._similarity import METRICS
+from sklearn_molge.molecules._encoders import save_encoder
+
+__all__ = ["CoordinatedEmbedder"]
+
+
+class CoordinatedEmbedder(
+    EmbedderMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, PairNet
+):
+    r"""Molecule tower and expression tower, trained together into one space.
+
+    The molecule tower is a message-passing network of the molecular graph (D-MPNN),
+    or a network of molecule features, or both joined; the expression tower is a
+    self-normalising network (SNN). A loss over pairs pulls each profile to its own
+    molecule and pushes it from others. This is the model of Finlayson et al. 2020
+    (Section 3.3) and its present relatives; :data:`PRESETS` has two settings.
+
+    It is a skorch ``NeuralNet``: callbacks, history, ``save_params`` and parameters
+    with a prefix (``module__dropout``) are skorch's.
+
+    Parameters
+    ----------
+    encoder : str, path-like, nn.Module or None, default="random"
+        Graph network of the molecule tower. "random" starts from random weights; a
+        path or "admet-ai" starts from pretrained ones, see
+        :class:`~sklearn_molge.molecules.ChempropEmbedder`. None means no graph:
+        features only. ``encoder__hidden_size``, ``encoder__depth``,
+        ``encoder__aggregation`` and the others shape a random one.
+    molecule_features : transformer or None, default=None
+        Computes features of SMILES, which are joined to the graph vector before the
+        head. It is cloned, and fitted on the distinct training molecules.
+    criterion : class, default=QuadrupletLoss
+        Loss, from :mod:`sklearn_molge.alignment.losses`; its parameters have the
+        prefix ``criterion__``.
+    sampler : class, default=DistanceWeightedSampler
+        Draws the batches, from :mod:`sklearn_molge.alignment.samplers`; its parameters
+        have the prefix ``sampler__``.
+    module : class, default=TwoTower
+        The network: widths, depths, activation, dropout and scaling of the towers are
+        its parameters, with the prefix ``module__``.
+    optimizer : class, default=torch.optim.Adam
+        With the prefix ``optimizer__``; ``optimizer__param_groups`` gives parts their
+        own rate: ``[("molecule_tower.encoder.*", {"lr": 1e-5})]``.
+    lr : float, default=1e-3
+        Learning rate.
+    max_epochs : int, default=12
+        Epochs of one `fit` or `partial_fit`.
+    batch_size : int, default=417
+        Anchors of a batch, of samplers that have this parameter; and the number of
+        molecules embedded at once.
+    train_split : splitter or None, default=None
+        Splits off a validation part, on which ``valid_mrr`` and ``valid_mrr_drug`` are
+        measured after each epoch: for instance a
+        :class:`~sklearn_molge.model_selection.DrugCellLineShuffleSplit` with
+        ``groups`` given to `fit`. None trains on all rows.
+    callbacks : list or None, default=None
+        skorch callbacks, such as
+        ``EarlyStopping("valid_mrr", lower_is_better=False, load_best=True)``,
+        ``GradientNormClipping``, ``LRScheduler`` or
+        ``Freezer("molecule_tower.encoder.*")``.
+    metric : {"correlation", "cosine", "dot", "euclidean"}, default="correlation"
+        Similarity in the joint space; see
+        :func:`~sklearn_molge.metrics.pairwise_similarity`.
+    device : str or torch.device, default="auto"
+        Where to compute; "auto" is the GPU where there is one.
+    precision : {"float32", "tf32", "bfloat16"}, default="float32"
+        Of the towers: tf32 allows faster products on a GPU, bfloat16 is autocast.
+    checkpoint_dir : path-like or None, default=None
+        Folder for a checkpoint after each epoch. The same call of `fit`, after an
+        interruption, goes on from it and ends at the same weights.
+    iterator_train, iterator_valid : class, default=torch.utils.data.DataLoader
+        ``iterator_train__num_workers`` and ``iterator_train__pin_memory`` help a GPU.
+    warm_start : bool, default=False
+        Whether `fit` goes on from the present weights.
+    random_state : int, RandomState instance or None, default=None
+        Decides weights, batches and dropout; torch's and numpy's global generators
+        are left alone.
+    verbose : int, default=0
+        1 prints a line each epoch.
+    **kwargs
+        Parameters with a prefix, see above.
+
+    Attributes
+    ----------
+    module_ : TwoTower
+        The trained network.
+    history_ : skorch.history.History
+        Losses and scores of each epoch.
+    molecule_features_ : transformer or None
+        The fitted `molecule_features`.
+    n_genes_in_ : int
+        Width of a profile.
+    n_features_in_ : int
+        Width of X, if `fit` was given features.
+    seed_ : int
+        Seed of this training.
+
+    See Also
+    --------
+    CCA : The best linear alignment, in closed form.
+    TransformedTargetRetriever : Transforms the profiles in a Pipeline.
+
+    Notes
+    -----
+    Every molecule's graph and features are computed once per `fit`, and each batch
+    encodes each of its molecules once. Rows are told apart by
+    :func:`~sklearn_molge.molecules.drug_ids` (of features: by equal rows), or by the
+    drugs in `groups`: salts and isomers of one drug are never its negatives.
+
+    The same `random_state` gives the same weights to the bit on the same machine with
+    the same number of threads. Under joblib's threading backend runs disturb each
+    other, since torch's generator is shared; use processes.
+
+    References
+    ----------
+    Finlayson et al. 2020, "Cross-modal representation alignment of molecular structure
+    and perturbation-induced transcriptional profiles", Section 3.3.
+
+    Examples
+    --------
+    >>> from sklearn_molge.alignment import CoordinatedEmbedder
+    >>> from sklearn_molge.datasets import make_perturbation_study
+    >>> study = make_perturbation_study(n_molecules=20, n_cell_lines=2, random_state=0)
+    >>> net = CoordinatedEmbedder(
+    ...     encoder__hidden_size=32, module__embedding_size=16, max_epochs=2,
+    ...     random_state=0,
+    ... ).fit(study.smiles, study.ge)
+    >>> net.similarity(["CCO", "c1ccccc1O", "CCN"], study.ge[:2]).shape
+    (2, 3)
+    """
+
+    _parameter_constraints: dict = {
+        "encoder": [str, os.PathLike, torch.nn.Module, None],
+        "molecule_features": [HasMethods(["fit", "transform"]), None],
+        "criterion": [type],
+        "sampler": [type],
+        "module": [type],
+        "optimizer": [type],
+        "lr": [Interval(Real, 0, None, closed="neither")],
+        "max_epochs": [Interval(Integral, 1, None, closed="left")],
+        "batch_size": [Interval(Integral, 2, None, closed="left")],
+        "train_split": [HasMethods("split"), callable, None],
+        "callbacks": [list, None],
+        "metric": [StrOptions(METRICS - {"jaccard", "tanimoto"})],
+        "device": [str, torch.device, None],
+        "precision": [StrOptions({"float32", "tf32", "bfloat16"})],
+        "checkpoint_dir": [str, os.PathLike, None],
+        "iterator_train": [type],
+        "iterator_valid": [type],
+        "warm_start": ["boolean"],
+        "random_state": ["random_state"],
+        "verbose": ["verbose"],
+    }
+
+    n_genes_in_: int
+
+    def __init__(
+        self,
+        encoder="random",
+        *,
+        molecule_features=None,
+        criterion=QuadrupletLoss,
+        sampler=DistanceWeightedSampler,
+        module=TwoTower,
+        optimizer=Adam,
+        lr=1e-3,
+        max_epochs=12,
+        batch_size=417,
+        train_split=None,
+        callbacks=None,
+        metric="correlation",
+        device="auto",
+        precision="float32",
+        checkpoint_dir=None,
+        iterator_train=DataLoader,
+        iterator_valid=DataLoader,
+        warm_start=False,
+        random_state=None,
+        verbose=0,
+        **kwargs,
+    ):
+        super().__init__(
+            module,
+            criterion,
+            optimizer=optimizer,
+            lr=lr,
+            max_epochs=max_epochs,
+            batch_size=batch_size,
+            iterator_train=iterator_train,
+            iterator_valid=iterator_valid,
+            train_split=train_split,
+            callbacks=callbacks,
+            warm_start=warm_start,
+            verbose=verbose,
+            device=device,
+            **kwargs,
+        )
+        self.encoder = encoder
+        self.molecule_features = molecule_features
+        self.sampler = sampler
+        self.metric = metric
+        self.precision = precision
+        self.checkpoint_dir = checkpoint_dir
+        self.random_state = random_state
+
+    def fit(self, X, y, groups=None):
+        """Train both towers.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples,) or (n_samples, n_features)
+            The molecule of each row: SMILES; or features, with ``encoder=None``.
+        y : array-like of shape (n_samples, n_genes)
+            The profile of each row.
+        groups : array-like of shape (n_samples, 2), default=None
+            Drug and cell line of each row, for `train_split` and for samplers that
+            prefer other cell lines.
+
+        Returns
+        -------
+        self : object
+            The trained estimator.
+
+        Raises
+        ------
+        InvalidSmilesError
+            With index and text of every entry of X that is not a molecule.
+        ValueError
+            If a profile has a NaN, there are fewer than two drugs, or a parameter or
+            a pretrained file is not what it should be.
+        KeyboardInterrupt
+            If the user interrupts; with `checkpoint_dir` the same call goes on.
+        """
+        self._validate_params()
+        goes_on = self.warm_start and self.__sklearn_is_fitted__()
+        return self._fit(X, y, groups, reset=not goes_on)
+
+    def partial_fit(self, X, y, groups=None, classes=None):
+        """Train for `max_epochs` more epochs, from the present weights.
+
+        Parameters
+        ----------
+        X, y, groups : array-like
+            As in `fit`.
+        classes : Ignored
+            Not used, present for API consistency with skorch.
+
+        Returns
+        -------
+        self : object
+            The trained estimator.
+        """
+        self._validate_params()
+        return self._fit(X, y, groups, reset=not self.__sklearn_is_fitted__())
+
+    def _fit(self, X, y, groups, *, reset):
+        X = check_molecules(self, X, reset=reset)
+        n_genes = None if reset else self.n_genes_in_
+        y = check_profiles(y, estimator=self, n_genes=n_genes, dtype=np.float32)
+        check_training_set(self, X, y, groups)
+        self._check_parts(y.shape[1])
+        if reset:
+            self.n_genes_in_ = y.shape[1]
+            self.seed_ = draw_seed(self.random_state)
+        with self._prepared(reset):
+            train, valid = split_rows(self, X, y, groups)
+            encoder = self._load_encoder() if reset else None
+            if reset:
+                self.molecule_features_ = fit_features(self, X[train])
+            dataset = build_dataset(self, X, y, groups)
+            self._fitted_to = TrainingParts(dataset, train, valid, encoder)
+            if reset:
+                self.initialize()
+            self._train(dataset)
+        return self
+
+    def transform(self, X):
+        """Embed molecules.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples,) or (n_samples, n_features)
+            Molecules, as in `fit`.
+
+        Returns
+        -------
+        embeddings : ndarray of shape (n_samples, embedding_size), float32
+            In the joint space; each distinct molecule is computed once.
+        """
+        check_is_fitted(self)
+        X = check_molecules(self, X, reset=False)
+        molecules, index = molecule_inputs(self, X)
+        return self._embed_molecules(molecules, np.arange(len(molecules)))[index]
+
+    def transform_ge(self, y):
+        """Embed profiles.
+
+        Parameters
+        ----------
+        y : array-like of shape (n_samples, n_genes)
+            Profiles.
+
+        Returns
+        -------
+        embeddings : ndarray of shape (n_samples, embedding_size), float32
+            In the joint space.
+        """
+        check_is_fitted(self)
+        y = check_profiles(
+            y, estimator=self, n_genes=self.n_genes_in_, dtype=np.float32
+        )
+        return self._embed_profiles(torch.as_tensor(y))
+
+    def molecule_encoder(self):
+        """Return the fitted molecule tower as a transformer of molecules.
+
+        Returns
+        -------
+        encoder : FittedTower
+            ``transform(X)`` leads into the joint space; a Pipeline step before
+            another retriever. `fit` and `clone` leave it as it is.
+        """
+        check_is_fitted(self)
+        return FittedTower(self, view="molecules")
+
+    def expression_encoder(self):
+        """Return the fitted expression tower as a transformer of profiles.
+
+        Returns
+        -------
+        encoder : FittedTower
+            ``transform(y)`` leads into the joint space: the transformer of a
+            :class:`~sklearn_molge.retrieval.TransformedTargetRetriever`.
+        """
+        check_is_fitted(self)
+        return FittedTower(self, view="profiles")
+
+    def save_encoder(self, path):
+        """Write the trained graph network as a chemprop checkpoint.
+
+        Parameters
+        ----------
+        path : path-like
+            A chemprop v2 file, for property models; see
+            :class:`~sklearn_molge.molecules.ChempropEmbedder`.
+        """
+        check_is_fitted(self)
+        encoder = encoder_of(self.module_)
+        if encoder is None:
+            raise ValueError(
+                "save_encoder needs a graph network, and encoder=None has none."
+            )
+        save_encoder(encoder, path)
+
+    @property
+    def _n_features_out(self):
+        return self.module_.embedding_size
+
+    def __sklearn_is_fitted__(self):
+        return hasattr(self, "module_") and hasattr(self, "n_genes_in_")
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        takes_smiles = self.encoder is not None or self.molecule_features is not None
+        tags.input_tags.one_d_array = takes_smiles
+        tags.input_tags.two_d_array = not takes_smiles
+        tags.input_tags.string = takes_smiles
+        tags.transformer_tags.preserves_dtype = ["float32"]
+        return tags

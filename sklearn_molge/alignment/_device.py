@@ -1,0 +1,40 @@
+"""Where to compute, and the seeds of what is drawn there."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.utils import check_random_state
+
+
+def resolve_device(device: str | torch.device | None) -> torch.device:
+    """Return the named device; "auto" and None are the GPU where there is one."""
+    if device is None or str(device) == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.device(device)
+    except RuntimeError as error:
+        raise ValueError(
+            "device must be 'auto' or a name that torch.device takes, as 'cpu' or "
+            f"'cuda:0'. Got {device!r}."
+        ) from error
+
+
+def seed_torch(seed: int, device: torch.device) -> None:
+    """Seed the generators that a training on `device` draws from, and no others."""
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        with torch.cuda.device(device):
+            torch.cuda.manual_seed(seed)
+
+
+def derive_seed(*parts: int) -> int:
+    """Return a seed that depends on all of `parts`."""
+    return int(np.random.SeedSequence(parts).generate_state(1)[0])
+
+
+def draw_seed(random_state: Any) -> int:
+    """Return the seed of one training."""
+    if random_state is None:
+        random_state = np.random.RandomState()  # fresh, not numpy's global one
+    return int(check_random_state(random_state).randint(np.iinfo(np.int32).max))

@@ -1,0 +1,404 @@
+import io
+import pickle
+import random
+import sys
+import warnings
+
+import joblib
+import numpy as np
+import pytest
+import torch
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+from skorch.callbacks import EarlyStopping, GradientNormClipping, LRScheduler
+from skorch.exceptions import DeviceWarning
+from torch.optim import SGD
+
+from sklearn_molge.alignment import CoordinatedEmbedder, _device, _net
+from sklearn_molge.alignment._batches import EmbeddedBatch
+from sklearn_molge.alignment._inputs import build_dataset
+from sklearn_molge.alignment._pairs import EpochBatches
+from sklearn_molge.alignment.losses import InfoNCELoss, QuadrupletLoss
+from sklearn_molge.alignment.samplers import UniformSampler
+from sklearn_molge.molecules import MorganFingerprinter
+from sklearn_molge.molecules._graphs import MoleculeGraphs
+
+
+@pytest.fixture(scope="module")
+def data(study):
+    return study.smiles, study.ge
+
+
+# -- losses --------------------------------------------------------------------------
+
+
+def embedded(net, dataset, sampled):
+    """Embed a batch by way of `transform` and `transform_ge`."""
+    rows = sampled.profiles
+    X, drugs = dataset.X[rows], dataset.drugs[rows]
+    distinct, first, index = np.unique(X, return_index=True, return_inverse=True)
+    y = dataset.profiles[torch.from_numpy(rows)]
+    triplets = (sampled.anchors, sampled.partners, sampled.negatives)
+    return EmbeddedBatch(
+        torch.from_numpy(net.transform(distinct)),
+        torch.from_numpy(net.transform_ge(y.numpy())),
+        torch.from_numpy(index),
+        torch.from_numpy(drugs[first]),
+        y,
+        *(None if part is None else torch.from_numpy(part) for part in triplets),
+    )
+
+
+@pytest.mark.parametrize("criterion", [QuadrupletLoss, InfoNCELoss])
+def test_training_loss_is_the_loss_of_what_transform_returns(make_net, data, criterion):
+    """With hardly a step, an epoch's loss is computed by hand from the embeddings."""
+    net = make_net(criterion=criterion, sampler=UniformSampler, lr=1e-12, max_epochs=1)
+    dataset = build_dataset(net.fit(*data), *data, None)
+    batches = EpochBatches(
+        UniformSampler(batch_size=32), dataset, seed=net.seed_, epoch=0
+    )
+    with torch.no_grad():
+        losses = [net.criterion_(embedded(net, dataset, b)).item() for b in batches]
+    got = [record["train_loss"] for record in net.history[-1, "batches"]]
+    np.testing.assert_allclose(got, losses, rtol=1e-5)
+    sizes = [record["train_batch_size"] for record in net.history[-1, "batches"]]
+    assert net.history[-1, "train_loss"] == pytest.approx(
+        np.average(got, weights=sizes)
+    )
+
+
+def test_losses_that_are_read_at_the_end_of_the_epoch(
+    monkeypatch, make_net, study, split, assert_same_training
+):
+    """The loop for a GPU, run on the CPU."""
+    data = study.smiles, study.ge, study.groups
+    expected = make_net(train_split=split).fit(*data)
+    calls = []
+
+    class Device:
+        """The CPU, which says that it is a GPU where the loop asks."""
+
+        def __get__(self, net, owner):
+            if sys._getframe(1).f_code.co_name == "run_single_epoch":
+                calls.append(1)
+                return torch.device("cuda")
+            return torch.device("cpu")
+
+    monkeypatch.setattr(CoordinatedEmbedder, "_module_device", Device())
+    net = make_net(train_split=split).fit(*data)
+    assert len(calls) == 4
+    assert_same_training(net, expected)
+    for got, wanted in zip(net.history, expected.history, strict=True):
+        assert got["batches"] == wanted["batches"]
+        del got["dur"], wanted["dur"]
+        assert got == wanted
+
+
+def test_bfloat16_stays_near_float32(make_net, data):
+    exact, rough = (
+        make_net(precision=precision, lr=1e-4).fit(*data)
+        for precision in ("float32", "bfloat16")
+    )
+    losses = [net.history[:, "train_loss"] for net in (exact, rough)]
+    assert losses[0] != losses[1]
+    np.testing.assert_allclose(*losses, rtol=0.02)
+    assert rough.transform(data[0]).dtype == np.float32
+    correlation = np.corrcoef(
+        *(net.transform(data[0]).ravel() for net in (exact, rough))
+    )
+    assert correlation[0, 1] > 0.99
+
+
+def test_tf32_is_set_back(make_net, data):
+    before = torch.backends.cuda.matmul.allow_tf32
+    make_net(precision="tf32", max_epochs=1).fit(*data)
+    assert torch.backends.cuda.matmul.allow_tf32 == before
+
+
+def test_workers_of_the_loader_change_nothing(make_net, data, assert_same_training):
+    params = {"module__dropout": 0.2, "max_epochs": 1}
+    net = make_net(**params, iterator_train__num_workers=2).fit(*data)
+    assert_same_training(net, make_net(**params).fit(*data))
+
+
+# -- seeds ---------------------------------------------------------------------------
+
+
+def test_same_seed_same_weights(make_net, data, assert_same_training):
+    params = {"module__dropout": 0.3, "encoder__dropout": 0.1}
+    nets = [make_net(**params, random_state=seed).fit(*data) for seed in (3, 3, 4)]
+    assert_same_training(*nets[:2])
+    assert_same_training(clone(nets[0]).fit(*data), nets[0])
+    assert nets[0].history[:, "train_loss"] != nets[2].history[:, "train_loss"]
+
+
+def test_a_random_state_instance_is_drawn_from_at_each_fit(make_net, data):
+    rng = np.random.RandomState(0)
+    net = make_net(random_state=rng, max_epochs=1)
+    seeds = [net.fit(*data).seed_ for _ in range(2)]
+    again = np.random.RandomState(0)
+    assert seeds == [_device.draw_seed(again) for _ in range(2)]
+    assert seeds[0] != seeds[1]
+
+
+@pytest.mark.parametrize("random_state", [0, None])
+def test_global_generators_are_left_alone(make_net, data, random_state):
+    def states():
+        numbers = np.random.get_state()[1].tolist(), np.random.get_state()[2]
+        return torch.get_rng_state().tolist(), *numbers, random.getstate()
+
+    before = states()
+    net = make_net(random_state=random_state, module__dropout=0.1).fit(*data)
+    net.partial_fit(*data).score(*data)
+    assert states() == before
+
+
+def test_the_state_of_global_generators_does_not_matter(
+    make_net, data, assert_same_training
+):
+    expected = make_net(module__dropout=0.1).fit(*data)
+    with torch.random.fork_rng():
+        torch.manual_seed(123)
+        assert_same_training(make_net(module__dropout=0.1).fit(*data), expected)
+
+
+def test_derived_seeds_depend_on_every_part():
+    seeds = {_device.derive_seed(a, b) for a in range(3) for b in range(3)}
+    assert len(seeds) == 9
+
+
+# -- device --------------------------------------------------------------------------
+
+
+def test_resolve_device(monkeypatch):
+    assert _device.resolve_device("cpu") == torch.device("cpu")
+    assert _device.resolve_device(torch.device("cuda", 1)).index == 1
+    for there, name in ((False, "cpu"), (True, "cuda")):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda there=there: there)
+        assert _device.resolve_device("auto") == torch.device(name)
+    with pytest.raises(ValueError, match=r"device must be 'auto' .* Got 'gpu'"):
+        _device.resolve_device("gpu")
+
+
+def test_the_device_stays_as_it_was_named(make_net, data):
+    net = make_net(device="auto").fit(*data)
+    assert net.device == "auto"
+    assert clone(net).device == "auto"
+
+
+def test_a_model_from_a_gpu_is_unpickled_without_one(fitted, data):
+    """What a model trained with device="cuda" has in its pickle, without the GPU."""
+    state = fitted.__getstate__() | {"device": "cuda"}
+    net = CoordinatedEmbedder.__new__(CoordinatedEmbedder)
+    if torch.cuda.is_available():
+        net.__setstate__(state)
+    else:
+        with pytest.warns(DeviceWarning) as record:
+            net.__setstate__(state)
+        assert "Setting self.device = cpu" in str(record[-1].message)
+        assert str(net.device) == "cpu"
+    got = net.transform(data[0]), net.transform_ge(data[1])
+    expected = fitted.transform(data[0]), fitted.transform_ge(data[1])
+    for a, b in zip(got, expected, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
+def test_auto_is_unpickled_without_a_warning(fitted, data):
+    state = pickle.dumps(fitted)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        net = pickle.loads(state)
+    np.testing.assert_array_equal(net.transform(data[0]), fitted.transform(data[0]))
+
+
+class NoTensors(pickle.Pickler):
+    def reducer_override(self, obj):
+        assert not isinstance(obj, torch.Tensor)
+        return NotImplemented
+
+
+def test_every_tensor_is_in_the_part_of_the_pickle_that_may_move(make_net, data, study):
+    """Else a pickle of a GPU's tensors could not be read without one."""
+    callbacks = [
+        LRScheduler("WarmRestartLR"),
+        EarlyStopping("train_loss", load_best=True),
+        GradientNormClipping(1.0),
+    ]
+    net = make_net(callbacks=callbacks, criterion__learn_beta=True).fit(*data)
+    state = net.__getstate__()
+    moved = pickle.loads(state.pop("__cuda_dependent_attributes__"))
+    assert {"module_", "criterion_", "optimizer_", "callbacks_"} <= set(moved)
+    NoTensors(io.BytesIO()).dump(state)
+    loaded = pickle.loads(pickle.dumps(net))
+    schedule = dict(loaded.callbacks_)["LRScheduler"].lr_scheduler_
+    assert schedule.optimizer is loaded.optimizer_
+
+
+# -- parameters ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("params", "error", "match"),
+    [
+        ({"module__dropout": 2}, ValueError, "'dropout'.* Got 2"),
+        ({"module__expression_layers": [0]}, ValueError, "expression_layers must be"),
+        ({"module__droput": 0.1}, TypeError, "droput"),
+        ({"criterion__margin": -1}, ValueError, "'margin'.* Got -1"),
+        ({"criterion__alpha": 1}, TypeError, "alpha"),
+        ({"sampler__weighting": "x"}, ValueError, "'weighting'.* Got 'x'"),
+        ({"sampler__foo": 1}, TypeError, "foo"),
+        ({"encoder__aggregation": "max"}, ValueError, "aggregation must .* Got 'max'"),
+        ({"encoder__width": 8}, TypeError, "width"),
+        ({"encoder": "no_such_file.pt"}, FileNotFoundError, "no_such_file.pt"),
+        ({"encoder": 3}, ValueError, "'encoder'.* Got 3"),
+        ({"optimizer__betas": (2, 3)}, ValueError, "Invalid beta parameter"),
+        ({"optimizer__momentum": 1}, TypeError, "momentum"),
+        ({"optimiser__lr": 1}, ValueError, "unexpected argument.* optimiser__lr"),
+        ({"lr": -1}, ValueError, "'lr'.* Got -1"),
+        ({"max_epochs": 0}, ValueError, "'max_epochs'.* Got 0"),
+        ({"batch_size": 1}, ValueError, "'batch_size'.* Got 1"),
+        ({"metric": "jaccard"}, ValueError, "'metric'.* Got 'jaccard'"),
+        ({"precision": "half"}, ValueError, "'precision'.* Got 'half'"),
+        ({"device": "gpu"}, ValueError, "device must be .* Got 'gpu'"),
+        ({"train_split": 5}, ValueError, "'train_split'.* Got 5"),
+        ({"random_state": "x"}, ValueError, "'random_state'.* Got 'x'"),
+        ({"molecule_features": 5}, ValueError, "'molecule_features'.* Got 5"),
+        ({"callbacks": 5}, ValueError, "'callbacks'.* Got 5"),
+    ],
+)  # fmt: skip
+def test_wrong_parameters_raise_before_any_work(
+    monkeypatch, make_net, data, params, error, match
+):
+    def work(*args, **kwargs):
+        pytest.fail("a graph was built")
+
+    monkeypatch.setattr(MoleculeGraphs, "from_smiles", work)
+    with pytest.raises(error, match=match):
+        make_net(**params).fit(*data)
+
+
+def test_a_parameter_group_that_matches_nothing(make_net, data):
+    groups = [("molecule_tower.encodr.*", {"lr": 1e-5})]
+    with pytest.raises(ValueError, match=r"optimizer__param_groups .*encodr.* none"):
+        make_net(optimizer__param_groups=groups).fit(*data)
+
+
+def test_get_params_clone_and_repr(make_net):
+    features = MorganFingerprinter(fp_size=32)
+    net = make_net(
+        molecule_features=features, module__dropout=0.1, callbacks=[LRScheduler()]
+    )
+    params = net.get_params()
+    assert params["molecule_features__fp_size"] == 32
+    assert params["module__dropout"] == 0.1
+    assert params["encoder__hidden_size"] == 16
+    copy = clone(net)
+    assert copy.molecule_features is not features
+    assert copy.molecule_features.fp_size == 32
+    assert copy.module__dropout == 0.1
+    assert "CoordinatedEmbedder" in repr(net)
+
+
+def test_clone_of_a_fitted_net_is_unfitted(fitted, data):
+    copy = clone(fitted)
+    for method, X in (("transform", data[0]), ("transform_ge", data[1])):
+        with pytest.raises(NotFittedError):
+            getattr(copy, method)(X)
+    assert copy.get_params(deep=False) == fitted.get_params(deep=False)
+
+
+CHANGES = {
+    "encoder": None,
+    "encoder__hidden_size": 5,
+    "molecule_features": MorganFingerprinter(fp_size=8),
+    "module__embedding_size": 3,
+    "module__dropout": 0.9,
+    "criterion": InfoNCELoss,
+    "optimizer": SGD,
+    "sampler": UniformSampler,
+    "callbacks": [LRScheduler()],
+    "lr": 5.0,
+    "random_state": 8,
+    "device": "meta",
+    "max_epochs": 1,
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_set_params_leaves_a_fitted_net_working(make_net, data, fitted, name):
+    net = pickle.loads(pickle.dumps(fitted))
+    module = net.module_
+    assert net.set_params(**{name: CHANGES[name]}) is net
+    assert net.get_params()[name] is CHANGES[name]
+    assert net.module_ is module
+    np.testing.assert_array_equal(net.transform(data[0]), fitted.transform(data[0]))
+    np.testing.assert_array_equal(
+        net.transform_ge(data[1]), fitted.transform_ge(data[1])
+    )
+
+
+def test_set_params_counts_in_the_next_fit(
+    make_net, data, fitted, assert_same_training
+):
+    net = pickle.loads(pickle.dumps(fitted))
+    net.set_params(module__embedding_size=3, lr=0.02, criterion=InfoNCELoss).fit(*data)
+    expected = make_net(module__embedding_size=3, lr=0.02, criterion=InfoNCELoss)
+    assert_same_training(net, expected.fit(*data))
+
+
+def test_nested_set_params(make_net, data):
+    net = make_net(molecule_features=MorganFingerprinter(fp_size=32))
+    net.fit(*data).set_params(
+        molecule_features__radius=1, molecule_features__fp_size=64
+    )
+    assert net.molecule_features.radius == 1
+    assert net.molecule_features_.fp_size == 32
+    assert net.transform(data[0][:3]).shape == (3, 8)
+    assert net.fit(*data).molecule_features_.fp_size == 64
+
+
+def test_set_params_of_what_is_not_there(make_net):
+    with pytest.raises(ValueError, match="Invalid parameter 'widht'"):
+        make_net().set_params(widht=3)
+
+
+@pytest.mark.parametrize("name", ["predict", "predict_proba", "forward"])
+def test_what_a_two_view_estimator_has_not(fitted, name):
+    assert not hasattr(fitted, name)
+    with pytest.raises(AttributeError, match="has no predict; use similarity"):
+        getattr(fitted, name)
+
+
+# -- pickles -------------------------------------------------------------------------
+
+
+def test_pickles_before_between_and_after_trainings(
+    make_net, data, tmp_path, assert_same_training
+):
+    params = {"callbacks": [LRScheduler("StepLR", step_size=1)], "module__dropout": 0.1}
+    expected = make_net(**params).fit(*data).partial_fit(*data)
+    net = make_net(**params)
+    for train in ("fit", "partial_fit"):
+        joblib.dump(net, tmp_path / "net")
+        net = getattr(joblib.load(tmp_path / "net"), train)(*data)
+    assert_same_training(net, expected)
+    joblib.dump(net, tmp_path / "net")
+    loaded = joblib.load(tmp_path / "net")
+    np.testing.assert_array_equal(
+        loaded.similarity(data[0][:5], data[1][:4]),
+        expected.similarity(data[0][:5], data[1][:4]),
+    )
+    assert not any(name.startswith("_fitted") for name in vars(loaded))
+
+
+def test_load_encoder_is_called_once_a_fit(monkeypatch, make_net, data):
+    calls = []
+    original = _net.load_encoder
+
+    def load_encoder(*args, **kwargs):
+        calls.append(kwargs)
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(_net, "load_encoder", load_encoder)
+    make_net(encoder__depth=2).fit(*data).partial_fit(*data)
+    assert calls == [{"hidden_size": 16, "depth": 2}]
