@@ -74,7 +74,7 @@ class CoordinatedEmbedder(
         own rate: ``[("molecule_tower.encoder.*", {"lr": 1e-5})]``.
     lr : float, default=1e-3
         Learning rate.
-    max_epochs : int, default=12
+    max_epochs : int, default=20
         Epochs of one `fit` or `partial_fit`.
     batch_size : int, default=417
         Anchors of a batch, of samplers that have this parameter; and the number of
@@ -195,7 +195,7 @@ class CoordinatedEmbedder(
         module=TwoTower,
         optimizer=Adam,
         lr=1e-3,
-        max_epochs=12,
+        max_epochs=20,
         batch_size=417,
         train_split=None,
         callbacks=None,

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from sklearn.pipeline import FeatureUnion, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, Normalizer
-from torch.optim import AdamW
+from torch.optim import Adam, AdamW
 
 from sklearn_molge.alignment.losses import InfoNCELoss, QuadrupletLoss
 from sklearn_molge.alignment.samplers import (
@@ -48,6 +48,7 @@ _PAPER: dict[str, Any] = {
     "criterion": QuadrupletLoss,
     "criterion__margin": 0.31,
     "criterion__beta": 1.3,
+    "criterion__average": "active",
     "sampler": DistanceWeightedSampler,
     "module__embedding_size": 51,
     "module__expression_layers": (677, 1159),
@@ -55,6 +56,8 @@ _PAPER: dict[str, Any] = {
     "module__bias": False,
     "module__init": "torch",
     "module__scaling": "column",
+    "module__normalize": False,
+    "optimizer": Adam,
     "lr": 5.6e-4,
     "max_epochs": 12,
     "batch_size": 417,

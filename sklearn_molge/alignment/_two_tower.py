@@ -167,8 +167,8 @@ class TwoTower(nn.Module):
     unit_profiles : bool, default=False
         Scale each profile to unit length first: its direction counts, not its
         strength.
-    normalize : bool, default=False
-        Scale the embeddings to unit length.
+    normalize : bool, default=True
+        Scale the embeddings to unit length, as the margins of the losses suppose.
     start : {"random", "cca"}, default="random"
         With "cca" each tower has a linear path beside its layers, which starts at the
         :class:`~sklearn_molge.alignment.CCA` of the training set, and the layers'
@@ -200,7 +200,7 @@ class TwoTower(nn.Module):
         init: str = "auto",
         scaling: str = "view",
         unit_profiles: bool = False,
-        normalize: bool = False,
+        normalize: bool = True,
         start: str = "random",
     ):
         super().__init__()

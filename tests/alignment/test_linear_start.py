@@ -14,6 +14,7 @@ SETTINGS = {
     "criterion": InfoNCELoss,
     "sampler": DrugBalancedSampler,
     "module__start": "cca",
+    "module__normalize": False,
     "module__embedding_size": 5,
     "module__expression_layers": (8,),
     "module__head_layers": (6,),

@@ -18,9 +18,9 @@ class QuintupletLoss(QuadrupletLoss):
 
     Parameters
     ----------
-    margin : float, default=0.2
+    margin : float, default=0.1
         Half-width :math:`\alpha \ge 0` of the band about `beta`.
-    beta : float, default=1.2
+    beta : float, default=1.0
         Boundary between matching and other pairs, greater than 0.
     learn_beta : bool, default=False
         Whether `beta` is a parameter of the training, of which it is then the start.
@@ -28,7 +28,7 @@ class QuintupletLoss(QuadrupletLoss):
         Which quadruplet loss; see :class:`QuadrupletLoss`.
     distance : {"euclidean", "cosine"}, default="euclidean"
         Distance; "cosine" is 1 minus the cosine, from 0 to 2.
-    average : {"active", "mean"}, default="active"
+    average : {"active", "mean"}, default="mean"
         Divide by the number of triplets with at least one positive term, or by the
         number of triplets. Without an active triplet the loss and its gradient are 0.
 
@@ -66,19 +66,19 @@ class QuintupletLoss(QuadrupletLoss):
     The first two profiles are 1.5 apart, and the second is so from its molecule.
 
     >>> QuintupletLoss()(batch)
-    tensor(1.5000)
+    tensor(0.6000)
     """
 
     @validate_params(QUADRUPLET_CONSTRAINTS, prefer_skip_nested_validation=True)
     def __init__(
         self,
         *,
-        margin: float = 0.2,
-        beta: float = 1.2,
+        margin: float = 0.1,
+        beta: float = 1.0,
         learn_beta: bool = False,
         variant: str = "code",
         distance: str = "euclidean",
-        average: str = "active",
+        average: str = "mean",
     ):
         super().__init__(
             margin=margin,

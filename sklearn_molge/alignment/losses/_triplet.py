@@ -25,15 +25,15 @@ class TripletLoss(MarginLoss):
         :math:`(g_A, m_A, m_B)` for "expression", :math:`(m_A, g_A, g_B)` for
         "molecule" and :math:`(g_A, g_A', g_B)` for "expression_only", which leaves the
         molecules untrained.
-    margin : float, default=0.2
+    margin : float, default=0.1
         Half-width :math:`\alpha \ge 0` of the band about `beta`.
-    beta : float, default=1.2
+    beta : float, default=1.0
         Boundary between matching and other pairs, greater than 0.
     learn_beta : bool, default=False
         Whether `beta` is a parameter of the training, of which it is then the start.
     distance : {"euclidean", "cosine"}, default="euclidean"
         Distance :math:`D`; "cosine" is 1 minus the cosine, from 0 to 2.
-    average : {"active", "mean"}, default="active"
+    average : {"active", "mean"}, default="mean"
         Divide by the number of triplets with at least one positive term, or by the
         number of triplets. Without an active triplet the loss and its gradient are 0.
 
@@ -74,9 +74,9 @@ class TripletLoss(MarginLoss):
     Of the two triplets one is active: its positive is at distance 1.5.
 
     >>> TripletLoss()(batch)
-    tensor(0.5000)
-    >>> TripletLoss(average="mean")(batch)
-    tensor(0.2500)
+    tensor(0.3000)
+    >>> TripletLoss(average="active")(batch)
+    tensor(0.6000)
     """
 
     @validate_params(
@@ -87,11 +87,11 @@ class TripletLoss(MarginLoss):
         self,
         *,
         anchor: str = "expression",
-        margin: float = 0.2,
-        beta: float = 1.2,
+        margin: float = 0.1,
+        beta: float = 1.0,
         learn_beta: bool = False,
         distance: str = "euclidean",
-        average: str = "active",
+        average: str = "mean",
     ):
         super().__init__(margin, beta, learn_beta, distance, average)
         self.anchor = anchor

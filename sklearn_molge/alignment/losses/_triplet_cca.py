@@ -22,15 +22,15 @@ class TripletCCALoss(nn.Module):
         Weight :math:`w \ge 0` of the triplet loss.
     anchor : {"expression", "molecule", "expression_only"}, default="expression"
         What a triplet is; see :class:`TripletLoss`.
-    margin : float, default=0.2
+    margin : float, default=0.1
         Half-width of the band about `beta`, at least 0.
-    beta : float, default=1.2
+    beta : float, default=1.0
         Boundary between matching and other pairs, greater than 0.
     learn_beta : bool, default=False
         Whether `beta` is a parameter of the training, of which it is then the start.
     distance : {"euclidean", "cosine"}, default="euclidean"
         Distance of the triplets; "cosine" is 1 minus the cosine, from 0 to 2.
-    average : {"active", "mean"}, default="active"
+    average : {"active", "mean"}, default="mean"
         Divide by the number of triplets with at least one positive term, or by the
         number of triplets.
     ridge : float, default=1e-4
@@ -82,11 +82,11 @@ class TripletCCALoss(nn.Module):
         *,
         triplet_weight: float = 2.0,
         anchor: str = "expression",
-        margin: float = 0.2,
-        beta: float = 1.2,
+        margin: float = 0.1,
+        beta: float = 1.0,
         learn_beta: bool = False,
         distance: str = "euclidean",
-        average: str = "active",
+        average: str = "mean",
         ridge: float = 1e-4,
         n_components: int | None = None,
     ):

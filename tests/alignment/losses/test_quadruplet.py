@@ -3,6 +3,9 @@ import torch
 
 from sklearn_molge.alignment.losses import QuadrupletLoss, TripletLoss
 
+# The defaults of the paper's code.
+AS_RELEASED = {"margin": 0.2, "beta": 1.2, "average": "active"}
+
 
 def pair_distances(batch, slow_triplets, slow_distance, kind):
     """d(gA, mA), d(gA, mB), d(gB, mA), d(gB, mB) of each quadruplet."""
@@ -60,17 +63,17 @@ def test_each_half_of_the_code_has_its_own_count(line_batch):
     batch = line_batch([0.0, 1.0], [0.0, 10.0], triplets=[(0, 0, 1), (1, 1, 0)])
     # Against the other molecule: push 0.4 and pull 8, over two active triplets.
     # Against the other profile: nothing and pull 8 + push 0.4, over one.
-    code = QuadrupletLoss()(batch)
+    code = QuadrupletLoss(**AS_RELEASED)(batch)
     assert code.item() == pytest.approx(8.4 / 2 + 8.4)
     # The paper's sum is push 0.4 + pull 8 from either side.
-    paper = QuadrupletLoss(variant="paper")(batch)
+    paper = QuadrupletLoss(variant="paper", **AS_RELEASED)(batch)
     assert paper.item() == pytest.approx((8.4 + 8.4) / 2)
 
 
 def test_paper_variant_pulls_the_second_pair_too(line_batch):
     batch = line_batch([0.0, 50.0], [0.0, 53.0], triplets=[(0, 0, 1)])
-    assert QuadrupletLoss(variant="code")(batch).item() == 0
-    paper = QuadrupletLoss(variant="paper")(batch)
+    assert QuadrupletLoss(variant="code", **AS_RELEASED)(batch).item() == 0
+    paper = QuadrupletLoss(variant="paper", **AS_RELEASED)(batch)
     assert paper.item() == pytest.approx(3 - 1.2 + 0.2)
 
 

@@ -15,7 +15,7 @@ def test_equals_a_slow_loop(
         pull = slow_distance(batch.profiles[a], batch.profiles[partner], "euclidean")
         push = slow_distance(batch.profiles[a], batch.profiles[n], "euclidean")
         within.append(([pull], [push]))
-    parameters = {"margin": 0.3, "beta": 1.7}
+    parameters = {"margin": 0.3, "beta": 1.7, "average": "active"}
     expected = slow_margin_loss(within, 0.3, 1.7, "active")
     expected += QuadrupletLoss(variant=variant, **parameters)(batch).item()
     loss = QuintupletLoss(variant=variant, **parameters)
@@ -26,7 +26,8 @@ def test_drugs_with_one_profile_have_only_the_push(line_batch):
     # Profiles 1 apart, each on its molecule: pushes of 1.2 - 1 + 0.2 = 0.4 everywhere,
     # pulls to itself of 0.
     batch = line_batch([0.0, 1.0], [0.0, 1.0])
-    assert QuintupletLoss()(batch).item() == pytest.approx(3 * 0.4, abs=1e-6)
+    loss = QuintupletLoss(margin=0.2, beta=1.2)
+    assert loss(batch).item() == pytest.approx(3 * 0.4, abs=1e-6)
 
 
 def test_one_beta_for_all_parts(make_batch):

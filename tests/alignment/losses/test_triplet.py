@@ -54,7 +54,7 @@ def test_active_average_counts_triplets_not_terms(line_batch):
         triplets=[(0, 0, 1), (1, 1, 3), (2, 2, 0)],
     )
     parameters = {"margin": 0.5, "beta": 2.0}
-    active = TripletLoss(**parameters)(batch)
+    active = TripletLoss(**parameters, average="active")(batch)
     assert active.item() == pytest.approx((3.0 + 0.25) / 2, abs=1e-6)
     mean = TripletLoss(**parameters, average="mean")(batch)
     assert mean.item() == pytest.approx((3.0 + 0.25) / 3, abs=1e-6)
@@ -65,7 +65,7 @@ def test_no_active_triplet_is_exactly_zero(line_batch, anchor):
     batch = line_batch([0.0, 50.0], [0.0, 50.0])
     batch.profiles.requires_grad_()
     batch.molecules.requires_grad_()
-    loss = TripletLoss(anchor=anchor, learn_beta=True)
+    loss = TripletLoss(anchor=anchor, average="active", learn_beta=True)
     value = loss(batch)
     value.backward()
     assert value.item() == 0
@@ -80,7 +80,7 @@ def test_no_active_triplet_is_exactly_zero(line_batch, anchor):
 def test_learned_beta_moves_to_fewer_active_terms(line_batch):
     # One active pull, d = 3: lowering the loss raises beta by the count of pulls.
     batch = line_batch([3.0, 90.0], [0.0, 90.0])
-    loss = TripletLoss(beta=1.0, learn_beta=True)
+    loss = TripletLoss(beta=1.0, average="active", learn_beta=True)
     loss(batch).backward()
     assert loss.beta.grad.item() == pytest.approx(-1.0)
     assert [name for name, _ in loss.named_parameters()] == ["beta"]
