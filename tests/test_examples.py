@@ -12,13 +12,19 @@ ROOT = Path(__file__).parents[1]
 
 
 @pytest.mark.slow
-def test_readme_code_runs(capsys):
+def test_readme_code_runs(capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    exec(compile(code, "README.md", "exec"), {})
+    quick_start, towers = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    names = {}
+    exec(compile(quick_start, "README.md", "exec"), names)
     mrr, similarities = capsys.readouterr().out.split("\n", 1)
     assert float(mrr) > 0.15  # chance is 0.05
     assert len(re.findall(r"-?\d\.\d+", similarities)) == 2
+    exec(compile(towers, "README.md", "exec"), names)
+    assert "valid_mrr" in capsys.readouterr().out
+    assert len(names["embedder"].history) == 3
+    assert not list((tmp_path / "checkpoints").iterdir())  # it was not interrupted
 
 
 @pytest.mark.slow

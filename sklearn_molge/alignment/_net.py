@@ -178,10 +178,10 @@ class PairNet(NeuralNet):
 
     def __setstate__(self, state):
         named = state["device"]
-        is_auto = str(named) == "auto"
-        device = str(resolve_device(named)) if is_auto else named
+        anywhere = named is None or str(named) == "auto"
+        device = str(resolve_device(named)) if anywhere else named
         super().__setstate__(state | {"device": device})
-        if is_auto:
+        if anywhere:
             self.device = named
 
     def load_params(self, *args, **kwargs):
