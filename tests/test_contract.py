@@ -24,6 +24,7 @@ from sklearn_molge.retrieval import (
     OracleRetriever,
     RandomRetriever,
     TransformedTargetRetriever,
+    VotingRetriever,
 )
 
 
@@ -45,6 +46,12 @@ NUMERIC = [
     OracleRetriever(),
     RandomRetriever(random_state=0),
     TransformedTargetRetriever(AlignedCCA(1, ridge=0.1)),
+    VotingRetriever(
+        [
+            ("cca", AlignedCCA(1, ridge=0.1)),
+            ("dnn", DoubleNNRetriever("correlation")),
+        ]
+    ),
     L1000Featurizer(),
 ]
 # On SMILES it skips everything: its checks that need no data, and the others in their

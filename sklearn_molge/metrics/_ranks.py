@@ -153,16 +153,16 @@ def _as_indexable(view):
 
 def _rank(model, gallery, profiles, match, groups) -> NDArray[np.float64]:
     """Rank by embeddings where the model has them, by its similarities otherwise."""
+    codes = equal_row_codes(gallery)
+    first = np.unique(codes, return_index=True)[1]
+    # Each once: BLAS may round equal rows differently, and they must tie exactly.
+    distinct = _safe_indexing(gallery, first)
     if hasattr(model, "transform_ge"):
         embedded = np.asarray(model.transform_ge(profiles))
         if groups is not None:
             embedded = group_means(embedded, groups)
-        return rank_embeddings(
-            embedded, model.transform(gallery), match, metric=model.metric
-        )
-    codes = equal_row_codes(gallery)
-    first = np.unique(codes, return_index=True)[1]
-    distinct = _safe_indexing(gallery, first)
+        candidates = np.asarray(model.transform(distinct))[codes]
+        return rank_embeddings(embedded, candidates, match, metric=model.metric)
     if hasattr(model, "_similarity_to"):
         compare = model._similarity_to(distinct)
     else:

@@ -2,3 +2,4 @@ from ._double_nn import DoubleNNRetriever as DoubleNNRetriever
 from ._oracle import OracleRetriever as OracleRetriever
 from ._random import RandomRetriever as RandomRetriever
 from ._transformed import TransformedTargetRetriever as TransformedTargetRetriever
+from ._voting import VotingRetriever as VotingRetriever

@@ -8,6 +8,7 @@ from scipy.stats import rankdata
 from sklearn.base import BaseEstimator
 from sklearn.metrics import label_ranking_average_precision_score
 
+from sklearn_molge.alignment import CCA
 from sklearn_molge.metrics import _blocks as blocks
 from sklearn_molge.metrics import (
     mean_reciprocal_rank,
@@ -232,3 +233,19 @@ def test_memory_does_not_grow_with_the_problem():
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 16 * 2**20  # the whole matrix would be 46 MiB
+
+
+def test_drugs_with_equal_features_tie_exactly():
+    """BLAS rounds the last row of an odd-sized product in its own way."""
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(31, 9)), rng.normal(size=(31, 12))
+    model = CCA(5, ridge=0.1).fit(X, y)
+    # Forty more profiles of the first drug and of the last one, which look the same.
+    X[-1] = X[0]
+    X = np.concatenate([X, np.repeat(X[:1], 40, axis=0)])
+    y = np.concatenate([y, rng.normal(size=(40, 12))])
+    drugs = np.concatenate([np.arange(31), np.tile([0, 30], 20)])
+    ranks = retrieval_ranks(model, X, y, drugs=drugs)[31:]
+    similarity = model.similarity(X[:30], y[31:])
+    closer = (similarity[:, 1:] > similarity[:, :1]).sum(axis=1)
+    np.testing.assert_array_equal(ranks, closer + 1.5)
