@@ -44,11 +44,9 @@ class MoleculeInputs:
         return graphs, self.features[torch.as_tensor(indices)]
 
     def to(self, device: Any) -> "MoleculeInputs":
-        """Return the molecules on a device."""
-        return MoleculeInputs(
-            graphs=None if self.graphs is None else self.graphs.to(device),
-            features=None if self.features is None else self.features.to(device),
-        )
+        """Return the molecules with their features on a device."""
+        features = None if self.features is None else self.features.to(device)
+        return MoleculeInputs(self.graphs, features)
 
 
 @dataclass(frozen=True)
@@ -162,7 +160,10 @@ class PairDataset(Dataset):
         return self.profiles.nbytes + self.molecules.nbytes
 
     def move(self, device: Any) -> None:
-        """Put profiles and molecules on a device, for good."""
+        """Put profiles and features on a device, for good.
+
+        Graphs stay: a batch of them is made on the CPU while the device computes.
+        """
         self.profiles = self.profiles.to(device)
         self.molecules = self.molecules.to(device)
 

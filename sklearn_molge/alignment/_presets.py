@@ -80,7 +80,7 @@ _RECOMMENDED: dict[str, Any] = {
     "module__head_input_dropout": 0.3,
     "module__unit_profiles": True,
     "optimizer": AdamW,
-    "lr": 1e-4,
+    "lr": 3e-5,
     "max_epochs": 5,
     "metric": "correlation",
 }

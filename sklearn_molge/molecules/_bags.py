@@ -21,6 +21,14 @@ class Bags(NamedTuple):
     rows: Tensor
     starts: Tensor | None = None
 
+    def to(self, device: str | torch.device) -> "Bags":
+        """Return the bags on a device."""
+        starts = self.starts
+        return Bags(
+            self.rows.to(device, non_blocking=True),
+            None if starts is None else starts.to(device, non_blocking=True),
+        )
+
     def sum(self, x: Tensor) -> Tensor:
         """Sum of the rows of each bag; zeros for an empty one."""
         if self.starts is None:
@@ -64,6 +72,13 @@ class GraphBags(NamedTuple):
     messages: tuple[Bags, Bags]
     arrivals: tuple[Bags, Bags]
     molecules: tuple[Bags, Bags]
+
+    def to(self, device: str | torch.device) -> "GraphBags":
+        """Return the bags on a device."""
+        sources, messages, arrivals, molecules = (
+            (one.to(device), other.to(device)) for one, other in self
+        )
+        return GraphBags(sources, messages, arrivals, molecules)
 
     @classmethod
     def of_graph(

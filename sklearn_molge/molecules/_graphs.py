@@ -67,9 +67,14 @@ class GraphBatch:
         return len(self.n_atoms)
 
     def to(self, device: str | torch.device) -> "GraphBatch":
-        """Return the batch on a device."""
+        """Return the batch on a device.
+
+        Its bags are found where it is: on the CPU, no GPU is waited for.
+        """
         parts = self.V, self.bond_features, self.bonds, self.n_atoms
-        return GraphBatch(*(part.to(device) for part in parts))
+        moved = GraphBatch(*(part.to(device, non_blocking=True) for part in parts))
+        moved.bags = self.bags.to(device)
+        return moved
 
     @cached_property
     def E(self) -> Tensor:  # noqa: N802

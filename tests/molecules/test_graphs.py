@@ -193,3 +193,14 @@ def test_real_molecules_are_bit_equal(level5_folder):
     graphs = MoleculeGraphs.from_smiles(smiles)
     assert graphs.nbytes / len(graphs) < 20_000
     assert_same_graph(graphs.take(range(len(smiles))), chemprop_graph(smiles))
+
+
+def test_a_batch_takes_its_bags_to_another_device():
+    batch = MoleculeGraphs.from_smiles(["CCO", "C", "c1ccccc1"]).take([0, 2])
+    moved = batch.to("meta")  # it has shapes, and no values to find the bags from
+    assert moved.V.device.type == "meta"
+    for pair, expected in zip(moved.bags, batch.bags, strict=True):
+        for bags, same in zip(pair, expected, strict=True):
+            assert bags.rows.device.type == "meta"
+            assert bags.rows.shape == same.rows.shape
+            assert (bags.starts is None) == (same.starts is None)

@@ -31,6 +31,8 @@ def pairwise_distances(a: Tensor, b: Tensor, distance: str) -> Tensor:
 def refuse_single_drug(batch: EmbeddedBatch) -> None:
     """Raise ValueError where the batch holds no negatives."""
     drugs = batch.molecule_drugs
+    if drugs.is_cuda:
+        return  # the look would wait for the GPU, and no sampler makes such a batch
     if bool((drugs == drugs[:1]).all()):
         raise_single_drug(batch)
 
