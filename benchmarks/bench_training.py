@@ -90,6 +90,7 @@ def prepare_ours(treated, features, options, **params):
         module__bias=False,
         module__init="torch",
         module__scaling="none",
+        module__normalize=False,
         batch_size=options.batch,
         lr=LR,
         device=options.device,
@@ -112,6 +113,7 @@ def make_ours(treated, features, options, dropout=DROPOUT):
         criterion__margin=MARGIN,
         criterion__beta=BETA,
         criterion__variant="code",
+        criterion__average="active",
         sampler=DistanceWeightedSampler,
         module__dropout=dropout,
     )

@@ -125,7 +125,7 @@ def trained_towers(level):
         module__expression_layers=(512,),
         module__input_dropout=0.3,
         module__head_input_dropout=0.2,
-        max_epochs=10,
+        max_epochs=6,
         **shared,
     )
     recommended = CoordinatedEmbedder(**PRESETS["recommended"], **shared)
