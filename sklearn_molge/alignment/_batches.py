@@ -45,7 +45,23 @@ class EmbeddedBatch(NamedTuple):
     inputs : Tensor of shape (n_profiles, n_genes)
         The profiles as the expression tower was given them.
     anchors, partners, negatives : Tensor of shape (n_triplets,) or None
-        As in :class:`SampledBatch`.
+        Sampled triplets, as positions in `profiles`; None means all pairs.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from sklearn_molge.alignment import EmbeddedBatch
+    >>> batch = EmbeddedBatch(
+    ...     molecules=torch.eye(2),
+    ...     profiles=torch.zeros(3, 2),
+    ...     molecule_index=torch.tensor([0, 1, 1]),
+    ...     molecule_drugs=torch.tensor([7, 8]),
+    ...     inputs=torch.zeros(3, 978),
+    ... )
+    >>> batch.positives
+    tensor([[ True, False],
+            [False,  True],
+            [False,  True]])
     """
 
     molecules: Tensor

@@ -68,7 +68,7 @@ class CoordinatedEmbedder(
         have the prefix ``sampler__``.
     module : class, default=TwoTower
         The network: widths, depths, activation, dropout and scaling of the towers are
-        its parameters, with the prefix ``module__``.
+        parameters of :class:`TwoTower`, with the prefix ``module__``.
     optimizer : class, default=torch.optim.Adam
         With the prefix ``optimizer__``; ``optimizer__param_groups`` gives parts their
         own rate: ``[("molecule_tower.encoder.*", {"lr": 1e-5})]``.

@@ -173,6 +173,14 @@ class TwoTower(nn.Module):
         With "cca" each tower has a linear path beside its layers, which starts at the
         :class:`~sklearn_molge.alignment.CCA` of the training set, and the layers'
         output starts at zero: training starts from the best linear alignment.
+
+    Examples
+    --------
+    >>> from sklearn_molge.alignment import TwoTower
+    >>> TwoTower(978, n_features=200, embedding_size=64).molecule_tower.head
+    FeedForward(
+      (0): Linear(in_features=200, out_features=64, bias=True)
+    )
     """
 
     @validate_params(_CONSTRAINTS, prefer_skip_nested_validation=True)

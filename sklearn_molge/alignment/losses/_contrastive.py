@@ -44,7 +44,7 @@ class ContrastiveLoss(nn.Module):
     Examples
     --------
     >>> import torch
-    >>> from sklearn_molge.alignment._batches import EmbeddedBatch
+    >>> from sklearn_molge.alignment import EmbeddedBatch
     >>> from sklearn_molge.alignment.losses import ContrastiveLoss
     >>> batch = EmbeddedBatch(
     ...     molecules=torch.tensor([[0.0, 0.0], [2.0, 0.0]]),

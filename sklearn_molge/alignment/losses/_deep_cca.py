@@ -59,7 +59,7 @@ class DeepCCALoss(nn.Module):
     Examples
     --------
     >>> import torch
-    >>> from sklearn_molge.alignment._batches import EmbeddedBatch
+    >>> from sklearn_molge.alignment import EmbeddedBatch
     >>> from sklearn_molge.alignment.losses import DeepCCALoss
     >>> molecules = torch.tensor([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0], [0.0, -1.0]])
     >>> batch = EmbeddedBatch(

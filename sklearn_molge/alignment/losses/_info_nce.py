@@ -59,7 +59,7 @@ class InfoNCELoss(AllPairsLoss):
     Examples
     --------
     >>> import torch
-    >>> from sklearn_molge.alignment._batches import EmbeddedBatch
+    >>> from sklearn_molge.alignment import EmbeddedBatch
     >>> from sklearn_molge.alignment.losses import InfoNCELoss
     >>> batch = EmbeddedBatch(
     ...     molecules=torch.tensor([[1.0, 0.0], [0.0, 1.0]]),

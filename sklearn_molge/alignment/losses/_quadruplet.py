@@ -77,7 +77,7 @@ class QuadrupletLoss(MarginLoss):
     Examples
     --------
     >>> import torch
-    >>> from sklearn_molge.alignment._batches import EmbeddedBatch
+    >>> from sklearn_molge.alignment import EmbeddedBatch
     >>> from sklearn_molge.alignment.losses import QuadrupletLoss
     >>> batch = EmbeddedBatch(
     ...     molecules=torch.tensor([[0.0, 0.0], [2.0, 0.0]]),

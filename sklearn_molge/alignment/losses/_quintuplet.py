@@ -53,7 +53,7 @@ class QuintupletLoss(QuadrupletLoss):
     Examples
     --------
     >>> import torch
-    >>> from sklearn_molge.alignment._batches import EmbeddedBatch
+    >>> from sklearn_molge.alignment import EmbeddedBatch
     >>> from sklearn_molge.alignment.losses import QuintupletLoss
     >>> batch = EmbeddedBatch(
     ...     molecules=torch.tensor([[0.0, 0.0], [2.0, 0.0]]),
