@@ -125,7 +125,7 @@ def trained_towers(level):
         module__expression_layers=(512,),
         module__input_dropout=0.3,
         module__head_input_dropout=0.2,
-        max_epochs=6,
+        max_epochs=20 if level == 5 else 6,  # an epoch of wells has more steps
         **shared,
     )
     recommended = CoordinatedEmbedder(**PRESETS["recommended"], **shared)
