@@ -1,7 +1,9 @@
 from . import alignment as alignment
 from . import datasets as datasets
+from . import evaluation as evaluation
 from . import exceptions as exceptions
 from . import expression as expression
+from . import inspection as inspection
 from . import metrics as metrics
 from . import model_selection as model_selection
 from . import molecules as molecules

@@ -5,14 +5,21 @@ import inspect
 
 import numpy as np
 import pytest
+from hyperopt import hp
 from sklearn.base import BaseEstimator, clone
+from sklearn.linear_model import LogisticRegression
 from sklearn.utils import estimator_checks
 from sklearn.utils.estimator_checks import estimator_checks_generator
 
 from sklearn_molge.alignment import CCA, CoordinatedEmbedder, FittedTower
+from sklearn_molge.evaluation import AlignedView
 from sklearn_molge.expression import L1000Featurizer
 from sklearn_molge.metrics import RetrievalScorer
-from sklearn_molge.model_selection import DrugCellLineKFold, DrugCellLineShuffleSplit
+from sklearn_molge.model_selection import (
+    DrugCellLineKFold,
+    DrugCellLineShuffleSplit,
+    HyperoptSearchCV,
+)
 from sklearn_molge.molecules import (
     ChempropEmbedder,
     MoleculeDescriptors,
@@ -53,6 +60,14 @@ NUMERIC = [
         ]
     ),
     L1000Featurizer(),
+    HyperoptSearchCV(
+        LogisticRegression(),
+        {"C": hp.loguniform("C", -3, 3)},
+        n_iter=2,
+        cv=2,
+        error_score="raise",
+        random_state=0,
+    ),
 ]
 # On SMILES it skips everything: its checks that need no data, and the others in their
 # SMILES form, are in tests/molecules/test_base.py.
@@ -62,7 +77,12 @@ SMILES_TRANSFORMERS = [
     MoleculeDescriptors(),
     ChempropEmbedder(hidden_size=8, random_state=0),
 ]
-OTHERS = [RetrievalScorer(), DrugCellLineKFold(), DrugCellLineShuffleSplit()]
+OTHERS = [
+    RetrievalScorer(),
+    DrugCellLineKFold(),
+    DrugCellLineShuffleSplit(),
+    AlignedView(),
+]
 
 X = np.array(
     ["CCO", "c1ccccc1O", "CC(=O)O", "CC(=O)O", "C[C@H](N)C(=O)O", "CCN"], dtype=object
@@ -128,7 +148,10 @@ def test_every_public_estimator_is_checked():
     checked = {type(e) for e in NUMERIC + SMILES_TRANSFORMERS + OTHERS} | {CCA}
     checked.add(FittedTower)  # frozen: it cannot be fitted to the checks' data
     public = set()
-    packages = "alignment expression metrics model_selection molecules retrieval"
+    packages = (
+        "alignment evaluation expression inspection metrics model_selection molecules "
+        "retrieval"
+    )
     for package in packages.split():
         module = importlib.import_module(f"sklearn_molge.{package}")
         for name in module.__all__:

@@ -8,8 +8,8 @@ import sys
 import pytest
 
 PACKAGES = (
-    "alignment alignment.losses alignment.samplers datasets expression metrics "
-    "model_selection molecules retrieval"
+    "alignment alignment.losses alignment.samplers datasets evaluation expression "
+    "inspection metrics model_selection molecules retrieval"
 ).split()
 HEAVY = ["torch", "chemprop", "lightning", "skorch", "pandas", "rdkit", "sklearn"]
 

@@ -5,4 +5,6 @@ from ._cca import CCA as CCA
 from ._coordinated import CoordinatedEmbedder as CoordinatedEmbedder
 from ._frozen import FittedTower as FittedTower
 from ._presets import PRESETS as PRESETS
+from ._search_space import finlayson2020_search_space as finlayson2020_search_space
+from ._search_space import recommended_search_space as recommended_search_space
 from ._two_tower import TwoTower as TwoTower

@@ -1,7 +1,6 @@
 """Checkpoints of a training, to go on after an interruption."""
 
 import os
-from functools import partial
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -9,7 +8,9 @@ from typing import Any
 import joblib
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+
+from sklearn_molge._identity import describe
 
 # What changes nothing about the trained weights.
 _NOT_PART_OF_A_RUN = {"checkpoint_dir", "verbose"}
@@ -93,7 +94,7 @@ def _load(path: Path) -> Any:
 def _identity(net: Any, dataset: Any) -> str:
     """Hash of everything that decides the trained weights."""
     params = {
-        key: _describe(value)
+        key: describe(value)
         for key, value in sorted(net.get_params(deep=False).items())
         if key not in _NOT_PART_OF_A_RUN
     }
@@ -103,31 +104,6 @@ def _identity(net: Any, dataset: Any) -> str:
     # Training that goes on does so from other weights, which the seed tells apart.
     start = (len(net.history), net.seed_) if net.history else None
     return joblib.hash((params, data, rows, start))
-
-
-def _describe(value: Any) -> Any:
-    """Return what tells `value` from others, and is the same in another process."""
-    if isinstance(value, nn.Module):
-        state = {k: v.cpu().numpy() for k, v in value.state_dict().items()}
-        return repr(value), state
-    if isinstance(value, list | tuple):
-        return [_describe(v) for v in value]
-    if isinstance(value, dict):
-        return {k: _describe(v) for k, v in value.items()}
-    if isinstance(value, np.ndarray):
-        return value
-    if hasattr(value, "get_state"):  # numpy's RandomState
-        return _describe(value.get_state())
-    if isinstance(value, partial):
-        return _describe([value.func, value.args, value.keywords])
-    if hasattr(value, "__qualname__"):  # classes, functions and methods
-        return f"{value.__module__}.{value.__qualname__}"
-    if hasattr(value, "get_params"):
-        return _describe([type(value), value.get_params(deep=False)])
-    text = repr(value)
-    if " object at 0x" in text:  # an address, another in each process
-        return _describe([type(value), getattr(value, "__dict__", {})])
-    return text
 
 
 def _state_of(attributes: dict) -> dict:

@@ -28,7 +28,8 @@ from torch.optim.lr_scheduler import (
 )
 
 from sklearn_molge.alignment import CoordinatedEmbedder
-from sklearn_molge.alignment._checkpoint import Checkpoint, _describe
+from sklearn_molge._identity import describe
+from sklearn_molge.alignment._checkpoint import Checkpoint
 from sklearn_molge.metrics import RetrievalScorer
 from sklearn_molge.model_selection import DrugCellLineKFold
 
@@ -354,16 +355,16 @@ def linear(value):
         lambda value: LRScheduler(LambdaLR, lr_lambda=partial(pow, value)),
     ],
 )
-def test_equal_values_are_described_alike(make):
+def test_equal_values_aredescribed_alike(make):
     def text(value):
-        return joblib.hash(_describe(make(value)))
+        return joblib.hash(describe(make(value)))
 
     assert text(1) == text(1)
     assert text(1) != text(2)
-    assert "0x" not in repr(_describe(make(1)))
+    assert "0x" not in repr(describe(make(1)))
 
 
 def test_functions_and_methods_are_known_by_name():
-    assert _describe(linear).endswith("test_checkpoint.linear")
-    assert _describe(Plain(1).method).endswith("test_checkpoint.Plain.method")
-    assert _describe(Plain) != _describe(Bomb)
+    assert describe(linear).endswith("test_checkpoint.linear")
+    assert describe(Plain(1).method).endswith("test_checkpoint.Plain.method")
+    assert describe(Plain) != describe(Bomb)

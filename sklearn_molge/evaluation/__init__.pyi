@@ -1,0 +1,9 @@
+from ._aligned_view import AlignedView as AlignedView
+from ._audit import audit_split as audit_split
+from ._embedders import ablation_methods as ablation_methods
+from ._finlayson2020 import reference_table as reference_table
+from ._methods import Method as Method
+from ._methods import finlayson2020_methods as finlayson2020_methods
+from ._report import ReportFigure as ReportFigure
+from ._report import StudyReport as StudyReport
+from ._study import evaluate_study as evaluate_study

@@ -1,0 +1,179 @@
+"""Figures of the inspection: regressions, maps, what drives a match."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sklearn_molge.datasets import Study
+from sklearn_molge.evaluation._figures import new_figure
+from sklearn_molge.evaluation._report import ReportFigure
+from sklearn_molge.evaluation._tasks import Data
+from sklearn_molge.inspection import (
+    AtomAttributionDisplay,
+    GeneAttributionDisplay,
+    LatentMapDisplay,
+    RegressionDisplay,
+    latent_map,
+)
+from sklearn_molge.metrics import similarity
+from sklearn_molge.molecules import MorganFingerprinter
+
+__all__ = ["attribution_figures", "distance_figures", "map_figures"]
+
+_SEED = 0
+_MOST_ROWS = 3000  # more points than this hide each other
+
+
+def distance_figures(
+    fits: dict[str, Any], labels: dict[str, str]
+) -> dict[str, ReportFigure]:
+    """Draw the regressions: Figures 3A and A2, and Figure 3B of the paper."""
+    figures = {}
+    distances = [name for name in fits if name != "n_genes"]
+    n_rows = -(-len(distances) // 2)
+    figure = new_figure(9.5, 3.6 * n_rows)
+    axes = figure.subplots(n_rows, 2, squeeze=False).ravel()
+    for ax in axes[len(distances) :]:
+        figure.delaxes(ax)
+    for ax, name in zip(axes, distances, strict=False):
+        RegressionDisplay(fits[name], xlabel=labels[name]).plot(ax)
+    figures["distance_to_training"] = ReportFigure.from_figure(
+        figure,
+        title="Distance to the training set",
+        caption="Does the embedder rank worse far from what it was trained on? One "
+        "point a drug for molecules, one a profile for expression; band: 95 % over "
+        "drugs; dashed: chance.",
+        alt="Scatter plots with regression lines: "
+        + "; ".join(_in_words(name, fits[name]) for name in distances),
+    )
+    figure = new_figure(5.6, 3.8)
+    RegressionDisplay(fits["n_genes"], xlabel=labels["n_genes"]).plot(figure.subplots())
+    figures["specificity"] = ReportFigure.from_figure(
+        figure,
+        title="Breadth of the effect",
+        caption="Are molecules that change many genes found more easily? One point a "
+        "drug; band: 95 % over drugs; dashed: chance.",
+        alt="Scatter plot with regression line: "
+        + _in_words("number of genes", fits["n_genes"]),
+    )
+    return figures
+
+
+def _in_words(name: str, fit: Any) -> str:
+    return f"{name.replace('_', ' ')}: slope {fit.slope:.2g}, p = {fit.p_value:.2g}"
+
+
+def map_figures(
+    study: Study, data: Data, fitted: Any, distinct: tuple | None
+) -> dict[str, ReportFigure]:
+    """Draw molecules and profiles before and after alignment (Figures A4, A5)."""
+    figures = {}
+    if distinct is not None and any(distinct[1]):
+        X, labels = distinct
+        figure = new_figure(11, 4.2)
+        LatentMapDisplay.from_embeddings(
+            MorganFingerprinter().transform(X), labels, after=fitted.model.transform(X),
+            metric=("jaccard", "correlation"), names=("Morgan bits", "aligned"),
+            ax=figure.subplots(1, 2), random_state=_SEED,
+        )  # fmt: skip
+        figures["map_mechanisms"] = ReportFigure.from_figure(
+            figure,
+            title="Test molecules by mechanism of action",
+            caption="Test molecules of the first repeat, before and after alignment. "
+            "The titles give what the eye should not be trusted with: how often the "
+            "nearest neighbours share a mechanism, over all classes.",
+            alt="Two maps of the test molecules, coloured by mechanism of action.",
+        )
+    figures["map_profiles"] = _profile_maps(study, data, fitted)
+    return figures
+
+
+def _profile_maps(study: Study, data: Data, fitted: Any) -> ReportFigure:
+    """Draw training and test profiles on one map for each space."""
+    split = fitted.repeat.split
+    rng = np.random.default_rng(_SEED)
+    train = rng.permutation(split.train)[: max(_MOST_ROWS - len(split.test), 0)]
+    rows = np.concatenate([train, split.test])
+    y = data.y[rows]
+    parts = np.repeat(["train", "test"], [len(train), len(split.test)]).astype(object)
+    kinds = {"train or test": parts, "cell line": data.groups[rows, 1]}
+    if study.control_ge is not None:
+        y, parts = _with_controls(y, parts)
+        lines = np.append(kinds["cell line"], kinds["cell line"])
+        treated = np.repeat(np.array(["treated", "control"], dtype=object), len(rows))
+        kinds = {
+            "train or test": parts, "treated or control": treated, "cell line": lines,
+        }  # fmt: skip
+    spaces = (
+        fitted.alignment.expression.transform(y),
+        fitted.model.transform_ge(y),
+    )
+    coordinates = [latent_map(space, random_state=_SEED) for space in spaces]
+    figure = new_figure(11, 4.0 * len(kinds))
+    axes = figure.subplots(len(kinds), 2)
+    for panels, (kind, labels) in zip(axes, kinds.items(), strict=True):
+        LatentMapDisplay.from_embeddings(
+            spaces[0], labels, after=spaces[1], coordinates=coordinates,
+            highlight=_most_frequent(labels), score="mixing", ax=panels,
+            names=(f"raw, by {kind}", f"aligned, by {kind}"), random_state=_SEED,
+        )  # fmt: skip
+    return ReportFigure.from_figure(
+        figure,
+        title="Profiles before and after alignment",
+        caption="Profiles of the first repeat; one map a space, fitted once on all of "
+        "them. The titles give the mixing: 1 where the classes are mixed at random, 0 "
+        "where each lies apart.",
+        alt="Maps of raw and of aligned profiles, coloured by " + ", ".join(kinds),
+    )
+
+
+def _with_controls(y: NDArray, parts: NDArray) -> tuple[NDArray, NDArray]:
+    """Append each profile's control in the treated well's place."""
+    control = y[:, y.shape[1] // 2 :]
+    return np.vstack([y, np.hstack([control, control])]), np.append(parts, parts)
+
+
+def _most_frequent(labels: NDArray, n: int = 8) -> list[str]:
+    names, counts = np.unique(labels, return_counts=True)
+    return [str(name) for name in names[np.argsort(-counts, kind="stable")][:n]]
+
+
+def attribution_figures(
+    study: Study, data: Data, fitted: Any
+) -> dict[str, ReportFigure]:
+    """Draw atoms and genes of the test match that was found most clearly."""
+    best = np.flatnonzero(fitted.ranks == fitted.ranks.min())
+    rows = fitted.test[best]
+    matches = [
+        similarity(fitted.model, data.X[[row]], data.y[[row]])[0, 0] for row in rows
+    ]
+    row = rows[int(np.argmax(matches))]
+    smiles, profile = str(data.X[row]), data.y[row]
+    line = data.groups[row, 1]
+    columns = study.obs.columns
+    name = str(study.obs.iloc[row]["pert_name" if "pert_name" in columns else "drug"])
+    genes = study.genes
+    column = "symbol" if "symbol" in genes else "gene_id"
+    figure = new_figure(11, 4.6)
+    left, right = figure.subplots(1, 2)
+    AtomAttributionDisplay.from_estimator(
+        fitted.model, smiles, profile, ax=left, name=name
+    )
+    options: dict[str, Any] = {}
+    if study.control_ge is not None:  # what the treatment changed
+        control = profile[len(profile) // 2 :]
+        options["baseline"] = np.concatenate([control, control])
+    GeneAttributionDisplay.from_estimator(
+        fitted.model, smiles, profile, ax=right, gene_names=genes[column].to_numpy(),
+        **options,
+    )  # fmt: skip
+    figure_ = ReportFigure.from_figure(
+        figure,
+        title=f"What drives the match of {name} in {line}",
+        caption="The test query that the embedder ranked best. An atom's or a gene's "
+        "value is the similarity that is lost when it is taken out (occlusion). It "
+        "says what the fitted model looks at, not what the drug does.",
+        alt=f"The molecule {name} with its atoms coloured, and a bar chart of genes.",
+    )
+    return {"attribution_best": figure_}

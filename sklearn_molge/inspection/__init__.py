@@ -1,0 +1,5 @@
+"""Why a method works or fails: numbers, and Displays that draw them."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,318 @@
+"""gene_attribution: which genes of a profile drive its match with a molecule."""
+
+from dataclasses import dataclass
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+from sklearn.utils import gen_batches
+from sklearn.utils.validation import check_array, column_or_1d
+
+from sklearn_molge._compat import Interval, StrOptions, validate_params
+from sklearn_molge.inspection._attribution import (
+    QueryProfile,
+    check_gallery,
+    similarity_to_each,
+)
+from sklearn_molge.metrics._views import resolve_views
+
+__all__ = ["GeneAttribution", "gene_attribution"]
+
+# 1,024 profiles of 978 genes are 8 MB.
+_BLOCK_SIZE = 1024
+
+
+@dataclass(frozen=True)
+class GeneAttribution:
+    """What each gene of a profile adds to its similarity to a molecule.
+
+    Attributes
+    ----------
+    smiles : str
+        The molecule.
+    genes : ndarray of shape (n_genes,)
+        Names of the genes; the numbers of the columns, where none were given.
+    values : ndarray of shape (n_genes,)
+        Change of similarity that each gene stands for; positive genes speak for the
+        match.
+    expression : ndarray of shape (n_genes,)
+        The profile; of a paired one, the treated well.
+    similarity : float
+        Similarity of the profile to the molecule.
+    baseline_similarity : float
+        Of the profile with every gene at its baseline.
+    method : {"occlusion", "gradient"}
+        How `values` were computed.
+    """
+
+    smiles: str
+    genes: NDArray
+    values: NDArray[np.float64]
+    expression: NDArray
+    similarity: float
+    baseline_similarity: float
+    method: str
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """The genes, those with the largest absolute value first.
+
+        The columns are gene, attribution and expression; the index is the position in
+        `genes`.
+        """
+        order = np.argsort(-np.abs(self.values), kind="stable")
+        columns = {
+            "gene": self.genes,
+            "attribution": self.values,
+            "expression": self.expression,
+        }
+        return pd.DataFrame(columns).iloc[order]
+
+
+@validate_params(
+    {
+        "smiles": [str],
+        "profile": ["array-like"],
+        "method": [StrOptions({"occlusion", "gradient"})],
+        "baseline": [StrOptions({"zero", "mean"}), "array-like"],
+        "gene_names": ["array-like", None],
+        "candidates": ["array-like", None],
+        "n_steps": [Interval(Integral, 1, None, closed="left")],
+    },
+    prefer_skip_nested_validation=True,
+)
+def gene_attribution(
+    estimator: Any,
+    smiles: str,
+    profile: ArrayLike,
+    *,
+    method: str = "occlusion",
+    baseline: str | ArrayLike = "zero",
+    gene_names: ArrayLike | None = None,
+    candidates: ArrayLike | None = None,
+    n_steps: int = 64,
+) -> GeneAttribution:
+    r"""Attribute the similarity of a molecule and a profile to the profile's genes.
+
+    Parameters
+    ----------
+    estimator : estimator
+        A fitted two-view estimator of SMILES, or a Pipeline, search or wrapper around
+        one.
+    smiles : str
+        The molecule.
+    profile : array-like of shape (n_columns,) or (1, n_columns)
+        The query, as `estimator` was fitted on profiles.
+    method : {"occlusion", "gradient"}, default="occlusion"
+        - "occlusion": the change of similarity when the gene is set to its baseline.
+          For any estimator.
+        - "gradient": integrated gradients through the expression tower of a
+          :class:`~sklearn_molge.alignment.CoordinatedEmbedder`.
+    baseline : {"zero", "mean"} or array-like of shape (n_columns,), default="zero"
+        What a gene is set to: 0, no change in Level 4 and 5 z-scores; the mean of
+        `profile` over its columns; or a profile, such as the mean of the training
+        profiles. For [treated | control] intensities of Level 3, [control | control]
+        asks what the treatment changed.
+    gene_names : array-like of shape (n_genes,), default=None
+        One name for each column, the column names of `profile` if it has any; or, of
+        profiles that hold several blocks of the same genes, such as
+        ``Study.paired_ge``, one for each gene: a gene's columns are then taken
+        together.
+    candidates : array-like of shape (n_candidates,), default=None
+        SMILES of the molecules that are ranked beside this one, with "occlusion".
+        Needed by a :class:`~sklearn_molge.retrieval.VotingRetriever` that standardises
+        similarities over the candidates; others do not depend on them.
+    n_steps : int, default=64
+        Points of the quadrature, with "gradient".
+
+    Returns
+    -------
+    attribution : GeneAttribution
+        Has the attributes `values` of shape (n_genes,), `genes`, `expression`,
+        `similarity`, `baseline_similarity`, `smiles` and `method`, and the property
+        `table`, a DataFrame sorted by absolute value.
+
+    Raises
+    ------
+    InvalidSmilesError
+        If `smiles` or one of the `candidates` is not a molecule.
+    TypeError
+        If `method` is "gradient", and `estimator` holds no CoordinatedEmbedder.
+    ValueError
+        If `profile` is not one profile, `baseline` or `gene_names` do not fit it, or
+        `candidates` are missing; with "gradient", if a transformer of the profiles
+        mixes genes.
+
+    Warns
+    -----
+    ConvergenceWarning
+        If integrated gradients miss the difference that they should sum to by more
+        than 2 % of the similarities: increase `n_steps`.
+
+    See Also
+    --------
+    atom_attribution : The same for the atoms of the molecule.
+    GeneAttributionDisplay : Draws it.
+
+    Notes
+    -----
+    With the similarity s of the profile y, and :math:`y_{\setminus i}` with gene i at
+    its baseline b, occlusion is :math:`a_i = s(y) - s(y_{\setminus i})`. Values need
+    not sum to anything: of two genes that say the same, each seems dispensable.
+
+    Integrated gradients (Sundararajan et al. 2017) are
+
+    .. math::
+
+        a_i = (y_i - b_i) \int_0^1
+            \frac{\partial s}{\partial y_i}(b + \alpha (y - b))\, d\alpha
+
+    and sum to ``similarity - baseline_similarity``. The path lies where the tower
+    starts: behind the transformer of a TransformedTargetRetriever, which must keep
+    genes apart (a factor for the whole profile aside), and behind ``unit_profiles``.
+
+    Neither shows a cause in biology: they say what the fitted model looks at.
+
+    References
+    ----------
+    M. Sundararajan, A. Taly and Q. Yan, "Axiomatic attribution for deep networks",
+    ICML (2017).
+
+    Examples
+    --------
+    The similarity is here a weighted sum of the genes:
+
+    >>> import numpy as np
+    >>> from sklearn.base import BaseEstimator
+    >>> from sklearn_molge.inspection import gene_attribution
+    >>> class Weights(BaseEstimator):
+    ...     def similarity(self, X, y):
+    ...         return y @ np.outer([1.0, 0.5, 0.0], np.ones(len(X)))
+    >>> result = gene_attribution(
+    ...     Weights(), "CCO", [2.0, -6.0, 1.0], gene_names=["TP53", "MYC", "EGFR"]
+    ... )
+    >>> result.similarity, result.baseline_similarity
+    (-1.0, 0.0)
+    >>> result.table
+       gene  attribution  expression
+    1   MYC         -3.0        -6.0
+    0  TP53          2.0         2.0
+    2  EGFR          0.0         1.0
+    """
+    gallery = check_gallery(estimator, smiles, candidates)
+    query = QueryProfile(profile)
+    start = _baseline_profile(baseline, query.values)
+    genes = _check_names(gene_names, query)
+    if method == "gradient":
+        from sklearn_molge.inspection._integrated_gradients import warn_if_incomplete
+
+        values, ends = _integrate(estimator, smiles, query, start, len(genes), n_steps)
+        warn_if_incomplete(float(values.sum()), *ends)
+    else:
+        values, ends = _occlude(estimator, smiles, query, start, len(genes), gallery)
+    return GeneAttribution(
+        smiles=smiles,
+        genes=genes,
+        values=values,
+        expression=query.values[: len(genes)],
+        similarity=ends[0],
+        baseline_similarity=ends[1],
+        method=method,
+    )
+
+
+def _baseline_profile(baseline: Any, profile: NDArray) -> NDArray:
+    if isinstance(baseline, str):
+        level = 0.0 if baseline == "zero" else profile.mean()
+        return np.full_like(profile, level)
+    array = check_array(
+        np.asarray(baseline),
+        ensure_2d=False,
+        dtype=profile.dtype,
+        input_name="baseline",
+    ).reshape(-1)
+    if len(array) != len(profile):
+        raise ValueError(
+            f"baseline must have one entry for each of the {len(profile)} columns of "
+            f"profile. Got {len(array)}."
+        )
+    return array
+
+
+def _check_names(gene_names: Any, query: QueryProfile) -> NDArray:
+    n_columns = len(query.values)
+    if gene_names is None:
+        return np.arange(n_columns) if query.columns is None else query.columns.values
+    names = column_or_1d(gene_names, dtype=object)
+    if len(names) == 0 or n_columns % len(names):
+        raise ValueError(
+            "gene_names must have one entry for each column of profile, or for each "
+            f"gene of its blocks. Got {len(names)} names for {n_columns} columns."
+        )
+    return names
+
+
+def _occluded_rows(
+    profile: NDArray, start: NDArray, genes: NDArray, n_genes: int
+) -> NDArray:
+    """Return one row for each of `genes`, with its columns set to the baseline."""
+    own = np.arange(len(profile)) % n_genes == genes[:, None]
+    return np.where(own, start, profile)
+
+
+def _occlude(estimator, smiles, query, start, n_genes, gallery):
+    def compare(values):
+        rows = query.rows(values)
+        return similarity_to_each(estimator, [smiles], rows, gallery)[:, 0]
+
+    whole, nothing = compare(np.stack([query.values, start])).tolist()
+    others = [
+        compare(_occluded_rows(query.values, start, np.arange(n_genes)[block], n_genes))
+        for block in gen_batches(n_genes, _BLOCK_SIZE)
+    ]
+    return whole - np.concatenate(others), (whole, nothing)
+
+
+def _integrate(estimator, smiles, query, start, n_genes, n_steps):
+    # torch takes seconds to import, and occlusion does not need it.
+    from sklearn_molge.inspection._integrated_gradients import (
+        check_embedder,
+        profile_gradients,
+    )
+
+    check_embedder(resolve_views(estimator, None, None)[0])
+    molecule = np.array([smiles], dtype=object)
+    values = np.stack([query.values, start])
+    model, X, ends = resolve_views(estimator, molecule, query.rows(values))
+    end, begin = np.asarray(ends)
+    _check_genes_apart(estimator, query, start, end, n_genes)
+    of_columns = profile_gradients(model, X, begin, end, n_steps)
+    whole, nothing = np.asarray(model.similarity(X, ends))[:, 0].tolist()
+    return of_columns.reshape(-1, n_genes).sum(axis=0), (whole, nothing)
+
+
+def _check_genes_apart(estimator, query, start, transformed, n_genes):
+    """Refuse a transformer that lets one gene change the columns of another."""
+    n_columns = len(transformed)
+    apart = n_columns % n_genes == 0
+    for block in gen_batches(n_genes, _BLOCK_SIZE) if apart else ():
+        genes = np.arange(n_genes)[block]
+        rows = query.rows(_occluded_rows(query.values, start, genes, n_genes))
+        rows = np.asarray(resolve_views(estimator, None, rows)[2])
+        others = np.arange(n_columns) % n_genes != genes[:, None]
+        before, after = transformed * others, rows * others
+        # Profiles of unit length: all columns have a factor in common.
+        squares = np.maximum((before**2).sum(axis=1), np.finfo(float).tiny)
+        factors = (before * after).sum(axis=1) / squares
+        error = np.abs(after - factors[:, None] * before).max()
+        apart = apart and error <= 1e-4 * np.abs(transformed).max()
+    if not apart:
+        raise ValueError(
+            "method='gradient' needs profiles whose genes stay apart on their way to "
+            "the expression tower. The tower reads "
+            f"{n_columns} columns, that {n_genes} genes have in common or that mix "
+            "them. Use method='occlusion', or pass gene_names for profiles of several "
+            "blocks."
+        )

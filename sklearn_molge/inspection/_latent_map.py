@@ -1,0 +1,193 @@
+"""Embeddings on a plane, by one reducer for all rows."""
+
+import warnings
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+from scipy import sparse
+from sklearn.base import clone
+from sklearn.decomposition import PCA
+from sklearn.preprocessing import normalize
+from sklearn.utils import check_array, check_random_state
+
+from sklearn_molge._compat import HasMethods, StrOptions, validate_params
+
+__all__ = ["latent_map"]
+
+_N_NEIGHBORS = 15  # UMAP's default
+_MIN_ROWS = 5
+
+
+@validate_params(
+    {
+        "embeddings": ["array-like", "sparse matrix"],
+        "reducer": [
+            StrOptions({"auto", "umap", "pca"}),
+            HasMethods(["fit_transform"]),
+            HasMethods(["fit", "transform"]),
+        ],
+        "fit_rows": ["array-like", None],
+        "random_state": ["random_state"],
+    },
+    prefer_skip_nested_validation=True,
+)
+def latent_map(
+    embeddings: ArrayLike,
+    *,
+    reducer: Any = "auto",
+    fit_rows: ArrayLike | None = None,
+    random_state: int | np.random.RandomState | None = None,
+) -> pd.DataFrame:
+    """Put embeddings on a plane, by one reducer fitted once for all rows.
+
+    Parts of the rows, as training and test molecules, are comparable only on one
+    map: give all rows in one call, and take the parts from what it returns. (The maps
+    in the paper's code come from one fit a part.)
+
+    Parameters
+    ----------
+    embeddings : array-like or sparse matrix of shape (n_samples, n_features)
+        Molecules or profiles.
+    reducer : {"auto", "umap", "pca"} or transformer, default="auto"
+        "umap" needs the extra "umap" and takes its defaults; "auto" is "umap" where
+        that is installed and "pca" elsewhere, as the names of the columns say. Both
+        see the correlation between rows: each row is centred and scaled to unit
+        length first, and a constant row becomes zero. A transformer with two outputs
+        is cloned and sees `embeddings` as they are.
+    fit_rows : array-like of int or bool, default=None
+        Rows, or a mask of rows, that the reducer is fitted on; the others are put on
+        the same map by its ``transform``. All by default.
+    random_state : int, RandomState instance or None, default=None
+        Seed of "umap" and "pca"; pass an int for the same map each time.
+
+    Returns
+    -------
+    coordinates : DataFrame of shape (n_samples, 2)
+        Columns "UMAP 1" and "UMAP 2", or the like, without a unit.
+
+    Raises
+    ------
+    ValueError
+        If a value is NaN or infinite, `fit_rows` names fewer than 5 rows or one
+        twice, or the reducer does not return two columns.
+    ImportError
+        If ``reducer="umap"`` and umap-learn is not installed.
+
+    See Also
+    --------
+    LatentMapDisplay : Draws it.
+    same_class_neighbors : What a map suggests, as a number.
+
+    Notes
+    -----
+    Distances between far points of a UMAP mean nothing, and clusters appear in noise:
+    judge by numbers in the whole space, not by the map.
+
+    References
+    ----------
+    McInnes, Healy and Melville (2018), "UMAP: Uniform Manifold Approximation and
+    Projection for Dimension Reduction", arXiv:1802.03426.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_molge.inspection import latent_map
+    >>> embeddings = np.random.default_rng(0).normal(size=(30, 8))
+    >>> train = np.arange(20)
+    >>> latent_map(embeddings, reducer="pca", fit_rows=train, random_state=0).shape
+    (30, 2)
+    """
+    array = check_array(embeddings, accept_sparse="csr", input_name="embeddings")
+    rows = _fit_rows(fit_rows, array.shape[0])
+    if isinstance(reducer, str):
+        model, name = _named_reducer(reducer, len(rows), random_state)
+        array = _standardized(array)
+    else:
+        model, name = clone(reducer), type(reducer).__name__
+    coordinates = _fit_once(model, array, rows)
+    if coordinates.shape != (array.shape[0], 2):
+        raise ValueError(
+            "reducer must return 2 columns. Got an array of shape "
+            f"{coordinates.shape} from {reducer!r}."
+        )
+    return pd.DataFrame(coordinates, columns=[f"{name} 1", f"{name} 2"])
+
+
+def _fit_rows(fit_rows: ArrayLike | None, n: int) -> NDArray[np.intp]:
+    if fit_rows is None:
+        rows = np.arange(n)
+    else:
+        chosen = np.asarray(fit_rows)
+        if chosen.dtype.kind not in "iub" or chosen.ndim != 1:
+            raise ValueError(
+                "fit_rows must hold positions of rows, or be a mask of rows. "
+                f"Got an array of shape {chosen.shape} and dtype {chosen.dtype}."
+            )
+        if chosen.dtype == bool and len(chosen) != n:
+            raise ValueError(
+                f"fit_rows must be a mask of the {n} rows. Got {len(chosen)} entries."
+            )
+        rows = np.arange(n)[chosen]
+    if len(rows) < _MIN_ROWS or len(np.unique(rows)) < len(rows):
+        raise ValueError(
+            f"A map must be fitted on at least {_MIN_ROWS} rows, each once. "
+            f"Got {len(rows)} rows, {len(np.unique(rows))} of them distinct."
+        )
+    return rows
+
+
+def _named_reducer(name: str, n_rows: int, random_state: Any) -> tuple[Any, str]:
+    """Return the reducer and what its axes are called."""
+    seed = int(check_random_state(random_state).randint(2**31 - 1))
+    umap_class = None if name == "pca" else _import_umap()
+    if umap_class is not None:
+        n_neighbors = min(_N_NEIGHBORS, n_rows - 1)
+        # On unit rows the cosine is the correlation. More jobs give no fixed result.
+        model = umap_class(
+            n_neighbors=n_neighbors, metric="cosine", random_state=seed, n_jobs=1
+        )
+        return model, "UMAP"
+    if name == "umap":
+        raise ImportError(
+            'latent_map with reducer="umap" needs umap-learn: '
+            'pip install "sklearn-molge[umap]"'
+        )
+    return PCA(2, random_state=seed), "PCA"
+
+
+def _import_umap() -> Any:
+    with warnings.catch_warnings():
+        # It warns that its variant for tensorflow is not there.
+        warnings.simplefilter("ignore", ImportWarning)
+        try:
+            from umap import UMAP
+        except ImportError:
+            return None
+    return UMAP
+
+
+def _standardized(array: Any) -> NDArray:
+    """Centre each row and scale it to unit length; a constant row becomes zero."""
+    dense = array.toarray() if sparse.issparse(array) else array
+    if dense.dtype.kind != "f":
+        dense = dense.astype(np.float64)
+    constant = np.ptp(dense, axis=1) == 0
+    rows = normalize(dense - dense.mean(axis=1, keepdims=True))
+    rows[constant] = 0
+    return rows
+
+
+def _fit_once(model: Any, array: Any, rows: NDArray[np.intp]) -> NDArray:
+    """Fit on some rows, and put the others on the same map."""
+    n = array.shape[0]
+    if not hasattr(model, "fit_transform"):
+        return np.asarray(model.fit(array[rows], None).transform(array))
+    fitted = np.asarray(model.fit_transform(array[rows]))
+    others = np.setdiff1d(np.arange(n), rows)
+    coordinates = np.empty((n, *fitted.shape[1:]), dtype=fitted.dtype)
+    coordinates[rows] = fitted
+    if others.size:
+        coordinates[others] = np.asarray(model.transform(array[others]))
+    return coordinates

@@ -1,0 +1,240 @@
+"""How far each test row is from everything that was trained on."""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+from sklearn.utils import check_array, check_consistent_length, gen_batches
+from sklearn.utils.validation import check_is_fitted
+
+from sklearn_molge._compat import HasMethods, _safe_indexing, validate_params
+from sklearn_molge.metrics._blocks import row_batches
+from sklearn_molge.metrics._gallery import equal_row_codes, is_text
+from sklearn_molge.metrics._similarity import similarity_to
+from sklearn_molge.metrics._views import resolve_views
+from sklearn_molge.molecules import MorganFingerprinter
+
+__all__ = ["training_distances"]
+
+# Training rows that are transformed at a time.
+_BLOCK_ROWS = 2048
+# Features in single precision agree to 1e-7, and 1 - correlation is their square.
+_ROUNDING = 1e-10
+
+_TRANSFORMER: list[Any] = [HasMethods(["transform"]), None]
+
+Features = Callable[[Any], Any]
+
+
+@validate_params(
+    {
+        "molecules": _TRANSFORMER,
+        "expression": _TRANSFORMER,
+        "fingerprinter": _TRANSFORMER,
+    },
+    prefer_skip_nested_validation=True,
+)
+def training_distances(
+    X_train: Any,
+    y_train: Any,
+    X_test: Any,
+    y_test: Any,
+    *,
+    molecules: Any = None,
+    expression: Any = None,
+    embedder: Any = None,
+    fingerprinter: Any = None,
+) -> pd.DataFrame:
+    r"""Distance of each test row to the nearest molecule and profile of the training.
+
+    A model that only remembers does well near its training set. These distances, with
+    :func:`performance_regression`, say how much better it does there.
+
+    Parameters
+    ----------
+    X_train, X_test : array-like of shape (n_rows,) or (n_rows, n_features)
+        The molecule of each row: SMILES, or features.
+    y_train, y_test : array-like of shape (n_rows, n_genes)
+        The profile of each row.
+    molecules : transformer, default=None
+        Makes features of molecules, such as
+        :class:`~sklearn_molge.molecules.ChempropEmbedder`.
+    expression : transformer, default=None
+        Makes features of profiles, such as
+        :class:`~sklearn_molge.expression.L1000Featurizer`; None takes the profiles as
+        they are.
+    embedder : estimator, default=None
+        A fitted two-view embedder (with ``transform`` and ``transform_ge``), or a
+        Pipeline, search or wrapper around one.
+    fingerprinter : transformer, default=None
+        Makes fingerprints of molecules; None is
+        :class:`~sklearn_molge.molecules.MorganFingerprinter` with its defaults.
+
+    Returns
+    -------
+    distances : DataFrame of shape (n_test_rows, n_distances)
+        One row a test row, in [0, 1] for "fingerprint" and [0, 2] for the others:
+
+        - "fingerprint": Tanimoto (Jaccard) distance of bits to the nearest training
+          molecule; not there where X holds features and `fingerprinter` is None.
+        - "molecule_features": correlation distance after `molecules`, to the nearest
+          training molecule; not there without `molecules`.
+        - "aligned_molecule": the same in the joint space of `embedder`.
+        - "raw_expression": correlation distance after `expression`, to the nearest
+          training profile.
+        - "aligned_expression": the same in the joint space of `embedder`.
+
+    Raises
+    ------
+    TypeError
+        If `embedder` has no joint space.
+    ValueError
+        If lengths disagree, or features are NaN or infinite.
+    InvalidSmilesError
+        If an entry of X is not a molecule.
+
+    See Also
+    --------
+    performance_regression : Do ranks get worse with the distance?
+    TrainingDistanceDisplay : All distances in one figure.
+
+    Notes
+    -----
+    The correlation distance is one minus Pearson's correlation over the features; a
+    row without variance has distance 1 to everything. Distances below 1e-10 are
+    rounding of equal rows, and set to 0.
+
+    A transformer that is not fitted yet is cloned and fitted: `molecules` and
+    `fingerprinter` on the distinct training molecules, `expression` on `y_train`. One
+    that is fitted already is used as it is.
+
+    Each distinct molecule is transformed once. Training profiles are transformed and
+    compared a block at a time, so that extra memory is the features of the test
+    profiles and a few blocks, however many profiles there are in the training set.
+
+    References
+    ----------
+    Finlayson et al. (2020), section 3.4, figures 3A and A2.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_molge.inspection import training_distances
+    >>> X_train = np.array(["CCO", "CCO", "c1ccccc1"], dtype=object)
+    >>> y_train = np.array([[0.0, 1.0, 2.0], [1.0, 0.0, 1.0], [0.0, 1.0, 0.0]])
+    >>> X_test = np.array(["OCC", "CCCO"], dtype=object)
+    >>> y_test = np.array([[0.0, 2.0, 4.0], [2.0, 1.0, 0.0]])
+    >>> training_distances(X_train, y_train, X_test, y_test).round(2)
+       fingerprint  raw_expression
+    0         0.00             0.0
+    1         0.44             1.0
+    """
+    X_train, y_train, X_test, y_test = map(
+        _as_indexable, (X_train, y_train, X_test, y_test)
+    )
+    check_consistent_length(X_train, y_train)
+    check_consistent_length(X_test, y_test)
+    model = None if embedder is None else _joint_space(embedder)
+    if fingerprinter is None and is_text(X_train):
+        fingerprinter = MorganFingerprinter()
+    known, _ = _distinct(X_train)
+    asked, codes = _distinct(X_test)
+    distances = {}
+
+    def to_molecules(features: Features, name: str, metric: str) -> None:
+        nearest = _nearest(features, known, asked, name=name, metric=metric)
+        distances[name] = nearest[codes]
+
+    def to_profiles(features: Features, name: str) -> None:
+        distances[name] = _nearest(features, y_train, y_test, name=name)
+
+    if fingerprinter is not None:
+        transform = _fitted(fingerprinter, known).transform
+        to_molecules(transform, "fingerprint", "jaccard")
+    if molecules is not None:
+        transform = _fitted(molecules, known).transform
+        to_molecules(transform, "molecule_features", "correlation")
+    if model is not None:
+        to_molecules(
+            lambda X: model.transform(resolve_views(embedder, X, None)[1]),
+            "aligned_molecule",
+            "correlation",
+        )
+    transform = (
+        np.asarray if expression is None else _fitted(expression, y_train).transform
+    )
+    to_profiles(transform, "raw_expression")
+    if model is not None:
+        to_profiles(
+            lambda y: model.transform_ge(resolve_views(embedder, None, y)[2]),
+            "aligned_expression",
+        )
+    return pd.DataFrame(distances)
+
+
+def _as_indexable(view: Any) -> Any:
+    return view if hasattr(view, "shape") else np.asarray(view)
+
+
+def _joint_space(embedder: Any) -> Any:
+    """Return the two-view embedder inside `embedder`."""
+    model = resolve_views(embedder, None, None)[0]
+    if not (hasattr(model, "transform") and hasattr(model, "transform_ge")):
+        raise TypeError(
+            "embedder must have a joint space: `transform` for molecules and "
+            f"`transform_ge` for profiles. Got {model!r}."
+        )
+    check_is_fitted(model)
+    return model
+
+
+def _fitted(transformer: Any, data: Any) -> Any:
+    """Return a fitted transformer as it is; fit a clone of another."""
+    try:
+        check_is_fitted(transformer)
+    except NotFittedError:
+        return clone(transformer).fit(data)
+    return transformer
+
+
+def _distinct(X: Any) -> tuple[Any, NDArray[np.intp]]:
+    """Return the distinct rows of X, and for each row of X its place among them."""
+    codes = equal_row_codes(X)
+    return _safe_indexing(X, np.unique(codes, return_index=True)[1]), codes
+
+
+def _nearest(
+    features: Features, train: Any, test: Any, *, name: str, metric: str = "correlation"
+) -> NDArray[np.float64]:
+    """Return the distance of each row of `test` to its nearest row of `train`."""
+    gallery = _check_features(features(test), name, metric)
+    compare = similarity_to(gallery, metric=metric)
+    closest = np.full(gallery.shape[0], -np.inf)
+    for block in _feature_blocks(features, train, name, metric):
+        for rows in row_batches(block.shape[0], gallery.shape[0]):
+            np.maximum(closest, compare(block[rows]).max(axis=0), out=closest)
+    distances = 1 - closest
+    return np.where(distances < _ROUNDING, 0.0, distances)
+
+
+def _feature_blocks(
+    features: Features, train: Any, name: str, metric: str
+) -> Iterator[Any]:
+    blocks: Iterable[slice] = gen_batches(train.shape[0], _BLOCK_ROWS)
+    for rows in blocks:
+        yield _check_features(features(_safe_indexing(train, rows)), name, metric)
+
+
+def _check_features(values: Any, name: str, metric: str) -> Any:
+    """Check features; in double precision, so that equal rows have distance 0."""
+    accept_sparse = "csr" if metric == "jaccard" else False
+    return check_array(
+        values,
+        accept_sparse=accept_sparse,
+        dtype=None if metric == "jaccard" else np.float64,
+        input_name=f"features of {name!r}",
+    )

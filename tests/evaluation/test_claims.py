@@ -1,0 +1,73 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from sklearn_molge.evaluation._claims import claim_table
+from sklearn_molge.metrics import paired_comparison
+
+
+@pytest.fixture
+def ranks():
+    rng = np.random.default_rng(0)
+    drugs = np.repeat([f"d{i:02}" for i in range(40)], 2)
+    good = rng.integers(1, 4, size=80)
+    return pd.DataFrame(
+        {
+            "drug": drugs,
+            "CCA, raw / Morgan": good,
+            "D-NN, raw / Morgan": good + 20,
+            "CCA, aligned / Morgan": good + 20,
+            "CCA, raw / aligned": good,
+            "CCA, aligned / aligned": np.nan,
+        }
+    )
+
+
+def test_verdicts(ranks):
+    table = claim_table(ranks, None, random_state=0).set_index("measured")
+    better = table.loc["MRR of CCA, raw / Morgan, less that of D-NN, raw / Morgan"]
+    c = paired_comparison(
+        ranks["CCA, raw / Morgan"], ranks["D-NN, raw / Morgan"], ranks["drug"],
+        random_state=0,
+    )  # fmt: skip
+    assert (better["value"], better["value_low"], better["value_high"]) == (
+        c.difference, c.low, c.high,
+    )  # fmt: skip
+    assert better["holds"] == "yes"
+    worse = table.loc["MRR of CCA, aligned / Morgan, less that of CCA, raw / Morgan"]
+    assert worse["holds"] == "no: the opposite"
+    equal = table.loc["MRR of CCA, raw / aligned, less that of CCA, raw / Morgan"]
+    assert equal["value"] == 0
+    assert equal["holds"] == "undecided"
+    # What failed, or is not there, makes no claim.
+    assert len(table) == 3
+
+
+def regression(low, high):
+    return {
+        "label": "distance", "response": "neg_log_mrr", "slope": (low + high) / 2,
+        "slope_low": low, "slope_high": high, "p_value": 0.5,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "far_is_worse", "broad_is_easier"),
+    [
+        (0.1, 0.5, "yes", "no: the opposite"),
+        (-0.5, -0.1, "no: the opposite", "yes"),
+        (-0.1, 0.1, "undecided", "undecided"),
+        (np.nan, np.nan, "cannot be said", "cannot be said"),
+    ],
+)
+def test_slopes(ranks, low, high, far_is_worse, broad_is_easier):
+    names = ["fingerprint", "n_genes"]
+    slopes = pd.DataFrame([regression(low, high)] * 2, index=names)
+    table = claim_table(ranks[["drug"]], slopes, random_state=0)
+    assert table["claim"].tolist() == [
+        "distance to training hurts", "broad effects are easier",
+    ]  # fmt: skip
+    assert table["holds"].tolist() == [far_is_worse, broad_is_easier]
+
+
+def test_nothing_to_claim(ranks):
+    assert len(claim_table(ranks[["drug"]], None, random_state=0)) == 0

@@ -1,0 +1,125 @@
+"""The default rows: all of the paper's tables, and embedders one change apart."""
+
+from itertools import product
+
+import pytest
+from sklearn.base import clone
+
+from sklearn_molge.alignment import CoordinatedEmbedder
+from sklearn_molge.alignment.losses import InfoNCELoss, QuadrupletLoss
+from sklearn_molge.evaluation import (
+    AlignedView,
+    ablation_methods,
+    finlayson2020_methods,
+    reference_table,
+)
+from sklearn_molge.evaluation._aligned_view import aligned_views
+from sklearn_molge.evaluation._embedders import preset_embedder
+from sklearn_molge.evaluation._methods import profile_features
+from sklearn_molge.expression import L1000Featurizer
+
+
+def test_every_row_of_table_1_is_there():
+    methods = finlayson2020_methods()
+    assert set(reference_table("table1").index) <= set(methods)
+    cells = product(("D-NN", "CCA"), ("raw", "aligned"), ("Morgan", "Chemprop",
+                                                          "aligned"))  # fmt: skip
+    for kind, expression, molecules in cells:
+        row = methods[f"{kind}, {expression} / {molecules}"]
+        assert (row.method, row.expression, row.molecules) == (
+            kind, expression, molecules,
+        )  # fmt: skip
+        views = {view.view for view in aligned_views(row.estimator).values()}
+        expected = {"profiles"} if expression == "aligned" else set()
+        expected |= {"molecules"} if molecules == "aligned" else set()
+        assert views == expected
+
+
+def test_every_oracle_of_table_2_is_there():
+    oracles = {
+        name: m for name, m in finlayson2020_methods().items() if "oracle" in name
+    }
+    seen = {(m.train, m.expression, m.estimator.retriever.metric)
+            for m in oracles.values()}  # fmt: skip
+    assert seen == {
+        ("oracle_train_lines", "raw", "correlation"),
+        ("oracle_train_lines", "aligned", "correlation"),
+        ("oracle_test_lines", "raw", "euclidean"),
+        ("oracle_test_lines", "raw", "correlation"),
+        ("oracle_test_lines", "aligned", "euclidean"),
+        ("oracle_test_lines", "aligned", "correlation"),
+    }
+    for method in oracles.values():
+        assert method.tables == ("table2",)
+        assert method.estimator.retriever.leave_query_out
+        assert not method.is_classical
+
+
+def test_what_may_be_the_baseline():
+    classical = [n for n, m in finlayson2020_methods().items() if m.is_classical]
+    assert classical == [
+        "D-NN, raw / Morgan", "D-NN, raw / Chemprop", "CCA, raw / Morgan",
+        "CCA, raw / Chemprop", "CCA, raw / six features",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("preset", ["recommended", "paper", "quick"])
+def test_ablations_differ_in_one_thing(preset):
+    rows = ablation_methods(preset=preset, weights="weights.pt")
+    base = rows["base"].estimator.get_params(deep=False)
+    changes = {
+        "loss": {"criterion"},
+        "sampler": {"sampler"},
+        "descriptors joined": {"molecule_features"},
+        "descriptors, no graph": {"molecule_features", "encoder"},
+        "pretrained weights": {"encoder"},
+        "pretrained weights, descriptors joined": {"molecule_features", "encoder"},
+    }
+    for name, method in rows.items():
+        own = method.estimator.get_params(deep=False)
+        keys = {
+            key
+            for key in set(base) | set(own)
+            if not key.startswith(("criterion__", "encoder__"))
+            and repr(base.get(key)) != repr(own.get(key))
+        }
+        if name != "base":
+            assert keys == changes[name.split(":")[0]], name
+        clone(method.estimator)
+    assert len({name for name in rows if name.startswith("loss")}) == 9
+    assert "pretrained weights" not in ablation_methods(preset=preset)
+
+
+def test_preset_embedder_keeps_its_best_epoch():
+    embedder = preset_embedder("paper", weights="weights.pt", validated=True)
+    assert isinstance(embedder, CoordinatedEmbedder)
+    assert embedder.encoder == "weights.pt"
+    assert embedder.criterion is QuadrupletLoss
+    (callback,) = embedder.callbacks
+    assert callback.load_best
+    assert callback.patience == embedder.max_epochs
+    plain = preset_embedder("recommended", weights="weights.pt", validated=False)
+    assert plain.encoder is None
+    assert plain.criterion is InfoNCELoss
+    assert plain.callbacks is None
+
+
+def test_profile_features_by_level():
+    blocks = profile_features(3, controls=True, preset="paper")
+    assert isinstance(blocks, L1000Featurizer)
+    assert list(blocks.blocks) == ["control", "treated", "log2_fold_change"]
+    assert list(profile_features(3, controls=True, preset="quick").blocks) == [
+        "difference"
+    ]
+    scaled = profile_features(3, controls=False, preset="paper")
+    assert type(scaled).__name__ == "StandardScaler"
+    for level in (4, 5, None):
+        assert profile_features(level, controls=False, preset="paper").func is None
+
+
+def test_unknown_preset():
+    with pytest.raises(ValueError, match="preset"):
+        ablation_methods(preset="best")
+    with pytest.raises(ValueError, match="metric"):
+        finlayson2020_methods(metric="jaccard")
+    assert AlignedView().view == "both"

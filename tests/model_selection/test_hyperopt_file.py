@@ -1,0 +1,213 @@
+"""A killed search goes on where it was, and touches no other's file."""
+
+import inspect
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from hyperopt import hp
+from sklearn.base import BaseEstimator
+from sklearn.exceptions import FitFailedWarning
+from sklearn.linear_model import Ridge
+from sklearn.model_selection import KFold
+
+from sklearn_molge.model_selection import HyperoptSearchCV
+
+X = np.arange(8.0)[:, None]
+SPACE = {
+    "x": hp.uniform("x", -5, 5),
+    "more": hp.choice("more", [{}, {"y": hp.uniformint("y", -3, 3)}]),
+}
+
+
+class Bowl(BaseEstimator):
+    """Fails above 4, and is interrupted at the trial that a counter says."""
+
+    n_left = None
+
+    def __init__(self, x=0.0, y=0):
+        self.x = x
+        self.y = y
+
+    def fit(self, X, y=None):
+        if Bowl.n_left is not None:
+            if Bowl.n_left == 0:
+                raise KeyboardInterrupt
+            Bowl.n_left -= 1
+        if self.x > 4:
+            raise RuntimeError("too high")
+        return self
+
+    def score(self, X, y=None):
+        return float(-((self.x - 1) ** 2) - (self.y + 2) ** 2 + X.sum() / 100)
+
+
+@pytest.fixture
+def interrupted_after(monkeypatch):
+    def set_left(n_fits):
+        monkeypatch.setattr(Bowl, "n_left", n_fits)
+
+    return set_left
+
+
+def make(path=None, **params):
+    params = {"n_iter": 20, "cv": 2, "n_initial_points": 5, "random_state": 0} | params
+    return HyperoptSearchCV(Bowl(), SPACE, trials_path=path, **params)
+
+
+def assert_same(a, b):
+    assert a.best_params_ == b.best_params_
+    assert a.cv_results_.keys() == b.cv_results_.keys()
+    for name, column in a.cv_results_.items():
+        if "_time" in name:
+            assert column.shape == b.cv_results_[name].shape
+        elif name == "params":
+            assert column == b.cv_results_[name]
+        elif name == "error":
+            assert [e is None for e in column] == [
+                e is None for e in b.cv_results_[name]
+            ]
+        else:
+            np.testing.assert_array_equal(column, b.cv_results_[name])
+            assert column.dtype == b.cv_results_[name].dtype
+    assert a.trials_.vals == b.trials_.vals
+    assert a.trials_.losses() == b.trials_.losses()
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.FitFailedWarning")
+@pytest.mark.parametrize("n_suggestions", [1, 3])
+def test_a_resumed_search_is_the_uninterrupted_one(
+    tmp_path, interrupted_after, n_suggestions
+):
+    path = tmp_path / "trials.json"
+    options = {"n_suggestions": n_suggestions, "return_train_score": True}
+    whole = make(**options).fit(X)
+    interrupted_after(25)  # in the 13th trial, in TPE's part
+    with pytest.raises(KeyboardInterrupt):
+        make(path, **options).fit(X)
+    saved = json.loads(path.read_text())
+    assert len(saved["trials"]) == 12
+    interrupted_after(2 * 8)  # no more fits than are left: 8 trials of 2 folds
+    with pytest.raises(KeyboardInterrupt):
+        make(path, **options).fit(X)  # it is the last fit, on all data
+    interrupted_after(1)
+    assert_same(make(path, **options).fit(X), whole)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_more_trials_and_fewer(tmp_path):
+    path = tmp_path / "trials.json"
+    with pytest.warns(FitFailedWarning):
+        short = make(path, n_iter=12).fit(X)
+    with pytest.warns(FitFailedWarning):
+        longer = make(str(path), n_iter=18).fit(X)
+    with pytest.warns(FitFailedWarning):
+        assert_same(longer, make(n_iter=18).fit(X))
+    with pytest.warns(FitFailedWarning):
+        assert_same(make(path, n_iter=12).fit(X), short)
+    assert len(json.loads(path.read_text())["trials"]) == 18
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.FitFailedWarning")
+def test_without_a_seed_the_file_has_it(tmp_path, interrupted_after):
+    path = tmp_path / "trials.json"
+    interrupted_after(21)
+    with pytest.raises(KeyboardInterrupt):
+        make(path, random_state=None).fit(X)
+    seed = json.loads(path.read_text())["seed"]
+    interrupted_after(None)
+    first = make(path, random_state=None).fit(X)
+    again = make(path, random_state=None).fit(X)
+    assert_same(first, again)
+    assert json.loads(path.read_text())["seed"] == seed
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        ({"cv": 4}, "the splits of cv"),
+        ({"cv": KFold(2, shuffle=True)}, "the splits of cv"),
+        ({"random_state": 1}, "random_state"),
+        ({"algorithm": "random"}, "algorithm"),
+        ({"n_initial_points": 6}, "algorithm"),
+        ({"n_suggestions": 2}, "n_suggestions"),
+        ({"scoring": "r2"}, "scoring"),
+        ({"error_score": 0.0}, "error_score"),
+        ({"return_train_score": True}, "return_train_score"),
+        ({"estimator": Bowl(x=3)}, "estimator"),
+        ({"param_distributions": {"x": hp.uniform("x", -5, 4)}}, "param_distributions"),
+    ],
+)
+def test_another_search_is_refused(tmp_path, change, what):
+    path = tmp_path / "trials.json"
+    make(path, n_iter=2, algorithm="anneal").fit(X)
+    before = path.read_text()
+    other = make(path, n_iter=2, algorithm="anneal").set_params(**change)
+    with pytest.raises(ValueError, match=f"belongs to another search.*{what}"):
+        other.fit(X)
+    assert path.read_text() == before
+
+
+def test_other_data_are_refused(tmp_path):
+    path = tmp_path / "trials.json"
+    make(path, n_iter=2).fit(X)
+    with pytest.raises(ValueError, match="differs in X"):
+        make(path, n_iter=2).fit(X + 1)
+    with pytest.raises(ValueError, match="differs in y"):
+        make(path, n_iter=2).fit(X, np.ones(8))
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"format": 1}', "\x80"])
+def test_a_file_of_something_else_is_refused(tmp_path, text):
+    path = tmp_path / "notes.txt"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(ValueError, match="is not a file of this search"):
+        make(path).fit(X)
+    assert path.read_text(encoding="utf-8") == text
+
+
+def test_bad_paths(tmp_path):
+    with pytest.raises(FileNotFoundError, match="folder that exists"):
+        make(tmp_path / "nowhere" / "trials.json").fit(X)
+    path = tmp_path / "trials.json"
+    path.write_text('{"format": 0, "identity": {}, "seed": 0, "trials": []}')
+    with pytest.raises(ValueError, match="has format 0"):
+        make(path).fit(X)
+
+
+def run_search(path, n_iter):
+    rng = np.random.default_rng(0)
+    space = {"alpha": hp.loguniform("alpha", -3, 3), "solver": ["svd", "cholesky"]}
+    return HyperoptSearchCV(
+        Ridge(),
+        space,
+        n_iter=n_iter,
+        n_initial_points=3,
+        cv=2,
+        random_state=0,
+        trials_path=path,
+    ).fit(rng.normal(size=(20, 3)), rng.normal(size=20))
+
+
+IMPORTS = """
+import sys
+import numpy as np
+from hyperopt import hp
+from sklearn.linear_model import Ridge
+from sklearn_molge.model_selection import HyperoptSearchCV
+"""
+
+
+def test_another_process_goes_on(tmp_path):
+    path = tmp_path / "trials.json"
+    program = f"{IMPORTS}\n{inspect.getsource(run_search)}\nrun_search(sys.argv[1], 4)"
+    subprocess.run(
+        [sys.executable, "-c", program, str(path)],
+        env=os.environ | {"PYTHONHASHSEED": "1"},
+        check=True,
+    )
+    assert len(json.loads(path.read_text())["trials"]) == 4
+    assert_same(run_search(path, 6), run_search(None, 6))
