@@ -6,8 +6,9 @@ LEVEL ?= 5
 OUT ?= demo-output
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+DOCS_READY := $(VENV)/.docs-ready
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint docs clean
 
 # torch goes first, alone and pinned: a bare `torch` may draw gigabytes of CUDA.
 $(READY): pyproject.toml constraints.txt
@@ -16,6 +17,10 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[plot,fetch,anndata,umap,test]"
 	touch $(READY)
+
+$(DOCS_READY): $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[docs]"
+	touch $(DOCS_READY)
 
 demo: $(READY)
 	$(BIN)/python examples/compare_methods.py --data $(DATA) --level $(LEVEL) --out $(OUT)
@@ -29,5 +34,10 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# -W: a warning, in a docstring or in an example of the gallery, is an error.
+docs: $(DOCS_READY)
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m sphinx -W --keep-going -b html docs docs/_build/html
+	@echo "Open docs/_build/html/index.html"
+
 clean:
-	rm -rf $(VENV) $(OUT) build dist
+	rm -rf $(VENV) $(OUT) build dist docs/_build docs/api docs/gallery

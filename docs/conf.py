@@ -77,6 +77,7 @@ sphinx_gallery_conf = {
     "show_signature": False,
     "download_all_examples": False,
     "capture_repr": (),
+    "write_computation_times": False,
     "reset_modules": ("matplotlib", "seaborn", "_strict.warnings_are_errors"),
     "reset_modules_order": "both",
     "abort_on_example_error": True,
@@ -127,7 +128,7 @@ def math_to_mathml(self, node):
     except MathError as error:
         logger.warning("formula %r: %s", text, error, location=node)
         formula = f"<code>{escape(text)}</code>"
-    self.body.append(f'<div class="math">{formula}</div>' if block else formula)
+    self.body.append(f'<div class="formula">{formula}</div>' if block else formula)
     raise nodes.SkipNode
 
 

@@ -7,7 +7,7 @@ import pandas as pd
 
 from sklearn_molge.metrics import paired_comparison
 
-__all__ = ["claim_table"]
+__all__ = ["claim_tables"]
 
 # Claim, the row that should be better, the row that should be worse.
 _CONTRASTS = [
@@ -63,12 +63,24 @@ _SLOPES = [
     ("distance to training hurts", "aligned_expression", 1),
     ("broad effects are easier", "n_genes", -1),
 ]
+_RESPONSES = {"drug": "-ln MRR of the drug", "profile": "ln rank of the profile"}
 
 
-def claim_table(
+def claim_tables(
     ranks: pd.DataFrame, regressions: pd.DataFrame | None, *, random_state: int
-) -> pd.DataFrame:
-    """Return one row a contrast: the number, its interval and what it says."""
+) -> dict[str, pd.DataFrame]:
+    """Return the claims about methods and about slopes, those that can be tested."""
+    tables = {"claims": _contrasts(ranks, random_state)}
+    if regressions is not None:
+        tables["claims_slopes"] = _slopes(regressions)
+    return {
+        name: pd.DataFrame(rows).set_index("claim")
+        for name, rows in tables.items()
+        if rows
+    }
+
+
+def _contrasts(ranks: pd.DataFrame, random_state: int) -> list[dict[str, Any]]:
     rows = []
     for claim, better, worse in _CONTRASTS:
         if better not in ranks or worse not in ranks:
@@ -78,29 +90,38 @@ def claim_table(
         c = paired_comparison(
             ranks[better], ranks[worse], ranks["drug"], random_state=random_state
         )
-        numbers = {"value": c.difference, "value_low": c.low, "value_high": c.high}
         rows.append(
-            {"claim": claim, "measured": f"MRR of {better}, less that of {worse}"}
-            | numbers
-            | {"p_value": c.p_value, "holds": _verdict(c.low, c.high, 1)}
+            {
+                "claim": claim,
+                "holds": _verdict(c.low, c.high, 1),
+                "gain": c.difference,
+                "gain_low": c.low,
+                "gain_high": c.high,
+                "p_value": c.p_value,
+                "measured": f"MRR of {better}, less that of {worse}",
+            }
         )
+    return rows
+
+
+def _slopes(regressions: pd.DataFrame) -> list[dict[str, Any]]:
+    rows = []
     for claim, name, sign in _SLOPES:
-        if regressions is None or name not in regressions.index:
+        if name not in regressions.index:
             continue
         r = regressions.loc[name]
         rows.append(
             {
                 "claim": claim,
-                "measured": f"slope of {r['response']} on {r['label']}",
-                "value": r["slope"],
-                "value_low": r["slope_low"],
-                "value_high": r["slope_high"],
-                "p_value": r["p_value"],
                 "holds": _verdict(r["slope_low"], r["slope_high"], sign),
+                "slope": r["slope"],
+                "slope_low": r["slope_low"],
+                "slope_high": r["slope_high"],
+                "p_value": r["p_value"],
+                "measured": f"{_RESPONSES[r['per']]} on {r['label']}",
             }
         )
-    table = pd.DataFrame(rows)
-    return table.rename_axis("contrast")
+    return rows
 
 
 def _verdict(low: Any, high: Any, sign: int) -> str:

@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sklearn_molge.evaluation._claims import claim_table
+from sklearn_molge.evaluation._claims import claim_tables
 from sklearn_molge.metrics import paired_comparison
 
 
@@ -24,20 +24,22 @@ def ranks():
 
 
 def test_verdicts(ranks):
-    table = claim_table(ranks, None, random_state=0).set_index("measured")
+    tables = claim_tables(ranks, None, random_state=0)
+    assert list(tables) == ["claims"]
+    table = tables["claims"].set_index("measured")
     better = table.loc["MRR of CCA, raw / Morgan, less that of D-NN, raw / Morgan"]
     c = paired_comparison(
         ranks["CCA, raw / Morgan"], ranks["D-NN, raw / Morgan"], ranks["drug"],
         random_state=0,
     )  # fmt: skip
-    assert (better["value"], better["value_low"], better["value_high"]) == (
+    assert (better["gain"], better["gain_low"], better["gain_high"]) == (
         c.difference, c.low, c.high,
     )  # fmt: skip
     assert better["holds"] == "yes"
     worse = table.loc["MRR of CCA, aligned / Morgan, less that of CCA, raw / Morgan"]
     assert worse["holds"] == "no: the opposite"
     equal = table.loc["MRR of CCA, raw / aligned, less that of CCA, raw / Morgan"]
-    assert equal["value"] == 0
+    assert equal["gain"] == 0
     assert equal["holds"] == "undecided"
     # What failed, or is not there, makes no claim.
     assert len(table) == 3
@@ -45,7 +47,7 @@ def test_verdicts(ranks):
 
 def regression(low, high):
     return {
-        "label": "distance", "response": "neg_log_mrr", "slope": (low + high) / 2,
+        "label": "distance", "per": "drug", "slope": (low + high) / 2,
         "slope_low": low, "slope_high": high, "p_value": 0.5,
     }  # fmt: skip
 
@@ -62,12 +64,14 @@ def regression(low, high):
 def test_slopes(ranks, low, high, far_is_worse, broad_is_easier):
     names = ["fingerprint", "n_genes"]
     slopes = pd.DataFrame([regression(low, high)] * 2, index=names)
-    table = claim_table(ranks[["drug"]], slopes, random_state=0)
-    assert table["claim"].tolist() == [
+    tables = claim_tables(ranks[["drug"]], slopes, random_state=0)
+    assert list(tables) == ["claims_slopes"]
+    table = tables["claims_slopes"]
+    assert table.index.tolist() == [
         "distance to training hurts", "broad effects are easier",
     ]  # fmt: skip
     assert table["holds"].tolist() == [far_is_worse, broad_is_easier]
 
 
 def test_nothing_to_claim(ranks):
-    assert len(claim_table(ranks[["drug"]], None, random_state=0)) == 0
+    assert claim_tables(ranks[["drug"]], None, random_state=0) == {}
