@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 def test_readme_code_runs(capsys, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    quick_start, towers = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    quick_start, towers, study = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     names = {}
     exec(compile(quick_start, "README.md", "exec"), names)
     mrr, similarities = capsys.readouterr().out.split("\n", 1)
@@ -25,6 +25,9 @@ def test_readme_code_runs(capsys, monkeypatch, tmp_path):
     assert "valid_mrr" in capsys.readouterr().out
     assert len(names["embedder"].history) == 3
     assert not list((tmp_path / "checkpoints").iterdir())  # it was not interrupted
+    exec(compile(study, "README.md", "exec"), names)
+    assert names["report"].tables["table1"].index.tolist() == ["chance", "mine"]
+    assert (tmp_path / "report" / "report.html").exists()
 
 
 @pytest.mark.slow

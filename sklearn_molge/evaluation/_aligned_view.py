@@ -83,13 +83,15 @@ class FittedAlignment:
 
     def tower(self, view: str) -> Any:
         """Return what an :class:`AlignedView` stands for."""
-        expression = make_pipeline(FrozenEstimator(self.expression))
-        if view == "molecules":
-            return FittedTower(self.embedder, view="molecules")
-        if view == "profiles":
-            expression.steps.append(("tower", FittedTower(self.embedder, view=view)))
-            return expression
-        return TransformedTargetRetriever(FrozenEstimator(self.embedder), expression)
+        both = TransformedTargetRetriever(
+            FrozenEstimator(self.embedder),
+            make_pipeline(FrozenEstimator(self.expression)),
+        )
+        if view == "both":
+            return both
+        # Neither learns: it is fitted as it is, and reaches into Pipelines.
+        both.retriever_, both.transformer_ = both.retriever, both.transformer
+        return FittedTower(both, view=view)
 
 
 def aligned_views(estimator: Any) -> dict[str, AlignedView]:

@@ -2,9 +2,11 @@
 
 import os
 from pathlib import Path
+from pickle import PicklingError
 from typing import Any
 
 import joblib
+from joblib.externals import cloudpickle
 
 from sklearn_molge._identity import describe
 
@@ -55,5 +57,8 @@ class ResultCache:
     def save(self, path: Path, value: Any) -> None:
         """Write a result."""
         partial = path.with_suffix(f".{os.getpid()}.part")
-        joblib.dump(value, partial)
+        try:
+            joblib.dump(value, partial)
+        except (PicklingError, AttributeError, TypeError):  # a function without a name
+            partial.write_bytes(cloudpickle.dumps(value))
         os.replace(partial, path)

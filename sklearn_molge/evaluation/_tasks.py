@@ -1,7 +1,7 @@
 """What `evaluate_study` runs: one fit of one method or embedder, kept on disk."""
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,10 @@ from joblib import Parallel, delayed
 from numpy.typing import NDArray
 from sklearn.base import clone
 from sklearn.utils import check_random_state
+from sklearn.utils.validation import has_fit_parameter
 from tqdm import tqdm
+
+from sklearn_molge._identity import is_frozen
 
 from sklearn_molge.evaluation._aligned_view import (
     FittedAlignment,
@@ -106,13 +109,19 @@ class ValidationRows:
 
 
 def seeded(estimator: Any, seed: int) -> Any:
-    """Return a clone in which each `random_state` that is None has a seed."""
+    """Return a clone in which each `random_state` that is None has a seed.
+
+    What is frozen is not cloned: it stays as the user has it.
+    """
     estimator = clone(estimator)
     rng = check_random_state(seed)
-    for name, value in sorted(estimator.get_params(deep=True).items()):
-        if (name == "random_state" or name.endswith("__random_state")) and (
-            value is None
-        ):
+    params = {"": estimator} | estimator.get_params(deep=True)
+    frozen = tuple(
+        f"{name}__".lstrip("_") for name, value in params.items() if is_frozen(value)
+    )
+    for name in sorted(params):
+        is_seed = name == "random_state" or name.endswith("__random_state")
+        if is_seed and params[name] is None and not name.startswith(frozen):
             estimator.set_params(**{name: rng.randint(np.iinfo(np.int32).max)})
     return estimator
 
@@ -128,15 +137,17 @@ def fit_embedders(
     """Fit every embedder once for each repeat."""
     tasks = {}
     for i, repeat in enumerate(repeats):
+        before = seeded(expression, repeat.seed)
         for name, embedder in embedders.items():
             ready = seeded(embedder, repeat.seed)
             path = cache.path(
-                "embedder", _settings(ready), expression, *_what(data, repeat)
+                "embedder", _settings(ready), before, *_what(data, repeat)
             )
             tasks[i, name] = delayed(_embedder_task)(
-                ready, expression, data, repeat, cache, path
+                ready, before, data, repeat, cache, path
             )
-    return run(tasks)
+    outcomes = run(tasks)
+    return {key: outcomes[key] for key in tasks}  # they end in any order
 
 
 def run_methods(
@@ -199,7 +210,9 @@ def _embedder_task(
     path: Path,
 ) -> Outcome:  # fmt: skip
     if cache.has(path):
-        return cache.load(path)[1]
+        outcome = cache.load(path)[1]
+        outcome.path = path  # the folder may have been moved
+        return outcome
     start = time.perf_counter()
     try:
         alignment = _fit_embedder(embedder, expression, data, repeat, cache)
@@ -226,18 +239,21 @@ def _fit_embedder(
         if len(val):
             rows = np.concatenate([train, val])
             embedder.set_params(train_split=ValidationRows(len(train)))
-        groups = {"groups": data.groups[rows]}
-        if params["checkpoint_dir"] is None:
-            embedder.set_params(checkpoint_dir=cache.folder / "checkpoints")
+        if has_fit_parameter(embedder, "groups"):
+            groups = {"groups": data.groups[rows]}
+    if params.get("checkpoint_dir", "") is None:
+        embedder.set_params(checkpoint_dir=cache.folder / "checkpoints")
     embedder.fit(data.X[rows], expression.transform(data.y[rows]), **groups)
     return FittedAlignment(embedder, expression)
 
 
 def _training_details(embedder: Any) -> dict[str, Any]:
     """Return what a training's history says of its epochs."""
-    history = list(getattr(embedder, "history_", None) or [])
-    if not history:
+    history = getattr(embedder, "history_", None)
+    if not (isinstance(history, list) and history):
         return {}
+    if not (isinstance(history[0], Mapping) and "train_loss" in history[0]):
+        return {}  # of another kind of estimator
     details = {
         "n_epochs": len(history),
         "train_loss": float(history[-1]["train_loss"]),
