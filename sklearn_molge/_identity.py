@@ -41,8 +41,8 @@ def describe(value: Any, *, fitted: bool = False) -> Any:
         return sorted(joblib.hash(describe(v, fitted=fitted)) for v in value)
     if isinstance(value, np.ndarray):
         return value
-    if isinstance(value, MethodType):
-        return [_name(value.__func__, ()), describe(value.__self__, fitted=True)]
+    if isinstance(value, MethodType):  # its object may hold it: a circle
+        return describe(value.__func__)
     return _describe_object(value, fitted)
 
 

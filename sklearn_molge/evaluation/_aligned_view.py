@@ -83,15 +83,25 @@ class FittedAlignment:
 
     def tower(self, view: str) -> Any:
         """Return what an :class:`AlignedView` stands for."""
-        both = TransformedTargetRetriever(
-            FrozenEstimator(self.embedder),
-            make_pipeline(FrozenEstimator(self.expression)),
-        )
+        expression = make_pipeline(FrozenEstimator(self.expression))
         if view == "both":
-            return both
-        # Neither learns: it is fitted as it is, and reaches into Pipelines.
-        both.retriever_, both.transformer_ = both.retriever, both.transformer
-        return FittedTower(both, view=view)
+            return TransformedTargetRetriever(
+                FrozenEstimator(self.embedder), expression
+            )
+        tower = FittedTower(_with_both_views(self.embedder), view=view)
+        if view == "profiles":
+            expression.steps.append(("tower", tower))
+            return expression
+        return tower
+
+
+def _with_both_views(embedder: Any) -> Any:
+    """Return the embedder, in a wrapper that has `transform_ge` if it hides that."""
+    if hasattr(embedder, "transform_ge"):
+        return embedder
+    both = TransformedTargetRetriever(FrozenEstimator(embedder))
+    both.retriever_, both.transformer_ = both.retriever, None  # it is fitted already
+    return both
 
 
 def aligned_views(estimator: Any) -> dict[str, AlignedView]:

@@ -19,8 +19,9 @@ from sklearn_molge.evaluation._methods import Method
 from sklearn_molge.evaluation._report import ReportFigure, StudyReport
 from sklearn_molge.evaluation._tables import score_tables
 from sklearn_molge.evaluation._tasks import Outcome, Repeat
+from sklearn_molge.model_selection._holdout import DrugCellLineSplit
 
-__all__ = ["Evaluation", "assemble"]
+__all__ = ["Audits", "Evaluation", "assemble", "audit_repeats"]
 
 _SEED = 0  # of the intervals: the same ranks give the same report
 _PACKAGES = (
@@ -54,6 +55,14 @@ _CAPTIONS = {
 
 
 @dataclass
+class Audits:
+    """What the parts of the repeats share: tables, and a note for each leak."""
+
+    tables: dict[str, pd.DataFrame]
+    leaks: list[str]
+
+
+@dataclass
 class Evaluation:
     """Everything that came of a study."""
 
@@ -68,7 +77,7 @@ class Evaluation:
     reference: str | None
     seconds: dict[str, float]
     figures: bool
-    hold_out: str
+    audits: Audits
 
 
 def assemble(
@@ -86,8 +95,7 @@ def assemble(
         "embedders": _embedder_table(e.fitted),
         "splits": _split_table(e.study, e.repeats),
     }
-    audits, leaks = _audits(e.study, e.repeats, e.hold_out)
-    more |= audits
+    more |= e.audits.tables
     if e.explained:
         more |= e.explained.tables
     tables |= {name: table for name, table in more.items() if len(table)}
@@ -108,7 +116,7 @@ def assemble(
         versions=_versions(),
         seconds=e.seconds,
         command=command,
-        notes=leaks + _notes(e),
+        notes=e.audits.leaks + _notes(e),
         ranks=e.ranks,
     )
 
@@ -149,23 +157,35 @@ def _split_table(study: Study, repeats: Sequence[Repeat]) -> pd.DataFrame:
                     "profiles": len(drugs),
                     "drugs": len(np.unique(drugs)),
                     "cell_lines": len(np.unique(lines)),
-                    "which_lines": ", ".join(np.unique(lines)),
+                    "which_lines": ", ".join(map(str, np.unique(lines))),
                 }
             )
     return pd.DataFrame(rows).set_index("repeat")
 
 
-def _audits(
-    study: Study, repeats: Sequence[Repeat], hold_out: str
-) -> tuple[dict[str, pd.DataFrame], list[str]]:
+def _held_out(split: DrugCellLineSplit) -> str:
+    """Return what a split keeps apart, by the labels that it gives to its parts."""
+    if np.array_equal(split.cell_lines["train"], split.cell_lines["test"]):
+        return "drugs"
+    if np.array_equal(split.drugs["train"], split.drugs["test"]):
+        return "cell_lines"
+    return "both"
+
+
+def audit_repeats(study: Study, repeats: Sequence[Repeat]) -> Audits:
     """Audit each repeat; return what was shared most, and the nearest molecules."""
-    audits = [audit_split(study, r.split, hold_out=hold_out) for r in repeats]
+    audits = [audit_split(study, r.split, hold_out=_held_out(r.split)) for r in repeats]
     everything = pd.concat([audit.table for audit in audits], ignore_index=True)
     keys = ["check", "parts"]
     worst = everything.sort_values("share", ascending=False, kind="stable")
     worst = worst.drop_duplicates(keys).set_index(keys)
-    order = audits[0].table[keys].itertuples(index=False, name=None)
+    # Not every repeat has validation rows.
+    order = everything[keys].drop_duplicates().itertuples(index=False, name=None)
     table = worst.loc[list(order)].reset_index("parts")
+    # Leaks first, then what is shared and there to be judged.
+    harmless = np.array([ok is not False for ok in table["ok"]])
+    nothing = ~(table["n_shared"].fillna(0).to_numpy(dtype=float) > 0)
+    table = table.iloc[np.lexsort((nothing, harmless))]
     table = table.rename(columns={"n_a": "in_the_first", "n_b": "in_the_second"})
     near = pd.concat(
         [audit.neighbours.assign(repeat=i) for i, audit in enumerate(audits)]
@@ -184,7 +204,8 @@ def _audits(
         for i, audit in enumerate(audits)
         for text in audit.violations
     ]
-    return {"audit": table, "similarity": similar, "test_molecules": molecules}, notes
+    tables = {"audit": table, "similarity": similar, "test_molecules": molecules}
+    return Audits(tables, notes)
 
 
 def _notes(e: Evaluation) -> list[str]:
@@ -201,7 +222,7 @@ def _notes(e: Evaluation) -> list[str]:
             "epochs, of a list of estimators the first was taken"
             + (", and no baseline was chosen." if e.baseline is None else ".")
         )
-    for lines in ("training", "test"):
+    for lines in ("training", "test") if _has_oracles(e.methods) else ():
         share = np.mean([_known(e.study, repeat, lines) for repeat in e.repeats])
         notes.append(
             f"An oracle knows another profile of the query's drug in the {lines} lines "
@@ -215,6 +236,10 @@ def _notes(e: Evaluation) -> list[str]:
     if e.explained:
         notes += e.explained.notes
     return notes
+
+
+def _has_oracles(methods: dict[str, Method]) -> bool:
+    return any(method.train != "train" for method in methods.values())
 
 
 def _known(study: Study, repeat: Repeat, lines: str) -> float:
@@ -245,7 +270,7 @@ def _description(study: Study) -> dict[str, str]:
                 span = f"{low:g}" if low == high else f"{low:g} to {high:g}"
                 description[name] = f"{span} {unit}"
     if "moa" in study.obs:
-        known = study.obs["moa"].fillna("").astype(str) != ""
+        known = study.obs["moa"].astype(object).fillna("").astype(str) != ""
         share = study.obs.loc[known, "drug"].nunique() / drugs
         description["Drugs with a mechanism"] = f"{share:.0%}"
     return description

@@ -5,8 +5,8 @@ from pathlib import Path
 from pickle import PicklingError
 from typing import Any
 
+import cloudpickle
 import joblib
-from joblib.externals import cloudpickle
 
 from sklearn_molge._identity import describe
 

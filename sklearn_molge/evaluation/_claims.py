@@ -118,7 +118,7 @@ def _slopes(regressions: pd.DataFrame) -> list[dict[str, Any]]:
                 "slope_low": r["slope_low"],
                 "slope_high": r["slope_high"],
                 "p_value": r["p_value"],
-                "measured": f"{_RESPONSES[r['per']]} on {r['label']}",
+                "measured": f"{_RESPONSES[str(r['per'])]} on {r['label']}",
             }
         )
     return rows

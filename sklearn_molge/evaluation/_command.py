@@ -52,7 +52,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _audit(options)
         return _evaluate(options, f"{PROGRAM} {shlex.join(argv)}")
     except KeyboardInterrupt:
-        print("Interrupted. The same command goes on from here.", file=sys.stderr)
+        goes_on = " The same command goes on from here."
+        said = goes_on if options.command == "evaluate" else ""
+        print(f"Interrupted.{said}", file=sys.stderr)
         return 130
     except _USER_ERRORS as error:
         if (getattr(error, "name", None) or "").startswith("sklearn_molge"):
@@ -129,7 +131,11 @@ def _load_h5ad(path: str, level: int) -> Study:
         raise ImportError(
             '.h5ad files need anndata: pip install "sklearn-molge[anndata]"'
         ) from error
-    return Study.from_anndata(anndata.read_h5ad(path), level=level)
+    try:
+        data = anndata.read_h5ad(path)
+    except (OSError, KeyError, TypeError, ValueError) as error:  # without its name
+        raise ValueError(f"{path} cannot be read as .h5ad: {error}") from error
+    return Study.from_anndata(data, level=level)
 
 
 def _split(options: argparse.Namespace) -> dict[str, Any] | None:

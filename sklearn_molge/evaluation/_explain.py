@@ -15,6 +15,7 @@ from sklearn_molge.evaluation._explain_figures import (
     attribution_figures,
     distance_figures,
     map_figures,
+    specificity_figure,
 )
 from sklearn_molge.evaluation._report import ReportFigure
 from sklearn_molge.evaluation._tasks import Data, Outcome, Repeat
@@ -50,6 +51,8 @@ class Fitted:
 
     Attributes
     ----------
+    number : int
+        Of the repeat.
     repeat : Repeat
     alignment : FittedAlignment
     model : estimator
@@ -57,6 +60,7 @@ class Fitted:
     ranks : ndarray of shape (n_test,)
     """
 
+    number: int
     repeat: Repeat
     alignment: FittedAlignment
     model: Any
@@ -80,11 +84,15 @@ def explain(
     """Inspect the first embedder; a part that fails is a note, the others go on."""
     result = Explanation()
     name = next(name for _, name in fitted)
-    models = _load(name, data, repeats, fitted, cache)
+    models, failed = _load(name, data, repeats, fitted, cache)
+    if failed:
+        result.notes.append(
+            f"The embedder {name!r} is not explained in repeat "
+            f"{', '.join(map(str, failed))}: {next(iter(failed.values()))}"
+        )
     if not models:
-        result.notes.append(f"Nothing is explained: the embedder {name!r} failed.")
         return result
-    parts: list[Callable] = [_distances, _mechanisms, _mixing]
+    parts: list[Callable] = [_distances, _specificity, _mechanisms, _mixing]
     if figures:
         parts += [_maps, _attributions]
     for part in parts:
@@ -101,27 +109,33 @@ def explain(
 def _load(
     name: str, data: Data, repeats: Sequence[Repeat],
     fitted: dict[tuple[int, str], Outcome], cache: ResultCache,
-) -> list[Fitted]:  # fmt: skip
-    models = []
+) -> tuple[list[Fitted], dict[int, str]]:  # fmt: skip
+    """Return what can be explained, and why each other repeat cannot."""
+    models, failed = [], {}
     for i, repeat in enumerate(repeats):
         path = fitted[i, name].path
         if path is None:
+            failed[i] = fitted[i, name].error
             continue
         alignment = cache.load(path)[0]
         train, test = repeat.split.train, repeat.split.test
-        model = alignment.tower("both").fit(data.X[train[:2]], data.y[train[:2]])
-        ranks = retrieval_ranks(
-            model, data.X[test], data.y[test], drugs=data.drugs[test]
-        )
-        models.append(Fitted(repeat, alignment, model, ranks))
-    return models
+        try:
+            model = alignment.tower("both").fit(data.X[train[:2]], data.y[train[:2]])
+            ranks = retrieval_ranks(
+                model, data.X[test], data.y[test], drugs=data.drugs[test]
+            )
+        except Exception as error:  # it cannot rank: it has diverged to NaN
+            failed[i] = f"{type(error).__name__}: {error}"
+            continue
+        models.append(Fitted(i, repeat, alignment, model, ranks))
+    return models, failed
 
 
 def _distances(
     result: Explanation, study: Study, data: Data, models: Sequence[Fitted],
     molecules: Any, figures: bool,
 ) -> None:  # fmt: skip
-    """Distance to training, and breadth of the effect, against performance."""
+    """Distance to training against performance."""
     tables = []
     for m in models:
         train = m.repeat.split.train
@@ -133,12 +147,7 @@ def _distances(
             )
         )  # fmt: skip
     distances = pd.concat(tables, ignore_index=True)
-    test = np.concatenate([m.test for m in models])
-    ranks = np.concatenate([m.ranks for m in models])
-    drugs = data.drugs[test]
-    sizes = np.concatenate(
-        [np.full(len(m.test), len(np.unique(data.drugs[m.test]))) for m in models]
-    )
+    ranks, drugs, sizes = _queries(data, models)
     fits, labels = {}, {}
     for name in distances:
         per, labels[name] = DISTANCES[name]
@@ -146,22 +155,47 @@ def _distances(
             distances[name], ranks, drugs, per=per, log_x=name in _LOG_X,
             n_candidates=sizes, random_state=_SEED,
         )  # fmt: skip
+    _add_regressions(result, fits, labels)
+    if figures:
+        result.figures |= distance_figures(fits, labels)
+
+
+def _specificity(
+    result: Explanation, study: Study, data: Data, models: Sequence[Fitted],
+    molecules: Any, figures: bool,
+) -> None:  # fmt: skip
+    """Breadth of the effect against performance."""
+    ranks, drugs, sizes = _queries(data, models)
     n_genes = differential_genes(study).groupby("drug")["n_genes"].mean()
     x = np.log1p(pd.Series(drugs).map(n_genes).to_numpy(dtype=np.float64))
     known = ~np.isnan(x)
-    fits["n_genes"] = performance_regression(
+    fit = performance_regression(
         x[known], ranks[known], drugs[known], n_candidates=sizes[known],
         random_state=_SEED,
     )  # fmt: skip
-    labels["n_genes"] = "ln(1 + number of genes changed)"
+    label = "ln(1 + number of genes changed)"
+    _add_regressions(result, {"n_genes": fit}, {"n_genes": label})
+    if figures:
+        result.figures |= specificity_figure(fit, label)
+
+
+def _queries(data: Data, models: Sequence[Fitted]) -> tuple[NDArray, NDArray, NDArray]:
+    """Return rank, drug and number of candidates of each query of all repeats."""
+    drugs = [data.drugs[m.test] for m in models]
+    sizes = [np.full(len(d), len(np.unique(d))) for d in drugs]
+    ranks = [m.ranks for m in models]
+    return np.concatenate(ranks), np.concatenate(drugs), np.concatenate(sizes)
+
+
+def _add_regressions(
+    result: Explanation, fits: dict[str, Any], labels: dict[str, str]
+) -> None:
     rows = [
         {"against": name, "label": labels[name]} | fit.summary()
         for name, fit in fits.items()
     ]
-    table = pd.DataFrame(rows).set_index("against")
-    result.tables["regressions"] = table
-    if figures:
-        result.figures |= distance_figures(fits, labels)
+    parts = [result.tables.get("regressions"), pd.DataFrame(rows).set_index("against")]
+    result.tables["regressions"] = pd.concat(parts)  # which drops None
 
 
 def _mechanisms(
@@ -173,7 +207,7 @@ def _mechanisms(
         result.notes.append("Mechanisms are not looked at: obs has no column 'moa'.")
         return
     rows = []
-    for i, m in enumerate(models):
+    for m in models:
         for space, transformer, metric in (
             ("Morgan", MorganFingerprinter(), "jaccard"),
             ("Chemprop", molecules, "correlation"),
@@ -185,7 +219,7 @@ def _mechanisms(
                 before, after, labels, metric=(metric, "correlation"),
                 random_state=_SEED,
             )  # fmt: skip
-            rows += _change_rows(change, space, i)
+            rows += _change_rows(change, space, m.number)
     result.tables["mechanisms"] = pd.DataFrame(rows).set_index("measure")
 
 
@@ -208,9 +242,15 @@ def _change_rows(change: Any, space: str, i: int) -> list[dict[str, Any]]:
 
 def distinct_molecules(study: Study, rows: NDArray) -> tuple[NDArray, NDArray]:
     """Return the first SMILES of each drug, and its mechanisms."""
-    table = study.obs.iloc[rows].assign(smiles=study.smiles[rows])
-    table["moa"] = table["moa"].fillna("").astype(str)
-    first = table.sort_values("smiles").groupby("drug").first()
+    moa = study.obs["moa"].iloc[rows].astype(object).fillna("").astype(str)
+    table = pd.DataFrame(
+        {
+            "drug": study.groups[rows, 0],
+            "smiles": study.smiles[rows],
+            "moa": moa.to_numpy(),
+        }
+    )
+    first = table.sort_values(["smiles", "moa"]).groupby("drug").first()
     return first["smiles"].to_numpy(dtype=object), first["moa"].to_numpy(dtype=object)
 
 
@@ -220,7 +260,7 @@ def _mixing(
 ) -> None:  # fmt: skip
     """How far the profiles of several lines mix, before and after alignment."""
     rows = []
-    for i, m in enumerate(models):
+    for m in models:
         lines, drugs = data.groups[m.test, 1], data.drugs[m.test]
         if len(np.unique(lines)) < 2:
             continue
@@ -234,7 +274,7 @@ def _mixing(
             rows.append(
                 {
                     "space": space,
-                    "repeat": i,
+                    "repeat": m.number,
                     "lines": len(np.unique(lines)),
                     "profiles": len(lines),
                     "mixing": mixing.mixing,

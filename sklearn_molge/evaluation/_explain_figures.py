@@ -19,7 +19,12 @@ from sklearn_molge.inspection import (
 from sklearn_molge.metrics import similarity
 from sklearn_molge.molecules import MorganFingerprinter
 
-__all__ = ["attribution_figures", "distance_figures", "map_figures"]
+__all__ = [
+    "attribution_figures",
+    "distance_figures",
+    "map_figures",
+    "specificity_figure",
+]
 
 _SEED = 0
 _MOST_ROWS = 3000  # more points than this hide each other
@@ -28,36 +33,38 @@ _MOST_ROWS = 3000  # more points than this hide each other
 def distance_figures(
     fits: dict[str, Any], labels: dict[str, str]
 ) -> dict[str, ReportFigure]:
-    """Draw the regressions: Figures 3A and A2, and Figure 3B of the paper."""
-    figures = {}
-    distances = [name for name in fits if name != "n_genes"]
-    n_rows = -(-len(distances) // 2)
+    """Draw the regressions on distances: Figures 3A and A2 of the paper."""
+    n_rows = -(-len(fits) // 2)
     figure = new_figure(9.5, 3.6 * n_rows)
     axes = figure.subplots(n_rows, 2, squeeze=False).ravel()
-    for ax in axes[len(distances) :]:
+    for ax in axes[len(fits) :]:
         figure.delaxes(ax)
-    for ax, name in zip(axes, distances, strict=False):
+    for ax, name in zip(axes, fits, strict=False):
         RegressionDisplay(fits[name], xlabel=labels[name]).plot(ax)
-    figures["distance_to_training"] = ReportFigure.from_figure(
+    drawn = ReportFigure.from_figure(
         figure,
         title="Distance to the training set",
         caption="Does the embedder rank worse far from what it was trained on? One "
         "point a drug for molecules, one a profile for expression; band: 95 % over "
         "drugs; dashed: chance.",
         alt="Scatter plots with regression lines: "
-        + "; ".join(_in_words(name, fits[name]) for name in distances),
+        + "; ".join(_in_words(name, fit) for name, fit in fits.items()),
     )
+    return {"distance_to_training": drawn}
+
+
+def specificity_figure(fit: Any, label: str) -> dict[str, ReportFigure]:
+    """Draw the regression on the breadth of the effect: the paper's Figure 3B."""
     figure = new_figure(5.6, 3.8)
-    RegressionDisplay(fits["n_genes"], xlabel=labels["n_genes"]).plot(figure.subplots())
-    figures["specificity"] = ReportFigure.from_figure(
+    RegressionDisplay(fit, xlabel=label).plot(figure.subplots())
+    drawn = ReportFigure.from_figure(
         figure,
         title="Breadth of the effect",
         caption="Are molecules that change many genes found more easily? One point a "
         "drug; band: 95 % over drugs; dashed: chance.",
-        alt="Scatter plot with regression line: "
-        + _in_words("number of genes", fits["n_genes"]),
+        alt="Scatter plot with regression line: " + _in_words("number of genes", fit),
     )
-    return figures
+    return {"specificity": drawn}
 
 
 def _in_words(name: str, fit: Any) -> str:
@@ -93,10 +100,12 @@ def _profile_maps(study: Study, data: Data, fitted: Any) -> ReportFigure:
     """Draw training and test profiles on one map for each space."""
     split = fitted.repeat.split
     rng = np.random.default_rng(_SEED)
-    train = rng.permutation(split.train)[: max(_MOST_ROWS - len(split.test), 0)]
-    rows = np.concatenate([train, split.test])
+    most = _MOST_ROWS if study.control_ge is None else _MOST_ROWS // 2
+    train = rng.permutation(split.train)[: max(most - len(split.test), most // 2)]
+    test = rng.permutation(split.test)[: most - len(train)]
+    rows = np.concatenate([train, test])
     y = data.y[rows]
-    parts = np.repeat(["train", "test"], [len(train), len(split.test)]).astype(object)
+    parts = np.repeat(["train", "test"], [len(train), len(test)]).astype(object)
     kinds = {"train or test": parts, "cell line": data.groups[rows, 1]}
     if study.control_ge is not None:
         y, parts = _with_controls(y, parts)
@@ -156,7 +165,9 @@ def attribution_figures(
     genes = study.genes
     column = "symbol" if "symbol" in genes else "gene_id"
     figure = new_figure(11, 4.6)
-    left, right = figure.subplots(1, 2)
+    left, right = figure.subplots(
+        1, 2, width_ratios=(3, 2), gridspec_kw={"wspace": 0.2}
+    )
     AtomAttributionDisplay.from_estimator(
         fitted.model, smiles, profile, ax=left, name=name
     )

@@ -1,6 +1,6 @@
 """The paper's curves: recall at k in four panels, precision against recall."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
@@ -12,7 +12,8 @@ from sklearn_molge.metrics import RetrievalCurveDisplay
 __all__ = ["curve_figures", "new_figure"]
 
 _STYLE = {"linewidth": 1.6}
-_MANY = 20  # colours that can be told apart
+_MANY = 20  # colours and dashes that can be told apart
+_MOST_BANDS = 9  # more bands than this hide each other
 
 
 def new_figure(width: float, height: float, **kwargs: Any) -> Any:
@@ -53,13 +54,15 @@ def curve_figures(
 
 
 def _draw(
-    ax: Any, names: Iterable[str], ranks: pd.DataFrame, random_state: int, **kwargs: Any
+    ax: Any, names: Sequence[str], ranks: pd.DataFrame, random_state: int, **kwargs: Any
 ) -> None:
+    level = 0.95 if len(names) <= _MOST_BANDS else None
     for i, name in enumerate(names):
         RetrievalCurveDisplay.from_predictions(
             ranks[name], ranks["n_candidates"], drugs=ranks["drug"], name=name, ax=ax,
             plot_chance=i == 0, random_state=random_state, color=f"C{i % 10}",
-            linestyle="-" if i < 10 else "--", n_resamples=400, **_STYLE, **kwargs,
+            linestyle="-" if i < 10 else "--", n_resamples=400,
+            confidence_level=level, **_STYLE, **kwargs,
         )  # fmt: skip
 
 
@@ -76,7 +79,8 @@ def _recall_figure(
         figure,
         title="Recall at k",
         caption="Share of the queries whose molecule is among the first k, with 95 % "
-        "intervals over drugs; the dashed grey line is chance.",
+        f"intervals over drugs where there are at most {_MOST_BANDS} methods; the "
+        "dashed grey line is chance.",
         alt="Recall against k for each method, in panels: " + "; ".join(panels) + ".",
     )
 
@@ -109,8 +113,13 @@ def _precision_figure(
 
 def _legend_outside(ax: Any) -> None:
     handles, labels = ax.get_legend_handles_labels()
-    order = sorted(range(len(labels)), key=lambda i: -handles[i].get_ydata().mean())
+    order = sorted(range(len(labels)), key=lambda i: -_mrr_of(labels[i]))
     ax.legend(
         [handles[i] for i in order], [labels[i] for i in order],
         loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, fontsize="small",
     )  # fmt: skip
+
+
+def _mrr_of(label: str) -> float:
+    """Return the score at the end of a legend's label, "name (MRR = 0.215)"."""
+    return float(label.rsplit("= ", 1)[1].rstrip(")"))

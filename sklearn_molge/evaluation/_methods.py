@@ -8,7 +8,12 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, Normalizer, StandardScaler
 
 from sklearn_molge._compat import StrOptions, validate_params
-from sklearn_molge.alignment import CCA, PRESETS
+from sklearn_molge.alignment import (
+    CCA,
+    PRESETS,
+    CoordinatedEmbedder,
+    FittedTower,
+)
 from sklearn_molge.evaluation._aligned_view import AlignedView
 from sklearn_molge.expression import L1000Featurizer
 from sklearn_molge.molecules import ChempropEmbedder, MorganFingerprinter
@@ -99,7 +104,16 @@ class Method:
             and self.train == "train"
             and not self.shuffle_molecules
             and "aligned" not in labels
+            and not any(_has_embedder(estimator) for estimator in self.candidates)
         )
+
+
+def _has_embedder(estimator: Any) -> bool:
+    parts = [estimator, *estimator.get_params(deep=True).values()]
+    return any(
+        isinstance(part, AlignedView | CoordinatedEmbedder | FittedTower)
+        for part in parts
+    )
 
 
 def profile_features(level: int | None, *, controls: bool, preset: str) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 
 __all__ = ["ReportFigure"]
 
-# More points than this are drawn as an image inside the SVG.
+# More points of one axes than this are drawn as an image inside the SVG.
 _N_VECTOR_POINTS = 1000
 
 
@@ -70,7 +70,7 @@ class ReportFigure:
         """Draw a matplotlib figure as SVG and PNG; the figure is left as it was.
 
         Letters become outlines, so that the figure looks the same everywhere.
-        Scatters of more than 1,000 points become images inside the SVG.
+        Scatters become images inside the SVG where an axes has more than 1,000 points.
 
         Parameters
         ----------
@@ -107,10 +107,12 @@ def _rasterized_scatters(figure: Any) -> Iterator[None]:
     from matplotlib.collections import PathCollection
     from matplotlib.lines import Line2D
 
+    scatters = [ax.findobj(PathCollection) for ax in figure.axes]
     large = [
         artist
-        for artist in figure.findobj(PathCollection)
-        if len(artist.get_offsets()) > _N_VECTOR_POINTS
+        for group in scatters
+        if sum(len(each.get_offsets()) for each in group) > _N_VECTOR_POINTS
+        for artist in group
     ]
     large += [
         artist

@@ -33,6 +33,7 @@ _KNOWN: dict[str, tuple[str, str, bool | None]] = {
 }
 _HITS = "hits@"
 _N_TEXT_ROWS = 40
+_N_HEAD_ROWS = 10  # of a longer table: the files have all
 
 
 @dataclass(frozen=True)
@@ -256,7 +257,8 @@ def text_table(frame: pd.DataFrame, *, width: int) -> str:
     Columns that do not fit follow below, beside the headings again. Of the intervals,
     only those of the first score and of the difference are kept.
     """
-    view = TableView.from_frame(frame, max_rows=_N_TEXT_ROWS)
+    long = len(frame) > _N_TEXT_ROWS
+    view = TableView.from_frame(frame, max_rows=_N_HEAD_ROWS if long else _N_TEXT_ROWS)
     first = next((c.name for c in view.columns if c.has_interval), None)
     limit = int(0.36 * width)
     heading = [view.columns[0].label, *(_heading(row, limit) for row in view.rows)]

@@ -11,10 +11,11 @@ from typing import Any
 
 from sklearn_molge._compat import HasMethods, Interval, StrOptions, validate_params
 from sklearn_molge.datasets import Study
-from sklearn_molge.evaluation._assemble import Evaluation, assemble
+from sklearn_molge.evaluation._assemble import Evaluation, assemble, audit_repeats
 from sklearn_molge.evaluation._cache import ResultCache
 from sklearn_molge.evaluation._embedders import ablation_methods, preset_embedder
 from sklearn_molge.evaluation._explain import explain
+from sklearn_molge.evaluation._figures import new_figure
 from sklearn_molge.evaluation._methods import finlayson2020_methods, profile_features
 from sklearn_molge.evaluation._plan import check_methods, make_repeats, views_of
 from sklearn_molge.evaluation._report import StudyReport
@@ -87,8 +88,9 @@ def evaluate_study(
         repeats; or one for each.
     methods : mapping of str to estimator, list of estimator or Method, default=None
         The rows. None takes :func:`finlayson2020_methods` (CCA with 50 components, or
-        half as many as training drugs) and with `ablations` :func:`ablation_methods`;
-        add to these with ``finlayson2020_methods() | {"mine": Pipeline(...)}``.
+        half as many as training drugs or genes) and with `ablations`
+        :func:`ablation_methods`; add to these with
+        ``finlayson2020_methods() | {"mine": Pipeline(...)}``.
     embedders : mapping of str to estimator, default=None
         What the methods' :class:`AlignedView` stand for, fitted once for each repeat,
         on `expression` of the profiles. One with a parameter `train_split` gets the
@@ -137,8 +139,9 @@ def evaluate_study(
     Raises
     ------
     TypeError, ValueError
-        If `split`, a method or an embedder is not as described, before any fit. A
-        method that fails later has its error in its row, and the others go on.
+        If `split`, a method or an embedder is not as described, or `weights` cannot be
+        read, before any fit. A method that fails later has its error in its row, and
+        the others go on.
 
     Notes
     -----
@@ -164,8 +167,11 @@ def evaluate_study(
     >>> report.tables["table1"].index.tolist()
     ['chance', 'CCA']
     """
-    start = time.perf_counter()
-    data = views_of(study)
+    if figures:
+        new_figure(1, 1)  # without matplotlib it raises now, not when all is done
+    if weights is not None:
+        ChempropEmbedder(weights).fit(study.smiles[:1])  # raises if it cannot be read
+    data = views_of(study, weights)
     repeats = make_repeats(split, study.groups, n_repeats, random_state)
     validated = all(len(repeat.split.val) for repeat in repeats)
     if expression is None:
@@ -177,13 +183,16 @@ def evaluate_study(
         embedders = {"aligned": embedder}
     if methods is None:
         n_drugs = min(len(set(data.drugs[r.split.train])) for r in repeats)
+        fewest = min(n_drugs, len(study.genes))
         methods = finlayson2020_methods(
-            expression, n_components=max(1, min(50, n_drugs // 2)),
+            expression, n_components=max(1, min(50, fewest // 2)),
             weights=_or_random(weights), embedder=next(iter(embedders), "aligned"),
         )  # fmt: skip
         if ablations:
             methods |= ablation_methods(expression, weights=weights, preset=preset)
     checked = check_methods(methods, embedders, baseline)
+    audits = audit_repeats(study, repeats)
+    start = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         cache = ResultCache(folder if cache_dir is None else cache_dir)
         run = partial(run_tasks, n_jobs=n_jobs, verbose=verbose)
@@ -209,12 +218,10 @@ def evaluate_study(
         "fitting and ranking the methods": scored - trained,
         "inspection": time.perf_counter() - scored,
     }
-    options = split if isinstance(split, Mapping) else {}
     evaluation = Evaluation(
         study=study, repeats=repeats, methods=checked, fitted=fitted,
         outcomes=outcomes, ranks=ranks, baseline=baseline, explained=explained,
-        reference=reference, seconds=seconds, figures=figures,
-        hold_out=options.get("hold_out", "both"),
+        reference=reference, seconds=seconds, figures=figures, audits=audits,
     )  # fmt: skip
     settings = {
         "split": "drug_cell_line_split's defaults" if split is None else str(split),

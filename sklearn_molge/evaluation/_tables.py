@@ -16,6 +16,7 @@ KEYS = ("mrr", "median_rank", "hits@1", "hits@10", "hits@100")
 HITS = (1, 10, 100)
 SOURCE = "this run"
 CHANCE = "chance"
+RANK_COLUMNS = ("repeat", "row", "drug", "cell_line", "n_candidates")
 Outcomes = dict[tuple[int, str], Outcome]
 
 
@@ -27,13 +28,8 @@ def rank_table(
     for i, repeat in enumerate(repeats):
         test = repeat.split.test
         drugs, lines = groups[test].T
-        columns = {
-            "repeat": i,
-            "row": test,
-            "drug": drugs,
-            "cell_line": lines,
-            "n_candidates": len(np.unique(drugs)),
-        }
+        known = (i, test, drugs, lines, len(np.unique(drugs)))
+        columns = dict(zip(RANK_COLUMNS, known, strict=True))
         for name in methods:
             ranks = outcomes[i, name].ranks
             columns[name] = np.full(len(test), np.nan) if ranks is None else ranks
@@ -105,6 +101,8 @@ def _row(
     row["seconds"] = sum(outcome.seconds for outcome in own)
     row["error"] = "; ".join(errors)
     row["source"] = SOURCE
+    n = len(method.candidates)
+    row["chosen"] = ", ".join(f"{o.chosen + 1} of {n}" for o in own) if n > 1 else ""
     return row
 
 
@@ -136,4 +134,4 @@ def _chance_row(n_candidates: pd.Series) -> dict[str, Any]:
     row |= _scores(None) | {key: scores[key] for key in KEYS}
     keys = ("difference", "difference_low", "difference_high", "p_value", "valid_mrr")
     row |= dict.fromkeys(keys, np.nan)
-    return row | {"seconds": 0.0, "error": "", "source": SOURCE}
+    return row | {"seconds": 0.0, "error": "", "source": SOURCE, "chosen": ""}

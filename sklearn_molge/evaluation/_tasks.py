@@ -12,10 +12,9 @@ from numpy.typing import NDArray
 from sklearn.base import clone
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import has_fit_parameter
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from sklearn_molge._identity import is_frozen
-
 from sklearn_molge.evaluation._aligned_view import (
     FittedAlignment,
     aligned_views,
@@ -187,7 +186,7 @@ def run_tasks(
 ) -> dict[tuple[int, str], Outcome]:
     """Run delayed tasks in processes, with a progress bar."""
     parallel = Parallel(n_jobs=n_jobs, return_as="generator_unordered")
-    bar = tqdm(total=len(tasks), unit=unit, disable=None if verbose else True)
+    bar = tqdm(total=len(tasks), unit=unit, disable=not verbose)
     outcomes = {}
     with bar:
         for key, outcome in parallel(

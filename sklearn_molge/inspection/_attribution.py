@@ -27,7 +27,7 @@ class QueryProfile:
         self.columns = getattr(
             profile, "index" if isinstance(profile, pd.Series) else "columns", None
         )
-        array = np.asarray(profile)
+        array = np.array(profile)  # a copy: it is returned as `expression`
         rows = check_array(
             array[None] if array.ndim == 1 else array,
             dtype=[np.float64, np.float32],

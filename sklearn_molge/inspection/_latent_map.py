@@ -129,7 +129,12 @@ def _fit_rows(fit_rows: ArrayLike | None, n: int) -> NDArray[np.intp]:
             raise ValueError(
                 f"fit_rows must be a mask of the {n} rows. Got {len(chosen)} entries."
             )
-        rows = np.arange(n)[chosen]
+        try:
+            rows = np.arange(n)[chosen]
+        except IndexError as error:
+            raise ValueError(
+                f"fit_rows must hold positions in the {n} rows: {error}."
+            ) from error
     if len(rows) < _MIN_ROWS or len(np.unique(rows)) < len(rows):
         raise ValueError(
             f"A map must be fitted on at least {_MIN_ROWS} rows, each once. "

@@ -41,7 +41,9 @@ def chance_response(rows: pd.DataFrame, per: str, response: str, rng: Any) -> fl
         return float(np.mean((sizes + 1) / 2))
     if per == "profile":
         return float(np.mean(special.gammaln(sizes + 1) / sizes))  # log(M!) / M
-    codes = pd.factorize(rows["drug"])[0]
+    codes = pd.factorize(rows["drug"], sort=True)[0]
+    order = np.lexsort((sizes, codes))  # the same draws whatever the order of the rows
+    codes, sizes = codes[order], sizes[order]
     means = []
     for _ in range(_N_RANDOM):
         ranks = rng.randint(1, sizes + 1)

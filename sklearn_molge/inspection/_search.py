@@ -221,7 +221,7 @@ def _read(name: str, values: list[Any]) -> Searched:
         numbers[present] = np.array(given, dtype=float)
         if len(np.unique(numbers[present])) > 1:
             return Searched(name, numbers, np.where(present, 0, -1), [])
-    texts = np.array([_text(value) for value in given], dtype=object)
+    texts = np.array(_texts(given), dtype=object)
     levels, given_codes = np.unique(texts, return_inverse=True)
     codes = np.full(len(values), -1)
     codes[present] = given_codes
@@ -231,7 +231,18 @@ def _read(name: str, values: list[Any]) -> Searched:
     return Searched(name, None, codes, levels.tolist())
 
 
-def _text(value: Any) -> str:
+def _texts(values: list[Any]) -> list[str]:
+    """Return the names of values, in full where a short one stands for several."""
+    short = [_short_text(value) for value in values]
+    full = [
+        " ".join(repr(value).split()) if name != str(value) else name
+        for name, value in zip(short, values, strict=True)
+    ]
+    n_full = pd.Series(full).groupby(short).transform("nunique")
+    return list(np.where(n_full > 1, full, short))
+
+
+def _short_text(value: Any) -> str:
     if hasattr(value, "__name__"):
         return str(value.__name__)
     return type(value).__name__ if hasattr(value, "get_params") else str(value)

@@ -93,7 +93,7 @@ def training_distances(
     TypeError
         If `embedder` has no joint space.
     ValueError
-        If lengths disagree, or features are NaN or infinite.
+        If lengths or numbers of features disagree, or features are NaN or infinite.
     InvalidSmilesError
         If an entry of X is not a molecule.
 
@@ -215,6 +215,11 @@ def _nearest(
     compare = similarity_to(gallery, metric=metric)
     closest = np.full(gallery.shape[0], -np.inf)
     for block in _feature_blocks(features, train, name, metric):
+        if block.shape[1] != gallery.shape[1]:
+            raise ValueError(
+                f"Features of {name!r} must be as many for training as for test rows. "
+                f"Got {block.shape[1]} and {gallery.shape[1]}."
+            )
         for rows in row_batches(block.shape[0], gallery.shape[0]):
             np.maximum(closest, compare(block[rows]).max(axis=0), out=closest)
     distances = 1 - closest

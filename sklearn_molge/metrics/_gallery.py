@@ -1,6 +1,7 @@
 """Which molecules are ranked, and which of them is each query's own."""
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from scipy import sparse
 from sklearn.utils import check_consistent_length
@@ -15,7 +16,7 @@ def identify_drugs(X, drugs, codes: NDArray) -> NDArray:
         return drug_ids(X) if is_text(X) else codes
     drugs = column_or_1d(np.asarray(drugs, dtype=object))
     check_consistent_length(X, drugs)
-    missing = np.flatnonzero([d is None or d != d for d in drugs])
+    missing = np.flatnonzero(pd.isna(drugs))
     if missing.size:
         raise ValueError(
             "drugs must name the molecule of every row. "

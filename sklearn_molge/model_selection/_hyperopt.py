@@ -61,7 +61,8 @@ class HyperoptSearchCV(BaseSearchCV):
         set, and the name of the entry is only a label: ``{"kernel": hp.choice("kernel",
         [{"kernel": "linear"}, {"kernel": "rbf", "gamma": hp.loguniform("gamma", -5,
         0)}])}``. Use ``hp.uniformint`` for integers; ``hp.quniform`` draws floats.
-        Inside expressions hyperopt turns lists into tuples.
+        Equal expressions of one label are one, and draw one value. Inside expressions
+        hyperopt turns lists into tuples.
     n_iter : int, default=50
         Number of trials.
     algorithm : {"tpe", "random", "anneal"} or callable, default="tpe"
@@ -150,9 +151,9 @@ class HyperoptSearchCV(BaseSearchCV):
     splits, scoring, algorithm, round size and seed, by a hash. Any other search refuses
     it and names what differs. A search that goes on ends with the trials of one that
     was never interrupted, apart from times. `n_iter` and `early_stopping` may change:
-    more trials are added to a finished search. With ``random_state=None`` the seed is
-    taken from the file. A shuffling `cv` needs an int `random_state`, else its splits
-    differ.
+    more trials are added to a finished search, in rounds of their own. With
+    ``random_state=None`` the seed is taken from the file. A shuffling `cv` needs an
+    int `random_state`, else its splits differ.
 
     Callbacks given to `set_callbacks` see the search as one task.
 
@@ -358,8 +359,8 @@ class HyperoptSearchCV(BaseSearchCV):
             return_train_score=self.return_train_score,
         )
         with warnings.catch_warnings():
-            # collect_errors has said it, and which.
-            warnings.filterwarnings("ignore", "One or more of the", UserWarning)
+            if any(errors):  # collect_errors has said it, and which
+                warnings.filterwarnings("ignore", "One or more of the", UserWarning)
             results = self._format_results(log.params, self.n_splits_, scored)
         results["error"] = errors
         self.multimetric_ = isinstance(scored[0]["test_scores"], dict)

@@ -37,6 +37,8 @@ class Folds:
     """
 
     def __init__(self, estimator: Any, X: Any, y: Any, splits: list, **options: Any):
+        if not splits:
+            raise ValueError("cv must yield at least one split. It yielded none.")
         self.estimator = estimator
         self.X, self.y = X, y
         self.splits = splits
@@ -107,6 +109,11 @@ def find_metric(folds: list[Fold], *, objective: str | None, refit: Any) -> str 
             f"scoring returns several metrics, {sorted(scores)}: refit or objective "
             f"must name the one to maximise. Got refit={refit!r} and "
             f"objective={objective!r}."
+        )
+    if refit and not callable(refit) and refit not in scores:
+        raise ValueError(
+            f"scoring returns several metrics, {sorted(scores)}: refit must be one of "
+            f"them, a function or False. Got {refit!r}."
         )
     return name
 

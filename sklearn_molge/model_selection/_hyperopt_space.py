@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+import joblib
 import numpy as np
 from hyperopt import Trials, hp, pyll, rand, space_eval
 from hyperopt.base import Domain
@@ -27,13 +28,13 @@ class SearchSpace:
     """
 
     def __init__(self, param_distributions: Any):
-        self.expression = _as_expression(param_distributions)
+        self.expression = _merge_equal(_as_expression(param_distributions))
         try:
             self.domain = Domain(None, self.expression)
         except DuplicateLabel as error:
             raise ValueError(
                 "Each hyperopt expression in param_distributions must have a label of "
-                f"its own. {error.args[0]!r} comes twice."
+                f"its own. {error.args[0]!r} comes twice, with other distributions."
             ) from error
         if not self.domain.params:
             raise ValueError(
@@ -76,20 +77,9 @@ class SearchSpace:
             params = self.params(active_values(doc))
             clone(estimator).set_params(**clone(params, safe=False))
 
-    def describe(self) -> list[Any]:
-        """Return plain values that tell this space from others."""
-        nodes = pyll.dfs(pyll.as_apply(self.expression))
-        place = {id(node): i for i, node in enumerate(nodes)}
-        return [
-            describe(node.obj)
-            if isinstance(node, pyll.Literal)
-            else [
-                node.name,
-                [name for name, _ in node.named_args],
-                [place[id(argument)] for argument in node.inputs()],
-            ]
-            for node in nodes
-        ]
+    def identity(self) -> str:
+        """Return a hash that tells this space from others."""
+        return _node_keys(self.expression)[id(self.expression)]
 
 
 def active_values(doc: Mapping[str, Any]) -> dict[str, Any]:
@@ -118,6 +108,37 @@ def _as_expression(distributions: Any) -> Any:
             f"The keys of param_distributions must be names, str. Got {bad[0]!r}."
         )
     return {name: _distribution(name, v) for name, v in distributions.items()}
+
+
+def _merge_equal(expression: Any) -> pyll.Apply:
+    """Return a copy with one node for each label and distribution.
+
+    scikit-learn's `clone` copies a dict entry by entry, and so parts what several
+    entries have in common.
+    """
+    expression = pyll.as_apply(expression)
+    keys = _node_keys(expression)
+    merged: dict[str, pyll.Apply] = {}
+    copies: dict[int, pyll.Apply] = {}
+    for node in pyll.dfs(expression):
+        copy = node.clone_from_inputs([copies[id(each)] for each in node.inputs()])
+        if node.name == "hyperopt_param":
+            copy = merged.setdefault(keys[id(node)], copy)
+        copies[id(node)] = copy
+    return copies[id(expression)]
+
+
+def _node_keys(expression: pyll.Apply) -> dict[int, str]:
+    """Return a hash of each node, and of all below it, by the node's id."""
+    keys: dict[int, str] = {}
+    for node in pyll.dfs(expression):
+        if isinstance(node, pyll.Literal):
+            content = ["literal", describe(node.obj)]
+        else:
+            names = [name for name, _ in node.named_args]
+            content = [node.name, names, [keys[id(each)] for each in node.inputs()]]
+        keys[id(node)] = joblib.hash(content)
+    return keys
 
 
 def _distribution(name: str, value: Any) -> Any:

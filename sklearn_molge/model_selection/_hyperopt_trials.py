@@ -149,7 +149,7 @@ def identify(search: Any, space: SearchSpace, folds: Folds) -> dict[str, str]:
     options = folds.options
     parts = {
         "estimator": describe(search.estimator),
-        "param_distributions": space.describe(),
+        "param_distributions": space.identity(),
         "algorithm": [describe(search.algorithm), search.n_initial_points],
         "n_suggestions": search.n_suggestions,
         "scoring": describe([search.scoring, search.objective, refit]),
@@ -184,6 +184,10 @@ class TrialFile:
         if not self.path.parent.is_dir():
             raise FileNotFoundError(
                 f"trials_path must lie in a folder that exists. Got {self.path}."
+            )
+        if not os.access(self.path.parent, os.W_OK):
+            raise PermissionError(
+                f"trials_path must lie in a folder to write in. Got {self.path}."
             )
 
     def read(self) -> dict[str, Any] | None:

@@ -27,8 +27,8 @@ from torch.optim.lr_scheduler import (
     ReduceLROnPlateau,
 )
 
-from sklearn_molge.alignment import CoordinatedEmbedder
 from sklearn_molge._identity import describe
+from sklearn_molge.alignment import CoordinatedEmbedder
 from sklearn_molge.alignment._checkpoint import Checkpoint
 from sklearn_molge.metrics import RetrievalScorer
 from sklearn_molge.model_selection import DrugCellLineKFold
