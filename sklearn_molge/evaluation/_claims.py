@@ -63,6 +63,7 @@ _SLOPES = [
     ("distance to training hurts", "aligned_expression", 1),
     ("broad effects are easier", "n_genes", -1),
 ]
+_ALPHA = 0.05
 _RESPONSES = {"drug": "-ln MRR of the drug", "profile": "ln rank of the profile"}
 
 
@@ -93,7 +94,7 @@ def _contrasts(ranks: pd.DataFrame, random_state: int) -> list[dict[str, Any]]:
         rows.append(
             {
                 "claim": claim,
-                "holds": _verdict(c.low, c.high, 1),
+                "holds": _verdict(c.low, c.high, c.p_value, 1),
                 "gain": c.difference,
                 "gain_low": c.low,
                 "gain_high": c.high,
@@ -113,7 +114,7 @@ def _slopes(regressions: pd.DataFrame) -> list[dict[str, Any]]:
         rows.append(
             {
                 "claim": claim,
-                "holds": _verdict(r["slope_low"], r["slope_high"], sign),
+                "holds": _verdict(r["slope_low"], r["slope_high"], r["p_value"], sign),
                 "slope": r["slope"],
                 "slope_low": r["slope_low"],
                 "slope_high": r["slope_high"],
@@ -124,11 +125,12 @@ def _slopes(regressions: pd.DataFrame) -> list[dict[str, Any]]:
     return rows
 
 
-def _verdict(low: Any, high: Any, sign: int) -> str:
+def _verdict(low: Any, high: Any, p_value: Any, sign: int) -> str:
+    """Say whether interval and test agree that the value has this sign."""
     if not (np.isfinite(low) and np.isfinite(high)):
         return "cannot be said"
     if sign < 0:
         low, high = -high, -low
-    if low > 0:
-        return "yes"
-    return "no: the opposite" if high < 0 else "undecided"
+    if p_value >= _ALPHA or low <= 0 <= high:
+        return "undecided"
+    return "yes" if low > 0 else "no: the opposite"

@@ -9,6 +9,7 @@ from sklearn_molge.datasets import Study
 from sklearn_molge.evaluation._figures import new_figure
 from sklearn_molge.evaluation._report import ReportFigure
 from sklearn_molge.evaluation._tasks import Data
+from sklearn_molge.expression import match_controls
 from sklearn_molge.inspection import (
     AtomAttributionDisplay,
     GeneAttributionDisplay,
@@ -108,12 +109,15 @@ def _profile_maps(study: Study, data: Data, fitted: Any) -> ReportFigure:
     parts = np.repeat(["train", "test"], [len(train), len(test)]).astype(object)
     kinds = {"train or test": parts, "cell line": data.groups[rows, 1]}
     if study.control_ge is not None:
-        y, parts = _with_controls(y, parts)
-        lines = np.append(kinds["cell line"], kinds["cell line"])
-        treated = np.repeat(np.array(["treated", "control"], dtype=object), len(rows))
+        wells, lines = _control_wells(study, len(rows), rng)
+        control = np.full(len(wells), "control", dtype=object)
+        treated = np.full(len(rows), "treated", dtype=object)
+        y = np.vstack([y, wells])
         kinds = {
-            "train or test": parts, "treated or control": treated, "cell line": lines,
-        }  # fmt: skip
+            "train or test": np.append(parts, control),
+            "treated or control": np.append(treated, control),
+            "cell line": np.append(kinds["cell line"], lines),
+        }
     spaces = (
         fitted.alignment.expression.transform(y),
         fitted.model.transform_ge(y),
@@ -137,10 +141,19 @@ def _profile_maps(study: Study, data: Data, fitted: Any) -> ReportFigure:
     )
 
 
-def _with_controls(y: NDArray, parts: NDArray) -> tuple[NDArray, NDArray]:
-    """Append each profile's control in the treated well's place."""
-    control = y[:, y.shape[1] // 2 :]
-    return np.vstack([y, np.hstack([control, control])]), np.append(parts, parts)
+def _control_wells(
+    study: Study, most: int, rng: np.random.Generator
+) -> tuple[NDArray, NDArray]:
+    """Return control wells in the treated well's place, and the line of each."""
+    assert study.control_ge is not None
+    assert study.control_obs is not None
+    plates = study.control_obs["plate"].to_numpy(dtype=object)
+    means = match_controls(plates, study.control_ge, plates)
+    lines = np.full(len(plates), "control", dtype=object)
+    if "cell_line" in study.control_obs:
+        lines = study.control_obs["cell_line"].to_numpy(dtype=object)
+    chosen = rng.permutation(len(plates))[:most]
+    return np.hstack([study.control_ge, means])[chosen], lines[chosen]
 
 
 def _most_frequent(labels: NDArray, n: int = 8) -> list[str]:

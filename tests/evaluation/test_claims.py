@@ -45,10 +45,10 @@ def test_verdicts(ranks):
     assert len(table) == 3
 
 
-def regression(low, high):
+def regression(low, high, p_value=0.01):
     return {
         "label": "distance", "per": "drug", "slope": (low + high) / 2,
-        "slope_low": low, "slope_high": high, "p_value": 0.5,
+        "slope_low": low, "slope_high": high, "p_value": p_value,
     }  # fmt: skip
 
 
@@ -71,6 +71,12 @@ def test_slopes(ranks, low, high, far_is_worse, broad_is_easier):
         "distance to training hurts", "broad effects are easier",
     ]  # fmt: skip
     assert table["holds"].tolist() == [far_is_worse, broad_is_easier]
+
+
+def test_interval_and_p_must_agree(ranks):
+    slopes = pd.DataFrame([regression(0.1, 0.5, 0.06)], index=["fingerprint"])
+    tables = claim_tables(ranks[["drug"]], slopes, random_state=0)
+    assert tables["claims_slopes"]["holds"].tolist() == ["undecided"]
 
 
 def test_nothing_to_claim(ranks):

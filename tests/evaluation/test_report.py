@@ -253,7 +253,7 @@ def test_text_fits_a_terminal(report):
     assert "voting over neare...s, temperature 5" in text
     assert "DeepCCA, raw / Chemprop (failed)" in text
     assert "DeepCCA, raw / Chemprop: ValueError: n_components=50" in text
-    assert "... 210 more rows" in text
+    assert "... 240 more rows" in text
     assert repr(report).startswith("StudyReport(title='Which molecule causes")
 
 
