@@ -28,7 +28,7 @@ def places_of(ax: Any, parameter: Searched) -> Any:
     """Return where each trial lies along the axis, which is set up for it."""
     if parameter.numbers is not None:
         if parameter.is_log:
-            ax.set_xscale("log")
+            _set_log_scale(ax, parameter.numbers)
         return parameter.numbers
     levels, codes = parameter.levels, parameter.codes
     crowded = max(map(len, levels)) * len(levels) > 24
@@ -57,3 +57,15 @@ def import_pyplot(display: str) -> Any:
             f'{display}.plot needs matplotlib: pip install "sklearn-molge[plot]"'
         ) from error
     return plt
+
+
+def _set_log_scale(ax: Any, numbers: Any) -> None:
+    """Label few ticks: those of a range below two decades would collide."""
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    ax.set_xscale("log")
+    ax.xaxis.set_major_locator(LogLocator(subs=(1.0,), numticks=6))
+    ax.xaxis.set_minor_formatter(NullFormatter())
+    if np.nanmax(numbers) < 100 * np.nanmin(numbers):
+        ax.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=6))
+        ax.xaxis.set_major_formatter("{x:g}")
