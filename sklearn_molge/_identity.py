@@ -1,5 +1,6 @@
 """What tells one setting from another, and is the same in every process."""
 
+import os
 from functools import partial
 from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
@@ -47,6 +48,8 @@ def describe(value: Any, *, fitted: bool = False) -> Any:
 
 
 def _describe_object(value: Any, fitted: bool) -> Any:
+    if isinstance(value, os.PathLike):
+        return repr(os.fspath(value))  # as text, as it is for text
     if hasattr(value, "get_state"):  # numpy's RandomState
         return describe(value.get_state())
     if isinstance(value, partial):

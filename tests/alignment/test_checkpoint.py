@@ -368,3 +368,7 @@ def test_functions_and_methods_are_known_by_name():
     assert describe(linear).endswith("test_checkpoint.linear")
     assert describe(Plain(1).method).endswith("test_checkpoint.Plain.method")
     assert describe(Plain) != describe(Bomb)
+
+
+def test_a_path_is_told_as_its_text(tmp_path):
+    assert describe(tmp_path) == describe(str(tmp_path))
