@@ -56,14 +56,23 @@ def curve_figures(
 def _draw(
     ax: Any, names: Sequence[str], ranks: pd.DataFrame, random_state: int, **kwargs: Any
 ) -> None:
+    """Draw the curves on one axes, with a legend beside it, the best method first."""
     level = 0.95 if len(names) <= _MOST_BANDS else None
-    for i, name in enumerate(names):
+    displays = [
         RetrievalCurveDisplay.from_predictions(
             ranks[name], ranks["n_candidates"], drugs=ranks["drug"], name=name, ax=ax,
             plot_chance=i == 0, random_state=random_state, color=f"C{i % 10}",
             linestyle="-" if i < 10 else "--", n_resamples=400,
             confidence_level=level, **_STYLE, **kwargs,
-        )  # fmt: skip
+        )
+        for i, name in enumerate(names)
+    ]  # fmt: skip
+    best_first = sorted(displays, key=lambda display: -display.mrr)
+    lines = [display.line_ for display in best_first]
+    ax.legend(
+        handles=[*lines, displays[0].chance_line_], loc="center left",
+        bbox_to_anchor=(1.01, 0.5), frameon=False, fontsize="small",
+    )  # fmt: skip
 
 
 def _recall_figure(
@@ -73,7 +82,6 @@ def _recall_figure(
     axes = figure.subplots(len(panels), squeeze=False)[:, 0]
     for ax, (title, names) in zip(axes, panels.items(), strict=True):
         _draw(ax, names[:_MANY], ranks, random_state)
-        _legend_outside(ax)
         ax.set_title(title, loc="left")
     return ReportFigure.from_figure(
         figure,
@@ -101,7 +109,6 @@ def _precision_figure(
     figure = new_figure(9.5, 4.6)
     ax = figure.subplots()
     _draw(ax, names, ranks, random_state, kind="precision_recall")
-    _legend_outside(ax)
     return ReportFigure.from_figure(
         figure,
         title="Precision and recall",
@@ -109,17 +116,3 @@ def _precision_figure(
         "The paper's Figure 2 multiplies precision by the number of profiles a drug.",
         alt="Precision against recall for " + ", ".join(names) + ".",
     )
-
-
-def _legend_outside(ax: Any) -> None:
-    handles, labels = ax.get_legend_handles_labels()
-    order = sorted(range(len(labels)), key=lambda i: -_mrr_of(labels[i]))
-    ax.legend(
-        [handles[i] for i in order], [labels[i] for i in order],
-        loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, fontsize="small",
-    )  # fmt: skip
-
-
-def _mrr_of(label: str) -> float:
-    """Return the score at the end of a legend's label, "name (MRR = 0.215)"."""
-    return float(label.rsplit("= ", 1)[1].rstrip(")"))

@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 from rdkit import Chem
 from rdkit.Chem.Draw import rdMolDraw2D
 
+from sklearn_molge._pyplot import import_pyplot
 from sklearn_molge.inspection._atoms import AtomAttribution, atom_attribution
 from sklearn_molge.inspection._genes import GeneAttribution, gene_attribution
 
@@ -317,10 +318,4 @@ def _title(name: str | None, similarity: float) -> str:
 def _axes(ax: Any, display: str, **kwargs: Any) -> Any:
     if ax is not None:
         return ax
-    try:
-        import matplotlib.pyplot as plt
-    except ImportError as error:
-        raise ImportError(
-            f'{display}.plot needs matplotlib: pip install "sklearn-molge[plot]"'
-        ) from error
-    return plt.subplots(layout="constrained", **kwargs)[1]
+    return import_pyplot(display).subplots(layout="constrained", **kwargs)[1]

@@ -9,6 +9,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from sklearn_molge._compat import StrOptions, validate_params
+from sklearn_molge._pyplot import import_pyplot
 from sklearn_molge.inspection._classes import split_classes
 from sklearn_molge.inspection._latent_map import latent_map
 from sklearn_molge.inspection._mixing import cell_line_mixing
@@ -326,12 +327,7 @@ def _draw(
 
 
 def _new_axes(n_panels: int) -> NDArray:
-    try:
-        import matplotlib.pyplot as plt
-    except ImportError as error:
-        raise ImportError(
-            'LatentMapDisplay.plot needs matplotlib: pip install "sklearn-molge[plot]"'
-        ) from error
+    plt = import_pyplot("LatentMapDisplay")
     size = (4.6 * n_panels + 2.2, 4.6)
     _, axes = plt.subplots(
         1, n_panels, figsize=size, layout="constrained", squeeze=False

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from sklearn_molge._pyplot import import_pyplot
 from sklearn_molge.inspection._regression import (
     PerformanceRegression,
     performance_regression,
@@ -179,17 +180,6 @@ class RegressionDisplay:
         )
         ax.set_title(_summary(fit), loc="left", fontsize="small")
         return self
-
-
-def import_pyplot(name: str) -> Any:
-    """Return matplotlib.pyplot, or say which extra the display `name` needs."""
-    try:
-        import matplotlib.pyplot as plt
-    except ImportError as error:
-        raise ImportError(
-            f'{name}.plot needs matplotlib: pip install "sklearn-molge[plot]"'
-        ) from error
-    return plt
 
 
 def _summary(fit: PerformanceRegression) -> str:

@@ -6,7 +6,7 @@ import numpy as np
 
 from sklearn_molge.inspection._search import Searched
 
-__all__ = ["describe_test", "import_pyplot", "places_of", "short_names"]
+__all__ = ["describe_test", "places_of", "short_names"]
 
 
 def short_names(names: list[str]) -> list[str]:
@@ -47,16 +47,6 @@ def describe_test(row: Any) -> str:
         return ""
     p = "p < 0.001" if p_value < 0.001 else f"p = {p_value:.2g}"
     return p if np.isnan(row["rho"]) else f"rho = {row['rho']:+.2f}, {p}"
-
-
-def import_pyplot(display: str) -> Any:
-    try:
-        import matplotlib.pyplot as plt
-    except ImportError as error:
-        raise ImportError(
-            f'{display}.plot needs matplotlib: pip install "sklearn-molge[plot]"'
-        ) from error
-    return plt
 
 
 def _set_log_scale(ax: Any, numbers: Any) -> None:

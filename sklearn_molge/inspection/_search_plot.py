@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from sklearn_molge._pyplot import import_pyplot
 from sklearn_molge.inspection._search import (
     Searched,
     parameter_importance,
@@ -12,7 +13,6 @@ from sklearn_molge.inspection._search import (
 )
 from sklearn_molge.inspection._search_axes import (
     describe_test,
-    import_pyplot,
     places_of,
     short_names,
 )

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sklearn_molge._compat import StrOptions, validate_params
+from sklearn_molge._pyplot import import_pyplot
 from sklearn_molge.metrics._curves import recall_at_k
 from sklearn_molge.metrics._ranks import rank_queries
 from sklearn_molge.metrics._resampling import RESAMPLING_CONSTRAINTS, recall_interval
@@ -267,7 +268,7 @@ class RetrievalCurveDisplay:
             Itself, with the artists as attributes.
         """
         if ax is None:
-            ax = _new_axes()
+            ax = import_pyplot("RetrievalCurveDisplay").subplots()[1]
         self.ax_, self.figure_ = ax, ax.figure
         x, y = self._curve(self.recall)
         label = _label(self.name if name is None else name, self.mrr)
@@ -330,17 +331,6 @@ class RetrievalCurveDisplay:
 
 def _is_chance(line: Any) -> bool:
     return str(line.get_gid()).startswith(_CHANCE)
-
-
-def _new_axes() -> Any:
-    try:
-        import matplotlib.pyplot as plt
-    except ImportError as error:
-        raise ImportError(
-            "RetrievalCurveDisplay.plot needs matplotlib: "
-            'pip install "sklearn-molge[plot]"'
-        ) from error
-    return plt.subplots()[1]
 
 
 def _label(name: str | None, mrr: float | None) -> str | None:
