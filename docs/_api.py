@@ -39,7 +39,9 @@ def public_names(package: str) -> dict[str, Path]:
         return dict.fromkeys(module.__all__, folder.with_suffix(".py"))
     tree = ast.parse((folder / "__init__.pyi").read_text(encoding="utf-8"))
     return {
-        alias.asname or alias.name: folder / f"{node.module.lstrip('.')}.py"
+        alias.asname or alias.name: folder.joinpath(
+            *node.module.lstrip(".").split(".")
+        ).with_suffix(".py")
         for node in tree.body
         if isinstance(node, ast.ImportFrom) and node.module
         for alias in node.names

@@ -11,14 +11,14 @@ import pandas as pd
 from numpy.typing import NDArray
 from pandas.api.types import is_object_dtype
 
-from sklearn_molge.datasets._lincs_metadata import (
+from sklearn_molge.datasets._lincs._metadata import (
     CONTROL_COLUMNS,
     OBS_COLUMNS,
     join_layers,
     standard_genes,
     standard_obs,
 )
-from sklearn_molge.datasets._lincs_selection import Funnel, as_tuple, keep_molecules
+from sklearn_molge.datasets._lincs._selection import Funnel, as_tuple, keep_molecules
 from sklearn_molge.molecules import drug_ids
 
 if TYPE_CHECKING:

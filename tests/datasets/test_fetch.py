@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from sklearn_molge.datasets._fetch import fetch_lincs
-from sklearn_molge.datasets._lincs_files import RELEASES, list_lincs_files
+from sklearn_molge.datasets._lincs._fetch import fetch_lincs
+from sklearn_molge.datasets._lincs._files import RELEASES, list_lincs_files
 
 NAMES = list_lincs_files("GSE70138", level=5)["name"].tolist()
 SUMS, TABLE, PACKED = NAMES[0], NAMES[1], NAMES[-1]

@@ -10,7 +10,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from pandas.testing import assert_frame_equal
 
 from sklearn_molge.datasets import read_gct, read_gctx, write_gctx
-from sklearn_molge.datasets._gct import read_gct_metadata
+from sklearn_molge.datasets._formats._gct import read_gct_metadata
 
 V13 = """\
 #1.3

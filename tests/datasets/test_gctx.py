@@ -10,8 +10,8 @@ from numpy.testing import assert_array_equal
 from pandas.testing import assert_frame_equal, assert_index_equal
 
 from sklearn_molge.datasets import GctData, read_gct, read_gctx, write_gctx
-from sklearn_molge.datasets import _gctx_chunks as chunks_module
-from sklearn_molge.datasets._gctx import read_gctx_metadata
+from sklearn_molge.datasets._formats import _gctx_chunks as chunks_module
+from sklearn_molge.datasets._formats._gctx import read_gctx_metadata
 
 N_SAMPLES, N_GENES = 23, 37
 

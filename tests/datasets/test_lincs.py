@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sklearn_molge.datasets import _lincs_matrices, load_lincs, read_gctx
+from sklearn_molge.datasets import load_lincs, read_gctx
+from sklearn_molge.datasets._lincs import _matrices
 from sklearn_molge.exceptions import InvalidSmilesError
 from sklearn_molge.molecules import drug_ids
 
@@ -487,7 +488,7 @@ def test_only_what_is_left_is_read(geo, monkeypatch):
         asked.append((samples.tolist(), genes.tolist()))
         return read_gctx(path, samples=samples, genes=genes)
 
-    monkeypatch.setattr(_lincs_matrices, "read_gctx", spy)
+    monkeypatch.setattr(_matrices, "read_gctx", spy)
     load_lincs(geo, level=3, pert_time=24)
     # Row 10 is P3:A01, row 11 its control; genes 16, 23, 25 are columns 1, 0, 3.
     assert sorted(asked) == [([10], [1, 0, 3]), ([11], [1, 0, 3])]

@@ -1,6 +1,6 @@
 import pytest
 
-from sklearn_molge.datasets._lincs_files import RELEASES, list_lincs_files
+from sklearn_molge.datasets._lincs._files import RELEASES, list_lincs_files
 
 
 def test_names_sizes_and_order_of_phase_two():

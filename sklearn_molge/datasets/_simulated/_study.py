@@ -7,12 +7,12 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from sklearn_molge._compat import Interval, validate_params
-from sklearn_molge.datasets._simulated_molecules import (
+from sklearn_molge.datasets._simulated._molecules import (
     MAX_MOLECULES,
     assemble_molecules,
     draw_pec50,
 )
-from sklearn_molge.datasets._simulated_plates import (
+from sklearn_molge.datasets._simulated._plates import (
     TIME_H,
     WELLS,
     add_responses,

@@ -13,15 +13,20 @@ import pandas as pd
 from numpy.typing import DTypeLike, NDArray
 
 from sklearn_molge._compat import Interval, StrOptions, validate_params
-from sklearn_molge.datasets._gctdata import (
+from sklearn_molge.datasets._formats._gctdata import (
     GctData,
     Subset,
     check_dtype,
     resolve_subset,
     text_index,
 )
-from sklearn_molge.datasets._gctx_chunks import read_matrix
-from sklearn_molge.datasets._gctx_write import COLUMN_META, MATRIX, ROW_META, write_gctx
+from sklearn_molge.datasets._formats._gctx_chunks import read_matrix
+from sklearn_molge.datasets._formats._gctx_write import (
+    COLUMN_META,
+    MATRIX,
+    ROW_META,
+    write_gctx,
+)
 
 __all__ = ["read_gctx", "read_gctx_metadata", "write_gctx"]
 

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from sklearn_molge.datasets._lincs_metadata import parse_quantity
+from sklearn_molge.datasets._lincs._metadata import parse_quantity
 from sklearn_molge.exceptions import InvalidSmilesError
 from sklearn_molge.molecules import drug_ids
 from sklearn_molge.molecules._smiles import valid_smiles_mask

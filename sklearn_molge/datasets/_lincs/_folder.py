@@ -12,8 +12,8 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
-from sklearn_molge.datasets._lincs_files import LincsFile, Release
-from sklearn_molge.datasets._resumable import ResumableDownloader
+from sklearn_molge.datasets._lincs._files import LincsFile, Release
+from sklearn_molge.datasets._lincs._resumable import ResumableDownloader
 
 __all__ = ["LincsFolder"]
 

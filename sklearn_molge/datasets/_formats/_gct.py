@@ -16,7 +16,7 @@ import pandas as pd
 from numpy.typing import DTypeLike, NDArray
 
 from sklearn_molge._compat import validate_params
-from sklearn_molge.datasets._gctdata import (
+from sklearn_molge.datasets._formats._gctdata import (
     GctData,
     Subset,
     check_dtype,

@@ -9,8 +9,8 @@ from pathlib import Path
 from sklearn.datasets import get_data_home
 
 from sklearn_molge._compat import Interval, StrOptions, validate_params
-from sklearn_molge.datasets._lincs_files import RELEASES, select_files
-from sklearn_molge.datasets._lincs_folder import LincsFolder
+from sklearn_molge.datasets._lincs._files import RELEASES, select_files
+from sklearn_molge.datasets._lincs._folder import LincsFolder
 
 __all__ = ["fetch_lincs"]
 

@@ -10,11 +10,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from sklearn_molge.datasets._gct import read_gct, read_gct_metadata
-from sklearn_molge.datasets._gctx import read_gctx, read_gctx_metadata
+from sklearn_molge.datasets._formats._gct import read_gct, read_gct_metadata
+from sklearn_molge.datasets._formats._gctx import read_gctx, read_gctx_metadata
 from sklearn_molge.datasets._join import common_genes_of
-from sklearn_molge.datasets._lincs_find import FoundFiles
-from sklearn_molge.datasets._lincs_metadata import (
+from sklearn_molge.datasets._lincs._find import FoundFiles
+from sklearn_molge.datasets._lincs._metadata import (
     PROFILE_IDS,
     combine_compounds,
     first_known,

@@ -8,15 +8,15 @@ from os import PathLike
 import pandas as pd
 
 from sklearn_molge._compat import Interval, StrOptions, validate_params
-from sklearn_molge.datasets._lincs_find import find_files
-from sklearn_molge.datasets._lincs_matrices import (
+from sklearn_molge.datasets._lincs._find import find_files
+from sklearn_molge.datasets._lincs._matrices import (
     common_genes,
     open_matrices,
     profile_table,
     read_profiles,
 )
-from sklearn_molge.datasets._lincs_metadata import CONTROL_COLUMNS, OBS_COLUMNS
-from sklearn_molge.datasets._lincs_selection import (
+from sklearn_molge.datasets._lincs._metadata import CONTROL_COLUMNS, OBS_COLUMNS
+from sklearn_molge.datasets._lincs._selection import (
     as_tuple,
     parse_wanted,
     select_controls,

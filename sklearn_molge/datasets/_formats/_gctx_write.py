@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from sklearn_molge._compat import Interval, StrOptions, validate_params
-from sklearn_molge.datasets._gctdata import GctData, first_of
+from sklearn_molge.datasets._formats._gctdata import GctData, first_of
 
 __all__ = ["COLUMN_META", "MATRIX", "ROW_META", "write_gctx"]
 

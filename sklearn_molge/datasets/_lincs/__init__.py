@@ -1,0 +1,1 @@
+"""The public L1000 releases: download, find, filter, load."""

@@ -1,0 +1,1 @@
+"""Made-up molecules, plates and studies with a known truth."""
