@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from pandas.api.types import is_object_dtype
 
 from sklearn_molge.datasets._lincs._metadata import (
     CONTROL_COLUMNS,
@@ -19,6 +18,12 @@ from sklearn_molge.datasets._lincs._metadata import (
     standard_obs,
 )
 from sklearn_molge.datasets._lincs._selection import Funnel, as_tuple, keep_molecules
+from sklearn_molge.datasets._tables import (
+    describe_table,
+    has_default_index,
+    join_tables,
+    restore_table,
+)
 from sklearn_molge.molecules import drug_ids
 
 if TYPE_CHECKING:
@@ -26,43 +31,89 @@ if TYPE_CHECKING:
 
     from sklearn_molge.datasets._study import Study
 
-__all__ = ["anndata_to_parts", "study_to_anndata"]
+__all__ = [
+    "MARK",
+    "anndata_to_parts",
+    "import_anndata",
+    "own_parts",
+    "study_tables",
+    "study_to_anndata",
+]
 
 MARK = "sklearn_molge"
+# Where var keeps the index of `genes`, since its own holds the genes' names.
+GENE_INDEX = "study_index"
 N_SHOWN = 5
 
 
 def study_to_anndata(study: Study) -> AnnData:
     """Put treated profiles, then control wells, in one AnnData object."""
+    AnnData = import_anndata("to_anndata").AnnData
+    obs, var, mark = study_tables(study)
+    return AnnData(X=_joint_matrix(study), obs=obs, var=var, uns={MARK: mark})
+
+
+def import_anndata(what: str) -> Any:
+    """Import anndata, or say how to install it for `what`."""
     try:
-        from anndata import AnnData
+        import anndata
     except ImportError as error:
         raise ImportError(
-            'to_anndata needs anndata: pip install "sklearn-molge[anndata]"'
+            f'{what} needs anndata: pip install "sklearn-molge[anndata]"'
         ) from error
-    obs = study.obs.assign(smiles=study.smiles, is_control=False)
-    ge = study.ge
+    return anndata
+
+
+def study_tables(study: Study) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Any]]:
+    """Return obs and var of the AnnData object, and what undoes their making."""
     mark: dict[str, Any] = {
-        "obs": _columns_and_types(study.obs),
-        "genes": _columns_and_types(study.genes),
+        "obs": describe_table(study.obs),
+        "genes": describe_table(study.genes),
     }
-    if study.control_ge is not None and study.control_obs is not None:
-        mark["control_obs"] = _columns_and_types(study.control_obs)
-        obs = pd.concat([obs, study.control_obs.assign(is_control=True)])
-        ge = np.vstack([ge, study.control_ge])
+    tables = [study.obs.assign(smiles=study.smiles, is_control=False)]
+    if study.control_obs is not None:
+        mark["control_obs"] = describe_table(study.control_obs)
+        tables.append(study.control_obs.assign(is_control=True))
     if study.level is not None:
-        mark["level"] = study.level
+        mark["level"] = int(study.level)
     if study.dropped is not None:
-        mark["dropped"] = study.dropped
-    for name, dtype in obs.dtypes.items():
-        # A text column with gaps can be written only as a categorical one.
-        if is_object_dtype(dtype) or isinstance(dtype, pd.StringDtype):
-            obs[name] = obs[name].astype("category")
-    obs.index = obs.index.astype(str)
-    name = next((n for n in ("gene_id", "symbol") if n in study.genes), None)
-    labels = study.genes.index if name is None else study.genes[name]
-    var = study.genes.set_axis(labels.astype(str), axis=0).rename_axis(None)
-    return AnnData(X=ge, obs=obs, var=var, uns={MARK: mark})
+        mark["dropped"] = join_tables([study.dropped])
+        mark["dropped_types"] = describe_table(study.dropped)
+    return join_tables(tables), _gene_table(study.genes), mark
+
+
+def _gene_table(genes: pd.DataFrame) -> pd.DataFrame:
+    var = join_tables([genes])
+    if not has_default_index(genes):
+        var[GENE_INDEX] = pd.Categorical(var.index)
+    name = next((n for n in ("gene_id", "symbol") if n in genes), None)
+    labels = var.index if name is None else genes[name]
+    return var.set_axis(pd.Index(labels.astype(str).to_numpy(dtype=object)), axis=0)
+
+
+def _joint_matrix(study: Study) -> NDArray[np.float32]:
+    """Return both matrices as one: where they are parts of one, without a copy."""
+    ge, control_ge = study.ge, study.control_ge
+    if control_ge is None:
+        return ge
+    whole = _owner(ge)
+    if (
+        whole is _owner(control_ge)
+        and whole.dtype == ge.dtype == control_ge.dtype
+        and whole.size == ge.size + control_ge.size
+        and ge.ctypes.data == whole.ctypes.data
+        and control_ge.ctypes.data == ge.ctypes.data + ge.nbytes
+        and all(part.flags.c_contiguous for part in (whole, ge, control_ge))
+    ):
+        return np.asarray(whole).reshape(-1, ge.shape[1])
+    return np.vstack([ge, control_ge])
+
+
+def _owner(values: NDArray) -> NDArray:
+    """Return the array of which `values` is a part."""
+    while isinstance(values.base, np.ndarray):
+        values = values.base
+    return values
 
 
 def anndata_to_parts(
@@ -104,72 +155,77 @@ def anndata_to_parts(
     )
     keep_molecules(funnel, on_bad_smiles, stacklevel=3)
     gene_columns, gene_table = _align_genes(adata.var, genes)
+    X = adata.X
     treated = funnel.obs
     parts = {
         "smiles": treated["smiles"].to_numpy(object),
-        "ge": _values(adata, treated["position"].to_numpy(), gene_columns),
+        "ge": _values(X, treated["position"].to_numpy(), gene_columns),
         "obs": treated.assign(drug=drug_ids(treated["smiles"]))[OBS_COLUMNS],
         "genes": gene_table,
-        "level": _noted_level(adata) if level is None else level,
+        "level": _level_in(adata.uns.get(MARK, {})) if level is None else level,
         "dropped": funnel.report(),
     }
     if is_control.any():
-        parts["control_ge"] = _values(adata, np.flatnonzero(is_control), gene_columns)
+        parts["control_ge"] = _values(X, is_control, gene_columns)
         parts["control_obs"] = obs.loc[is_control, CONTROL_COLUMNS]
     return parts
 
 
 def _own_parts(adata: AnnData, level: int | None) -> dict[str, Any]:
-    mark = adata.uns[MARK]
-    obs = adata.obs
+    parts = own_parts(adata.obs, adata.var, adata.uns[MARK], adata.X)
+    return parts if level is None else parts | {"level": level}
+
+
+def own_parts(
+    obs: pd.DataFrame, var: pd.DataFrame, mark: Mapping[str, Any], X: Any
+) -> dict[str, Any]:
+    """Undo `study_tables`: return the arguments of Study."""
     is_control = obs["is_control"].to_numpy(bool)
-    every_gene = np.arange(adata.n_vars)
     parts = {
         "smiles": obs["smiles"].to_numpy(object)[~is_control],
-        "ge": _values(adata, np.flatnonzero(~is_control), every_gene),
-        "obs": _restore(obs[~is_control], mark["obs"]),
-        "genes": _restore(adata.var, mark["genes"]).reset_index(drop=True),
-        "level": _noted_level(adata) if level is None else level,
-        "dropped": mark.get("dropped"),
+        "ge": _values(X, ~is_control),
+        "obs": restore_table(obs[~is_control], mark["obs"]),
+        "genes": restore_table(_own_gene_table(var), mark["genes"]),
+        "level": _level_in(mark),
+        "dropped": None,
     }
     if "control_obs" in mark:
-        parts["control_ge"] = _values(adata, np.flatnonzero(is_control), every_gene)
-        parts["control_obs"] = _restore(obs[is_control], mark["control_obs"])
+        parts["control_ge"] = _values(X, is_control)
+        parts["control_obs"] = restore_table(obs[is_control], mark["control_obs"])
+    if "dropped" in mark:
+        parts["dropped"] = restore_table(mark["dropped"], mark["dropped_types"])
     return parts
 
 
-def _noted_level(adata: AnnData) -> int | None:
-    level = adata.uns.get(MARK, {}).get("level")
+def _own_gene_table(var: pd.DataFrame) -> pd.DataFrame:
+    if GENE_INDEX in var:
+        return var.set_axis(pd.Index(var[GENE_INDEX].to_numpy(dtype=object)), axis=0)
+    return var.set_axis(pd.RangeIndex(len(var)), axis=0)
+
+
+def _level_in(mark: Mapping[str, Any]) -> int | None:
+    level = mark.get("level")
     return None if level is None else int(level)
 
 
-def _columns_and_types(table: pd.DataFrame) -> dict[str, list[str]]:
-    """Return what joining treated and control wells, and writing, would change."""
-    return {
-        "columns": list(map(str, table)),
-        "types": [str(dtype) for dtype in table.dtypes],
-    }
-
-
-def _restore(table: pd.DataFrame, mark: Mapping[str, Sequence[str]]) -> pd.DataFrame:
-    names = list(mark["columns"])
-    plain = table[names].astype(object)
-    return plain.astype(dict(zip(names, mark["types"], strict=True)))
-
-
 def _values(
-    adata: AnnData, rows: NDArray[np.intp], columns: NDArray[np.intp]
+    X: Any, rows: NDArray, columns: NDArray[np.intp] | None = None
 ) -> NDArray[np.float32]:
-    values = adata.X[rows]
+    """Take rows and columns of a matrix, without a copy where rows lie together."""
+    places = np.flatnonzero(rows) if rows.dtype == bool else rows
+    start = int(places[0]) if len(places) else 0
+    together = np.array_equal(places, np.arange(start, start + len(places)))
+    values = X[start : start + len(places)] if together else X[places]
     if hasattr(values, "toarray"):
         values = values.toarray()
-    return np.asarray(values, dtype=np.float32)[:, columns]
+    values = np.asarray(values, dtype=np.float32)
+    return values if columns is None else values[:, columns]
 
 
 def _align_genes(
     var: pd.DataFrame, genes: pd.DataFrame | None
-) -> tuple[NDArray[np.intp], pd.DataFrame]:
-    """Say which columns of the matrix to take, and what their genes are."""
+) -> tuple[NDArray[np.intp] | None, pd.DataFrame]:
+    """Say which columns of the matrix to take (None: all), and what genes they are."""
     there = standard_genes(var)
     names = pd.Series(var.index.astype(str), index=var.index, dtype=object)
     by_name = pd.to_numeric(names, errors="coerce")
@@ -177,7 +233,7 @@ def _align_genes(
     there["symbol"] = there["symbol"].fillna(names.mask(by_name.notna()))
     key = "gene_id" if there["gene_id"].notna().all() else "symbol"
     if genes is None:
-        return np.arange(len(var)), _known_columns(there)
+        return None, _known_columns(there)
     if key not in genes:
         raise ValueError(
             f"genes must have a column {key!r}, by which the genes of adata are known. "

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from sklearn_molge.datasets._study import Study
@@ -75,14 +76,20 @@ def join_studies(studies: Sequence[Study]) -> dict[str, Any]:
     pairs = list(zip(studies, places, strict=True))
     parts = {
         "smiles": np.concatenate([study.smiles for study in studies]),
-        "ge": np.concatenate([study.ge[:, place] for study, place in pairs]),
+        "ge": np.concatenate([_columns(study.ge, place) for study, place in pairs]),
         "obs": pd.concat([study.obs for study in studies]),
         "genes": studies[0].genes.iloc[places[0]].reset_index(drop=True),
         "level": studies[0].level,
     }
-    controls = [s.control_ge[:, p] for s, p in pairs if s.control_ge is not None]
+    controls = [_columns(s.control_ge, p) for s, p in pairs if s.control_ge is not None]
     if controls:
         tables = [s.control_obs for s in studies if s.control_obs is not None]
         parts["control_ge"] = np.concatenate(controls)
         parts["control_obs"] = pd.concat(tables)
     return parts
+
+
+def _columns(values: NDArray, places: NDArray[np.intp]) -> NDArray:
+    """Take columns; without a copy where these are all, in order."""
+    every = np.array_equal(places, np.arange(values.shape[1]))
+    return values if every else values[:, places]

@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from dataclasses import KW_ONLY, dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from sklearn_molge.datasets._anndata import anndata_to_parts, study_to_anndata
 from sklearn_molge.datasets._join import join_studies
+from sklearn_molge.datasets._study_files import StudyFilesMixin
+from sklearn_molge.datasets._study_levels import StudyLevelsMixin
 from sklearn_molge.expression import match_controls
 from sklearn_molge.molecules import drug_ids
-
-if TYPE_CHECKING:
-    from anndata import AnnData
 
 __all__ = ["Study"]
 
 
 @dataclass(eq=False, repr=False)
-class Study:
+class Study(StudyFilesMixin, StudyLevelsMixin):
     """Molecules, the profiles that they induce, and the controls of their plates.
 
     It holds plain arrays and data frames, one row a profile, and knows no estimator.
@@ -277,85 +275,6 @@ class Study:
             If genes are not in every study, and left out.
         """
         return cls(**join_studies(list(studies)))
-
-    @classmethod
-    def from_anndata(
-        cls,
-        adata: AnnData,
-        *,
-        columns: Mapping[str, str] | None = None,
-        genes: pd.DataFrame | None = None,
-        level: int | None = None,
-        control_types: str | Sequence[str] = ("ctl_vehicle", "ctl_untrt"),
-        on_bad_smiles: str = "drop",
-    ) -> Study:
-        """Make a study of an AnnData object.
-
-        Parameters
-        ----------
-        adata : AnnData
-            ``X``: profiles; ``obs``: columns in the vocabulary of LINCS
-            (``canonical_smiles``, ``cell_id``, ``rna_plate``, ``pert_type``, ...) or of
-            :class:`Study`; ``var``: ``gene_id`` or ``pr_gene_id``, or named by Entrez
-            id or symbol. What :meth:`to_anndata` made comes back exactly.
-        columns : mapping, default=None
-            Our name of a column (or ``smiles``) to its name in ``adata.obs``, for what
-            is named otherwise.
-        genes : DataFrame, default=None
-            The genes wanted, in this order, with ``gene_id`` and ``symbol``, such as
-            ``genes`` of another study. None keeps those of `adata`, without
-            ``gene_id`` where only symbols are known.
-        level : int, default=None
-            Level of the LINCS data; None takes the one that :meth:`to_anndata` noted.
-        control_types : str or list of str, default=("ctl_vehicle", "ctl_untrt")
-            Values of ``pert_type`` that are controls; other kinds (``ctl_*``) are left
-            out.
-        on_bad_smiles : {"drop", "raise"}, default="drop"
-            As in :func:`load_lincs`.
-
-        Returns
-        -------
-        study : Study
-
-        Raises
-        ------
-        ValueError
-            If a column is missing, or no treated profile is left.
-        InvalidSmilesError
-            If a SMILES is bad and ``on_bad_smiles="raise"``.
-
-        Warns
-        -----
-        UserWarning
-            If profiles have no readable SMILES, or `genes` has more than `adata`.
-        """
-        return cls(
-            **anndata_to_parts(
-                adata,
-                columns=columns,
-                genes=genes,
-                level=level,
-                control_types=control_types,
-                on_bad_smiles=on_bad_smiles,
-            )
-        )
-
-    def to_anndata(self) -> AnnData:
-        """Put the study in one AnnData object.
-
-        Returns
-        -------
-        adata : AnnData
-            Treated profiles, then control wells, told apart by ``obs["is_control"]``;
-            ``obs["smiles"]`` is the molecule; texts are categorical; genes are named by
-            Entrez id in ``var``; level and `dropped` are in ``uns["sklearn_molge"]``.
-
-        Raises
-        ------
-        ImportError
-            If anndata is not installed.
-        """
-        return study_to_anndata(self)
 
 
 def _check_length(name: str, table: pd.DataFrame, what: str, length: int) -> None:

@@ -1,6 +1,7 @@
 """GCTX: what is written is read back, whatever the layout and the part asked for."""
 
 import tracemalloc
+import zlib
 
 import h5py
 import numpy as np
@@ -11,7 +12,12 @@ from pandas.testing import assert_frame_equal, assert_index_equal
 
 from sklearn_molge.datasets import GctData, read_gct, read_gctx, write_gctx
 from sklearn_molge.datasets._formats import _gctx_chunks as chunks_module
-from sklearn_molge.datasets._formats._gctx import read_gctx_metadata
+from sklearn_molge.datasets._formats import _gctx_threads as threads_module
+from sklearn_molge.datasets._formats._gctx import (
+    read_gctx_metadata,
+    read_gctx_values,
+)
+from sklearn_molge.datasets._formats._gctx_raw import RawMatrix
 
 N_SAMPLES, N_GENES = 23, 37
 
@@ -22,6 +28,8 @@ LAYOUTS = {
     "square": {"chunks": (5, 7)},
     "whole": {"chunks": (N_SAMPLES, N_GENES)},
     "gzip": {"chunks": (4, 10), "compression": "gzip", "shuffle": True},
+    "gzip alone": {"chunks": (7, 9), "compression": 1},
+    "shuffle alone": {"chunks": (7, 9), "shuffle": True},
     "lzf": {"chunks": (23, 9), "compression": "lzf"},
     "checksum": {"chunks": (3, 37), "fletcher32": True},
 }
@@ -95,8 +103,14 @@ def test_part_is_the_part_of_the_whole(tmp_path, layout, selection, stored):
     samples, genes = SELECTIONS[selection]
     rows = np.arange(N_SAMPLES)[slice(None) if samples is None else samples]
     columns = np.arange(N_GENES)[slice(None) if genes is None else genes]
-    for chunk_bytes in (1, 600, 2**20):
-        part = read_gctx(path, samples=samples, genes=genes, chunk_bytes=chunk_bytes)
+    for chunk_bytes, n_jobs in ((1, 2), (600, None), (2**20, 1)):
+        part = read_gctx(
+            path,
+            samples=samples,
+            genes=genes,
+            chunk_bytes=chunk_bytes,
+            n_jobs=n_jobs,
+        )
         assert part.matrix.dtype == np.float32
         assert_array_equal(part.matrix, matrix[np.ix_(rows, columns)])
         assert_array_equal(part.obs.index, [f"s{i}" for i in rows])
@@ -106,7 +120,8 @@ def test_part_is_the_part_of_the_whole(tmp_path, layout, selection, stored):
 @pytest.mark.parametrize("gap", [0, 2**20])
 def test_part_with_and_without_reading_through_gaps(tmp_path, monkeypatch, gap):
     monkeypatch.setattr(chunks_module, "HDF5_GAP", gap)
-    monkeypatch.setattr(chunks_module, "CONTIGUOUS_GAP", gap)
+    monkeypatch.setattr(threads_module, "LINE_GAP", gap)
+    monkeypatch.setattr(threads_module, "CHUNK_GAP", gap)
     matrix = np.random.default_rng(2).normal(size=(60, 5000)).astype(np.float32)
     columns = np.array([4999, 3, 2500, 4, 1200])
     rows = np.array([59, 0, 1, 30])
@@ -128,12 +143,117 @@ def test_each_chunk_is_read_once_and_only_if_it_holds_a_wanted_value(
         n_read[source_sel] += 1
         read_direct(self, dest, source_sel, dest_sel)
 
-    path = write_plain(tmp_path / "x.gctx", np.zeros((40, 50)), {"chunks": (4, 5)})
+    # A filter that only HDF5 undoes.
+    layout = {"chunks": (4, 5), "compression": "lzf"}
+    path = write_plain(tmp_path / "x.gctx", np.zeros((40, 50)), layout)
     monkeypatch.setattr(h5py.Dataset, "read_direct", counting)
     read_gctx(path, samples=[39, 0, 1, 21], genes=[49, 0, 7], chunk_bytes=300)
     wanted = np.zeros((10, 10), dtype=int)
     wanted[np.ix_([0, 5, 9], [0, 1, 9])] = 1
     assert_array_equal(n_read, np.kron(wanted, np.ones((4, 5), dtype=int)))
+
+
+@pytest.mark.parametrize(
+    ("layout", "samples", "n_bytes"),
+    [
+        # 6 chunks hold the wanted values; of each the wanted rows, 4 bytes a value.
+        ({"chunks": (10, 50)}, [25, 3, 24], 2 * (1 + 2) * 50 * 4),
+        ({"chunks": (10, 50)}, [3, 5], 2 * (1 + 1) * 50 * 4),
+        # Rows in one piece: the pages of 1024 values in which wanted ones lie.
+        ({"chunks": (1, 100)}, [25, 3], 2 * 100 * 4),
+        ({}, [25, 3, 3], 3 * 100 * 4),
+    ],
+)
+def test_no_more_bytes_than_wanted(tmp_path, monkeypatch, layout, samples, n_bytes):
+    monkeypatch.setattr(threads_module, "CHUNK_GAP", 0)
+    asked = []
+    read = RawMatrix.read
+
+    def counting(self, file, offset, part):
+        asked.append(part.nbytes)
+        read(self, file, offset, part)
+
+    monkeypatch.setattr(RawMatrix, "read", counting)
+    matrix = np.arange(3000, dtype=np.float32).reshape(30, 100)
+    path = write_plain(tmp_path / "x.gctx", matrix, layout)
+    part = read_gctx(path, samples=samples, genes=[99, 0, 7])
+    assert_array_equal(part.matrix, matrix[samples][:, [99, 0, 7]])
+    assert sum(asked) == n_bytes
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_past_hdf5_and_through_it_is_the_same(tmp_path, monkeypatch, layout):
+    matrix = np.random.default_rng(6).normal(size=(N_SAMPLES, N_GENES))
+    path = write_plain(tmp_path / "x.gctx", matrix, LAYOUTS[layout])
+    raw = read_gctx(path, samples=[9, 2, 22], genes=[30, 1])
+    monkeypatch.setattr(chunks_module, "raw_matrix", lambda dataset: None)
+    assert_array_equal(read_gctx(path, samples=[9, 2, 22], genes=[30, 1]).matrix,
+                       raw.matrix)  # fmt: skip
+
+
+@pytest.mark.parametrize("n_jobs", [1, 2, -1])
+@pytest.mark.parametrize("chunks", ["auto", None, (1, 300), (16, 300), (7, 64)])
+@pytest.mark.parametrize("compression", [None, 1])
+def test_threads_change_nothing(tmp_path, monkeypatch, n_jobs, chunks, compression):
+    if chunks is None and compression:
+        return
+    monkeypatch.setattr(threads_module, "TASK_BYTES", 2000)  # many tasks
+    data = make_data(120, 300)
+    path = tmp_path / "x.gctx"
+    write_gctx(path, data, chunks=chunks, compression=compression)
+    rows = np.random.default_rng(7).permutation(120)[:50]
+    genes = np.random.default_rng(8).permutation(300)[:40]
+    part = read_gctx(path, samples=rows, genes=genes, n_jobs=n_jobs)
+    assert_array_equal(part.matrix, data.matrix[np.ix_(rows, genes)])
+    out = np.full((50, 40), np.nan, dtype=np.float32)
+    read_gctx_values(path, rows, genes, out, progress=False, n_jobs=n_jobs)
+    assert_array_equal(out, part.matrix)
+
+
+def test_chunks_that_were_never_written_hold_the_fill_value(tmp_path):
+    expected = np.full((20, 30), 7, dtype=np.float32)
+    expected[:5, :10] = 1
+    layouts = ((5, 10), {}), ((5, 10), {"compression": 1, "shuffle": True})
+    for number, (chunks, options) in enumerate(layouts):
+        path = write_plain(tmp_path / f"{number}.gctx", np.zeros((20, 30)))
+        with h5py.File(path, "a") as file:
+            del file["0/DATA/0/matrix"]
+            dataset = file.create_dataset(
+                "0/DATA/0/matrix", (20, 30), np.float32,
+                fillvalue=7, chunks=chunks, **options,
+            )  # fmt: skip
+            dataset[:5, :10] = 1
+        part = read_gctx(path, samples=[19, 2, 0], genes=[29, 3, 15])
+        assert_array_equal(part.matrix, expected[[19, 2, 0]][:, [29, 3, 15]])
+
+
+def test_chunk_without_some_of_its_filters(tmp_path):
+    """HDF5 leaves out a filter that fails: bit i of the mask is the i-th filter."""
+    matrix = np.arange(24, dtype="<f4").reshape(4, 6)
+    layout = {"chunks": (2, 6), "shuffle": True, "compression": 1}
+    path = write_plain(tmp_path / "x.gctx", np.zeros((4, 6)), layout, "<f4")
+    with h5py.File(path, "a") as file:
+        dataset = file["0/DATA/0/matrix"].id
+        dataset.write_direct_chunk((0, 0), matrix[:2].tobytes(), filter_mask=0b11)
+        packed = zlib.compress(matrix[2:].tobytes())
+        dataset.write_direct_chunk((2, 0), packed, filter_mask=0b01)
+    assert_array_equal(read_gctx(path, genes=[5, 0]).matrix, matrix[:, [5, 0]])
+    assert_array_equal(read_gctx(path).matrix, matrix)
+
+
+def test_damaged_chunk(tmp_path):
+    layout = {"chunks": (4, 6), "compression": 1}
+    path = write_plain(tmp_path / "x.gctx", np.zeros((4, 6)), layout)
+    with h5py.File(path, "a") as file:
+        dataset = file["0/DATA/0/matrix"].id
+        dataset.write_direct_chunk((0, 0), b"not gzip")
+    with pytest.raises(ValueError, match=r"x\.gctx: a chunk of its matrix is damaged"):
+        read_gctx(path, genes=[5, 0])
+    with h5py.File(path, "a") as file:
+        dataset = file["0/DATA/0/matrix"].id
+        dataset.write_direct_chunk((0, 0), zlib.compress(b"short"))
+    with pytest.raises(ValueError, match=r"damaged: it has 5 bytes, not 192"):
+        read_gctx(path, genes=[5, 0])
 
 
 @pytest.mark.parametrize("case", ["userblock", "never written", "external", "compact"])
@@ -572,6 +692,7 @@ def test_matrix_of_another_shape_or_kind(tmp_path):
         ({"dtype": np.int32}, r"dtype must be numpy\.float32 or numpy\.float64"),
         ({"chunk_bytes": 0}, "'chunk_bytes' parameter"),
         ({"progress": "yes"}, "'progress' parameter"),
+        ({"n_jobs": 1.5}, "'n_jobs' parameter"),
     ],
 )
 def test_bad_options(path, options, message):

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sklearn_molge.datasets import load_lincs, read_gctx
+from sklearn_molge.datasets import load_lincs
 from sklearn_molge.datasets._lincs import _matrices
 from sklearn_molge.exceptions import InvalidSmilesError
 from sklearn_molge.molecules import drug_ids
@@ -484,11 +484,13 @@ def test_gene_in_two_rows(tmp_path):
 def test_only_what_is_left_is_read(geo, monkeypatch):
     asked = []
 
-    def spy(path, *, samples, genes, progress):
-        asked.append((samples.tolist(), genes.tolist()))
-        return read_gctx(path, samples=samples, genes=genes)
+    read = _matrices.read_gctx_values
 
-    monkeypatch.setattr(_matrices, "read_gctx", spy)
+    def spy(path, samples, genes, out, **options):
+        asked.append((samples.tolist(), genes.tolist()))
+        read(path, samples, genes, out, **options)
+
+    monkeypatch.setattr(_matrices, "read_gctx_values", spy)
     load_lincs(geo, level=3, pert_time=24)
     # Row 10 is P3:A01, row 11 its control; genes 16, 23, 25 are columns 1, 0, 3.
     assert sorted(asked) == [([10], [1, 0, 3]), ([11], [1, 0, 3])]

@@ -153,16 +153,18 @@ def read_gct(
     scan = _scan(path)
     rows = resolve_subset(
         samples,
-        scan.obs.index,
+        len(scan.obs),
         name="samples",
         path=path,
+        read_ids=lambda: scan.obs.index,
         read_metadata=lambda: scan.obs,
     )
     columns = resolve_subset(
         genes,
-        scan.genes.index,
+        len(scan.genes),
         name="genes",
         path=path,
+        read_ids=lambda: scan.genes.index,
         read_metadata=lambda: scan.genes,
     )
     matrix = np.empty((len(rows), len(columns)), dtype=dtype)

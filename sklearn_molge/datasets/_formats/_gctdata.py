@@ -105,10 +105,11 @@ def text_index(ids: Sequence[str] | NDArray) -> pd.Index:
 
 def resolve_subset(
     subset: Subset,
-    ids: pd.Index,
+    n_ids: int,
     *,
     name: str,
     path: str | os.PathLike,
+    read_ids: Callable[[], pd.Index],
     read_metadata: Callable[[], pd.DataFrame],
 ) -> NDArray[np.intp]:
     """Return the positions that `subset` asks for, in the order asked.
@@ -120,12 +121,15 @@ def resolve_subset(
         count from the end, as in numpy), a boolean mask, a slice of positions, or a
         callable that takes the metadata and returns a boolean mask. An id or a
         position may be asked for more than once.
-    ids : Index
-        Every id of the axis, in the order of the file.
+    n_ids : int
+        Length of the axis.
     name : {"samples", "genes"}
         The parameter, for messages.
     path : path-like
         The file, for messages.
+    read_ids : callable
+        Returns every id of the axis, in the order of the file; called only where
+        `subset` holds ids.
     read_metadata : callable
         Returns the metadata; called only where `subset` is a callable.
 
@@ -136,9 +140,9 @@ def resolve_subset(
         wrong length, or `subset` is none of these.
     """
     if subset is None:
-        return np.arange(len(ids), dtype=np.intp)
+        return np.arange(n_ids, dtype=np.intp)
     if isinstance(subset, slice):
-        return _resolve_slice(subset, len(ids), name)
+        return _resolve_slice(subset, n_ids, name)
     if callable(subset):
         mask = np.asarray(subset(read_metadata()))
         if mask.dtype != bool:
@@ -146,7 +150,7 @@ def resolve_subset(
                 f"The callable {name} must return a boolean mask. "
                 f"Got an array of dtype {mask.dtype}."
             )
-        return _resolve_mask(mask, len(ids), name, path)
+        return _resolve_mask(mask, n_ids, name, path)
     wanted = np.asarray(subset)
     if wanted.ndim != 1:
         raise ValueError(
@@ -156,10 +160,10 @@ def resolve_subset(
     if wanted.size == 0:
         return np.empty(0, dtype=np.intp)
     if wanted.dtype == bool:
-        return _resolve_mask(wanted, len(ids), name, path)
+        return _resolve_mask(wanted, n_ids, name, path)
     if wanted.dtype.kind in "iu":
-        return _resolve_positions(wanted, len(ids), name, path)
-    return _resolve_ids(wanted, ids, name, path)
+        return _resolve_positions(wanted, n_ids, name, path)
+    return _resolve_ids(wanted, read_ids(), name, path)
 
 
 def _resolve_slice(subset: slice, n_ids: int, name: str) -> NDArray[np.intp]:

@@ -6,22 +6,27 @@ from numbers import Integral
 from os import PathLike
 
 import pandas as pd
+from numpy.typing import NDArray
 
 from sklearn_molge._compat import Interval, StrOptions, validate_params
 from sklearn_molge.datasets._lincs._find import find_files
+from sklearn_molge.datasets._lincs._ids import decode_ids
 from sklearn_molge.datasets._lincs._matrices import (
+    Matrix,
     common_genes,
+    ids_of,
     open_matrices,
-    profile_table,
     read_profiles,
 )
 from sklearn_molge.datasets._lincs._metadata import CONTROL_COLUMNS, OBS_COLUMNS
+from sklearn_molge.datasets._lincs._profiles import profile_table
 from sklearn_molge.datasets._lincs._selection import (
     as_tuple,
     parse_wanted,
     select_controls,
     select_treated,
 )
+from sklearn_molge.datasets._lincs._storage import ProfileStore
 from sklearn_molge.datasets._study import Study
 
 __all__ = ["load_lincs"]
@@ -38,6 +43,8 @@ N_SHOWN = 5
         "on_bad_smiles": [StrOptions({"drop", "raise"})],
         "gene_order": [StrOptions({"entrez", "file"})],
         "progress": ["boolean", StrOptions({"auto"})],
+        "n_jobs": [Integral, None],
+        "mmap_path": [str, PathLike, None],
     },
     prefer_skip_nested_validation=True,
 )
@@ -57,11 +64,14 @@ def load_lincs(
     on_bad_smiles: str = "drop",
     gene_order: str = "entrez",
     progress: bool | str = "auto",
+    n_jobs: int | None = None,
+    mmap_path: str | PathLike[str] | None = None,
 ) -> Study:
     """Load a study from a folder in the layout of the public L1000 releases.
 
     Metadata are read and filtered first, and of the matrices no more than the profiles
-    and genes that are left.
+    and genes that are left, straight into one array. Tables are gone through in parts,
+    so that memory stays near the size of the study, however large the release.
 
     Parameters
     ----------
@@ -108,6 +118,13 @@ def load_lincs(
     progress : bool or "auto", default="auto"
         Show a progress bar while matrices are read. "auto" shows one on a terminal,
         when the reading takes more than two seconds.
+    n_jobs : int or None, default=None
+        Threads that read a matrix, as in :func:`read_gctx`. The study is the same.
+    mmap_path : path, default=None
+        A ``.npy`` file for the profiles: they are written there as they are read, and
+        the study maps the file, read-only, so that it may be larger than memory. Those
+        of the controls go beside it, into ``name.controls.npy`` for ``name.npy``. A
+        file that is there is replaced. None keeps all in memory.
 
     Returns
     -------
@@ -118,7 +135,7 @@ def load_lincs(
     Raises
     ------
     FileNotFoundError
-        If there is no matrix of the level.
+        If there is no matrix of the level, or no folder for `mmap_path`.
     ValueError
         If a needed table or column is missing, a profile or gene stands twice, or a
         filter leaves nothing (with the number of profiles after each filter).
@@ -135,6 +152,7 @@ def load_lincs(
     See Also
     --------
     fetch_lincs : Download a release.
+    finlayson2020_study : The cut of Finlayson et al. (2020), with its split.
     Study : What is returned; its Notes list the columns of ``obs``.
     Study.from_anndata : The same from an AnnData object.
     Study.concat : Join studies from several sources.
@@ -146,14 +164,7 @@ def load_lincs(
     it; units other than molar ones make it NaN, as does LINCS's -666. Of several tables
     of compounds the first that knows a structure counts.
 
-    The cut of Finlayson et al. (2020) is, by their code, 6 h (the text says 24 h), 10
-    um and the drugs that all of HA1E, HCC515, VCAP, A375, PC3, MCF7, A549 and HT29
-    share::
-
-        load_lincs(folder, level=3, pert_time=6, pert_dose=10,
-                   cell_lines=[...], shared_by_all_lines=True)
-
-    Their ``pert_id`` is a drug here by its structure, see
+    A drug is a molecule by its structure, not a ``pert_id``: see
     :func:`~sklearn_molge.molecules.drug_ids`.
 
     Examples
@@ -195,6 +206,7 @@ def load_lincs(
     """
     times = parse_wanted(pert_time, "pert_time", "time_h")
     doses = parse_wanted(pert_dose, "pert_dose", "dose_um")
+    store = ProfileStore(mmap_path)
     files = find_files(folder, level)
     matrices = open_matrices(files.matrices)
     genes, gene_positions = common_genes(
@@ -214,12 +226,27 @@ def load_lincs(
     treated = funnel.obs
     types = as_tuple(control_types) if level < 5 else ()
     controls = select_controls(obs, treated, types, times)
+    del obs  # of the whole release: away before the arrays come
     if types and level == 3:
         _warn_of_plates_without_control(treated, controls)
-    control_ge = read_profiles(matrices, controls, gene_positions, progress)
+
+    def read(rows: pd.DataFrame, name: str = "") -> tuple[NDArray, pd.DataFrame]:
+        with store.fill((len(rows), len(genes)), name) as arrays:
+            read_profiles(
+                matrices,
+                rows.index.to_numpy(),
+                gene_positions,
+                arrays[0],
+                progress=progress,
+                n_jobs=n_jobs,
+            )
+        return arrays[0], rows.set_axis(_names_of(rows, matrices), axis=0)
+
+    ge, treated = read(treated)
+    control_ge, controls = read(controls, "controls")
     return Study(
         treated["smiles"].to_numpy(object),
-        ge=read_profiles(matrices, treated, gene_positions, progress),
+        ge=ge,
         obs=treated[OBS_COLUMNS],
         genes=genes,
         control_ge=control_ge if len(controls) else None,
@@ -227,6 +254,10 @@ def load_lincs(
         level=level,
         dropped=funnel.report(),
     )
+
+
+def _names_of(rows: pd.DataFrame, matrices: Sequence[Matrix]) -> pd.Index:
+    return decode_ids(ids_of(matrices, rows.index.to_numpy()))
 
 
 def _warn_of_plates_without_control(

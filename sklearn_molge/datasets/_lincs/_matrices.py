@@ -1,9 +1,7 @@
 """Matrices of a release joined with its tables: rows, columns and values."""
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from os import PathLike
 from pathlib import Path
 
 import numpy as np
@@ -11,145 +9,62 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from sklearn_molge.datasets._formats._gct import read_gct, read_gct_metadata
-from sklearn_molge.datasets._formats._gctx import read_gctx, read_gctx_metadata
+from sklearn_molge.datasets._formats._gctx import read_gctx_values
+from sklearn_molge.datasets._formats._gctx_meta import (
+    check_layout,
+    open_gctx,
+    read_columns,
+    read_frame,
+    read_raw_ids,
+)
+from sklearn_molge.datasets._formats._gctx_write import COLUMN_META, ROW_META
 from sklearn_molge.datasets._join import common_genes_of
 from sklearn_molge.datasets._lincs._find import FoundFiles
+from sklearn_molge.datasets._lincs._ids import encode_ids
 from sklearn_molge.datasets._lincs._metadata import (
-    PROFILE_IDS,
-    combine_compounds,
-    first_known,
-    index_by_key,
-    join_layers,
+    is_known,
     read_table,
     standard_genes,
-    standard_obs,
 )
 
-__all__ = ["Matrix", "common_genes", "open_matrices", "profile_table", "read_profiles"]
+__all__ = ["Matrix", "common_genes", "ids_of", "open_matrices", "read_profiles"]
 
 N_LANDMARKS = 978
 
 
 @dataclass
 class Matrix:
-    """A matrix on disk: what its file says of rows and columns, without the values."""
+    """A matrix on disk: what its file says of rows and columns, without the values.
+
+    `ids` are those of its profiles, in UTF-8; `obs` is what else it says of them, as
+    far as it has a meaning here.
+    """
 
     path: Path
+    ids: NDArray[np.bytes_]
     obs: pd.DataFrame
     genes: pd.DataFrame
 
 
 def open_matrices(paths: Sequence[Path]) -> list[Matrix]:
     """Read ids and inner metadata of each matrix."""
-    return [
-        Matrix(
-            path, *(read_gct_metadata if _is_text(path) else read_gctx_metadata)(path)
+    return [_open_text(p) if _is_text(p) else _open_hdf5(p) for p in paths]
+
+
+def _open_text(path: Path) -> Matrix:
+    obs, genes = read_gct_metadata(path)
+    return Matrix(path, encode_ids(obs.index), obs.reset_index(drop=True), genes)
+
+
+def _open_hdf5(path: Path) -> Matrix:
+    with open_gctx(path) as file:
+        check_layout(file)
+        return Matrix(
+            path,
+            read_raw_ids(file, COLUMN_META),
+            read_columns(file, COLUMN_META, wanted=is_known),
+            read_frame(file, ROW_META),
         )
-        for path in paths
-    ]
-
-
-def profile_table(
-    matrices: Sequence[Matrix],
-    files: FoundFiles,
-    metadata: str | PathLike[str] | pd.DataFrame | None,
-) -> pd.DataFrame:
-    """Join all that is known of each profile.
-
-    Returns
-    -------
-    obs : DataFrame
-        Indexed by profile, in the order of the matrices: our columns without ``drug``,
-        ``smiles``, and ``matrix`` and ``position`` for where it is.
-
-    Raises
-    ------
-    ValueError
-        If a profile stands twice, a table fits no profile, or nothing says of what kind
-        the profiles are, of which line, or of which molecule.
-    """
-    ids = np.concatenate([matrix.obs.index.to_numpy(object) for matrix in matrices])
-    index = pd.Index(ids, dtype=object)
-    if not index.is_unique:
-        _raise_ambiguous(matrices, index)
-    layers = []
-    if metadata is not None:
-        layers.append(_fitting(_read_metadata(metadata), index, "metadata"))
-    if files.profiles:
-        tables = [read_table(path, PROFILE_IDS) for path in files.profiles]
-        table = pd.concat([standard_obs(t) for t in tables])
-        layers.append(_fitting(table, index, _names(files.profiles)))
-    layers.append(pd.concat([standard_obs(m.obs) for m in matrices]))
-    obs = join_layers(layers, index)
-    if files.compounds:
-        compounds = combine_compounds(
-            standard_obs(read_table(path, ("pert_id",))) for path in files.compounds
-        )
-        for name in compounds:
-            known = compounds[name].reindex(obs["pert_id"]).to_numpy(object)
-            obs[name] = first_known([obs[name].to_numpy(object), known])
-    obs["matrix"] = np.repeat(np.arange(len(matrices)), [len(m.obs) for m in matrices])
-    obs["position"] = np.concatenate([np.arange(len(m.obs)) for m in matrices])
-    _check_known(obs, files)
-    return obs
-
-
-def _raise_ambiguous(matrices: Sequence[Matrix], index: pd.Index) -> None:
-    repeated = index[index.duplicated()].unique()
-    places = [m.path.name for m in matrices if m.obs.index.isin(repeated).any()]
-    raise ValueError(
-        f"{len(repeated):,} profiles stand twice, {repeated[0]!r} for one, in "
-        f"{', '.join(places)}. Pass as `folder` the list of files to use."
-    )
-
-
-def _read_metadata(metadata: str | PathLike[str] | pd.DataFrame) -> pd.DataFrame:
-    if not isinstance(metadata, pd.DataFrame):
-        table = read_table(metadata, PROFILE_IDS)
-    elif metadata.columns.isin(PROFILE_IDS).any():
-        table = index_by_key(metadata, PROFILE_IDS, "metadata")
-    else:
-        table = metadata
-    return standard_obs(table)
-
-
-def _fitting(table: pd.DataFrame, index: pd.Index, name: str) -> pd.DataFrame:
-    """Keep the rows of `table` that are in `index`, each id once."""
-    table = table[table.index.isin(index)]
-    if table.empty:
-        raise ValueError(
-            f"{name}: no row is about a profile of the matrices, whose ids are like "
-            f"{index[0]!r}."
-        )
-    repeated = table.index.duplicated()
-    if repeated.any():
-        warnings.warn(
-            f"{name}: {repeated.sum():,} rows repeat the id of an earlier row, "
-            f"{table.index[repeated][0]!r} for one; the first row counts.",
-            UserWarning,
-            stacklevel=5,
-        )
-    return table[~repeated]
-
-
-def _names(paths: Sequence[Path]) -> str:
-    return ", ".join(path.name for path in paths)
-
-
-def _check_known(obs: pd.DataFrame, files: FoundFiles) -> None:
-    wells = files.profiles, "*inst_info* (Levels 3, 4), *sig_info* (Level 5)"
-    structures = files.compounds, "*pert_info*, *compoundinfo*"
-    for name, (tables, pattern) in {
-        "pert_type": wells,
-        "cell_line": wells,
-        "smiles": structures,
-    }.items():
-        if obs[name].isna().all():
-            raise ValueError(
-                f"No profile has a {name}: not inside {_names(files.matrices)}, nor in "
-                f"`metadata`, nor in a table named like {pattern} in {files.where} "
-                f"(found {_names(tables) or 'none'})."
-            )
 
 
 def common_genes(
@@ -239,23 +154,66 @@ def _check_ids(
 
 def read_profiles(
     matrices: Sequence[Matrix],
-    obs: pd.DataFrame,
+    rows: NDArray[np.intp],
     gene_positions: Sequence[NDArray[np.intp]],
+    out: NDArray[np.float32],
+    *,
     progress: bool | str,
-) -> NDArray[np.float32]:
-    """Read the profiles of `obs`, and of each matrix no more than these."""
-    blocks = [np.empty((0, len(gene_positions[0])), dtype=np.float32)]
-    for number, matrix in enumerate(matrices):
-        rows = obs.loc[obs["matrix"] == number, "position"].to_numpy()
-        genes = gene_positions[number]
-        if not len(rows):
+    n_jobs: int | None,
+) -> None:
+    """Read profiles into `out`, and of each matrix no more than these.
+
+    Parameters
+    ----------
+    matrices : sequence of Matrix
+        Where they are.
+    rows : ndarray of int
+        Numbers of the profiles, ascending, over all matrices in their order.
+    gene_positions : sequence of ndarray of int
+        For each matrix the position of each gene.
+    out : ndarray of shape (n_rows, n_genes)
+        Where the values go.
+    progress, n_jobs
+        As of `read_gctx`.
+    """
+    for matrix, genes, (own, place) in zip(
+        matrices, gene_positions, _by_matrix(matrices, rows), strict=True
+    ):
+        part = out[place]
+        if not len(own):
             continue
         if _is_text(matrix.path):
-            data = read_gct(matrix.path, samples=rows, genes=genes)
+            part[...] = read_gct(matrix.path, samples=own, genes=genes).matrix
         else:
-            data = read_gctx(matrix.path, samples=rows, genes=genes, progress=progress)
-        blocks.append(data.matrix)
-    return blocks[-1] if len(blocks) == 2 else np.concatenate(blocks)
+            read_gctx_values(
+                matrix.path, own, genes, part, progress=progress, n_jobs=n_jobs
+            )
+
+
+def ids_of(matrices: Sequence[Matrix], rows: NDArray[np.intp]) -> NDArray[np.bytes_]:
+    """Return the ids of profiles, numbered as in `read_profiles`."""
+    return np.concatenate(
+        [
+            matrix.ids[own]
+            for matrix, (own, _) in zip(
+                matrices, _by_matrix(matrices, rows), strict=True
+            )
+        ]
+    )
+
+
+def _by_matrix(
+    matrices: Sequence[Matrix], rows: NDArray[np.intp]
+) -> list[tuple[NDArray[np.intp], slice]]:
+    """Return for each matrix its own numbers of the rows, and where they stand."""
+    ends = np.cumsum([len(matrix.ids) for matrix in matrices])
+    stops = np.searchsorted(rows, ends)
+    return [
+        (rows[begin:stop] - (end - len(matrix.ids)), slice(begin, stop))
+        for matrix, end, begin, stop in zip(
+            matrices, ends, [0, *stops[:-1]], stops, strict=True
+        )
+    ]
 
 
 def _is_text(path: Path) -> bool:

@@ -3,9 +3,12 @@
 import csv
 import re
 import zlib
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from gzip import BadGzipFile
 from os import PathLike
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,14 +20,20 @@ __all__ = [
     "CONTROL_COLUMNS",
     "OBS_COLUMNS",
     "PROFILE_IDS",
+    "QUANTITIES",
+    "TEXTS",
+    "coded_texts",
     "combine_compounds",
     "first_known",
     "index_by_key",
+    "is_known",
     "join_layers",
     "parse_quantity",
+    "quantity",
     "read_table",
     "standard_genes",
     "standard_obs",
+    "table_parts",
 ]
 
 OBS_COLUMNS = [
@@ -64,6 +73,8 @@ GENES = {
     "symbol": ("symbol", "gene_symbol", "pr_gene_symbol"),
     "is_landmark": ("is_landmark", "pr_is_lm", "pr_is_lmark", "feature_space"),
 }
+KNOWN = frozenset().union(*TEXTS.values(), *QUANTITIES.values(), *GENES.values())
+KNOWN |= {f"{column}_unit" for names in QUANTITIES.values() for column in names}
 # Units in lower case; a number without a unit anywhere is in the first.
 UNITS = {
     "dose_um": {"um": 1.0, "pm": 1e-6, "nm": 1e-3, "mm": 1e3, "m": 1e6},
@@ -72,6 +83,8 @@ UNITS = {
 # The releases write micro as u, as the micro sign or as mu, in mixed encodings.
 MICRO = str.maketrans(dict.fromkeys("\u00b5\u03bc\ufffd", "u"))
 QUANTITY = re.compile(r"\s*(-?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?)\s*(\S*)\s*")
+# Rows of a table of profiles that are held as text at a time.
+PART_ROWS = 2**16
 MISSING = (MISSING_SMILES | {"-666.0"}) - {"restricted"}
 
 
@@ -95,22 +108,55 @@ def read_table(path: str | PathLike[str], keys: Sequence[str]) -> pd.DataFrame:
     ValueError
         If the file is no such table, or has none of `keys`.
     """
-    wanted = set(keys).union(*TEXTS.values(), *QUANTITIES.values(), *GENES.values())
-    wanted |= {f"{column}_unit" for names in QUANTITIES.values() for column in names}
-    is_csv = re.search(r"\.csv(\.gz)?$", str(path)) is not None
-    try:
-        table = pd.read_csv(
-            path,
-            sep="," if is_csv else "\t",
-            quoting=csv.QUOTE_MINIMAL if is_csv else csv.QUOTE_NONE,
-            usecols=lambda name: name in wanted,
-            dtype=str,
-            na_filter=False,
-            encoding_errors="replace",
+    with _reading(path):
+        table = pd.read_csv(path, dtype=str, **_options(path, keys))
+    return index_by_key(table, keys, repr(str(path)))
+
+
+def table_parts(
+    path: str | PathLike[str], keys: Sequence[str]
+) -> Iterator[pd.DataFrame]:
+    """Read a table as `read_table` does, in parts, with categories for texts.
+
+    So the memory is that of one part, however many rows there are.
+    """
+    kinds = defaultdict(lambda: "category", dict.fromkeys(keys, "object"))
+    with _reading(path):
+        reader = pd.read_csv(
+            path, dtype=kinds, chunksize=PART_ROWS, **_options(path, keys)
         )
+    with reader:
+        while True:
+            with _reading(path):
+                part = next(reader, None)
+            if part is None:
+                break
+            yield index_by_key(part, keys, repr(str(path)))
+
+
+def is_known(name: str) -> bool:
+    """Whether a column of that name has a meaning here, and is worth reading."""
+    return name in KNOWN
+
+
+def _options(path: str | PathLike[str], keys: Sequence[str]) -> dict[str, Any]:
+    is_csv = re.search(r"\.csv(\.gz)?$", str(path)) is not None
+    return {
+        "sep": "," if is_csv else "\t",
+        "quoting": csv.QUOTE_MINIMAL if is_csv else csv.QUOTE_NONE,
+        "usecols": lambda name: name in keys or is_known(name),
+        "na_filter": False,
+        "encoding_errors": "replace",
+        "low_memory": False,
+    }
+
+
+@contextmanager
+def _reading(path: str | PathLike[str]) -> Iterator[None]:
+    try:
+        yield
     except (ValueError, EOFError, BadGzipFile, zlib.error) as error:
         raise ValueError(f"Cannot read the table {str(path)!r}: {error}") from error
-    return index_by_key(table, keys, repr(str(path)))
 
 
 def index_by_key(table: pd.DataFrame, keys: Sequence[str], name: str) -> pd.DataFrame:
@@ -141,15 +187,13 @@ def standard_obs(table: pd.DataFrame) -> pd.DataFrame:
     """
     columns: dict[str, NDArray] = {}
     for name, sources in TEXTS.items():
-        present = [_clean_text(table[s]) for s in sources if s in table]
+        present = [_clean_text(table[s], name) for s in sources if s in table]
         if present:
             columns[name] = first_known(present)
     for name, sources in QUANTITIES.items():
-        numbers = [_quantity(table, s, UNITS[name]) for s in sources if s in table]
+        numbers = [quantity(table, s, name) for s in sources if s in table]
         if numbers:
             columns[name] = first_known(numbers)
-    if "pert_type" in columns:
-        columns["pert_type"] = _map_distinct(columns["pert_type"], str.lower)
     return pd.DataFrame(columns, index=table.index)
 
 
@@ -196,11 +240,10 @@ def standard_genes(table: pd.DataFrame) -> pd.DataFrame:
         present = [_clean_text(table[s]) for s in sources if s in table]
         missing = np.full(len(table), np.nan, dtype=object)
         columns[name] = first_known([*present, missing])
-    landmark = _map_distinct(
-        columns["is_landmark"],
-        lambda text: float(text.lower() in {"1", "1.0", "true", "landmark"}),
-    )
-    columns["is_landmark"] = landmark.astype(float)
+    codes, distinct = pd.factorize(columns["is_landmark"])
+    marks = {"1", "1.0", "true", "landmark"}
+    values = [float(text.lower() in marks) for text in distinct]
+    columns["is_landmark"] = np.array([*values, np.nan])[codes]
     columns["gene_id"] = pd.to_numeric(columns["gene_id"], errors="coerce")
     return pd.DataFrame(columns, index=table.index)
 
@@ -249,35 +292,70 @@ def _split_quantity(text: str) -> tuple[float, str]:
     return float(match[1]), match[2]
 
 
-def _quantity(
-    table: pd.DataFrame, column: str, units: dict[str, float]
-) -> NDArray[np.float64]:
-    codes, distinct = pd.factorize(table[column])
+def quantity(table: pd.DataFrame, column: str, name: str) -> NDArray[np.float64]:
+    """Read a column as ``dose_um`` or ``time_h``, with the column of its unit."""
+    units = UNITS[name]
+    codes, distinct = _factorize(table[column])
     parts = [_split_quantity(str(entry)) for entry in distinct] + [(np.nan, "")]
     number = np.array([part[0] for part in parts])[codes]
     inner = np.array([units.get(unit, np.nan) for _, unit in parts])[codes]
     outer: float | NDArray[np.float64] = 1.0
     if f"{column}_unit" in table:
-        unit = _clean_text(table[f"{column}_unit"])
-        outer = _map_distinct(
-            unit, lambda text: units.get(text.translate(MICRO).lower(), np.nan)
-        ).astype(float)
+        unit_codes, texts = coded_texts(table[f"{column}_unit"])
+        values = [
+            np.nan if t is None else units.get(t.translate(MICRO).lower(), np.nan)
+            for t in texts
+        ]
+        outer = np.array([*values, np.nan])[unit_codes]
     has_unit = np.array([bool(unit) for _, unit in parts])[codes]
     return number * np.where(has_unit, inner, outer)
 
 
-def _clean_text(column: pd.Series) -> NDArray[np.object_]:
-    return _map_distinct(
-        column, lambda text: np.nan if text.lower() in MISSING else text
-    )
+def coded_texts(
+    column: pd.Series, name: str = ""
+) -> tuple[NDArray[np.intp], list[str | None]]:
+    """Return a column as numbers into a list of texts.
+
+    Parameters
+    ----------
+    column : Series
+        Of anything; a category is not spelled out.
+    name : str
+        Ours, for the spelling of the texts.
+
+    Returns
+    -------
+    codes : ndarray of int
+        -1 where the column is missing.
+    texts : list of str or None
+        Without blanks around; None is LINCS's marks for a missing value.
+    """
+    codes, distinct = _factorize(column)
+    texts = [str(entry).strip() for entry in distinct]
+    if name == "pert_type":
+        texts = [text.lower() for text in texts]
+    return codes, [None if text.lower() in MISSING else text for text in texts]
 
 
-def _map_distinct(values, function) -> NDArray[np.object_]:
-    """Apply `function` to each distinct text once; what is missing stays NaN."""
-    codes, distinct = pd.factorize(values)
-    mapped = np.empty(len(distinct) + 1, dtype=object)
-    mapped[:] = [*(function(str(entry).strip()) for entry in distinct), np.nan]
-    return mapped[codes]
+def _clean_text(column: pd.Series, name: str = "") -> NDArray[np.object_]:
+    codes, texts = coded_texts(column, name)
+    return _spell_out(codes, [np.nan if text is None else text for text in texts])
+
+
+def _factorize(column: Any) -> tuple[NDArray[np.intp], NDArray[np.object_]]:
+    """Return numbers, -1 where missing, and the distinct entries they stand for."""
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        return column.cat.codes.to_numpy(np.intp), np.asarray(
+            column.cat.categories, dtype=object
+        )
+    codes, distinct = pd.factorize(column)
+    return codes, np.asarray(distinct, dtype=object)
+
+
+def _spell_out(codes: NDArray[np.intp], texts: Sequence[object]) -> NDArray[np.object_]:
+    spelled = np.empty(len(texts) + 1, dtype=object)
+    spelled[:] = [*texts, np.nan]
+    return spelled[codes]
 
 
 def first_known(columns: list[NDArray]) -> NDArray:

@@ -60,7 +60,9 @@ class Funnel:
 
     def keep_values(self, column: str, mask: NDArray | pd.Series, step: str) -> None:
         """Keep the profiles of `mask`, and note which values of `column` there were."""
-        counts = self.obs[column].value_counts(dropna=False)
+        # Spelled out: categories would count values that are not there, and by code.
+        values = self.obs[column].astype(self.obs[column].to_numpy().dtype)
+        counts = values.value_counts(dropna=False)
         shown = ", ".join(f"{v} ({n:,})" for v, n in counts.head(N_SHOWN).items())
         more = f", and {len(counts) - N_SHOWN} more" if len(counts) > N_SHOWN else ""
         self.keep(mask, step, f"{column} before: {shown}{more}")
@@ -145,6 +147,7 @@ def select_treated(
     if cell_lines is not None:
         mask = funnel.obs["cell_line"].isin(cell_lines)
         funnel.keep_values("cell_line", mask, f"cell_lines={', '.join(cell_lines)}")
+    funnel.obs = _spelled_out(funnel.obs)
     keep_molecules(funnel, on_bad_smiles, stacklevel=4)
     funnel.obs = funnel.obs.assign(drug=drug_ids(funnel.obs["smiles"]))
     if min_cell_lines > 1:
@@ -156,13 +159,22 @@ def select_treated(
         )
     if shared_by_all_lines:
         n_lines = _count_lines(funnel.obs)
-        n_all = len(set(cell_lines or funnel.obs["cell_line"]))
+        left = set(funnel.obs["cell_line"])
+        every = set(cell_lines or left)
+        gone = ", ".join(sorted(every - left))
         funnel.keep(
-            n_lines == n_all,
+            n_lines == len(every),
             "shared_by_all_lines=True",
-            f"a drug is in {n_lines.max()} of {n_all} lines at most",
+            f"a drug is in {n_lines.max()} of {len(every)} lines at most"
+            + (f"; no profile is left of {gone}" if gone else ""),
         )
     return funnel
+
+
+def _spelled_out(obs: pd.DataFrame) -> pd.DataFrame:
+    """Turn categories into texts; before, where profiles are many, they are small."""
+    coded = obs.columns[[isinstance(t, pd.CategoricalDtype) for t in obs.dtypes]]
+    return obs.astype(dict.fromkeys(coded, object))
 
 
 def _count_lines(obs: pd.DataFrame) -> pd.Series:
@@ -182,7 +194,8 @@ def _check_cell_lines(cell_lines: tuple[str, ...] | None, column: pd.Series) -> 
 def keep_molecules(funnel: Funnel, on_bad_smiles: str, *, stacklevel: int) -> None:
     """Keep the profiles with a readable SMILES; warn of the others, or raise."""
     obs = funnel.obs
-    good = valid_smiles_mask(obs["smiles"])
+    codes, distinct = pd.factorize(obs["smiles"])
+    good = np.append(valid_smiles_mask(distinct), False)[codes]
     bad = obs.loc[~good, ["pert_id", "smiles"]]
     if bad.empty:
         return
@@ -223,4 +236,4 @@ def select_controls(
     mask &= obs["cell_line"].isin(treated["cell_line"])
     if times is not None:
         mask &= _is_wanted(obs, "time_h", times)
-    return obs[mask]
+    return _spelled_out(obs[mask])
