@@ -11,7 +11,7 @@ from sklearn.utils import check_array, check_random_state
 from sklearn_molge._compat import StrOptions, validate_params
 from sklearn_molge.exceptions import MissingControlError
 
-__all__ = ["match_controls"]
+__all__ = ["check_plates", "match_controls"]
 
 _SUMMARIES: dict[str, Callable[..., Any]] = {"mean": np.mean, "median": np.median}
 
@@ -72,8 +72,8 @@ def match_controls(
            [2., 5.],
            [2., 5.]])
     """
-    treated = _check_plates(plates, "plates")
-    controls = _check_plates(control_plates, "control_plates")
+    treated = check_plates(plates, "plates")
+    controls = check_plates(control_plates, "control_plates")
     profiles = check_array(
         control_ge, dtype=[np.float64, np.float32], input_name="control_ge"
     )
@@ -100,7 +100,8 @@ def match_controls(
     return matched[codes]
 
 
-def _check_plates(plates: ArrayLike, name: str) -> NDArray[np.object_]:
+def check_plates(plates: ArrayLike, name: str) -> NDArray[np.object_]:
+    """Return the plates as a 1-D array, without a missing one."""
     array = np.asarray(plates, dtype=object)
     if array.ndim != 1:
         raise ValueError(f"{name} must be 1-D. Got an array of shape {array.shape}.")
