@@ -10,7 +10,7 @@ import sklearn_molge
 ROOT = Path(sklearn_molge.__file__).parent
 # From the bottom up: a room may import from its own floor's row and those before it.
 FLOORS = [
-    {"exceptions", "_compat", "_identity", "_pyplot"},
+    {"exceptions", "_compat", "_identity", "_parallel", "_pyplot"},
     {"molecules"},
     {"expression", "metrics"},
     {"_base", "datasets", "model_selection"},

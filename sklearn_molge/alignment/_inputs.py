@@ -11,6 +11,7 @@ from sklearn.utils import check_consistent_length
 from sklearn.utils.validation import check_array
 
 from sklearn_molge.alignment._pairs import MoleculeInputs, PairDataset
+from sklearn_molge.exceptions import InvalidSmilesError
 from sklearn_molge.metrics._gallery import distinct_rows, is_text
 from sklearn_molge.model_selection._groups import encode_groups
 from sklearn_molge.molecules._graphs import MoleculeGraphs
@@ -65,14 +66,15 @@ def molecule_inputs(net: Any, X: NDArray) -> tuple[MoleculeInputs, NDArray[np.in
     """Prepare each distinct molecule of X once; return them and which each row is."""
     check_kind(X, encoder=net.encoder_mode_, features=net.molecule_features_)
     if is_text(X):
-        check_smiles(X)
-        index, distinct = pd.factorize(X)
+        if net.encoder_mode_ is None:  # the graphs find bad entries themselves
+            check_smiles(X)
+        index, distinct = pd.factorize(X, use_na_sentinel=False)
     else:
         rows, index = distinct_rows(X)
         distinct = X[rows]
     graphs = features = None
     if net.encoder_mode_ is not None:
-        graphs = MoleculeGraphs.from_smiles(distinct, mode=net.encoder_mode_)
+        graphs = _graphs_of(X, index, distinct, net.encoder_mode_)
     if net.molecule_features_ is not None:
         features = net.molecule_features_.transform(distinct)
     elif not is_text(X):
@@ -82,6 +84,14 @@ def molecule_inputs(net: Any, X: NDArray) -> tuple[MoleculeInputs, NDArray[np.in
         features = check_array(features, dtype=np.float32, input_name="features of X")
         features = torch.from_numpy(np.ascontiguousarray(features))
     return MoleculeInputs(graphs, features), index
+
+
+def _graphs_of(X: NDArray, index: NDArray, distinct: NDArray, mode: str):
+    try:
+        return MoleculeGraphs.from_smiles(distinct, mode=mode)
+    except InvalidSmilesError as error:
+        bad = np.flatnonzero(np.isin(index, error.indices))
+        raise InvalidSmilesError(bad.tolist(), X[bad].tolist()) from None
 
 
 def fit_features(net: Any, X: NDArray) -> Any:

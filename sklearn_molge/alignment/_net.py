@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
+from sklearn.utils import gen_batches
 from sklearn.utils.validation import check_is_fitted
 from skorch import NeuralNet
 from skorch.callbacks import EarlyStopping, EpochTimer, PassthroughScoring, PrintLog
@@ -23,6 +24,7 @@ from sklearn_molge.alignment._checkpoint import Checkpoint
 from sklearn_molge.alignment._device import derive_seed, resolve_device, seed_torch
 from sklearn_molge.alignment._pairs import EpochBatches, PairBatch, PairDataset
 from sklearn_molge.molecules._encoders import load_encoder
+from sklearn_molge.molecules._graphs import forward_size
 
 
 def as_is(batch: Any) -> Any:
@@ -354,18 +356,21 @@ class PairNet(NeuralNet):
 
     # -- embedding -------------------------------------------------------------------
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def _embed_molecules(self, molecules, indices):
         towers, device = self._towers.eval(), self._module_device
+        size = self.batch_size
+        if molecules.graphs is not None:
+            size = forward_size(size, device)
         parts = []
-        for start in range(0, len(indices), self.batch_size):
-            graphs, features = molecules.take(indices[start : start + self.batch_size])
+        for rows in gen_batches(len(indices), size):
+            graphs, features = molecules.take(indices[rows])
             graphs = None if graphs is None else graphs.to(device)
             features = None if features is None else features.to(device)
             parts.append(towers.embed_molecules(graphs, features).cpu())
         return torch.cat(parts).numpy()
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def _embed_profiles(self, profiles):
         towers = self._towers.eval()
         return towers.embed_profiles(profiles.to(self._module_device)).cpu().numpy()

@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from rdkit import Chem
-from rdkit.Chem.Draw import rdMolDraw2D
 
 from sklearn_molge._pyplot import import_pyplot
 from sklearn_molge.inspection._atoms import AtomAttribution, atom_attribution
 from sklearn_molge.inspection._genes import GeneAttribution, gene_attribution
+from sklearn_molge.molecules._drawing import draw_molecule
 
 __all__ = ["AtomAttributionDisplay", "GeneAttributionDisplay"]
 
@@ -19,6 +19,12 @@ _UNIT = "Change of similarity"
 _CMAP, _CMAP_RANGE = "RdBu_r", (0.2, 0.8)
 # Pixels of the picture of the molecule.
 _SIZE = (900, 600)
+_OPTIONS = {
+    "highlightBondWidthMultiplier": 1,
+    "highlightRadius": 0.4,
+    "bondLineWidth": 3,
+    "padding": 0.08,
+}
 
 
 class AtomAttributionDisplay:
@@ -134,8 +140,16 @@ class AtomAttributionDisplay:
         colors = ScalarMappable(Normalize(-limit, limit), _colormap())
         rgb = colors.to_rgba(self.attribution.values)[:, :3]
         mol = Chem.MolFromSmiles(self.attribution.smiles)
-        self.svg_ = _draw(mol, rgb, rdMolDraw2D.MolDraw2DSVG)
-        png = _draw(mol, rgb, rdMolDraw2D.MolDraw2DCairo)
+        self.svg_, png = (
+            draw_molecule(
+                mol,
+                size=_SIZE,
+                form=form,
+                options=_OPTIONS,
+                atom_colors=list(map(tuple, rgb.tolist())),
+            )
+            for form in ("svg", "png")
+        )
         self.ax_, self.figure_ = ax, ax.figure
         self.image_ = ax.imshow(imread(BytesIO(png)), interpolation="antialiased")
         ax.set_axis_off()
@@ -267,26 +281,6 @@ class GeneAttributionDisplay:
             title=_title(name, self.attribution.similarity),
         )
         return self
-
-
-def _draw(mol: Chem.Mol, rgb: NDArray, canvas: Any) -> Any:
-    """Draw a molecule with coloured atoms; return SVG text or the bytes of a PNG."""
-    drawer = canvas(*_SIZE)
-    options = drawer.drawOptions()
-    options.useBWAtomPalette()  # colours stand for the values alone
-    options.highlightBondWidthMultiplier = 1
-    options.highlightRadius = 0.4
-    options.bondLineWidth = 3
-    options.padding = 0.08
-    atoms = range(mol.GetNumAtoms())
-    drawer.DrawMolecule(
-        rdMolDraw2D.PrepareMolForDrawing(mol),
-        highlightAtoms=list(atoms),
-        highlightAtomColors={i: tuple(rgb[i].tolist()) for i in atoms},
-        highlightBonds=[],
-    )
-    drawer.FinishDrawing()
-    return drawer.GetDrawingText()
 
 
 def _colormap() -> Any:

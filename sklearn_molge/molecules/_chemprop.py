@@ -16,7 +16,7 @@ from sklearn_molge.exceptions import InvalidSmilesError
 from sklearn_molge.molecules._base import SmilesTransformer
 from sklearn_molge.molecules._dmpnn import AGGREGATIONS
 from sklearn_molge.molecules._encoders import load_encoder
-from sklearn_molge.molecules._graphs import MoleculeGraphs
+from sklearn_molge.molecules._graphs import MoleculeGraphs, forward_size
 from sklearn_molge.molecules._smiles import as_smiles_array, check_smiles
 
 __all__ = ["ChempropEmbedder"]
@@ -52,8 +52,8 @@ class ChempropEmbedder(SmilesTransformer):
         by 100. For the random network, and for one of message passing alone
         (CheMeleon); other files name theirs.
     batch_size : int, default=256
-        Number of molecules that run through the network at once. The result does not
-        depend on it but for rounding.
+        Most molecules that run through the network at once; on a CPU fewer do, as its
+        cache takes. The result does not depend on it but for rounding.
     device : str, default="auto"
         Where the network runs, by torch's name; "auto" is "cuda" if there is one, else
         "cpu". The fitted network itself stays on the CPU.
@@ -210,7 +210,7 @@ class ChempropEmbedder(SmilesTransformer):
         encoder = self.encoder_ if on_cpu else deepcopy(self.encoder_).to(device)
         parts = []
         with torch.inference_mode():
-            for rows in gen_batches(len(graphs), self.batch_size):
+            for rows in gen_batches(len(graphs), forward_size(self.batch_size, device)):
                 batch = graphs.take(range(rows.start, rows.stop)).to(device)
                 vectors = encoder(batch)
                 _check_vectors(vectors, len(batch))

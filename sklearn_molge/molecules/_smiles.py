@@ -1,6 +1,8 @@
 """Reading SMILES, and the one definition of a molecule's identity."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import lru_cache
 
 import numpy as np
@@ -15,6 +17,21 @@ __all__ = ["canonical_smiles", "check_smiles", "drug_ids"]
 
 # What LINCS writes where a structure is unknown or withheld.
 MISSING_SMILES = frozenset({"", "-666", "restricted", "nan", "none", "na"})
+
+# Molecules that were read in the present block of `parsed_once`.
+_parsed: ContextVar[dict[str, Chem.Mol | None] | None] = ContextVar(
+    "_parsed", default=None
+)
+
+
+@contextmanager
+def parsed_once() -> Iterator[None]:
+    """Read each distinct SMILES once in this block and thread, whoever asks for it."""
+    token = _parsed.set({})
+    try:
+        yield
+    finally:
+        _parsed.reset(token)
 
 
 def as_smiles_array(X: ArrayLike) -> NDArray[np.object_]:
@@ -32,7 +49,18 @@ def as_smiles_array(X: ArrayLike) -> NDArray[np.object_]:
 
 def parse_smiles(entry: object) -> Chem.Mol | None:
     """Return the molecule, or None where `entry` is not one."""
-    if not isinstance(entry, str) or entry.strip().lower() in MISSING_SMILES:
+    if not isinstance(entry, str):
+        return None
+    parsed = _parsed.get()
+    if parsed is None:
+        return _read(entry)
+    if entry not in parsed:
+        parsed[entry] = _read(entry)
+    return parsed[entry]
+
+
+def _read(entry: str) -> Chem.Mol | None:
+    if entry.strip().lower() in MISSING_SMILES:
         return None
     _, *rest = entry.split(maxsplit=1)
     if rest and not rest[0].startswith("|"):
@@ -203,8 +231,11 @@ def _standardizers() -> tuple[
 
 def _inchi_blocks(mol: Chem.Mol, n_blocks: int) -> str:
     chooser, uncharger = _standardizers()
-    parent = uncharger.uncharge(chooser.choose(mol))
-    key = Chem.MolToInchiKey(parent)
+    parent = mol if len(Chem.GetMolFrags(mol)) == 1 else chooser.choose(mol)
+    if any(atom.GetFormalCharge() for atom in parent.GetAtoms()):
+        parent = uncharger.uncharge(parent)
+    # The first block knows no stereochemistry: without it, InChI is faster.
+    key = Chem.MolToInchiKey(parent, "-SNon" if n_blocks == 1 else "")
     if key:
         return "-".join(key.split("-")[:n_blocks])
     # InChI refuses a few exotic structures; their canonical text is an identity too.

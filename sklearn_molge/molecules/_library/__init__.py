@@ -1,0 +1,1 @@
+"""Readers of libraries of molecules, one a format."""

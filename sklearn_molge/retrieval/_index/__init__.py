@@ -1,0 +1,1 @@
+"""MoleculeIndex: a library of molecules that can be searched with profiles."""
