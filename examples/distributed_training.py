@@ -1,4 +1,4 @@
-"""
+r"""
 Training in several processes, one for each GPU
 ===============================================
 
@@ -9,9 +9,17 @@ a step are averaged over the processes. The packages accelerate and skorch do it
     pip install accelerate
     accelerate launch examples/distributed_training.py --out embedder.joblib
     torchrun --nproc-per-node 2 examples/distributed_training.py --cpu
+    accelerate launch --multi_gpu --num_processes 2 --num_machines 1 \
+        --mixed_precision no --dynamo_backend no --main_process_port 0 \
+        examples/distributed_training.py --cpu --split
 
-The first trains on all GPUs, the second in two processes without one. A step of n
-processes is one of n times the batch, which may bear a larger learning rate.
+The first trains on all GPUs, the others in two processes without one. (With a flag
+``--cpu`` of its own, ``accelerate launch`` starts a single process; ``--multi_gpu``
+starts several, and needs no GPU where the script asks for none.)
+
+A step of n processes is one of n times the batch, which may bear a larger learning
+rate. With ``--split`` the processes share out a batch instead, and end at the weights
+to which one process comes by itself.
 """
 
 import argparse
@@ -23,6 +31,8 @@ from accelerate import Accelerator
 from skorch.hf import AccelerateMixin
 
 from sklearn_molge.alignment import CoordinatedEmbedder
+from sklearn_molge.alignment.losses import QuadrupletLoss
+from sklearn_molge.alignment.samplers import UniformSampler
 from sklearn_molge.datasets import make_perturbation_study
 from sklearn_molge.metrics import retrieval_ranks
 from sklearn_molge.model_selection import DrugCellLineShuffleSplit
@@ -45,11 +55,69 @@ class DistributedEmbedder(AccelerateMixin, CoordinatedEmbedder):
 # %%
 # All processes draw the same batches, which needs an int as `random_state`, and take
 # them in turn. Where they do not come out even, the first ones fill up the last round.
+#
+# So a sampler that gives each batch in as many parts as there are processes shares it
+# out. The mean of the parts' gradients is that of the whole batch if the loss is a
+# plain mean over triplets (``average="mean"``), nothing else is drawn (no dropout) and
+# the batch is a multiple of the parts. It is not for InfoNCE and other losses over all
+# pairs of a batch: there each process compares its profiles with the molecules of its
+# own part only, so that two processes learn from half of the pairs of one.
 
 
-def train(study, *, cpu=False, random_state=0, **params):
+class SharedOutSampler(UniformSampler):
+    """Batches of `batch_size` triplets, each in `n_parts` equal parts.
+
+    Where a batch is no multiple of `n_parts`, its first triplets fill it up.
+    """
+
+    def __init__(
+        self, *, batch_size=417, partners=False, epoch_over="profiles", n_parts=1
+    ):
+        super().__init__(
+            batch_size=batch_size, partners=partners, epoch_over=epoch_over
+        )
+        self.n_parts = n_parts
+
+    def prepare(self, drugs, **views):
+        """Read the training set."""
+        super().prepare(drugs, **views)
+        self.n_batches_ *= self.n_parts
+        return self
+
+    def epoch(self, rng):
+        """Draw the parts of the batches of one epoch."""
+        for batch in super().epoch(rng):
+            per_part = -(-len(batch.anchors) // self.n_parts)
+            triplets = np.resize(
+                np.arange(len(batch.anchors)), (self.n_parts, per_part)
+            )
+            yield from (take_triplets(batch, part) for part in triplets)
+
+
+def take_triplets(batch, triplets):
+    """Return a batch with some of the triplets."""
+    names = ["anchors", "negatives", "partners"]
+    names = [name for name in names if getattr(batch, name) is not None]
+    rows = [batch.profiles[getattr(batch, name)[triplets]] for name in names]
+    places = np.arange(len(rows) * len(triplets)).reshape(len(rows), -1)
+    positions = dict(zip(names, places, strict=True))
+    return batch._replace(profiles=np.concatenate(rows), **positions)
+
+
+# What makes several processes equal to one. The loss is the paper's.
+SPLIT = {
+    "sampler": SharedOutSampler,
+    "criterion": QuadrupletLoss,
+    "criterion__average": "mean",
+    "module__dropout": 0.0,
+}
+
+
+def train(study, *, cpu=False, split=False, random_state=0, **params):
     """Return the embedder, the same in each process."""
     accelerator = PairAccelerator(cpu=cpu)
+    if split:
+        params = {**SPLIT, "sampler__n_parts": accelerator.num_processes, **params}
     net = DistributedEmbedder(
         accelerator=accelerator, random_state=random_state, **params
     )
@@ -62,6 +130,7 @@ def main():
     """Train, and score the embedder in the first process."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[1])
     parser.add_argument("--cpu", action="store_true", help="use no GPU")
+    parser.add_argument("--split", action="store_true", help="share out each batch")
     parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--out", type=Path, help="file for the embedder")
     options = parser.parse_args()
@@ -69,7 +138,11 @@ def main():
     cv = DrugCellLineShuffleSplit(1, random_state=0)
     ((fitted, tested),) = cv.split(study.smiles, groups=study.groups)
     net = train(
-        study[fitted], cpu=options.cpu, max_epochs=options.epochs, batch_size=128
+        study[fitted],
+        cpu=options.cpu,
+        split=options.split,
+        max_epochs=options.epochs,
+        batch_size=128,
     )
     if net.accelerator.is_main_process:
         ranks = retrieval_ranks(net, study.smiles[tested], study.ge[tested])

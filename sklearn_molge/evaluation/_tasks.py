@@ -44,6 +44,10 @@ class Data:
     def drugs(self) -> NDArray[np.object_]:
         return self.groups[:, 0]
 
+    def __sizeof__(self) -> int:
+        """Say what joblib's Dask backend goes by: what is large is sent once."""
+        return object.__sizeof__(self) + self.y.nbytes
+
 
 @dataclass(frozen=True)
 class Repeat:
@@ -185,12 +189,16 @@ def run_tasks(
     tasks: dict[tuple[int, str], Any], *, n_jobs: Any, verbose: Any, unit: str
 ) -> dict[tuple[int, str], Outcome]:
     """Run delayed tasks in processes, with a progress bar."""
-    parallel = Parallel(n_jobs=n_jobs, return_as="generator_unordered")
+    try:
+        parallel = Parallel(n_jobs=n_jobs, return_as="generator_unordered")
+    except ValueError:  # a backend that returns all at the end, as Ray's
+        parallel = Parallel(n_jobs=n_jobs)
     bar = tqdm(total=len(tasks), unit=unit, disable=not verbose)
     outcomes = {}
     with bar:
         for key, outcome in parallel(
-            delayed(_with_key)(key, task) for key, task in tasks.items()
+            delayed(_with_key)(key, function, *args)
+            for key, (function, args, _) in tasks.items()
         ):
             outcomes[key] = outcome
             failed = f" failed: {outcome.error}" if outcome.error else ""
@@ -199,9 +207,9 @@ def run_tasks(
     return outcomes
 
 
-def _with_key(key: Any, task: Any) -> tuple[Any, Outcome]:
-    function, args, kwargs = task
-    return key, function(*args, **kwargs)
+def _with_key(key: Any, function: Callable, *args: Any) -> tuple[Any, Outcome]:
+    """Run a task; joblib's backends see its arguments, and send a large one once."""
+    return key, function(*args)
 
 
 def _embedder_task(

@@ -77,8 +77,7 @@ class MoleculeIndex(ProfileQueries, BaseEstimator):
         the text, which is faster; the first row is kept and the others are listed in
         ``skipped_``. None keeps every row.
     batch_size : int, default=4096
-        Molecules that are embedded at a time. With `path`, 16 batches are one file:
-        what a kill can cost.
+        Molecules that are embedded at a time. A kill can cost 16 batches.
     on_bad_smiles : {"drop", "raise"}, default="drop"
         What to do with rows that are no molecule: leave them out and list them in
         ``skipped_``, or raise before anything is embedded.
@@ -363,8 +362,7 @@ class MoleculeIndex(ProfileQueries, BaseEstimator):
         self.store_ = store
         self.metric_ = store.metric
         self.background_ = None if store.path is None else Background.load(store.path)
-        path = None if store.path is None else store.path / "skipped.tsv"
-        self._skipped = SkippedRows(path, store.note["skipped"] if store.note else 0)
+        self._skipped = SkippedRows.of_store(store)
         self._faiss = None
 
     def _add(self, source):

@@ -9,6 +9,8 @@ from typing import Any
 
 import pandas as pd
 
+from sklearn_molge.retrieval._index._store import VectorStore
+
 __all__ = ["SkippedRows"]
 
 _COLUMNS = ("row", "entry", "reason")
@@ -30,6 +32,12 @@ class SkippedRows:
         self.path = path
         self.position = position
         self._rows: list[tuple[int, str, str]] = []
+
+    @classmethod
+    def of_store(cls, store: VectorStore) -> "SkippedRows":
+        """Return those of a store: beside it in its folder, as far as its note says."""
+        path = None if store.path is None else store.path / "skipped.tsv"
+        return cls(path, store.note["skipped"] if store.note else 0)
 
     def cut(self, position: int) -> None:
         """Forget what was added since `position`."""
