@@ -15,17 +15,14 @@ from sklearn_molge._compat import HasMethods, Interval, StrOptions
 from sklearn_molge.alignment._device import draw_seed
 from sklearn_molge.alignment._frozen import FittedTower
 from sklearn_molge.alignment._inputs import (
+    as_tensor,
     build_dataset,
     check_training_set,
     fit_features,
     molecule_inputs,
     split_rows,
 )
-from sklearn_molge.alignment._net import (
-    PairNet,
-    TrainingParts,
-    encoder_of,
-)
+from sklearn_molge.alignment._net import PairNet, TrainingParts, encoder_of
 from sklearn_molge.alignment._two_tower import TwoTower
 from sklearn_molge.alignment.losses import QuadrupletLoss
 from sklearn_molge.alignment.samplers import DistanceWeightedSampler
@@ -340,7 +337,7 @@ class CoordinatedEmbedder(
         y = check_profiles(
             y, estimator=self, n_genes=self.n_genes_in_, dtype=np.float32
         )
-        return self._embed_profiles(torch.as_tensor(y))
+        return self._embed_profiles(as_tensor(y))
 
     def molecule_encoder(self):
         """Return the fitted molecule tower as a transformer of molecules.

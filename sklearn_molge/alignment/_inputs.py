@@ -82,8 +82,13 @@ def molecule_inputs(net: Any, X: NDArray) -> tuple[MoleculeInputs, NDArray[np.in
     if features is not None:
         features = features.toarray() if hasattr(features, "toarray") else features
         features = check_array(features, dtype=np.float32, input_name="features of X")
-        features = torch.from_numpy(np.ascontiguousarray(features))
+        features = as_tensor(features)
     return MoleculeInputs(graphs, features), index
+
+
+def as_tensor(array: NDArray) -> torch.Tensor:
+    """Return an array as a tensor; one that is read-only, as a memory map, is copied."""
+    return torch.from_numpy(np.require(array, requirements=["C", "W"]))
 
 
 def _graphs_of(X: NDArray, index: NDArray, distinct: NDArray, mode: str):
@@ -111,7 +116,7 @@ def build_dataset(net: Any, X: NDArray, y: NDArray, groups: Any) -> PairDataset:
         molecules=molecules,
         molecule_of=index,
         drugs=drugs,
-        profiles=torch.from_numpy(np.ascontiguousarray(y)),
+        profiles=as_tensor(y),
         groups=labels,
         cell_lines=cell_lines,
     )

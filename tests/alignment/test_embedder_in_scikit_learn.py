@@ -41,6 +41,14 @@ def test_cross_validate_by_hand(make_net, study):
     np.testing.assert_array_equal(got, expected)
 
 
+def test_read_only_profiles_as_of_a_memory_map(make_net, study):
+    ge = study.ge.copy()
+    ge.flags.writeable = False  # torch would warn, and could write into it
+    net, same = make_net().fit(study.smiles, ge), make_net().fit(study.smiles, study.ge)
+    np.testing.assert_array_equal(net.transform_ge(ge), same.transform_ge(study.ge))
+    np.testing.assert_array_equal(ge, study.ge)
+
+
 @pytest.mark.slow
 def test_cross_validate_in_two_processes(make_net, study):
     net = make_net(module__dropout=0.1)
