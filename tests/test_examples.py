@@ -4,6 +4,7 @@ import re
 import runpy
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from sklearn_molge.datasets import make_perturbation_study
@@ -15,7 +16,8 @@ ROOT = Path(__file__).parents[1]
 def test_readme_code_runs(capsys, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    quick_start, towers, study = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    quick_start, towers, study, search, release = blocks
     names = {}
     exec(compile(quick_start, "README.md", "exec"), names)
     mrr, similarities = capsys.readouterr().out.split("\n", 1)
@@ -28,6 +30,11 @@ def test_readme_code_runs(capsys, monkeypatch, tmp_path):
     exec(compile(study, "README.md", "exec"), names)
     assert names["report"].tables["table1"].index.tolist() == ["chance", "mine"]
     assert (tmp_path / "report" / "report.html").exists()
+    exec(compile(search, "README.md", "exec"), names)
+    assert set(names["answer"]["molecule"]) == set(names["library"])
+    assert (tmp_path / "library-index" / "manifest.json").exists()
+    # Needs gigabytes of files: what it imports exists, at least.
+    exec(compile(release.split("\n\n")[0], "README.md", "exec"), names)
 
 
 @pytest.mark.slow
@@ -43,6 +50,27 @@ def test_compare_methods(tmp_path):
     assert {"CCA, Morgan", "D-NN, Morgan", "oracle, test lines"} <= set(table.index)
     example["draw"](ranks, queries, tmp_path / "recall.png")
     assert (tmp_path / "recall.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.slow
+def test_search_library(capsys, monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(ROOT / "examples")  # it imports compare_methods
+    example = runpy.run_path(str(ROOT / "examples" / "search_library.py"))
+    study = make_perturbation_study(
+        200, n_cell_lines=4, n_genes=150, level=5, random_state=0
+    )
+    train, test = example["divide"](study)
+    assert not set(train.groups[:, 0]) & set(test.groups[:, 0])
+    assert not set(train.groups[:, 1]) & set(test.groups[:, 1])
+    index = example["embed_library"](train, study.smiles, tmp_path / "index")
+    known, ranks = example["rank_true_molecules"](index, test)
+    assert known.all()
+    row = example["strongest_query"](ranks, known)
+    assert ranks[row] == ranks.min()
+    example["ask"](index, test, row, tmp_path)
+    assert f"by the profile             {ranks[row]:.1f}" in capsys.readouterr().out
+    assert (tmp_path / "answer.png").read_bytes().startswith(b"\x89PNG")
+    assert len(pd.read_csv(tmp_path / "answer.csv")) == 10
 
 
 @pytest.mark.slow

@@ -87,7 +87,7 @@ def molecule_inputs(net: Any, X: NDArray) -> tuple[MoleculeInputs, NDArray[np.in
 
 
 def as_tensor(array: NDArray) -> torch.Tensor:
-    """Return an array as a tensor; one that is read-only, as a memory map, is copied."""
+    """Return an array as a tensor; a read-only one, as of a memory map, is copied."""
     return torch.from_numpy(np.require(array, requirements=["C", "W"]))
 
 

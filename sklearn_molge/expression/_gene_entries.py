@@ -53,9 +53,10 @@ def read_genes(
 
 def _entries(part: str, genes: Any) -> list:
     unordered = part == "ranked" and isinstance(genes, set | frozenset)
+    scored = part in ("up", "down") and isinstance(genes, Mapping)
     tabular = np.ndim(genes) > 1 if hasattr(genes, "ndim") else False
     listed = isinstance(genes, Iterable) and not isinstance(genes, str | bytes)
-    if not listed or unordered or tabular:
+    if not listed or unordered or tabular or scored:
         raise ValueError(
             f"{part} must be a list of genes{' in order' if unordered else ''}. "
             f"Got {_kind(genes)}."
@@ -78,16 +79,20 @@ def _table(lists: dict[str, list]) -> pd.DataFrame:
 
 
 def _index(part: str, series: pd.Series) -> pd.Index:
-    if isinstance(series.index, pd.RangeIndex) and series.index.start == 0:
+    index = series.index
+    if len(index) and isinstance(index, pd.RangeIndex) and index.start == 0:
         raise ValueError(
             f"{part} must have the genes as its index. Got a Series of numbers that "
             "are numbered from 0; a ranking of Entrez ids is given as a list."
         )
-    return series.index
+    return index
 
 
 def _finite(part: str, series: pd.Series) -> NDArray[np.float64]:
-    numbers = series.to_numpy(dtype=np.float64)
+    try:
+        numbers = series.to_numpy(dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{part} must map genes to numbers: {error}.") from error
     bad = ~np.isfinite(numbers)
     if bad.any():
         raise ValueError(
@@ -121,7 +126,7 @@ class GeneLookup:
                 "genes must have rows, and a column 'gene_id', 'symbol' or both. "
                 f"Got {len(genes)} rows and the columns {list(genes.columns)}."
             )
-        self._columns: dict[Key, list[int]] = defaultdict(list)
+        self._columns: dict[Key | None, list[int]] = defaultdict(list)
         for name in names:
             for column, value in enumerate(genes[name]):
                 key = _key(value)
@@ -130,7 +135,7 @@ class GeneLookup:
 
     def columns(self, entries: pd.DataFrame) -> NDArray[np.intp]:
         """Return the column of each entry, -1 where there is none."""
-        found = [self._columns.get(_key(e) or "", []) for e in entries["entry"]]
+        found = [self._columns.get(_key(e), []) for e in entries["entry"]]
         for entry, columns in zip(entries["entry"], found, strict=True):
             if len(columns) > 1:
                 raise ValueError(

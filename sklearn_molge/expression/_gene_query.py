@@ -51,6 +51,11 @@ class GeneQuery:
     def __len__(self) -> int:
         return len(self.profile)
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of `profile`, by which scikit-learn knows an array."""
+        return self.profile.shape
+
     def __repr__(self) -> str:
         found, missing = self.found["part"], self.missing["part"]
         parts = []

@@ -268,6 +268,7 @@ def test_it_is_an_array():
     assert np.asarray(query, dtype=np.float64).dtype == np.float64
     assert np.array(query) is not query.profile
     assert len(query) == 1
+    assert query.shape == (1, len(GENES))  # what transformers look at
     checked = check_array(query, dtype=[np.float64, np.float32])
     np.testing.assert_array_equal(checked, query.profile)
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(query)), query)
