@@ -200,14 +200,17 @@ def map_distinct(
 ) -> NDArray[np.object_]:
     """Apply `function` to the molecule of each entry, each distinct text once."""
     array = as_smiles_array(X)
-    mols = {s: parse_smiles(s) for s in _distinct_strings(array)}
-    bad = np.flatnonzero(
-        ~_valid_entries(array, {s: m is not None for s, m in mols.items()})
-    )
+    results: dict[str, object] = {}
+    valid: dict[str, bool] = {}
+    with BlockLogs():
+        for text in _distinct_strings(array):  # one molecule at a time: they are large
+            mol = parse_smiles(text)
+            valid[text] = mol is not None
+            if mol is not None:
+                results[text] = function(mol)
+    bad = np.flatnonzero(~_valid_entries(array, valid))
     if bad.size:
         raise InvalidSmilesError(bad.tolist(), array[bad].tolist())
-    with BlockLogs():
-        results = {s: function(mol) for s, mol in mols.items() if mol is not None}
     out = np.empty(len(array), dtype=object)
     out[:] = [results[s] for s in array]
     return out
