@@ -80,13 +80,10 @@ def consensus_parts(
     columns = _condition(study.obs, by)
     labels = study.obs[columns].to_numpy(dtype=object)
     kept = _with_enough(study.obs, columns, min_replicates)
-    landmarks = None
-    if "is_landmark" in study.genes:
-        landmarks = study.genes["is_landmark"].to_numpy(dtype=bool)
     made = consensus_signatures(
         study.ge if len(kept) == len(labels) else study.ge[kept],
         labels[kept],
-        landmarks=landmarks,
+        landmarks=_landmarks(study.genes),
         **options,
     )
     obs = _reduced_obs(study.obs.iloc[kept], made, columns)
@@ -114,6 +111,21 @@ def _condition(obs: pd.DataFrame, by: str | Sequence[str] | None) -> list[str]:
             f"obs has {', '.join(map(str, obs.columns))}."
         )
     return columns
+
+
+def _landmarks(genes: pd.DataFrame) -> NDArray[np.bool_] | None:
+    """Return the landmark genes, None where they are not known."""
+    if "is_landmark" not in genes:
+        return None
+    column = genes["is_landmark"]
+    # bool(nan) is True.
+    if column.isna().any() or column.sum() < MIN_LANDMARKS:
+        raise ValueError(
+            "genes['is_landmark'] must be a boolean for each gene, true for two or "
+            f"more, or be left away. Got {int(column.isna().sum())} missing, "
+            f"{int((column == True).sum())} true."  # noqa: E712
+        )
+    return column.to_numpy(dtype=bool)
 
 
 def _with_enough(
@@ -166,7 +178,10 @@ def _reduced_obs(
 
 
 def _text(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    """Spell a label; two different numbers never alike."""
+    if isinstance(value, float):
+        return np.format_float_positional(value, trim="-")
+    return str(value)
 
 
 def _is_constant(
@@ -189,7 +204,7 @@ def _reduce_column(
         return values.array
     texts = column.astype(object).reset_index(drop=True)
     if not texts.dropna().map(lambda value: isinstance(value, str)).all():
-        return values.where(same).array
+        return room_for_missing(values).where(same).array
     there = texts[~same[group_of]].dropna()
     joined = there.groupby(group_of[there.index]).agg(lambda v: "|".join(v.unique()))
     values = values.astype(object)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from pandas.api.types import infer_dtype, is_integer_dtype, is_object_dtype
+from pandas.api.types import infer_dtype, is_object_dtype
 
 __all__ = [
     "check_exact",
@@ -17,6 +17,7 @@ __all__ = [
     "has_default_index",
     "join_tables",
     "restore_table",
+    "room_for_missing",
 ]
 
 MISSING = {"None": None, "NA": pd.NA, "nan": np.nan}
@@ -42,7 +43,7 @@ def join_tables(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
 def _join_column(parts: Sequence[pd.Series | None], lengths: Sequence[int]) -> Any:
     there = [part for part in parts if part is not None]
     if len(there) < len(parts):
-        there = [_nullable(part) for part in there]
+        there = [room_for_missing(part) for part in there]
         dtype = there[0].dtype
         filled = iter(there)
         there = [
@@ -58,8 +59,8 @@ def _join_column(parts: Sequence[pd.Series | None], lengths: Sequence[int]) -> A
     return _writable(pd.Series(plain, dtype=object))
 
 
-def _nullable(column: pd.Series) -> pd.Series:
-    """Make room for missing values beside whole numbers and booleans."""
+def room_for_missing(column: pd.Series) -> pd.Series:
+    """Make whole numbers and booleans pandas' nullable types, never floats."""
     if isinstance(column.dtype, np.dtype) and column.dtype.kind in "iub":
         return pd.Series(pd.array(column.to_numpy()))
     return column
@@ -212,7 +213,7 @@ def _can_be_written(column: pd.Series) -> bool:
         return infer_dtype(dtype.categories) in STORABLE
     if isinstance(dtype, np.dtype):
         return dtype.kind in "fiub"
-    return isinstance(dtype, pd.BooleanDtype) or is_integer_dtype(dtype)
+    return isinstance(column.array, pd.arrays.BooleanArray | pd.arrays.IntegerArray)
 
 
 def _cannot(what: str, dtype: Any) -> str:

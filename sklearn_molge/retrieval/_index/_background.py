@@ -64,7 +64,7 @@ class Background:
         if embedded is None and smiles is None:
             raise ValueError("X, y or both must be given. Got None for both.")
         known = check_smiles([] if smiles is None else smiles)
-        distinct = np.unique(known.astype(str)).astype(object)
+        distinct = np.unique(known)
         if embedded is not None:
             embedded = np.ascontiguousarray(embedded, dtype=np.float32)
         return cls(embedded, distinct, drug_ids(distinct), packed_bits(distinct))
@@ -142,11 +142,11 @@ class Background:
         nearest : ndarray of int of shape (n_molecules,)
             Which of `smiles` of the background; of equally near ones the first.
         """
-        texts, codes = np.unique(smiles.astype(str), return_inverse=True)
+        texts, codes = np.unique(smiles, return_inverse=True)
         sizes = np.bitwise_count(self.bits).sum(axis=1, dtype=np.int64)
         similarity = np.empty(len(texts))
         nearest = np.empty(len(texts), dtype=np.intp)
-        for i, bits in enumerate(packed_bits(texts.astype(object))):
+        for i, bits in enumerate(packed_bits(texts)):
             shared = np.bitwise_count(self.bits & bits).sum(axis=1, dtype=np.int64)
             union = sizes + np.bitwise_count(bits).sum(dtype=np.int64) - shared
             tanimoto = shared / union  # a molecule has at least one bit

@@ -40,7 +40,9 @@ def combine_queries(
     ValueError
         If `groups` has another length, a missing entry, or kinds that do not sort.
     """
-    groups = column_or_1d(np.asarray(groups))
+    # numpy makes the text "nan" of a NaN in a list of texts.
+    kind = None if hasattr(groups, "dtype") else object
+    groups = column_or_1d(np.asarray(groups, dtype=kind))
     check_consistent_length(embedded, groups)
     missing = np.flatnonzero(pd.isna(groups))
     if missing.size:

@@ -10,6 +10,7 @@ import pandas as pd
 from rdkit import Chem
 
 from sklearn_molge._pyplot import import_pyplot
+from sklearn_molge.molecules import check_smiles
 from sklearn_molge.molecules._drawing import draw_molecule
 
 __all__ = ["MoleculeQueryDisplay"]
@@ -160,6 +161,8 @@ class MoleculeQueryDisplay:
         ValueError
             If the table lacks a column, has no row, or `query` does not name one
             query of it.
+        InvalidSmilesError
+            With index and text of every bad molecule.
         """
         needed = ["query", "rank", "molecule", "name", "score"]
         missing = [name for name in needed if name not in table]
@@ -178,6 +181,7 @@ class MoleculeQueryDisplay:
                 f"{', '.join(map(repr, asked[:10]))}. Got {query!r}, which has "
                 f"{len(chosen)} rows."
             )
+        check_smiles(chosen["molecule"])
         return cls(chosen, metric=metric).plot(ax, n_columns=n_columns, title=title)
 
     def plot(
@@ -242,7 +246,9 @@ class MoleculeQueryDisplay:
         mol = Chem.MolFromSmiles(answer["molecule"])
         png = draw_molecule(mol, size=pixels, form="png", options=_OPTIONS)
         image = ax.imshow(imread(BytesIO(png)), interpolation="antialiased")
-        name = answer["name"] or answer["molecule"]
+        name = answer["name"]
+        if pd.isna(name) or not name:  # a CSV file gives back NaN for no name
+            name = answer["molecule"]
         line = 1.35 * _SIZES["told"] / 72 / size[1]
         _text(
             ax, 1 + 0.03 / size[1], f"{answer['rank']}. {name}", size[0], size="name",

@@ -97,7 +97,9 @@ class _Best:
         active = None if self._active is None else self._active[block]
         bars = self._bars[part]
         if bars.min() == -np.inf:
-            bars = np.maximum(bars, self._first_bars(part, keys, active))
+            bars = self._bars[part] = np.maximum(
+                bars, self._first_bars(part, keys, active)
+            )
         found = self._at_least(keys, bars)
         rows, queries = np.divmod(found, keys.shape[1])
         if active is not None:
