@@ -92,7 +92,7 @@ def chemprop_command(options, folder, smiles, cuik):
     command += ["--use-cuikmolmaker-featurization"] if cuik else []
 
     def run():
-        threads = str(torch.get_num_threads())
+        threads = str(options.cores)
         done = subprocess.run(
             list(map(str, command)),
             env={**os.environ, "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads},
@@ -111,7 +111,8 @@ def run_own_command(options, folder, n):
     """Embed the file that chemprop is given, in a process of its own."""
     table = folder / f"{n}.csv"
     command = [sys.executable, __file__, "--once", table, "--weights", options.weights]
-    threads = {"OMP_NUM_THREADS": str(torch.get_num_threads())}
+    command += ["--cores", str(options.cores)]
+    threads = {"OMP_NUM_THREADS": "1"}
     subprocess.run(list(map(str, command)), env={**os.environ, **threads}, check=True)
 
 
@@ -120,7 +121,7 @@ def embed_once(options):
     library = MoleculeFile(options.once)
     network = ChempropEmbedder(options.weights).fit(["C"])
     estimator = make_pipeline(network, TransformOnly())
-    batches = embed_library(estimator, library, unique_by=None)
+    batches = embed_library(estimator, library, unique_by=None, n_jobs=options.cores)
     vectors = np.concatenate([batch.vectors for batch in batches])
     np.savez(options.once.with_name("ours.npz"), vectors)
 
@@ -153,10 +154,13 @@ def bench_rates(smiles, estimators, options):
 def bench_chemprop(smiles, network, options, folder, cuik):
     """Compare with the command, in turn, and check that the vectors are equal."""
     run = chemprop_command(options, folder, smiles, cuik)
+    embed(network, smiles[:200], options.cores, None)  # starts the workers
     start = chemprop_command(options, folder, smiles[:2], cuik)
     ours, our_command, whole, beyond_start = [], [], [], []
     for _ in range(options.repeats):
-        seconds, vectors = seconds_of(lambda: embed(network, smiles, 1, None))
+        seconds, vectors = seconds_of(
+            lambda: embed(network, smiles, options.cores, None)
+        )
         ours.append(seconds)
         our_command.append(
             seconds_of(lambda: run_own_command(options, folder, len(smiles)))[0]
@@ -166,7 +170,10 @@ def bench_chemprop(smiles, network, options, folder, cuik):
         beyond_start.append(seconds - seconds_of(start)[0])
     error = np.abs(vectors - expected).max()
     featurizer = "cuik-molmaker" if cuik else "its own featuriser (the default)"
-    print(f"chemprop fingerprint, {featurizer}: largest difference {error:.1e}")
+    print(
+        f"{options.cores} cores; chemprop fingerprint, {featurizer}: "
+        f"largest difference {error:.1e}"
+    )
     assert error < 1e-4, error
     report("  both as commands", our_command, whole, goal="0.333")
     report("  both without their start", ours, beyond_start, goal="0.333")
@@ -177,6 +184,12 @@ def main():
     parser.add_argument("--n-molecules", type=int, default=5000)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--n-jobs", type=int, nargs="+", default=[1, 2])
+    parser.add_argument(
+        "--cores",
+        type=int,
+        default=1,
+        help="of the comparison: our processes of one thread, chemprop's threads",
+    )
     parser.add_argument("--weights", help="checkpoint of chemprop, for the D-MPNN")
     parser.add_argument("--library", help="file of molecules, see MoleculeFile")
     parser.add_argument("--once", type=Path, help=argparse.SUPPRESS)

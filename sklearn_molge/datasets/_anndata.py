@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from sklearn_molge._compat import Interval, StrOptions, validate_params
+from sklearn_molge.datasets._join import check_once
 from sklearn_molge.datasets._lincs._metadata import (
     CONTROL_COLUMNS,
     OBS_COLUMNS,
+    QUANTITIES,
+    TEXTS,
     join_layers,
     standard_genes,
     standard_obs,
@@ -116,6 +121,16 @@ def _owner(values: NDArray) -> NDArray:
     return values
 
 
+@validate_params(
+    {
+        "columns": [Mapping, None],
+        "genes": [pd.DataFrame, None],
+        "level": [Interval(Integral, 3, 5, closed="both"), None],
+        "control_types": [str, "array-like"],
+        "on_bad_smiles": [StrOptions({"drop", "raise"})],
+    },
+    prefer_skip_nested_validation=True,
+)
 def anndata_to_parts(
     adata: AnnData,
     *,
@@ -130,6 +145,11 @@ def anndata_to_parts(
         return _own_parts(adata, level)
     table = adata.obs
     for ours, theirs in (columns or {}).items():
+        if ours not in TEXTS and ours not in QUANTITIES:
+            raise ValueError(
+                f"columns must have keys among {', '.join([*TEXTS, *QUANTITIES])}. "
+                f"Got {ours!r}."
+            )
         if theirs not in table:
             raise ValueError(
                 f"columns maps {ours!r} to {theirs!r}, which adata.obs lacks. "
@@ -153,7 +173,10 @@ def anndata_to_parts(
         "treated",
         f"{is_control.sum():,} controls ({', '.join(as_tuple(control_types))})",
     )
-    keep_molecules(funnel, on_bad_smiles, stacklevel=3)
+    known = funnel.obs["cell_line"].notna()
+    if not known.all():
+        funnel.keep(known, "known cell line", "obs gives no cell line")
+    keep_molecules(funnel, on_bad_smiles, stacklevel=4)
     gene_columns, gene_table = _align_genes(adata.var, genes)
     X = adata.X
     treated = funnel.obs
@@ -239,6 +262,7 @@ def _align_genes(
             f"genes must have a column {key!r}, by which the genes of adata are known. "
             f"Got {', '.join(map(str, genes.columns))}."
         )
+    check_once(pd.Index(there[key]), f"adata must have genes of different {key}")
     positions = pd.Index(there[key]).get_indexer(genes[key])
     found = positions >= 0
     if not found.any():
@@ -250,14 +274,15 @@ def _align_genes(
             f"{len(left_out):,} of {len(genes):,} genes are not in adata and are left "
             f"out: {shown}{', ...' if len(left_out) > N_SHOWN else ''}.",
             UserWarning,
-            stacklevel=4,
+            stacklevel=5,
         )
     return positions[found], genes[found].reset_index(drop=True)
 
 
 def _known_columns(genes: pd.DataFrame) -> pd.DataFrame:
     genes = genes.dropna(axis="columns", how="all").reset_index(drop=True)
-    if "gene_id" in genes and genes["gene_id"].isna().any():
-        genes = genes.drop(columns="gene_id")
     types = {"gene_id": np.int64, "is_landmark": bool}
-    return genes.astype({name: t for name, t in types.items() if name in genes})
+    there = [name for name in types if name in genes]
+    unknown = [name for name in there if genes[name].isna().any()]
+    genes = genes.drop(columns=unknown)
+    return genes.astype({name: types[name] for name in there if name in genes})

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from sklearn_molge.datasets._study import Study
 
-__all__ = ["common_genes_of", "join_studies"]
+__all__ = ["check_once", "common_genes_of", "join_studies"]
 
 N_SHOWN = 5
 
@@ -70,7 +70,7 @@ def join_studies(studies: Sequence[Study]) -> dict[str, Any]:
             f"Got {len(studies)} studies of levels {sorted(levels, key=str)}."
         )
     key = "gene_id" if all("gene_id" in s.genes for s in studies) else "symbol"
-    names = [pd.Index(study.genes[key]) for study in studies]
+    names = [_gene_names(study.genes, key) for study in studies]
     shared = common_genes_of(names, "study", stacklevel=3)
     places = [name.get_indexer(shared) for name in names]
     pairs = list(zip(studies, places, strict=True))
@@ -87,6 +87,25 @@ def join_studies(studies: Sequence[Study]) -> dict[str, Any]:
         parts["control_ge"] = np.concatenate(controls)
         parts["control_obs"] = pd.concat(tables)
     return parts
+
+
+def _gene_names(genes: pd.DataFrame, key: str) -> pd.Index:
+    if key not in genes:
+        raise ValueError(
+            "concat matches genes by 'gene_id', which all studies must have, or by "
+            f"'symbol'. Got a study whose genes have {', '.join(map(str, genes))}."
+        )
+    names = pd.Index(genes[key])
+    check_once(names, f"concat needs genes of different {key}")
+    return names
+
+
+def check_once(names: pd.Index, needed: str) -> None:
+    """Raise where a gene has no name, or the name of another."""
+    bad = names[names.duplicated() | names.isna()].unique()
+    if len(bad):
+        shown = ", ".join(map(repr, bad[:N_SHOWN]))
+        raise ValueError(f"{needed}. Missing or more than once: {shown}.")
 
 
 def _columns(values: NDArray, places: NDArray[np.intp]) -> NDArray:

@@ -11,6 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from sklearn_molge._compat import Interval, validate_params
+from sklearn_molge.datasets._tables import room_for_missing
 from sklearn_molge.expression import ConsensusSignatures, consensus_signatures
 from sklearn_molge.expression._robust_z import PARAMETERS, check_wells, zscore_wells
 
@@ -118,14 +119,14 @@ def _landmarks(genes: pd.DataFrame) -> NDArray[np.bool_] | None:
     if "is_landmark" not in genes:
         return None
     column = genes["is_landmark"]
-    # bool(nan) is True.
-    if column.isna().any() or column.sum() < MIN_LANDMARKS:
+    missing = int(column.isna().sum())  # as a boolean, NaN would be true
+    mask = np.zeros(len(column), bool) if missing else column.to_numpy(dtype=bool)
+    if mask.sum() < 2:
         raise ValueError(
-            "genes['is_landmark'] must be a boolean for each gene, true for two or "
-            f"more, or be left away. Got {int(column.isna().sum())} missing, "
-            f"{int((column == True).sum())} true."  # noqa: E712
+            "genes['is_landmark'] must be true or false for every gene, and true for "
+            f"two or more. Got {f'{missing} missing' if missing else mask.sum()}."
         )
-    return column.to_numpy(dtype=bool)
+    return mask
 
 
 def _with_enough(

@@ -140,6 +140,10 @@ class Study(StudyFilesMixin, StudyLevelsMixin):
             _check_columns("control_obs", self.control_obs, ["plate"])
         if "drug" not in self.obs:
             self.obs = self.obs.assign(drug=drug_ids(self.smiles))
+        for name in ("obs", "genes", "control_obs", "dropped"):
+            table = getattr(self, name)
+            if table is not None:  # a new column of one study is none of another's
+                setattr(self, name, table.copy(deep=False))
         self.groups = self.obs[["drug", "cell_line"]].to_numpy(dtype=object)
 
     def _check_profiles(self, name: str, values: ArrayLike) -> NDArray[np.float32]:
@@ -267,7 +271,8 @@ class Study(StudyFilesMixin, StudyLevelsMixin):
         Raises
         ------
         ValueError
-            If levels differ, no gene is in every study, or there is no study.
+            If levels differ, genes have no names or the same, no gene is in every
+            study, or there is no study.
 
         Warns
         -----

@@ -132,14 +132,16 @@ class StudyFilesMixin:
             ``X``: profiles; ``obs``: columns in the vocabulary of LINCS
             (``canonical_smiles``, ``cell_id``, ``rna_plate``, ``pert_type``, ...) or of
             :class:`Study`; ``var``: ``gene_id`` or ``pr_gene_id``, or named by Entrez
-            id or symbol. What :meth:`to_anndata` made comes back exactly.
+            id or symbol. Other columns are left out. What :meth:`to_anndata` made
+            comes back exactly, without columns that were added to it since.
         columns : mapping, default=None
             Our name of a column (or ``smiles``) to its name in ``adata.obs``, for what
-            is named otherwise.
+            is named otherwise; not ``drug``, which is computed.
         genes : DataFrame, default=None
             The genes wanted, in this order, with ``gene_id`` and ``symbol``, such as
             ``genes`` of another study. None keeps those of `adata`, without
-            ``gene_id`` where only symbols are known.
+            ``gene_id`` where only symbols are known; without ``is_landmark`` where it
+            is not known of all.
         level : int, default=None
             Level of the LINCS data; None takes the one that :meth:`to_anndata` noted.
         control_types : str or list of str, default=("ctl_vehicle", "ctl_untrt")

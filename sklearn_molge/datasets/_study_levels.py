@@ -112,8 +112,8 @@ class StudyLevelsMixin:
         Raises
         ------
         ValueError
-            If the study is of level 3, a column is missing, or no condition has
-            enough replicates.
+            If the study is of level 3, a column is missing, no condition has enough
+            replicates, or ``is_landmark`` is missing for a gene.
 
         See Also
         --------

@@ -199,8 +199,10 @@ def check_exact(
     name: str, table: pd.DataFrame, written: pd.DataFrame, restored: pd.DataFrame
 ) -> None:
     """Raise where a column cannot be written, or would not come back as it is."""
-    if not restored.index.equals(table.index):
-        raise ValueError(_cannot(f"The index of {name}", table.index.dtype))
+    old, new = table.index, restored.index
+    if not new.equals(old) or (new.dtype, new.name) != (old.dtype, old.name):
+        what = f"The index of {name}, named {old.name!r} and"
+        raise ValueError(_cannot(what, old.dtype))
     for label, column in table.items():
         storable = _can_be_written(written[label])
         if not storable or not restored[label].equals(column):

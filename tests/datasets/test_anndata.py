@@ -218,3 +218,32 @@ def test_real_plates(level3_folder):
         np.testing.assert_allclose(paired[row, 978:], expected, rtol=1e-5)
     assert "gene_id" not in study.genes
     assert_same(Study.from_anndata(study.to_anndata()), study)
+
+
+def test_what_would_be_ignored_is_refused():
+    for name in ("time", "drug"):
+        with pytest.raises(ValueError, match=f"columns must have keys .*Got '{name}'"):
+            Study.from_anndata(foreign(x="1"), columns={name: "x"})
+    for name, value in [("on_bad_smiles", "ignore"), ("level", "3"), ("genes", "AARS")]:
+        with pytest.raises(ValueError, match=f"'{name}' parameter"):
+            Study.from_anndata(foreign(), **{name: value})
+
+
+def test_unknown_cell_lines_are_left_out_and_told():
+    adata = foreign(canonical_smiles="CCO", cell_id=["A", "A", None, "B", "A"])
+    study = Study.from_anndata(adata)
+    assert study.groups[:, 1].tolist() == ["A", "B"]
+    assert study.dropped.iloc[2].tolist()[:3] == ["known cell line", 1, 2]
+
+
+def test_unknown_marks_of_landmarks_are_not_true():
+    adata = foreign(canonical_smiles="CCO")
+    adata.var["pr_is_lm"] = [1.0, np.nan]
+    assert list(Study.from_anndata(adata).genes) == ["symbol"]
+
+
+def test_genes_of_one_name():
+    adata = foreign(canonical_smiles="CCO")
+    adata.var["gene_id"] = [5, 5]
+    with pytest.raises(ValueError, match=r"different gene_id. .* more than once: 5"):
+        Study.from_anndata(adata, genes=pd.DataFrame({"gene_id": [5]}))

@@ -236,3 +236,26 @@ def test_real_replicate_plates(level3_folder):
     ranks = [pd.DataFrame(ge[:n]).rank(axis=1).to_numpy() for ge in by_plate]
     others = [np.corrcoef(ranks[0][i], ranks[1][i - 7])[0, 1] for i in range(n)]
     assert abs(np.median(others)) < 0.05
+
+
+def test_labels_and_whole_numbers_lose_nothing():
+    obs = wells().obs.assign(dose_um=[1.1111111, 1.1111111, 1.1111112, 3.0, 3.0, 3.0])
+    obs["large"] = [2**60 + 1, 2**60 + 1, 3, 4, 5, 6]
+    obs["flag"] = [True, True, False, True, False, True]
+    made = wells(level=4, obs=obs).consensus()
+    assert made.obs.index.tolist() == [
+        "X:L:1.1111111:6", "X:L:1.1111112:6", "Y:L:3:6", "Y:M:3:6",
+    ]  # fmt: skip
+    assert made.obs["large"].tolist() == [2**60 + 1, 3, pd.NA, 6]
+    assert made.obs["flag"].tolist() == [True, False, pd.NA, True]
+
+
+@pytest.mark.parametrize(
+    ("marks", "got"),
+    [([True, True, np.nan, False, None], "2 missing"), ([True] + [False] * 4, "1")],
+)
+def test_landmarks_that_are_not_known(marks, got):
+    genes = pd.DataFrame({"is_landmark": marks})
+    message = rf"genes\['is_landmark'\] must be .* Got {got}\."
+    with pytest.raises(ValueError, match=message):
+        wells(level=4, genes=genes).consensus()

@@ -396,6 +396,7 @@ def test_without_anndata(tmp_path, monkeypatch):
         ({"x": pd.to_datetime(["2020"] * 4)}, r"obs\['x'\] of dtype datetime64"),
         ({"x": pd.Series([1, "a", 2, 3], dtype=object).array}, r"obs\['x'\] .* object"),
         ({"x": [[1], [2], [3], [4]]}, r"obs\['x'\] of dtype object"),
+        ({"x": pd.arrays.SparseArray([1, 0, 0, 2])}, r"obs\['x'\] of dtype Sparse"),
         ({"smiles": list("abcd")}, r"obs\['smiles'\] of dtype object cannot be saved"),
         ({"is_control": [True] * 4}, r"obs\['is_control'\] of dtype bool cannot"),
         ({"a/b": 1}, "columns of obs must be named by text without '/'.* Got 'a/b'"),
@@ -427,7 +428,10 @@ def test_tables_that_cannot_be_stored(tmp_path):
         study.save(path)
     study = make()
     study.obs.index = pd.Index([1, "a", None, 2.5], dtype=object)
-    with pytest.raises(ValueError, match="The index of obs of dtype object cannot be"):
+    with pytest.raises(ValueError, match="The index of obs, named None and of dtype"):
+        study.save(path)
+    study.obs.index = pd.Index(range(4), name=("a", 1))
+    with pytest.raises(ValueError, match=r"index of obs, named \('a', 1\) and of"):
         study.save(path)
     study = make()
     study.control_ge = study.control_ge[1:]

@@ -209,3 +209,28 @@ def test_pairs_need_controls():
     obs = parts()["obs"].assign(plate=["A", "X", "Y"])
     with pytest.raises(MissingControlError, match="'X', 'Y'"):
         Study(**parts(obs=obs)).paired_ge()
+
+
+def test_a_new_column_is_of_one_study_only(study):
+    part, z = study[:2], Study(**parts(ge=np.eye(3)[:, :2])).to_level4()
+    for other in (part, z):  # without pandas' warning of a copy of a slice
+        other.obs["new"] = 1
+        other.genes["new"] = 1
+    assert "new" not in study.obs
+    assert "new" not in study.genes
+    obs = parts()["obs"].assign(drug="d")
+    Study(**parts(obs=obs)).obs["new"] = 1
+    assert "new" not in obs
+
+
+@pytest.mark.parametrize(
+    ("genes", "message"),
+    [
+        (pd.DataFrame({"name": list("ab")}), "Got a study whose genes have name"),
+        (pd.DataFrame({"gene_id": [1, 1]}), "different gene_id. .* more than once: 1"),
+        (pd.DataFrame({"symbol": ["A", None]}), "different symbol. Missing .*: None"),
+    ],
+)
+def test_concat_needs_names_of_genes(genes, message):
+    with pytest.raises(ValueError, match=message):
+        Study.concat([Study(**parts(genes=genes))] * 2)

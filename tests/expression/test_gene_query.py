@@ -292,3 +292,23 @@ def test_real_genes(level5_folder):
         np.flatnonzero(query.profile < 0), sorted(order[-50:])
     )
     np.testing.assert_array_equal(whole.profile[0], profile)
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"up": {"MYC": -3.0}}, r"up must be a list of genes. Got a <class 'dict'>"),
+        ({"values": {"MYC": "high"}}, "values must map genes to numbers.*'high'"),
+        ({"values": {}}, "At least one gene must be given"),
+        ({"ranked": {}}, "At least one gene must be given"),
+    ],
+)
+def test_numbers_are_neither_ignored_nor_made_up(asked, message):
+    with pytest.raises(ValueError, match=message):
+        profile_from_genes(GENES, **asked)
+
+
+def test_the_gene_of_id_0():
+    genes = pd.DataFrame({"gene_id": [1, 0]})
+    profile = profile_from_genes(genes, up=[0], scale=1).profile
+    np.testing.assert_array_equal(profile, [[0, 1]])

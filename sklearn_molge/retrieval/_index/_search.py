@@ -90,7 +90,7 @@ class _Best:
         self._keys = np.empty(0, dtype=np.float32)
         self._pending: list[tuple[NDArray, NDArray, NDArray]] = []
         self._n_pending = 0
-        self._good = np.empty(comparison.block_size, dtype=bool)
+        self._good = np.empty(comparison.block_size + 7, dtype=bool)
 
     def offer(self, block: slice, part: slice, keys: NDArray[np.float32]) -> None:
         """Take those of a block of rows that may be among the best."""
@@ -117,9 +117,14 @@ class _Best:
         # Eight rows in a line: numpy is far faster where its inner loop is long.
         n_tiles = 8 if len(keys) % 8 == 0 else 1
         lines = keys.reshape(-1, n_tiles * keys.shape[1])
-        good = self._good[: keys.size].reshape(lines.shape)
+        flags = self._good[: -(-keys.size // 8) * 8]
+        flags[keys.size :] = False
+        good = flags[: keys.size].reshape(lines.shape)
         np.greater_equal(lines, np.tile(bars, n_tiles), out=good)
-        return np.flatnonzero(good)
+        # Few are; of eight flags at a time most are none.
+        eights = np.flatnonzero(flags.view(np.uint64) != 0)
+        positions = (8 * eights[:, None] + np.arange(8)).reshape(-1)
+        return positions[flags[positions]]
 
     def _first_bars(self, part: slice, keys: NDArray, active) -> NDArray | float:
         """Return bars from one block alone."""

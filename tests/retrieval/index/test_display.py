@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from sklearn_molge.exceptions import InvalidSmilesError
 from sklearn_molge.retrieval import MoleculeQueryDisplay
 
 
@@ -184,3 +185,11 @@ def test_without_matplotlib(monkeypatch):
         ImportError, match=r"MoleculeQueryDisplay.plot needs matplotlib"
     ):
         MoleculeQueryDisplay.from_table(make_table())
+
+
+def test_a_table_from_a_file(plt):
+    table = make_table(2).assign(name=["a", np.nan])
+    display = MoleculeQueryDisplay.from_table(table)
+    assert texts(display.axes_[1])[0] == "2. c1ccccc1O"
+    with pytest.raises(InvalidSmilesError, match="index 1: 'X'"):
+        MoleculeQueryDisplay.from_table(table.assign(molecule=["CCO", "X"]))

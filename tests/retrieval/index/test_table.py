@@ -158,3 +158,10 @@ def test_single_profiles_stay_as_they_are(vectors):
 def test_bad_conditions(vectors, groups, message):
     with pytest.raises(ValueError, match=message):
         combine_queries(vectors, groups)
+
+
+def test_conditions_of_a_list_do_not_become_texts(vectors):
+    with pytest.raises(ValueError, match=r"Missing in rows \[1\]"):
+        combine_queries(vectors, ["a", float("nan"), "b", "b", "a"])
+    with pytest.raises(ValueError, match=r"of one kind. Got \['int', 'str'\]"):
+        combine_queries(vectors, ["1", 1, "b", "b", "a"])
