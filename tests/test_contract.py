@@ -28,6 +28,7 @@ from sklearn_molge.molecules import (
 )
 from sklearn_molge.retrieval import (
     DoubleNNRetriever,
+    MoleculeIndex,
     OracleRetriever,
     RandomRetriever,
     TransformedTargetRetriever,
@@ -82,6 +83,7 @@ OTHERS = [
     DrugCellLineKFold(),
     DrugCellLineShuffleSplit(),
     AlignedView(),
+    MoleculeIndex(AlignedCCA(1, ridge=0.1)),
 ]
 
 X = np.array(

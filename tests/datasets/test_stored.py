@@ -396,7 +396,6 @@ def test_without_anndata(tmp_path, monkeypatch):
         ({"x": pd.to_datetime(["2020"] * 4)}, r"obs\['x'\] of dtype datetime64"),
         ({"x": pd.Series([1, "a", 2, 3], dtype=object).array}, r"obs\['x'\] .* object"),
         ({"x": [[1], [2], [3], [4]]}, r"obs\['x'\] of dtype object"),
-        ({"x": pd.arrays.SparseArray([1, 0, 0, 2])}, r"obs\['x'\] of dtype Sparse"),
         ({"smiles": list("abcd")}, r"obs\['smiles'\] of dtype object cannot be saved"),
         ({"is_control": [True] * 4}, r"obs\['is_control'\] of dtype bool cannot"),
         ({"a/b": 1}, "columns of obs must be named by text without '/'.* Got 'a/b'"),
@@ -408,6 +407,13 @@ def test_columns_that_cannot_be_stored(tmp_path, column, message):
     with pytest.raises(ValueError, match=message):
         study.save(tmp_path / "study.h5ad")
     assert os.listdir(tmp_path) == []
+
+
+def test_whole_numbers_that_anndata_cannot_write(tmp_path):
+    obs = make().obs.assign(x=pd.arrays.SparseArray([1, 0, 0, 2]))
+    study = make(obs=obs, control_ge=None, control_obs=None)
+    with pytest.raises(ValueError, match=r"obs\['x'\] of dtype Sparse.* cannot"):
+        study.save(tmp_path / "study.h5ad")
 
 
 def test_tables_that_cannot_be_stored(tmp_path):

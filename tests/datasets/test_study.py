@@ -219,7 +219,8 @@ def test_a_new_column_is_of_one_study_only(study):
     assert "new" not in study.obs
     assert "new" not in study.genes
     obs = parts()["obs"].assign(drug="d")
-    Study(**parts(obs=obs)).obs["new"] = 1
+    with_drugs = Study(**parts(obs=obs))
+    with_drugs.obs["new"] = 1
     assert "new" not in obs
 
 
