@@ -292,7 +292,7 @@ class MoleculeIndex(ProfileQueries, BaseEstimator):
         return self
 
     def calibrate(self, X=None, y=None):
-        """Learn what answers are to be compared with.
+        """Learn what answers are to be compared with, in the place of what was known.
 
         Parameters
         ----------

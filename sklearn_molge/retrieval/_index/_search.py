@@ -196,20 +196,23 @@ def _below(values: NDArray) -> NDArray[np.float32]:
     return np.nextafter(values.astype(np.float32), np.float32(-np.inf))
 
 
-def _rising(keys: NDArray[np.float32]) -> NDArray[np.int32]:
-    """Return the integers that rise as the floats do, by their bits; its own inverse."""
-    bits = keys.view(np.int32)
+def _rising(bits: NDArray[np.int32]) -> NDArray[np.int32]:
+    """Turn the bits of floats into integers that rise as the floats do, or back."""
     return np.where(bits < 0, np.int32(-(2**31)) - bits, bits)
 
 
 def _fine_kth(queries: NDArray, keys: NDArray, places: NDArray) -> NDArray:
     """Return the keys at some places of all, sorted by query and falling key."""
-    return keys[np.argsort((queries << 33) - _rising(keys).astype(np.int64))[places]]
+    return keys[
+        np.argsort((queries << 33) - _rising(keys.view(np.int32)).astype(np.int64))[
+            places
+        ]
+    ]
 
 
 def _coarse_kth(queries: NDArray, keys: NDArray, places: NDArray) -> NDArray:
     """Return bounds of them from below, by half of their bits: a much faster sort."""
-    high = (_rising(keys) >> 16).astype(np.int16)
+    high = (_rising(keys.view(np.int32)) >> 16).astype(np.int16)
     order = np.lexsort((~high, queries.astype(np.uint16)))
     floor = high[order[places]].astype(np.int32) << 16
-    return _rising(floor.view(np.float32)).view(np.float32)
+    return _rising(floor).view(np.float32)
