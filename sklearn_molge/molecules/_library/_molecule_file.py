@@ -148,9 +148,13 @@ class MoleculeFile:
             return SdfRecords(self.path, *columns)
         return Table(self.path, self.format, *columns)
 
-    @cached_property
+    @property
     def n_rows(self) -> int | None:
         """Number of rows, where that is cheap to find out."""
+        return self._n_rows
+
+    @cached_property
+    def _n_rows(self) -> int | None:
         if hasattr(self._reader, "n_rows"):
             return self._reader.n_rows
         if os.path.getsize(self.path) > _COUNTED_BYTES:

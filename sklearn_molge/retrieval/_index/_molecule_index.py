@@ -82,8 +82,8 @@ class MoleculeIndex(ProfileQueries, BaseEstimator):
         What to do with rows that are no molecule: leave them out and list them in
         ``skipped_``, or raise before anything is embedded.
     n_jobs : int, default=None
-        Processes that embed, see :term:`n_jobs <sklearn:n_jobs>`; any backend of
-        joblib. The result does not depend on it.
+        Processes that embed, on any backend of joblib; None is 1, or as a
+        ``joblib.parallel_config`` says. The result does not depend on it.
     progress : bool or "auto", default="auto"
         Show a progress bar; "auto": on a terminal, after two seconds.
 
