@@ -20,6 +20,7 @@ from sklearn.base import clone
 sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
 import compare_methods as compare
 
+from sklearn_molge._utils.views import resolve_views
 from sklearn_molge.datasets import load_lincs
 from sklearn_molge.expression import consensus_signatures, profile_from_genes
 from sklearn_molge.metrics import (
@@ -28,7 +29,6 @@ from sklearn_molge.metrics import (
     paired_comparison,
     pairwise_similarity,
 )
-from sklearn_molge.metrics._views import resolve_views
 from sklearn_molge.model_selection import DrugCellLineShuffleSplit
 from sklearn_molge.retrieval._index._conditions import combine_queries
 

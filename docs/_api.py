@@ -15,7 +15,8 @@ import sklearn_molge
 ROOT = Path(sklearn_molge.__file__).parent
 # In the order in which data walk through the library.
 ORDER = (
-    "datasets", "molecules", "expression", "alignment", "alignment.losses",
+    "base", "datasets", "molecules", "expression", "alignment",
+    "alignment.losses",
     "alignment.samplers", "retrieval", "metrics", "model_selection", "inspection",
     "evaluation", "exceptions",
 )  # fmt: skip
@@ -23,7 +24,7 @@ ORDER = (
 
 def packages() -> list[str]:
     """Public packages below sklearn_molge, e.g. "alignment.losses"."""
-    found = ["exceptions"]
+    found = ["base", "exceptions"]
     for stub in ROOT.rglob("__init__.pyi"):
         if stub.parent != ROOT:
             found.append(".".join(stub.parent.relative_to(ROOT).parts))

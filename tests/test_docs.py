@@ -57,6 +57,9 @@ def test_every_public_name_has_a_page(api, tmp_path):
         f"sklearn_molge.exceptions.{name}"
         for name in ("InvalidSmilesError", "MissingControlError")
     }
+    expected |= {
+        f"sklearn_molge.base.{name}" for name in ("EmbedderMixin", "TwoViewMixin")
+    }
     api.write(tmp_path)
     written = {path.stem for path in (tmp_path / "generated").glob("*.rst")}
     assert written == expected
@@ -69,7 +72,7 @@ def test_pages_say_what_a_name_is(api):
     cca = api.page("sklearn_molge.alignment.CCA")
     assert ".. autoclass:: CCA\n" in cca
     assert [line.split()[-1] for line in cca.splitlines() if "automethod" in line] == [
-        "fit", "transform", "transform_ge", "similarity", "score",
+        "fit", "transform", "transform_ge", "compare_to", "similarity", "score",
     ]  # fmt: skip
     assert ".. autofunction:: drug_ids" in api.page("sklearn_molge.molecules.drug_ids")
     assert ".. autodata:: PRESETS" in api.page("sklearn_molge.alignment.PRESETS")

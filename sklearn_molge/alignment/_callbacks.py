@@ -3,9 +3,9 @@
 import numpy as np
 from skorch.callbacks import Callback
 
+from sklearn_molge._utils.rows import distinct_rows, group_means
 from sklearn_molge.alignment._pairs import rows_of
-from sklearn_molge.metrics._blocks import group_means
-from sklearn_molge.metrics._gallery import equal_row_codes, one_row_per_drug
+from sklearn_molge.base import one_row_per_drug
 from sklearn_molge.metrics._ranks import rank_embeddings
 from sklearn_molge.metrics._scores import mean_reciprocal_rank
 
@@ -41,7 +41,9 @@ def validation_mrr(net, dataset) -> tuple[float, float]:
     """Return the mean reciprocal rank of a part of the rows, by profile and by drug."""
     whole, rows = rows_of(dataset)
     drugs = whole.drugs[rows]
-    gallery_drugs, first = one_row_per_drug(drugs, equal_row_codes(whole.X[rows]), None)
+    gallery_drugs, first = one_row_per_drug(
+        drugs, distinct_rows(whole.X[rows])[1], None
+    )
     match = np.searchsorted(gallery_drugs, drugs)
     gallery = net._embed_molecules(whole.molecules, whole.molecule_of[rows[first]])
     queries = net._embed_profiles(whole.profiles[rows])

@@ -15,17 +15,17 @@ from sklearn.utils.validation import (
     validate_data,
 )
 
-from sklearn_molge._base import EmbedderMixin, check_profiles
 from sklearn_molge._compat import (
     Interval,
     StrOptions,
     _check_sample_weight,
     _fit_context,
 )
+from sklearn_molge._utils.rows import distinct_rows
+from sklearn_molge._utils.similarity import METRICS
 from sklearn_molge.alignment._canonical import decompose, solve
-from sklearn_molge.metrics._gallery import distinct_rows
+from sklearn_molge.base import EmbedderMixin, check_profiles
 from sklearn_molge.metrics._ranks import rank_embeddings
-from sklearn_molge.metrics._similarity import METRICS
 
 __all__ = ["CCA"]
 

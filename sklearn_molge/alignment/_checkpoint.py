@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sklearn_molge._identity import describe
+from sklearn_molge._utils.identity import describe
 
 # What changes nothing about the trained weights.
 _NOT_PART_OF_A_RUN = {"checkpoint_dir", "verbose"}

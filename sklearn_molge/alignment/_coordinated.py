@@ -10,9 +10,9 @@ from sklearn.utils.validation import check_is_fitted
 from torch.optim import Adam
 from torch.utils.data import DataLoader
 
-from sklearn_molge._base import EmbedderMixin, check_molecules, check_profiles
 from sklearn_molge._compat import HasMethods, Interval, StrOptions
-from sklearn_molge.alignment._device import draw_seed
+from sklearn_molge._utils.device import draw_seed
+from sklearn_molge._utils.similarity import METRICS
 from sklearn_molge.alignment._frozen import FittedTower
 from sklearn_molge.alignment._inputs import (
     as_tensor,
@@ -26,7 +26,7 @@ from sklearn_molge.alignment._net import PairNet, TrainingParts, encoder_of
 from sklearn_molge.alignment._two_tower import TwoTower
 from sklearn_molge.alignment.losses import QuadrupletLoss
 from sklearn_molge.alignment.samplers import DistanceWeightedSampler
-from sklearn_molge.metrics._similarity import METRICS
+from sklearn_molge.base import EmbedderMixin, check_molecules, check_profiles
 from sklearn_molge.molecules._encoders import save_encoder
 
 __all__ = ["CoordinatedEmbedder"]

@@ -10,9 +10,9 @@ from sklearn.base import clone
 from sklearn.utils import check_consistent_length
 from sklearn.utils.validation import check_array
 
+from sklearn_molge._utils.rows import distinct_rows, is_text
 from sklearn_molge.alignment._pairs import MoleculeInputs, PairDataset
 from sklearn_molge.exceptions import InvalidSmilesError
-from sklearn_molge.metrics._gallery import distinct_rows, is_text
 from sklearn_molge.model_selection._groups import encode_groups
 from sklearn_molge.molecules._graphs import MoleculeGraphs
 from sklearn_molge.molecules._smiles import check_smiles, drug_ids

@@ -8,6 +8,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import make_pipeline
 
 from sklearn_molge._compat import StrOptions
+from sklearn_molge._utils.views import is_embedder
 from sklearn_molge.alignment import FittedTower
 from sklearn_molge.retrieval import TransformedTargetRetriever
 
@@ -97,7 +98,7 @@ class FittedAlignment:
 
 def _with_both_views(embedder: Any) -> Any:
     """Return the embedder, in a wrapper that has `transform_ge` if it hides that."""
-    if hasattr(embedder, "transform_ge"):
+    if is_embedder(embedder):
         return embedder
     both = TransformedTargetRetriever(FrozenEstimator(embedder))
     both.retriever_, both.transformer_ = both.retriever, None  # it is fitted already

@@ -13,6 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from sklearn_molge._compat import HasMethods, StrOptions, validate_params
+from sklearn_molge.base import one_row_per_drug
 from sklearn_molge.datasets import Study
 from sklearn_molge.evaluation._audit_checks import Facts, run_checks
 from sklearn_molge.evaluation._audit_structure import (
@@ -21,7 +22,6 @@ from sklearn_molge.evaluation._audit_structure import (
     paper_fingerprinter,
     structure_table,
 )
-from sklearn_molge.metrics._gallery import one_row_per_drug
 from sklearn_molge.molecules import MorganFingerprinter
 
 __all__ = ["SplitAudit", "audit_split"]

@@ -10,9 +10,8 @@ from rdkit.Chem import rdMolHash
 from rdkit.Chem.Scaffolds import MurckoScaffold
 from sklearn.base import clone
 
+from sklearn_molge._utils.rows import distinct_rows, row_batches
 from sklearn_molge.metrics import pairwise_similarity
-from sklearn_molge.metrics._blocks import row_batches
-from sklearn_molge.metrics._gallery import distinct_rows
 from sklearn_molge.molecules import MorganFingerprinter, drug_ids
 from sklearn_molge.molecules._smiles import _standardizers, map_distinct, parse_smiles
 

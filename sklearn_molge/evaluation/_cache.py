@@ -8,7 +8,7 @@ from typing import Any
 import cloudpickle
 import joblib
 
-from sklearn_molge._identity import describe
+from sklearn_molge._utils.identity import describe
 
 __all__ = ["ResultCache"]
 

@@ -14,7 +14,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import has_fit_parameter
 from tqdm.auto import tqdm
 
-from sklearn_molge._identity import is_frozen
+from sklearn_molge._utils.identity import is_frozen
 from sklearn_molge.evaluation._aligned_view import (
     FittedAlignment,
     aligned_views,

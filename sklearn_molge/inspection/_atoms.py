@@ -9,12 +9,12 @@ from numpy.typing import ArrayLike, NDArray
 from rdkit import Chem
 
 from sklearn_molge._compat import Interval, StrOptions, validate_params
+from sklearn_molge._utils.views import resolve_views
 from sklearn_molge.inspection._attribution import (
     QueryProfile,
     check_gallery,
     similarity_to_each,
 )
-from sklearn_molge.metrics._views import resolve_views
 from sklearn_molge.molecules._smiles import parse_smiles
 
 __all__ = ["AtomAttribution", "atom_attribution"]

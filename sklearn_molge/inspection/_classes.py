@@ -9,7 +9,7 @@ from scipy import sparse
 from sklearn.preprocessing import MultiLabelBinarizer
 from sklearn.utils import check_consistent_length
 
-from sklearn_molge.metrics._gallery import identify_drugs
+from sklearn_molge.base import identify_drugs
 
 __all__ = ["labelled_molecules", "largest_class", "matching_pairs", "split_classes"]
 

@@ -11,12 +11,12 @@ from sklearn.utils import gen_batches
 from sklearn.utils.validation import check_array, column_or_1d
 
 from sklearn_molge._compat import Interval, StrOptions, validate_params
+from sklearn_molge._utils.views import resolve_views
 from sklearn_molge.inspection._attribution import (
     QueryProfile,
     check_gallery,
     similarity_to_each,
 )
-from sklearn_molge.metrics._views import resolve_views
 
 __all__ = ["GeneAttribution", "gene_attribution"]
 

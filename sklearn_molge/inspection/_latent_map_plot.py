@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from sklearn_molge._compat import StrOptions, validate_params
-from sklearn_molge._pyplot import import_pyplot
+from sklearn_molge._utils.optional import import_pyplot
 from sklearn_molge.inspection._classes import split_classes
 from sklearn_molge.inspection._latent_map import latent_map
 from sklearn_molge.inspection._mixing import cell_line_mixing

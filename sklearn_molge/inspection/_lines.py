@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from sklearn_molge.metrics._resampling import resampled_counts
+from sklearn_molge._utils.resampling import resampled_counts
 
 __all__ = ["fit_line", "resampled_lines"]
 

@@ -11,18 +11,18 @@ from scipy import sparse
 from sklearn.utils import check_consistent_length, check_random_state
 
 from sklearn_molge._compat import Interval, StrOptions, validate_params
+from sklearn_molge._utils.resampling import (
+    RESAMPLING_CONSTRAINTS,
+    percentile_interval,
+    resampled_counts,
+)
+from sklearn_molge._utils.similarity import METRICS
+from sklearn_molge.base import identify_drugs
 from sklearn_molge.inspection._tied_order import (
     TIE_TOLERANCE,
     check_embeddings,
     nearest_weights,
 )
-from sklearn_molge.metrics._gallery import identify_drugs
-from sklearn_molge.metrics._resampling import (
-    RESAMPLING_CONSTRAINTS,
-    percentile_interval,
-    resampled_counts,
-)
-from sklearn_molge.metrics._similarity import METRICS
 
 __all__ = ["CellLineMixing", "cell_line_mixing"]
 

@@ -11,6 +11,12 @@ from scipy import sparse
 from sklearn.utils import check_consistent_length, check_random_state
 
 from sklearn_molge._compat import Interval, StrOptions, validate_params
+from sklearn_molge._utils.resampling import (
+    RESAMPLING_CONSTRAINTS,
+    percentile_interval,
+    resampled_counts,
+)
+from sklearn_molge._utils.similarity import METRICS
 from sklearn_molge.inspection import _classes
 from sklearn_molge.inspection._tied_order import (
     TIE_TOLERANCE,
@@ -18,12 +24,6 @@ from sklearn_molge.inspection._tied_order import (
     check_embeddings,
     random_scores,
 )
-from sklearn_molge.metrics._resampling import (
-    RESAMPLING_CONSTRAINTS,
-    percentile_interval,
-    resampled_counts,
-)
-from sklearn_molge.metrics._similarity import METRICS
 
 __all__ = [
     "NeighborChange",

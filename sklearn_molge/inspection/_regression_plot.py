@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from sklearn_molge._pyplot import import_pyplot
+from sklearn_molge._utils.optional import import_pyplot
 from sklearn_molge.inspection._regression import (
     PerformanceRegression,
     performance_regression,

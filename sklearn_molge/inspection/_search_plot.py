@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sklearn_molge._pyplot import import_pyplot
+from sklearn_molge._utils.optional import import_pyplot
 from sklearn_molge.inspection._search import (
     Searched,
     parameter_importance,

@@ -8,8 +8,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 from sklearn.utils import check_array
 
-from sklearn_molge.metrics._gallery import distinct_rows
-from sklearn_molge.metrics._similarity import SPARSE_METRICS, similarity_to
+from sklearn_molge._utils.rows import distinct_rows
+from sklearn_molge._utils.similarity import SPARSE_METRICS, similarity_to
 
 __all__ = [
     "TIE_TOLERANCE",

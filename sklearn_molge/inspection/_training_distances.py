@@ -12,10 +12,14 @@ from sklearn.utils import check_array, check_consistent_length, gen_batches
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_molge._compat import HasMethods, _safe_indexing, validate_params
-from sklearn_molge.metrics._blocks import row_batches
-from sklearn_molge.metrics._gallery import equal_row_codes, is_text
-from sklearn_molge.metrics._similarity import similarity_to
-from sklearn_molge.metrics._views import resolve_views
+from sklearn_molge._utils.rows import (
+    as_indexable,
+    is_text,
+    row_batches,
+    take_distinct,
+)
+from sklearn_molge._utils.similarity import similarity_to
+from sklearn_molge._utils.views import is_embedder, resolve_views
 from sklearn_molge.molecules import MorganFingerprinter
 
 __all__ = ["training_distances"]
@@ -134,15 +138,15 @@ def training_distances(
     1         0.44             1.0
     """
     X_train, y_train, X_test, y_test = map(
-        _as_indexable, (X_train, y_train, X_test, y_test)
+        as_indexable, (X_train, y_train, X_test, y_test)
     )
     check_consistent_length(X_train, y_train)
     check_consistent_length(X_test, y_test)
     model = None if embedder is None else _joint_space(embedder)
     if fingerprinter is None and is_text(X_train):
         fingerprinter = MorganFingerprinter()
-    known, _ = _distinct(X_train)
-    asked, codes = _distinct(X_test)
+    known, _ = take_distinct(X_train)
+    asked, codes = take_distinct(X_test)
     distances = {}
 
     def to_molecules(features: Features, name: str, metric: str) -> None:
@@ -176,14 +180,10 @@ def training_distances(
     return pd.DataFrame(distances)
 
 
-def _as_indexable(view: Any) -> Any:
-    return view if hasattr(view, "shape") else np.asarray(view)
-
-
 def _joint_space(embedder: Any) -> Any:
     """Return the two-view embedder inside `embedder`."""
     model = resolve_views(embedder, None, None)[0]
-    if not (hasattr(model, "transform") and hasattr(model, "transform_ge")):
+    if not is_embedder(model):
         raise TypeError(
             "embedder must have a joint space: `transform` for molecules and "
             f"`transform_ge` for profiles. Got {model!r}."
@@ -199,12 +199,6 @@ def _fitted(transformer: Any, data: Any) -> Any:
     except NotFittedError:
         return clone(transformer).fit(data)
     return transformer
-
-
-def _distinct(X: Any) -> tuple[Any, NDArray[np.intp]]:
-    """Return the distinct rows of X, and for each row of X its place among them."""
-    codes = equal_row_codes(X)
-    return _safe_indexing(X, np.unique(codes, return_index=True)[1]), codes
 
 
 def _nearest(

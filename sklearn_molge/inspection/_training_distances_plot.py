@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from sklearn_molge._pyplot import import_pyplot
+from sklearn_molge._utils.optional import import_pyplot
 from sklearn_molge.inspection._regression import performance_regression
 from sklearn_molge.inspection._regression_plot import RegressionDisplay
 

@@ -12,4 +12,4 @@ from ._scores import mean_reciprocal_rank as mean_reciprocal_rank
 from ._scores import median_rank as median_rank
 from ._scores import retrieval_scores as retrieval_scores
 from ._similarity import pairwise_similarity as pairwise_similarity
-from ._views import similarity as similarity
+from ._similarity import similarity as similarity

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from sklearn.utils import check_random_state
 
 from sklearn_molge._compat import validate_params
-from sklearn_molge.metrics._resampling import (
+from sklearn_molge._utils.resampling import (
     RESAMPLING_CONSTRAINTS,
     Codes,
     Counts,

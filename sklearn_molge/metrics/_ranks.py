@@ -1,7 +1,6 @@
 """Where the true molecule ranks among the candidates."""
 
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,17 +8,17 @@ from sklearn.utils import check_consistent_length
 from sklearn.utils.validation import column_or_1d
 
 from sklearn_molge._compat import StrOptions, _safe_indexing, validate_params
-from sklearn_molge.metrics._blocks import group_means, query_blocks, rank_blocks
-from sklearn_molge.metrics._gallery import (
-    check_queries,
+from sklearn_molge._utils.messages import first_few
+from sklearn_molge._utils.rows import (
+    as_indexable,
     distinct_rows,
-    equal_row_codes,
-    identify_drugs,
-    match_positions,
-    one_row_per_drug,
+    group_means,
+    query_blocks,
+    rank_blocks,
 )
-from sklearn_molge.metrics._similarity import METRICS, check_views, similarity_to
-from sklearn_molge.metrics._views import resolve_views
+from sklearn_molge._utils.similarity import METRICS, check_views, similarity_to
+from sklearn_molge._utils.views import comparison
+from sklearn_molge.base import identify_drugs, one_row_per_drug
 
 __all__ = ["rank_embeddings", "retrieval_ranks"]
 
@@ -128,47 +127,57 @@ def rank_queries(
     estimator, X, y, *, drugs=None, level="profile", queries=None, candidates=None
 ) -> RankedQueries:
     """Do the work of `retrieval_ranks`, and return the ranks with their drugs."""
-    X, y = _as_indexable(X), _as_indexable(y)
+    X, y = as_indexable(X), as_indexable(y)
     check_consistent_length(X, y)
-    codes = equal_row_codes(X)
+    codes = distinct_rows(X)[1]
     drugs = identify_drugs(X, drugs, codes)
     gallery_drugs, rows = one_row_per_drug(drugs, codes, candidates)
     chosen = check_queries(queries, len(drugs))
     match = match_positions(drugs[chosen], gallery_drugs)
-    model, gallery, profiles = resolve_views(
-        estimator, _safe_indexing(X, rows), _safe_indexing(y, chosen)
-    )
+    gallery, profiles = _safe_indexing(X, rows), _safe_indexing(y, chosen)
     if level == "drug":
         match, groups = np.unique(match, return_inverse=True)
         query_drugs = gallery_drugs[match]
     else:
         groups, query_drugs = None, drugs[chosen]
-    ranks = _rank(model, gallery, profiles, match, groups)
+    ranks = _rank(estimator, gallery, profiles, match, groups)
     return RankedQueries(ranks, query_drugs, len(gallery_drugs))
 
 
-def _as_indexable(view):
-    return view if hasattr(view, "shape") else np.asarray(view)
+def _rank(estimator, gallery, profiles, match, groups) -> NDArray[np.float64]:
+    """Rank the rows `match` of the gallery, for each profile or mean of a group."""
+    molecules = comparison(estimator, gallery)
+    prepared = molecules.prepare(profiles)
+    if groups is not None and molecules.in_joint_space:
+        prepared, groups = group_means(prepared, groups), None
+    counts = np.bincount(molecules.codes)
+    blocks = query_blocks(molecules.compare, prepared, len(counts), groups)
+    return rank_blocks(blocks, molecules.codes[match], counts)
 
 
-def _rank(model, gallery, profiles, match, groups) -> NDArray[np.float64]:
-    """Rank by embeddings where the model has them, by its similarities otherwise."""
-    codes = equal_row_codes(gallery)
-    first = np.unique(codes, return_index=True)[1]
-    # Each once: BLAS may round equal rows differently, and they must tie exactly.
-    distinct = _safe_indexing(gallery, first)
-    if hasattr(model, "transform_ge"):
-        embedded = np.asarray(model.transform_ge(profiles))
-        if groups is not None:
-            embedded = group_means(embedded, groups)
-        candidates = np.asarray(model.transform(distinct))[codes]
-        return rank_embeddings(embedded, candidates, match, metric=model.metric)
-    if hasattr(model, "_similarity_to"):
-        compare = model._similarity_to(distinct)
-    else:
-        compare = partial(model.similarity, distinct)
-    blocks = query_blocks(compare, np.asarray(profiles), len(first), groups)
-    return rank_blocks(blocks, codes[match], np.bincount(codes))
+def check_queries(queries, n_samples: int) -> NDArray[np.intp]:
+    if queries is None:
+        return np.arange(n_samples)
+    chosen = column_or_1d(np.asarray(queries))
+    if chosen.dtype == bool:
+        check_consistent_length(chosen, np.empty(n_samples))
+        chosen = np.flatnonzero(chosen)
+    if chosen.size == 0 or chosen.dtype.kind not in "iu":
+        raise ValueError(
+            "queries must be a non-empty array of row positions or a mask of rows. "
+            f"Got {queries!r}."
+        )
+    return np.arange(n_samples)[chosen]
+
+
+def match_positions(query_drugs: NDArray, gallery: NDArray) -> NDArray[np.intp]:
+    missing = ~np.isin(query_drugs, gallery)
+    if missing.any():
+        raise ValueError(
+            "candidates must hold the drug of every query. Missing: "
+            f"{first_few(np.unique(query_drugs[missing]))}."
+        )
+    return np.searchsorted(gallery, query_drugs)
 
 
 @validate_params(

@@ -1,117 +1,10 @@
-"""Similarities between the rows of two arrays, larger meaning closer."""
-
-from collections.abc import Callable
-
-import numpy as np
-from numpy.typing import NDArray
-from scipy import sparse
-from sklearn.preprocessing import normalize
-from sklearn.utils.extmath import row_norms, safe_sparse_dot
-from sklearn.utils.validation import check_array
+"""Similarities: of two arrays, and of profiles and molecules through any Pipeline."""
 
 from sklearn_molge._compat import StrOptions, validate_params
+from sklearn_molge._utils.similarity import METRICS, check_views, similarity_to
+from sklearn_molge._utils.views import comparison
 
-__all__ = ["pairwise_similarity"]
-
-SimilarityFunction = Callable[[NDArray], NDArray]
-
-
-def _dot(gallery: NDArray) -> SimilarityFunction:
-    return lambda queries: safe_sparse_dot(queries, gallery.T, dense_output=True)
-
-
-def _cosine(gallery: NDArray) -> SimilarityFunction:
-    unit_gallery = normalize(gallery)
-    return lambda queries: safe_sparse_dot(
-        normalize(queries), unit_gallery.T, dense_output=True
-    )
-
-
-def _standardize_rows(array: NDArray) -> NDArray:
-    """Centre each row and scale it to unit length; a constant row becomes zero."""
-    centred = array - array.mean(axis=1, keepdims=True)
-    norms = row_norms(centred)
-    # The centring of a constant row leaves rounding errors, which are not a direction.
-    noise = 10 * np.finfo(array.dtype).eps * row_norms(array)
-    constant = norms <= noise
-    norms[constant] = 1.0
-    centred /= norms[:, None]
-    centred[constant] = 0.0
-    return centred
-
-
-def _correlation(gallery: NDArray) -> SimilarityFunction:
-    rows = _standardize_rows(gallery)
-    return lambda queries: _standardize_rows(queries) @ rows.T
-
-
-def _euclidean(gallery: NDArray) -> SimilarityFunction:
-    # Around the gallery's centre, where the squares cancel least.
-    centre = gallery.mean(axis=0)
-    rows = gallery - centre
-    # One product gives |b|^2 - 2 <a, b>.
-    rows = np.column_stack([-2 * rows, row_norms(rows, squared=True)])
-
-    def similarity(queries: NDArray) -> NDArray:
-        centred = queries - centre
-        ones = np.ones((len(centred), 1), dtype=centred.dtype)
-        distances = np.hstack([centred, ones]) @ rows.T
-        distances += row_norms(centred, squared=True)[:, None]
-        np.maximum(distances, 0, out=distances)
-        np.sqrt(distances, out=distances)
-        return np.negative(distances, out=distances)
-
-    return similarity
-
-
-def _tanimoto(gallery: NDArray) -> SimilarityFunction:
-    squares = row_norms(gallery, squared=True)
-
-    def similarity(queries: NDArray) -> NDArray:
-        shared = safe_sparse_dot(queries, gallery.T, dense_output=True)
-        union = row_norms(queries, squared=True)[:, None] + squares - shared
-        empty = union == 0  # two molecules without a single bit are alike
-        shared[empty] = 1.0
-        union[empty] = 1.0
-        return np.divide(shared, union, out=shared)
-
-    return similarity
-
-
-def _as_bits(array: NDArray) -> NDArray:
-    return (array != 0).astype(np.float32)
-
-
-def _jaccard(gallery: NDArray) -> SimilarityFunction:
-    to_gallery = _tanimoto(_as_bits(gallery))
-    return lambda queries: to_gallery(_as_bits(queries))
-
-
-_METRICS: dict[str, Callable[[NDArray], SimilarityFunction]] = {
-    "correlation": _correlation,
-    "cosine": _cosine,
-    "dot": _dot,
-    "euclidean": _euclidean,
-    "jaccard": _jaccard,
-    "tanimoto": _tanimoto,
-}
-METRICS = frozenset(_METRICS)
-SPARSE_METRICS = frozenset({"cosine", "dot", "jaccard", "tanimoto"})
-
-
-def similarity_to(gallery: NDArray, *, metric: str) -> SimilarityFunction:
-    """Prepare `gallery` once; the function returned compares blocks of rows with it."""
-    return _METRICS[metric](gallery)
-
-
-def paired_similarity(A: NDArray, B: NDArray, *, metric: str) -> NDArray:
-    """Similarity of each row of A to the same row of B."""
-    step = 64  # a step compares more rows than asked, but stays in BLAS
-    parts = [
-        np.diagonal(similarity_to(B[i : i + step], metric=metric)(A[i : i + step]))
-        for i in range(0, len(A), step)
-    ]
-    return np.concatenate(parts) if parts else np.empty(0, dtype=A.dtype)
+__all__ = ["pairwise_similarity", "similarity"]
 
 
 @validate_params(
@@ -160,19 +53,42 @@ def pairwise_similarity(A, B, *, metric="correlation"):
     return similarity_to(B, metric=metric)(A)
 
 
-def check_views(A, B, *, metric: str) -> tuple[NDArray, NDArray]:
-    """Check two arrays that `metric` is to compare; both come out in one dtype."""
-    accept_sparse = "csr" if metric in SPARSE_METRICS else False
-    options = {"accept_sparse": accept_sparse, "dtype": [np.float64, np.float32]}
-    A = check_array(A, input_name="A", **options)
-    B = check_array(B, input_name="B", **options)
-    if A.shape[1] != B.shape[1]:
-        raise ValueError(
-            "A and B must have the same number of features. "
-            f"Got {A.shape[1]} and {B.shape[1]}."
-        )
-    if A.dtype != B.dtype:
-        A, B = A.astype(np.float64, copy=False), B.astype(np.float64, copy=False)
-    if sparse.issparse(A) != sparse.issparse(B):
-        A, B = sparse.csr_array(A), sparse.csr_array(B)
-    return A, B
+def similarity(estimator, X, y):
+    """Similarity of every profile to every molecule, through any Pipeline.
+
+    ``Pipeline`` passes only scikit-learn's own methods on; this function walks a
+    Pipeline, a fitted search or a wrapper down to the two-view estimator instead.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Fitted; see :func:`~sklearn_molge.metrics.retrieval_ranks`.
+    X : array-like of shape (n_molecules,) or (n_molecules, n_features)
+        Molecules, as `estimator` was fitted on them.
+    y : array-like of shape (n_profiles, n_genes)
+        Profiles, as `estimator` was fitted on them.
+
+    Returns
+    -------
+    similarity : ndarray of shape (n_profiles, n_molecules)
+        Larger means closer.
+
+    Raises
+    ------
+    TypeError
+        If there is no two-view estimator inside.
+
+    Examples
+    --------
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from sklearn_molge.alignment import CCA
+    >>> from sklearn_molge.metrics import similarity
+    >>> from sklearn_molge.molecules import MorganFingerprinter
+    >>> import numpy as np
+    >>> X = np.array(["CCO", "CCN", "CCCl", "c1ccccc1O"], dtype=object)
+    >>> y = np.random.default_rng(0).normal(size=(4, 5))
+    >>> pipe = make_pipeline(MorganFingerprinter(fp_size=64), CCA(2, ridge=0.1))
+    >>> similarity(pipe.fit(X, y), X[:3], y).shape
+    (4, 3)
+    """
+    return comparison(estimator, X)(y)

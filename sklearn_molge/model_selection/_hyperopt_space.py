@@ -10,7 +10,7 @@ from hyperopt.base import Domain
 from hyperopt.exceptions import DuplicateLabel
 from sklearn.base import clone
 
-from sklearn_molge._identity import describe
+from sklearn_molge._utils.identity import describe
 
 __all__ = ["SearchSpace"]
 

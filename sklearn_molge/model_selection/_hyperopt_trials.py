@@ -12,7 +12,7 @@ import numpy as np
 from hyperopt import STATUS_FAIL, STATUS_OK, Trials, anneal, rand, tpe
 from hyperopt.base import JOB_STATE_DONE
 
-from sklearn_molge._identity import describe
+from sklearn_molge._utils.identity import describe
 from sklearn_molge.model_selection._hyperopt_folds import Fold, Folds, mean_score
 from sklearn_molge.model_selection._hyperopt_space import SearchSpace, active_values
 

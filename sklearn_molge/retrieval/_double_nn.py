@@ -11,11 +11,10 @@ from sklearn.utils.validation import (
     validate_data,
 )
 
-from sklearn_molge._base import TwoViewMixin, check_profiles
-from sklearn_molge._compat import Interval, StrOptions, _fit_context, _safe_indexing
-from sklearn_molge.metrics._blocks import group_means, row_batches
-from sklearn_molge.metrics._gallery import equal_row_codes
-from sklearn_molge.metrics._similarity import METRICS, SPARSE_METRICS, similarity_to
+from sklearn_molge._compat import Interval, StrOptions, _fit_context
+from sklearn_molge._utils.rows import group_means, row_batches, take_distinct
+from sklearn_molge._utils.similarity import METRICS, SPARSE_METRICS, similarity_to
+from sklearn_molge.base import TwoViewMixin, check_profiles
 
 __all__ = ["DoubleNNRetriever"]
 
@@ -128,8 +127,7 @@ class DoubleNNRetriever(TwoViewMixin, BaseEstimator):
         y = check_profiles(y, estimator=self)
         check_consistent_length(X, y)
         if self.neighbors == "drug":
-            codes = equal_row_codes(X)
-            X = _safe_indexing(X, np.unique(codes, return_index=True)[1])
+            X, codes = take_distinct(X)
             y = group_means(y, codes)
         if self.n_neighbors is not None and self.n_neighbors > len(y):
             raise ValueError(
@@ -139,24 +137,21 @@ class DoubleNNRetriever(TwoViewMixin, BaseEstimator):
         self.molecules_, self.profiles_ = X, y
         return self
 
-    def similarity(self, X, y):
-        """Similarity of every profile to every molecule, over the known drugs.
+    def compare_to(self, X):
+        """Prepare a fixed set of molecules once, to be compared with many profiles.
 
         Parameters
         ----------
         X : array-like or sparse matrix of shape (n_molecules, n_features)
             Molecule features.
-        y : array-like of shape (n_profiles, n_genes)
-            Profiles.
 
         Returns
         -------
-        similarity : ndarray of shape (n_profiles, n_molecules)
-            Larger means closer.
+        compare : callable
+            Takes profiles of shape (n_profiles, n_genes), and returns their
+            similarities over the known drugs, by `metric`: an array
+            of shape (n_profiles, n_molecules), larger meaning closer.
         """
-        return self._similarity_to(X)(y)
-
-    def _similarity_to(self, X):
         check_is_fitted(self)
         X = validate_data(
             self, X, accept_sparse=self._accept_sparse(), reset=False,

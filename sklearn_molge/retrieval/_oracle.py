@@ -4,16 +4,16 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from sklearn_molge._base import (
+from sklearn_molge._compat import StrOptions, _fit_context
+from sklearn_molge._utils.rows import group_means, row_batches
+from sklearn_molge._utils.similarity import METRICS, paired_similarity, similarity_to
+from sklearn_molge.base import (
     TwoViewMixin,
     check_molecules,
     check_profiles,
     check_two_views,
+    molecule_keys,
 )
-from sklearn_molge._compat import StrOptions, _fit_context
-from sklearn_molge.metrics._blocks import group_means, row_batches
-from sklearn_molge.metrics._gallery import molecule_keys
-from sklearn_molge.metrics._similarity import METRICS, paired_similarity, similarity_to
 
 __all__ = ["OracleRetriever"]
 
@@ -105,24 +105,22 @@ class OracleRetriever(TwoViewMixin, BaseEstimator):
         self.profiles_ = y
         return self
 
-    def similarity(self, X, y):
-        """Similarity of every profile to every molecule's mean profile.
+    def compare_to(self, X):
+        """Prepare a fixed set of molecules once, to be compared with many profiles.
 
         Parameters
         ----------
         X : array-like of shape (n_molecules,) or (n_molecules, n_features)
             Molecules.
-        y : array-like of shape (n_profiles, n_genes)
-            Profiles.
 
         Returns
         -------
-        similarity : ndarray of shape (n_profiles, n_molecules)
-            Larger means closer; minus infinity for a molecule without a profile.
+        compare : callable
+            Takes profiles of shape (n_profiles, n_genes), and returns their
+            similarities to every molecule's mean profile: an array of shape
+            (n_profiles, n_molecules), larger meaning closer; minus infinity for a
+            molecule without a profile.
         """
-        return self._similarity_to(X)(y)
-
-    def _similarity_to(self, X):
         check_is_fitted(self)
         X = check_molecules(self, X, reset=False, accept_sparse="csr")
         keys = molecule_keys(X)

@@ -7,14 +7,14 @@ from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from sklearn_molge._base import (
+from sklearn_molge._compat import _fit_context
+from sklearn_molge.base import (
     TwoViewMixin,
     check_molecules,
     check_profiles,
     check_two_views,
+    molecule_keys,
 )
-from sklearn_molge._compat import _fit_context
-from sklearn_molge.metrics._gallery import molecule_keys
 
 __all__ = ["RandomRetriever"]
 
@@ -72,24 +72,21 @@ class RandomRetriever(TwoViewMixin, BaseEstimator):
         self.seed_ = int(check_random_state(self.random_state).randint(2**31 - 1))
         return self
 
-    def similarity(self, X, y):
-        """Return a random number for every profile and molecule.
+    def compare_to(self, X):
+        """Prepare a fixed set of molecules once, to be compared with many profiles.
 
         Parameters
         ----------
         X : array-like of shape (n_molecules,) or (n_molecules, n_features)
             Molecules.
-        y : array-like of shape (n_profiles, n_genes)
-            Profiles.
 
         Returns
         -------
-        similarity : ndarray of shape (n_profiles, n_molecules)
-            Uniform on [0, 1).
+        compare : callable
+            Takes profiles of shape (n_profiles, n_genes), and returns random
+            numbers, uniform on [0, 1): an array
+            of shape (n_profiles, n_molecules), larger meaning closer.
         """
-        return self._similarity_to(X)(y)
-
-    def _similarity_to(self, X):
         check_is_fitted(self)
         X = check_molecules(self, X, reset=False, accept_sparse="csr")
         molecules = self._hash(molecule_keys(X))

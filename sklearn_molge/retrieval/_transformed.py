@@ -9,14 +9,14 @@ from sklearn.utils.metadata_routing import (
 )
 from sklearn.utils.validation import check_is_fitted
 
-from sklearn_molge._base import TwoViewMixin
 from sklearn_molge._compat import (
     HasMethods,
     _fit_context,
     _routing_enabled,
     available_if,
 )
-from sklearn_molge.metrics._views import resolve_views, similarity
+from sklearn_molge._utils.views import comparison, is_embedder, resolve_views
+from sklearn_molge.base import TwoViewMixin
 
 __all__ = ["TransformedTargetRetriever"]
 
@@ -32,7 +32,7 @@ def _retriever_has(attribute):
 def _embeds_profiles(self):
     """Whether the two-view estimator, perhaps inside a Pipeline, has a joint space."""
     inner = resolve_views(getattr(self, "retriever_", self.retriever), None, None)[0]
-    return hasattr(inner, "transform_ge")
+    return is_embedder(inner)
 
 
 class TransformedTargetRetriever(MetaEstimatorMixin, TwoViewMixin, BaseEstimator):
@@ -219,25 +219,38 @@ class TransformedTargetRetriever(MetaEstimatorMixin, TwoViewMixin, BaseEstimator
         check_is_fitted(self)
         return self.retriever_.get_feature_names_out(input_features)
 
-    def similarity(self, X, y):
-        """Similarity of every profile to every molecule.
+    def compare_to(self, X):
+        """Prepare a fixed set of molecules once, to be compared with many profiles.
 
         Parameters
         ----------
         X : array-like of shape (n_molecules,) or (n_molecules, n_features)
-            Molecules.
-        y : array-like of shape (n_profiles, n_genes)
-            Profiles, before the transformer.
+            Molecules, as `retriever` was fitted on them.
 
         Returns
         -------
-        similarity : ndarray of shape (n_profiles, n_molecules)
-            Larger means closer.
+        compare : callable
+            Takes profiles as they are before `transformer`, and returns what
+            ``similarity`` returns for them.
         """
-        return similarity(self, X, y)
+        check_is_fitted(self)
+        return comparison(self, X)
 
-    def _resolve_views(self, X, y):
-        """Take one step of `resolve_views`: transform the profiles."""
+    def unwrap(self, X, y):
+        """Take one step down to the retriever.
+
+        Parameters
+        ----------
+        X : array-like or None
+            Molecules.
+        y : array-like or None
+            Profiles, before `transformer`.
+
+        Returns
+        -------
+        retriever, X, y
+            The fitted retriever, the molecules, and the profiles after `transformer`.
+        """
         check_is_fitted(self)
         if y is not None and self.transformer_ is not None:
             y = self.transformer_.transform(y)

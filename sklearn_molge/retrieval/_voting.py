@@ -1,6 +1,5 @@
 """VotingRetriever: several two-view estimators rank together."""
 
-from functools import partial
 from numbers import Integral
 
 import numpy as np
@@ -18,16 +17,14 @@ from sklearn.utils.validation import (
     column_or_1d,
 )
 
-from sklearn_molge._base import TwoViewMixin, check_profiles
 from sklearn_molge._compat import (
     _BaseComposition,
     _fit_context,
     _routing_enabled,
-    _safe_indexing,
 )
-from sklearn_molge.metrics._gallery import distinct_rows, equal_row_codes
-from sklearn_molge.metrics._similarity import similarity_to
-from sklearn_molge.metrics._views import resolve_views
+from sklearn_molge._utils.rows import take_distinct
+from sklearn_molge._utils.views import comparison, resolve_views
+from sklearn_molge.base import TwoViewMixin, check_profiles
 
 __all__ = ["VotingRetriever"]
 
@@ -207,29 +204,26 @@ class VotingRetriever(MetaEstimatorMixin, TwoViewMixin, _BaseComposition):
             )
         return kept / kept.sum()
 
-    def similarity(self, X, y):
-        """Mean similarity of every profile to every molecule.
+    def compare_to(self, X):
+        """Prepare a fixed set of molecules once, to be compared with many profiles.
 
         Parameters
         ----------
         X : array-like of shape (n_molecules,) or (n_molecules, n_features)
-            Molecules.
-        y : array-like of shape (n_profiles, n_genes)
-            Profiles.
+            Molecules, as the estimators were fitted on them.
 
         Returns
         -------
-        similarity : ndarray of shape (n_profiles, n_molecules)
-            Larger means closer: in standard deviations, or without `standardize` in
-            the unit of the estimators.
+        compare : callable
+            Takes profiles of shape (n_profiles, n_genes), and returns their mean
+            similarities, in standard deviations, or without `standardize` in the unit
+            of the estimators: an array
+            of shape (n_profiles, n_molecules), larger meaning closer.
         """
-        return self._similarity_to(X)(y)
-
-    def _similarity_to(self, X):
         check_is_fitted(self)
-        distinct, codes = _distinct_molecules(X)
+        distinct, codes = take_distinct(X)
         votes = [
-            (weight, _similarity_of(estimator, distinct))
+            (weight, comparison(estimator, distinct))
             for weight, estimator in zip(self.weights_, self.estimators_, strict=True)
             if weight > 0
         ]
@@ -325,34 +319,6 @@ def _is_named(pair):
         return False
     name, estimator = pair
     return isinstance(name, str) and (estimator == "drop" or hasattr(estimator, "fit"))
-
-
-def _distinct_molecules(X):
-    """Return the distinct rows of X, and for each row of X its place among them."""
-    X = X if hasattr(X, "shape") else np.asarray(X)
-    codes = equal_row_codes(X)
-    return _safe_indexing(X, np.unique(codes, return_index=True)[1]), codes
-
-
-def _similarity_of(estimator, X):
-    """Prepare X once; the function returned gives equal molecules equal numbers."""
-    model, molecules, _ = resolve_views(estimator, X, None)
-    # BLAS rounds equal rows differently, by their place: each is computed once.
-    distinct, codes = _distinct_molecules(molecules)
-    if hasattr(model, "transform_ge"):
-        embedded = np.asarray(model.transform(distinct))
-        first, places = distinct_rows(embedded)
-        codes = places[codes]
-        to_gallery = similarity_to(embedded[first], metric=model.metric)
-
-        def compare(profiles):
-            return to_gallery(np.asarray(model.transform_ge(profiles)))
-
-    elif hasattr(model, "_similarity_to"):
-        compare = model._similarity_to(distinct)
-    else:
-        compare = partial(model.similarity, distinct)
-    return lambda y: compare(resolve_views(estimator, None, y)[2])[:, codes]
 
 
 def _standardize(similarities):

@@ -27,7 +27,7 @@ from torch.optim.lr_scheduler import (
     ReduceLROnPlateau,
 )
 
-from sklearn_molge._identity import describe
+from sklearn_molge._utils.identity import describe
 from sklearn_molge.alignment import CoordinatedEmbedder
 from sklearn_molge.alignment._checkpoint import Checkpoint
 from sklearn_molge.metrics import RetrievalScorer

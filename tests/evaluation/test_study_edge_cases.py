@@ -15,7 +15,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
-from sklearn_molge._identity import describe
+from sklearn_molge._utils.identity import describe
 from sklearn_molge.alignment import CCA, CoordinatedEmbedder, FittedTower
 from sklearn_molge.alignment.losses import InfoNCELoss
 from sklearn_molge.alignment.samplers import DrugBalancedSampler
@@ -457,7 +457,7 @@ _KEYS = """
     from sklearn.frozen import FrozenEstimator
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import FunctionTransformer
-    from sklearn_molge._identity import describe
+    from sklearn_molge._utils.identity import describe
     from sklearn_molge.alignment import CCA
 
     POWER = 2

@@ -1,4 +1,4 @@
-import builtins
+import sys
 
 import numpy as np
 import pandas as pd
@@ -18,14 +18,7 @@ def embeddings():
 
 @pytest.fixture
 def no_umap(monkeypatch):
-    original = builtins.__import__
-
-    def without_umap(name, *args, **kwargs):
-        if name.split(".")[0] == "umap":
-            raise ImportError(name)
-        return original(name, *args, **kwargs)
-
-    monkeypatch.setattr(builtins, "__import__", without_umap)
+    monkeypatch.setitem(sys.modules, "umap", None)
 
 
 class CountingReducer(TransformerMixin, BaseEstimator):

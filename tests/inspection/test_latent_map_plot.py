@@ -2,7 +2,7 @@ import matplotlib
 
 matplotlib.use("Agg")
 
-import builtins
+import sys
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -142,13 +142,6 @@ def test_number_of_axes(molecules):
 
 
 def test_without_matplotlib(molecules, monkeypatch):
-    original = builtins.__import__
-
-    def without_matplotlib(name, *args, **kwargs):
-        if name.startswith("matplotlib"):
-            raise ImportError(name)
-        return original(name, *args, **kwargs)
-
-    monkeypatch.setattr(builtins, "__import__", without_matplotlib)
+    monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
     with pytest.raises(ImportError, match=r"sklearn-molge\[plot\]"):
         draw(*molecules)

@@ -2,7 +2,7 @@ import matplotlib
 
 matplotlib.use("Agg")
 
-import builtins
+import sys
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -165,13 +165,6 @@ def test_training_distance_errors(distances):
 
 
 def test_missing_matplotlib_names_the_extra(monkeypatch):
-    real = builtins.__import__
-
-    def fail(name, *arguments, **kwargs):
-        if name.startswith("matplotlib"):
-            raise ImportError(name)
-        return real(name, *arguments, **kwargs)
-
-    monkeypatch.setattr(builtins, "__import__", fail)
+    monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
     with pytest.raises(ImportError, match=r"RegressionDisplay\.plot.*\[plot\]"):
         RegressionDisplay.from_predictions(X, RANKS, DRUGS, **OPTIONS)

@@ -2,7 +2,7 @@ import matplotlib
 
 matplotlib.use("Agg")
 
-import builtins
+import sys
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -97,7 +97,7 @@ def test_band_in_blocks_of_k_is_the_same(study, monkeypatch):
     ranks, drugs = study
     arguments = {"drugs": drugs, "n_resamples": 50, "random_state": 0}
     whole = RetrievalCurveDisplay.from_predictions(ranks, N_CANDIDATES, **arguments)
-    monkeypatch.setattr("sklearn_molge.metrics._resampling._BLOCK_ELEMENTS", 180)
+    monkeypatch.setattr("sklearn_molge._utils.resampling._BLOCK_ELEMENTS", 180)
     blocks = RetrievalCurveDisplay.from_predictions(ranks, N_CANDIDATES, **arguments)
     np.testing.assert_allclose(blocks.interval, whole.interval)
 
@@ -224,14 +224,7 @@ def test_wrong_parameters(arguments, message):
 
 
 def test_without_matplotlib(monkeypatch):
-    real_import = builtins.__import__
-
-    def refuse(name, *args, **kwargs):
-        if name.startswith("matplotlib"):
-            raise ImportError(name)
-        return real_import(name, *args, **kwargs)
-
-    monkeypatch.setattr(builtins, "__import__", refuse)
+    monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
     with pytest.raises(ImportError, match=r'pip install "sklearn-molge\[plot\]"'):
         RetrievalCurveDisplay.from_predictions([1, 2], 3)
 

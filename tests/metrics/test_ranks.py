@@ -8,8 +8,8 @@ from scipy.stats import rankdata
 from sklearn.base import BaseEstimator
 from sklearn.metrics import label_ranking_average_precision_score
 
+from sklearn_molge._utils import rows as blocks
 from sklearn_molge.alignment import CCA
-from sklearn_molge.metrics import _blocks as blocks
 from sklearn_molge.metrics import (
     mean_reciprocal_rank,
     rank_embeddings,
@@ -215,7 +215,7 @@ def test_refusals():
         retrieval_ranks(Table(nan), SMILES, y, candidates=["nobody"])
     with pytest.raises(ValueError, match="must hold the drug of every query"):
         retrieval_ranks(Table(nan), SMILES, y, drugs=list("abcdef"), candidates=["a"])
-    with pytest.raises(ValueError, match="Missing in rows \\[1\\]"):
+    with pytest.raises(ValueError, match=r"Missing in rows 1\."):
         retrieval_ranks(Table(nan), SMILES, y, drugs=["a", None, "c", "d", "e", "f"])
     with pytest.raises(ValueError, match="non-empty array of row positions"):
         retrieval_ranks(Table(nan), SMILES, y, queries=[])

@@ -3,8 +3,8 @@ import pytest
 from scipy import sparse
 from scipy.spatial.distance import cdist
 
+from sklearn_molge._utils.similarity import paired_similarity
 from sklearn_molge.metrics import pairwise_similarity
-from sklearn_molge.metrics._similarity import paired_similarity
 
 CONTINUOUS = {
     "correlation": lambda a, b: 1 - cdist(a, b, "correlation"),

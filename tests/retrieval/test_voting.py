@@ -14,8 +14,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.utils import get_tags
 
-from sklearn_molge._base import EmbedderMixin, TwoViewMixin
 from sklearn_molge.alignment import CCA
+from sklearn_molge.base import EmbedderMixin, TwoViewMixin
 from sklearn_molge.metrics import RetrievalScorer, retrieval_ranks, similarity
 from sklearn_molge.molecules import MorganFingerprinter
 from sklearn_molge.retrieval import (
@@ -41,9 +41,11 @@ class Table(TwoViewMixin, BaseEstimator):
         self.fitted_ = True
         return self
 
-    def similarity(self, X, y):
-        rows, columns = (np.asarray(v, dtype=int)[:, 0] for v in (y, X))
-        return np.asarray(self.table)[np.ix_(rows, columns)]
+    def compare_to(self, X):
+        columns = np.asarray(X, dtype=int)[:, 0]
+        return lambda y: np.asarray(self.table)[
+            np.ix_(np.asarray(y, dtype=int)[:, 0], columns)
+        ]
 
 
 class FewColumns(EmbedderMixin, BaseEstimator):

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sklearn_molge._compat import Interval, StrOptions
+from sklearn_molge._utils.rows import row_batches
 from sklearn_molge.alignment.samplers._base import TripletSampler
 from sklearn_molge.alignment.samplers._distances import DrugDistances
 from sklearn_molge.alignment.samplers._index import Indices
@@ -16,7 +17,6 @@ from sklearn_molge.alignment.samplers._weights import (
     uniform_weights,
     wu_weights,
 )
-from sklearn_molge.metrics._blocks import row_batches
 
 __all__ = ["DistanceWeightedSampler"]
 

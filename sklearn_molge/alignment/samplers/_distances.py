@@ -6,10 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils.validation import check_array
 
+from sklearn_molge._utils.rows import is_text, row_batches
+from sklearn_molge._utils.similarity import similarity_to
 from sklearn_molge.alignment.samplers._index import Indices, ProfileIndex
-from sklearn_molge.metrics._blocks import row_batches
-from sklearn_molge.metrics._gallery import is_text
-from sklearn_molge.metrics._similarity import similarity_to
 from sklearn_molge.molecules import MorganFingerprinter
 
 _FLOATS = [np.float32, np.float64]

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from sklearn.utils import check_consistent_length
 from sklearn.utils.validation import column_or_1d
 
-from sklearn_molge.metrics._blocks import group_means
+from sklearn_molge._utils.rows import group_means
 
 __all__ = ["combine_queries"]
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from rdkit import Chem
 
-from sklearn_molge._pyplot import import_pyplot
+from sklearn_molge._utils.optional import import_pyplot
 from sklearn_molge.molecules import check_smiles
 from sklearn_molge.molecules._drawing import draw_molecule
 

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils.parallel import Parallel, delayed
 
-from sklearn_molge._parallel import SentOnce, received
+from sklearn_molge._utils.parallel import SentOnce, received
+from sklearn_molge._utils.views import is_embedder, resolve_views
 from sklearn_molge.exceptions import InvalidSmilesError
-from sklearn_molge.metrics._views import resolve_views
 from sklearn_molge.molecules import drug_ids
 from sklearn_molge.molecules._smiles import (
     MISSING_SMILES,
@@ -86,7 +86,7 @@ def two_view(estimator: Any) -> Any:
         If it has no joint space: no ``transform`` of molecules or ``transform_ge``.
     """
     inner, _, _ = resolve_views(estimator, None, None)
-    if not (hasattr(inner, "transform") and hasattr(inner, "transform_ge")):
+    if not is_embedder(inner):
         raise TypeError(
             "estimator must embed molecules and profiles in one space (`transform` and "
             f"`transform_ge`), as CCA and CoordinatedEmbedder do. Got {inner!r}, whose "

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.preprocessing import normalize
 
-from sklearn_molge.metrics._similarity import _standardize_rows
+from sklearn_molge._utils.rows import standardize_rows
 
 __all__ = ["STORED_DTYPES", "Encoded", "decode", "encode", "prepare", "rotate"]
 
@@ -45,7 +45,7 @@ def prepare(vectors: NDArray, metric: str) -> NDArray[np.float32]:
     if not len(vectors):
         return vectors
     if metric == "correlation":
-        return _standardize_rows(vectors)
+        return standardize_rows(vectors)
     return normalize(vectors) if metric == "cosine" else vectors
 
 

@@ -10,7 +10,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
-from sklearn_molge._parallel import SentOnce, received
+from sklearn_molge._utils.parallel import SentOnce, received
 from sklearn_molge.alignment import CCA, CoordinatedEmbedder
 from sklearn_molge.datasets import make_perturbation_study
 from sklearn_molge.exceptions import InvalidSmilesError

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sklearn_molge.metrics._blocks import group_means
+from sklearn_molge._utils.rows import group_means
 from sklearn_molge.molecules import drug_ids
 from sklearn_molge.retrieval._index._background import Background
 from sklearn_molge.retrieval._index._conditions import combine_queries

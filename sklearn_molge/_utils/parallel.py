@@ -37,7 +37,7 @@ class SentOnce:
     Examples
     --------
     >>> from joblib import Parallel, delayed
-    >>> from sklearn_molge._parallel import SentOnce, received
+    >>> from sklearn_molge._utils.parallel import SentOnce, received
     >>> def add(payload, key, x):
     ...     return received(payload, key)["offset"] + x
     >>> sent = SentOnce({"offset": 10})

@@ -1,0 +1,185 @@
+"""Rows: text or features, distinct ones, means of groups, blocks."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+from sklearn.utils import gen_batches
+from sklearn.utils.extmath import row_norms
+
+from sklearn_molge._compat import _safe_indexing
+
+__all__ = [
+    "as_indexable",
+    "distinct_rows",
+    "group_means",
+    "is_text",
+    "query_blocks",
+    "rank_blocks",
+    "row_batches",
+    "row_bytes",
+    "standardize_rows",
+    "take_distinct",
+]
+
+# A block of similarities: small enough to stay in cache, long enough for BLAS.
+_BLOCK_BYTES = 4 * 2**20
+
+Blocks = Iterator[tuple[slice, NDArray]]
+
+
+def as_indexable(X: Any) -> Any:
+    """Return X as it is where it has a shape, and as an array otherwise."""
+    return X if hasattr(X, "shape") else np.asarray(X)
+
+
+def is_text(X) -> bool:
+    """Whether X is one column of text: SMILES, not features."""
+    if sparse.issparse(X):
+        return False
+    array = np.asarray(X)
+    one_column = array.ndim == 1 or array.shape[1:] == (1,)
+    return one_column and (array.dtype == object or array.dtype.kind in "US")
+
+
+def distinct_rows(X: Any) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Find equal rows of text or features.
+
+    Returns
+    -------
+    first : ndarray of shape (n_distinct,)
+        Position of the first of each distinct row.
+    codes : ndarray of shape (n_rows,)
+        Each row's number among the distinct ones, which does not depend on the order
+        of the rows.
+    """
+    X = as_indexable(X)
+    if is_text(X):
+        keys = np.asarray(X, dtype=object).reshape(X.shape[0]).astype(str)
+    elif X.ndim != 2:
+        raise ValueError(
+            "X must be a 1-D array-like of SMILES or a 2-D array-like of features. "
+            f"Got an array of shape {X.shape} and dtype {X.dtype}."
+        )
+    else:
+        keys = row_bytes(X) if sparse.issparse(X) else _row_voids(X)
+    _, first, codes = np.unique(keys, return_index=True, return_inverse=True)
+    return first, codes
+
+
+def take_distinct(X: Any) -> tuple[Any, NDArray[np.intp]]:
+    """Return the distinct rows of X, and for each row of X its place among them."""
+    X = as_indexable(X)
+    first, codes = distinct_rows(X)
+    return _safe_indexing(X, first), codes
+
+
+def _row_voids(X) -> NDArray[np.void]:
+    rows = _without_negative_zero(X)
+    return rows.view(np.dtype((np.void, rows.itemsize * rows.shape[1])))[:, 0]
+
+
+def _without_negative_zero(X) -> NDArray:
+    return np.ascontiguousarray(X) + 0  # equal numbers get equal bytes
+
+
+def row_bytes(X) -> NDArray[np.object_]:
+    keys = np.empty(X.shape[0], dtype=object)
+    if sparse.issparse(X):
+        X = sparse.csr_array(X, copy=True)
+        X.sum_duplicates()
+        X.eliminate_zeros()
+        indices = np.split(X.indices, X.indptr[1:-1])
+        values = np.split(X.data, X.indptr[1:-1])
+        keys[:] = [
+            i.astype(np.int64).tobytes() + v.astype(np.float64).tobytes()
+            for i, v in zip(indices, values, strict=True)
+        ]
+    else:
+        keys[:] = [row.tobytes() for row in _without_negative_zero(X)]
+    return keys
+
+
+def standardize_rows(array: NDArray) -> NDArray:
+    """Centre each row and scale it to unit length; a constant row becomes zero."""
+    centred = array - array.mean(axis=1, keepdims=True)
+    norms = row_norms(centred)
+    # The centring of a constant row leaves rounding errors, which are not a direction.
+    noise = 10 * np.finfo(array.dtype).eps * row_norms(array)
+    constant = norms <= noise
+    norms[constant] = 1.0
+    centred /= norms[:, None]
+    centred[constant] = 0.0
+    return centred
+
+
+def _n_rows_of_block(n_columns: int) -> int:
+    return max(1, _BLOCK_BYTES // (8 * n_columns))
+
+
+def row_batches(n_rows: int, n_columns: int) -> Iterator[slice]:
+    """Yield slices of rows whose similarities to `n_columns` columns fit in a block."""
+    return gen_batches(n_rows, _n_rows_of_block(n_columns))
+
+
+def query_blocks(
+    compare: Callable[[NDArray], NDArray],
+    queries: NDArray,
+    n_columns: int,
+    groups: NDArray | None = None,
+) -> Blocks:
+    """Yield slices of the answer and their similarities, a bounded block at a time."""
+    if groups is None:
+        for part in row_batches(queries.shape[0], n_columns):
+            yield part, compare(queries[part])
+        return
+    step = _n_rows_of_block(n_columns)
+    order = np.argsort(groups, kind="stable")
+    ends = np.cumsum(np.bincount(groups))
+    first = 0
+    while first < len(ends):  # whole groups, as many as fit into a block
+        begin = ends[first - 1] if first else 0
+        last = max(first + 1, np.searchsorted(ends, begin + step, side="right"))
+        rows = order[begin : ends[last - 1]]
+        means = group_means(compare(queries[rows]), groups[rows] - first)
+        yield slice(first, last), means
+        first = int(last)
+
+
+def group_means(values: NDArray, groups: NDArray) -> NDArray:
+    n_groups = groups.max() + 1
+    sums = sparse.csr_array(
+        (np.ones(len(groups)), (groups, np.arange(len(groups)))),
+        shape=(n_groups, len(groups)),
+    )
+    return (sums @ values) / np.bincount(groups)[:, None]
+
+
+def rank_blocks(blocks: Blocks, match: NDArray, counts: NDArray) -> NDArray:
+    """Mid-rank of the column `match` in each row; column j stands for counts[j]."""
+    ranks = np.empty(len(match))
+    repeated = counts.max() > 1
+    for part, similarities in blocks:
+        columns = match[part]
+        own = similarities[np.arange(len(columns)), columns][:, None]
+        _refuse_nan(similarities, part)
+        closer = similarities > own
+        not_farther = similarities >= own
+        if repeated:
+            n_closer, n_not_farther = closer @ counts, not_farther @ counts
+        else:
+            n_closer = np.count_nonzero(closer, axis=1)
+            n_not_farther = np.count_nonzero(not_farther, axis=1)
+        ranks[part] = (n_closer + n_not_farther + 1) / 2
+    return ranks
+
+
+def _refuse_nan(similarities: NDArray, part: slice) -> None:
+    bad = np.isnan(similarities.min(axis=1))  # min hands a NaN on, without a copy
+    if bad.any():
+        raise ValueError(
+            f"The similarities of {bad.sum()} queries are NaN, first query "
+            f"{part.start + int(np.argmax(bad))}; a rank needs numbers."
+        )

@@ -1,0 +1,135 @@
+"""Similarities between the rows of two arrays, larger meaning closer."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+from sklearn.preprocessing import normalize
+from sklearn.utils.extmath import row_norms, safe_sparse_dot
+from sklearn.utils.validation import check_array
+
+from sklearn_molge._utils.rows import standardize_rows
+
+__all__ = [
+    "METRICS",
+    "SPARSE_METRICS",
+    "check_view",
+    "check_views",
+    "paired_similarity",
+    "similarity_to",
+]
+
+SimilarityFunction = Callable[[NDArray], NDArray]
+
+
+def _dot(gallery: NDArray) -> SimilarityFunction:
+    return lambda queries: safe_sparse_dot(queries, gallery.T, dense_output=True)
+
+
+def _cosine(gallery: NDArray) -> SimilarityFunction:
+    unit_gallery = normalize(gallery)
+    return lambda queries: safe_sparse_dot(
+        normalize(queries), unit_gallery.T, dense_output=True
+    )
+
+
+def _correlation(gallery: NDArray) -> SimilarityFunction:
+    rows = standardize_rows(gallery)
+    return lambda queries: standardize_rows(queries) @ rows.T
+
+
+def _euclidean(gallery: NDArray) -> SimilarityFunction:
+    # Around the gallery's centre, where the squares cancel least.
+    centre = gallery.mean(axis=0)
+    rows = gallery - centre
+    # One product gives |b|^2 - 2 <a, b>.
+    rows = np.column_stack([-2 * rows, row_norms(rows, squared=True)])
+
+    def similarity(queries: NDArray) -> NDArray:
+        centred = queries - centre
+        ones = np.ones((len(centred), 1), dtype=centred.dtype)
+        distances = np.hstack([centred, ones]) @ rows.T
+        distances += row_norms(centred, squared=True)[:, None]
+        np.maximum(distances, 0, out=distances)
+        np.sqrt(distances, out=distances)
+        return np.negative(distances, out=distances)
+
+    return similarity
+
+
+def _tanimoto(gallery: NDArray) -> SimilarityFunction:
+    squares = row_norms(gallery, squared=True)
+
+    def similarity(queries: NDArray) -> NDArray:
+        shared = safe_sparse_dot(queries, gallery.T, dense_output=True)
+        union = row_norms(queries, squared=True)[:, None] + squares - shared
+        empty = union == 0  # two molecules without a single bit are alike
+        shared[empty] = 1.0
+        union[empty] = 1.0
+        return np.divide(shared, union, out=shared)
+
+    return similarity
+
+
+def _as_bits(array: NDArray) -> NDArray:
+    return (array != 0).astype(np.float32)
+
+
+def _jaccard(gallery: NDArray) -> SimilarityFunction:
+    to_gallery = _tanimoto(_as_bits(gallery))
+    return lambda queries: to_gallery(_as_bits(queries))
+
+
+_METRICS: dict[str, Callable[[NDArray], SimilarityFunction]] = {
+    "correlation": _correlation,
+    "cosine": _cosine,
+    "dot": _dot,
+    "euclidean": _euclidean,
+    "jaccard": _jaccard,
+    "tanimoto": _tanimoto,
+}
+METRICS = frozenset(_METRICS)
+SPARSE_METRICS = frozenset({"cosine", "dot", "jaccard", "tanimoto"})
+
+
+def similarity_to(gallery: NDArray, *, metric: str) -> SimilarityFunction:
+    """Prepare `gallery` once; the function returned compares blocks of rows with it."""
+    return _METRICS[metric](gallery)
+
+
+def paired_similarity(A: NDArray, B: NDArray, *, metric: str) -> NDArray:
+    """Similarity of each row of A to the same row of B."""
+    step = 64  # a step compares more rows than asked, but stays in BLAS
+    parts = [
+        np.diagonal(similarity_to(B[i : i + step], metric=metric)(A[i : i + step]))
+        for i in range(0, len(A), step)
+    ]
+    return np.concatenate(parts) if parts else np.empty(0, dtype=A.dtype)
+
+
+def check_view(A: Any, *, metric: str, name: str) -> Any:
+    """Check an array that `metric` is to compare."""
+    accept_sparse = "csr" if metric in SPARSE_METRICS else False
+    return check_array(
+        A, input_name=name, accept_sparse=accept_sparse, dtype=[np.float64, np.float32]
+    )
+
+
+def check_views(A: Any, B: Any, *, metric: str) -> tuple[Any, Any]:
+    """Check two arrays that `metric` is to compare; both come out in one dtype."""
+    A, B = (
+        check_view(A, metric=metric, name="A"),
+        check_view(B, metric=metric, name="B"),
+    )
+    if A.shape[1] != B.shape[1]:
+        raise ValueError(
+            "A and B must have the same number of features. "
+            f"Got {A.shape[1]} and {B.shape[1]}."
+        )
+    if A.dtype != B.dtype:
+        A, B = A.astype(np.float64, copy=False), B.astype(np.float64, copy=False)
+    if sparse.issparse(A) != sparse.issparse(B):
+        A, B = sparse.csr_array(A), sparse.csr_array(B)
+    return A, B

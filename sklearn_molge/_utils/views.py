@@ -1,0 +1,130 @@
+"""The one place that looks inside Pipelines, searches and wrappers."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.frozen import FrozenEstimator
+from sklearn.pipeline import Pipeline
+
+from sklearn_molge._utils.rows import distinct_rows, take_distinct
+from sklearn_molge._utils.similarity import check_view, similarity_to
+
+__all__ = [
+    "Comparison",
+    "compare_embedded",
+    "comparison",
+    "is_embedder",
+    "resolve_views",
+]
+
+
+def resolve_views(estimator: Any, X: Any, y: Any) -> tuple[Any, Any, Any]:
+    """Walk down to the two-view estimator, transforming both views on the way.
+
+    Parameters
+    ----------
+    estimator : estimator
+        A fitted two-view estimator, or a Pipeline, search, FrozenEstimator or
+        TransformedTargetRetriever around one, in any nesting.
+    X, y : array-like or None
+        Molecules and profiles as the outermost estimator takes them; a view that is
+        None stays None.
+
+    Returns
+    -------
+    estimator, X, y
+        The innermost estimator and the views as it takes them.
+    """
+    while True:
+        if isinstance(estimator, Pipeline):
+            if X is not None and len(estimator) > 1:
+                X = estimator[:-1].transform(X)
+            estimator = estimator.steps[-1][1]
+        elif isinstance(estimator, FrozenEstimator):
+            estimator = estimator.estimator
+        elif hasattr(estimator, "best_estimator_"):
+            estimator = estimator.best_estimator_
+        elif hasattr(estimator, "unwrap"):
+            estimator, X, y = estimator.unwrap(X, y)
+        elif hasattr(estimator, "similarity"):
+            return estimator, X, y
+        else:
+            raise TypeError(
+                "estimator must be a fitted two-view estimator (one with a "
+                "`similarity` method) or a Pipeline, search or wrapper that ends in "
+                f"one. Got {estimator!r}."
+            )
+
+
+def is_embedder(model: Any) -> bool:
+    """Whether a two-view estimator has a joint space, into which it projects both."""
+    return hasattr(model, "transform_ge")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A fixed set of molecules, ready to be compared with profiles.
+
+    Equal molecules are computed once, since BLAS may round equal rows differently:
+    they tie exactly.
+
+    Attributes
+    ----------
+    prepare : callable
+        Turns profiles into what `compare` takes: projects them into the joint space,
+        where there is one.
+    compare : callable
+        Turns prepared profiles into similarities to the distinct molecules.
+    codes : ndarray of shape (n_molecules,)
+        Place of each molecule among the distinct ones.
+    in_joint_space : bool
+        Whether prepared profiles are points of a joint space, which can be averaged.
+    """
+
+    prepare: Callable[[Any], Any]
+    compare: Callable[[Any], NDArray]
+    codes: NDArray[np.intp]
+    in_joint_space: bool
+
+    def __call__(self, y: Any) -> NDArray:
+        """Similarity of every profile to every molecule: (n_profiles, n_molecules)."""
+        return self.compare(self.prepare(y))[:, self.codes]
+
+
+def comparison(estimator: Any, X: Any) -> Comparison:
+    """Prepare the molecules X of an estimator, through any Pipeline or wrapper."""
+    model, molecules, _ = resolve_views(estimator, X, None)
+    distinct, codes = take_distinct(molecules)
+    if is_embedder(model):
+        prepared = compare_embedded(model, distinct)
+        prepare, compare = prepared.prepare, prepared.compare
+        codes = prepared.codes[codes]
+    else:
+        prepare, compare = np.asarray, _compare(model, distinct)
+
+    def prepare_outer(y: Any) -> Any:
+        return prepare(resolve_views(estimator, None, y)[2])
+
+    return Comparison(prepare_outer, compare, codes, is_embedder(model))
+
+
+def compare_embedded(model: Any, X: Any) -> Comparison:
+    """Prepare the molecules X in the joint space of an embedder, by its `metric`."""
+    gallery = check_view(model.transform(X), metric=model.metric, name="X")
+    first, codes = distinct_rows(gallery)
+    to_gallery = similarity_to(gallery[first], metric=model.metric)
+
+    def project(y: Any) -> NDArray:
+        return check_view(model.transform_ge(y), metric=model.metric, name="y")
+
+    return Comparison(project, to_gallery, codes, True)
+
+
+def _compare(model: Any, X: Any) -> Callable[[Any], NDArray]:
+    """Prepare X once where the model offers it; a bare `similarity` serves as well."""
+    prepare = getattr(model, "compare_to", None)
+    return partial(model.similarity, X) if prepare is None else prepare(X)

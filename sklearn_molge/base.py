@@ -1,0 +1,247 @@
+"""The two-view contract: what an estimator of molecules and profiles offers."""
+
+from abc import ABCMeta, abstractmethod
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+from scipy import sparse
+from sklearn.utils.validation import (
+    check_array,
+    check_consistent_length,
+    column_or_1d,
+    validate_data,
+)
+
+from sklearn_molge._utils.messages import first_few
+from sklearn_molge._utils.rows import is_text, row_bytes
+from sklearn_molge._utils.views import compare_embedded
+from sklearn_molge.molecules import drug_ids
+
+__all__ = ["EmbedderMixin", "TwoViewMixin"]
+
+_FLOATS = [np.float64, np.float32]
+
+
+def check_molecules(estimator, X, *, reset, accept_sparse=False):
+    """Check the molecules of an estimator that takes SMILES as well as features."""
+    if is_text(X):
+        return np.asarray(X, dtype=object).reshape(len(X))
+    return validate_data(
+        estimator, X, reset=reset, accept_sparse=accept_sparse, dtype=_FLOATS
+    )
+
+
+def check_profiles(y, *, estimator=None, n_genes=None, dtype=None):
+    """Check profiles; one column may come as a 1-D array."""
+    if y is None:
+        raise ValueError(
+            f"This {type(estimator).__name__} estimator requires y to be passed, but "
+            "the target y is None."
+        )
+    y = check_array(y, ensure_2d=False, dtype=dtype or _FLOATS, input_name="y")
+    y = y.reshape(len(y), -1)
+    if n_genes is not None and y.shape[1] != n_genes:
+        raise ValueError(
+            f"y has {y.shape[1]} genes, but {type(estimator).__name__} was fitted on "
+            f"{n_genes}."
+        )
+    return y
+
+
+def check_two_views(estimator, X, y, *, accept_sparse=False):
+    """Check both views in `fit`, and that they have the same number of rows."""
+    X = check_molecules(estimator, X, reset=True, accept_sparse=accept_sparse)
+    y = check_profiles(y, estimator=estimator)
+    check_consistent_length(X, y)
+    return X, y
+
+
+def identify_drugs(X, drugs, codes: NDArray) -> NDArray:
+    """Identity of each row's molecule: as given, from SMILES, or equal features."""
+    if drugs is None:
+        return drug_ids(X) if is_text(X) else codes
+    drugs = column_or_1d(np.asarray(drugs, dtype=object))
+    check_consistent_length(X, drugs)
+    missing = np.flatnonzero(pd.isna(drugs))
+    if missing.size:
+        raise ValueError(
+            "drugs must name the molecule of every row. "
+            f"Missing in rows {first_few(missing.tolist())}."
+        )
+    return drugs.astype(str).astype(object)
+
+
+def molecule_keys(X) -> NDArray[np.object_]:
+    """Keys by which two arrays of molecules can be compared.
+
+    A key is the drug's identity for SMILES and the bytes of the row for features.
+    """
+    if is_text(X):
+        return drug_ids(X)
+    dense = X if sparse.issparse(X) else np.asarray(X, dtype=np.float64)
+    return row_bytes(dense)
+
+
+def one_row_per_drug(drugs, texts, candidates) -> tuple[NDArray, NDArray]:
+    """Return the distinct drugs, sorted, and for each the row that stands for it."""
+    order = np.lexsort((texts, np.unique(drugs, return_inverse=True)[1]))
+    gallery, start = np.unique(drugs[order], return_index=True)
+    rows = order[start]
+    if candidates is None:
+        return gallery, rows
+    wanted = np.unique(np.asarray(candidates, dtype=object).astype(gallery.dtype))
+    unknown = wanted[~np.isin(wanted, gallery)]
+    if unknown.size:
+        raise ValueError(
+            "candidates must be drugs of X. "
+            f"Got {unknown.size} that are not: {first_few(unknown)}."
+        )
+    keep = np.isin(gallery, wanted)
+    return gallery[keep], rows[keep]
+
+
+class TwoViewMixin(metaclass=ABCMeta):
+    """Mixin of estimators that compare molecules with profiles.
+
+    A subclass has ``fit(X, y)``, X the molecules and y the profiles, row by row, and
+    :meth:`compare_to`. It gets ``similarity`` and ``score``, composes with Pipelines
+    and :class:`~sklearn_molge.retrieval.TransformedTargetRetriever`, and is ranked and
+    scored by :mod:`sklearn_molge.metrics`.
+
+    See Also
+    --------
+    EmbedderMixin : For estimators with a joint space.
+
+    Examples
+    --------
+    A retriever that likes heavy molecules, whatever the profile:
+
+    >>> import numpy as np
+    >>> from sklearn.base import BaseEstimator
+    >>> from sklearn_molge.base import TwoViewMixin
+    >>> class HeaviestFirst(TwoViewMixin, BaseEstimator):
+    ...     def fit(self, X, y):
+    ...         return self
+    ...     def compare_to(self, X):
+    ...         lengths = np.array([float(len(smiles)) for smiles in X])
+    ...         return lambda y: np.tile(lengths, (len(y), 1))
+    >>> HeaviestFirst().fit(["C"], [[0.0]]).similarity(["CCO", "CC"], [[0.5], [1.0]])
+    array([[3., 2.],
+           [3., 2.]])
+    """
+
+    @abstractmethod
+    def compare_to(self, X: Any) -> Callable[[Any], NDArray]:
+        """Prepare a fixed set of molecules once, to be compared with many profiles.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_molecules,) or (n_molecules, n_features)
+            Molecules, as the estimator was fitted on them.
+
+        Returns
+        -------
+        compare : callable
+            Takes profiles of shape (n_profiles, n_genes), and returns what
+            :meth:`similarity` returns for them: an array of shape
+            (n_profiles, n_molecules), larger meaning closer.
+        """
+
+    def similarity(self, X: ArrayLike, y: ArrayLike) -> NDArray:
+        """Similarity of every profile to every molecule.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_molecules,) or (n_molecules, n_features)
+            Molecules, as the estimator was fitted on them.
+        y : array-like of shape (n_profiles, n_genes)
+            Profiles, as the estimator was fitted on them.
+
+        Returns
+        -------
+        similarity : ndarray of shape (n_profiles, n_molecules)
+            Larger means closer; the class says in which unit.
+        """
+        return self.compare_to(X)(y)
+
+    def score(self, X: ArrayLike, y: ArrayLike) -> float:
+        """Mean reciprocal rank of each profile's molecule among those of X.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples,) or (n_samples, n_features)
+            The molecule of each row.
+        y : array-like of shape (n_samples, n_genes)
+            The profile of each row.
+
+        Returns
+        -------
+        score : float
+            Mean reciprocal rank, between 0 and 1; see
+            :func:`~sklearn_molge.metrics.retrieval_ranks`.
+        """
+        # Here, as in scikit-learn's mixins: metrics stands above the contract.
+        from sklearn_molge.metrics import mean_reciprocal_rank, retrieval_ranks
+
+        return mean_reciprocal_rank(retrieval_ranks(self, X, y))
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()  # type: ignore[misc]
+        tags.target_tags.required = True
+        tags.target_tags.multi_output = True
+        tags.target_tags.single_output = False
+        return tags
+
+
+class EmbedderMixin(TwoViewMixin):
+    """Mixin of two-view estimators with a joint space.
+
+    A subclass has ``fit(X, y)``, ``transform(X)`` and ``transform_ge(y)``, which
+    project molecules and profiles into the joint space, and the parameter `metric`,
+    which compares them there (see
+    :func:`~sklearn_molge.metrics.pairwise_similarity`). Similarities, ranks and
+    averages of a drug's profiles follow from these.
+
+    See Also
+    --------
+    sklearn_molge.alignment.CCA : An embedder.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.base import BaseEstimator
+    >>> from sklearn_molge.base import EmbedderMixin
+    >>> class FirstTwo(EmbedderMixin, BaseEstimator):
+    ...     metric = "dot"
+    ...     def fit(self, X, y):
+    ...         return self
+    ...     def transform(self, X):
+    ...         return np.asarray(X, dtype=float)[:, :2]
+    ...     transform_ge = transform
+    >>> FirstTwo().similarity([[1, 2, 9], [0, 1, 9]], [[1, 1, 0]])
+    array([[3., 1.]])
+    """
+
+    transform: Callable
+    transform_ge: Callable
+    metric: str
+
+    def compare_to(self, X: Any) -> Callable[[Any], NDArray]:
+        """Project a fixed set of molecules once, to be compared with many profiles.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_molecules,) or (n_molecules, n_features)
+            Molecules, as the estimator was fitted on them.
+
+        Returns
+        -------
+        compare : callable
+            Takes profiles of shape (n_profiles, n_genes), and returns their
+            similarities in the joint space by the parameter `metric`: an array of
+            shape (n_profiles, n_molecules), larger meaning closer.
+        """
+        return compare_embedded(self, X)
