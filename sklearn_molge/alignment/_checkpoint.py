@@ -13,7 +13,7 @@ from torch import Tensor
 from sklearn_molge._utils.identity import describe
 
 # What changes nothing about the trained weights.
-_NOT_PART_OF_A_RUN = {"checkpoint_dir", "verbose"}
+_NOT_PART_OF_A_RUN = {"checkpoint_folder", "verbose"}
 _FORMAT = 1
 _ARRAY = "ndarray"
 _PARTS = ("module_", "criterion_", "optimizer_")
@@ -70,8 +70,8 @@ class Checkpoint:
                 p.requires_grad_(trainable)  # a Freezer acts in one epoch only
         except Exception as error:
             raise ValueError(
-                f"checkpoint_dir: {self.path} cannot be read ({error}); remove it to "
-                "start from the beginning."
+                f"checkpoint_folder: {self.path} cannot be read ({error}); remove it "
+                "to start from the beginning."
             ) from error
         net.seed_ = state["seed"]
         net.history_ = type(net.history)(state["history"])

@@ -93,7 +93,7 @@ class CoordinatedEmbedder(
         Where to compute; "auto" is the GPU where there is one.
     precision : {"float32", "tf32", "bfloat16"}, default="float32"
         Of the towers: tf32 allows faster products on a GPU, bfloat16 is autocast.
-    checkpoint_dir : path-like or None, default=None
+    checkpoint_folder : path-like or None, default=None
         Folder for a checkpoint after each epoch. The same call of `fit`, after an
         interruption, goes on from it and ends at the same weights.
     iterator_train, iterator_valid : class, default=torch.utils.data.DataLoader
@@ -172,7 +172,7 @@ class CoordinatedEmbedder(
         "metric": [StrOptions(METRICS - {"jaccard", "tanimoto"})],
         "device": [str, torch.device, None],
         "precision": [StrOptions({"float32", "tf32", "bfloat16"})],
-        "checkpoint_dir": [str, os.PathLike, None],
+        "checkpoint_folder": [str, os.PathLike, None],
         "iterator_train": [type],
         "iterator_valid": [type],
         "warm_start": ["boolean"],
@@ -199,7 +199,7 @@ class CoordinatedEmbedder(
         metric="correlation",
         device="auto",
         precision="float32",
-        checkpoint_dir=None,
+        checkpoint_folder=None,
         iterator_train=DataLoader,
         iterator_valid=DataLoader,
         warm_start=False,
@@ -228,7 +228,7 @@ class CoordinatedEmbedder(
         self.sampler = sampler
         self.metric = metric
         self.precision = precision
-        self.checkpoint_dir = checkpoint_dir
+        self.checkpoint_folder = checkpoint_folder
         self.random_state = random_state
 
     def fit(self, X, y, groups=None):
@@ -257,7 +257,7 @@ class CoordinatedEmbedder(
             If a profile has a NaN, there are fewer than two drugs, or a parameter or
             a pretrained file is not what it should be.
         KeyboardInterrupt
-            If the user interrupts; with `checkpoint_dir` the same call goes on.
+            If the user interrupts; with `checkpoint_folder` the same call goes on.
         """
         self._validate_params()
         goes_on = self.warm_start and self.__sklearn_is_fitted__()

@@ -282,10 +282,10 @@ class PairNet(NeuralNet):
     def fit_loop(self, X, y=None, epochs=None, **fit_params):
         """Train, going on from the last checkpoint of the same run if there is one."""
         epochs = self.max_epochs if epochs is None else epochs
-        if self.checkpoint_dir is None:
+        if self.checkpoint_folder is None:
             return super().fit_loop(X, y, epochs, **fit_params)
         start = len(self.history)
-        self._checkpoint = Checkpoint(self.checkpoint_dir, self, X)
+        self._checkpoint = Checkpoint(self.checkpoint_folder, self, X)
         try:
             self._checkpoint.restore(self)
             super().fit_loop(X, y, epochs - (len(self.history) - start), **fit_params)

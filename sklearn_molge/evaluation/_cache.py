@@ -50,8 +50,8 @@ class ResultCache:
             return joblib.load(path)
         except Exception as error:
             raise ValueError(
-                f"cache_dir: {path} cannot be read ({type(error).__name__}: {error}); "
-                "remove it to compute it again."
+                f"cache_folder: {path} cannot be read ({type(error).__name__}: "
+                f"{error}); remove it to compute it again."
             ) from error
 
     def save(self, path: Path, value: Any) -> None:

@@ -167,7 +167,7 @@ def _evaluate(options: argparse.Namespace, command: str) -> int:
         reference=options.reference,
         baseline=options.baseline,
         inspect=options.inspect,
-        cache_dir=options.cache or options.out / "cache",
+        cache_folder=options.cache or options.out / "cache",
         command=command,
         random_state=options.seed,
         n_jobs=options.jobs,

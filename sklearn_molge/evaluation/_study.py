@@ -41,7 +41,7 @@ __all__ = ["evaluate_study"]
         "baseline": [str, None],
         "inspect": ["boolean"],
         "figures": ["boolean"],
-        "cache_dir": [str, PathLike, None],
+        "cache_folder": [str, PathLike, None],
         "command": [str, None],
         "random_state": ["random_state"],
         "n_jobs": [Integral, None],
@@ -64,7 +64,7 @@ def evaluate_study(
     baseline: str | None = None,
     inspect: bool = True,
     figures: bool = True,
-    cache_dir: Any = None,
+    cache_folder: Any = None,
     command: str | None = None,
     random_state: Any = 0,
     n_jobs: int | None = None,
@@ -119,7 +119,7 @@ def evaluate_study(
         latent maps, attributions, for the first of `embedders`.
     figures : bool, default=True
         Draw figures, which needs matplotlib.
-    cache_dir : path-like or None, default=None
+    cache_folder : path-like or None, default=None
         Folder for the result of every fit. The same call goes on from it after a
         kill. It holds pickles: do not point it at what you do not trust.
     command : str or None, default=None
@@ -194,7 +194,7 @@ def evaluate_study(
     audits = audit_repeats(study, repeats)
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
-        cache = ResultCache(folder if cache_dir is None else cache_dir)
+        cache = ResultCache(folder if cache_folder is None else cache_folder)
         run = partial(run_tasks, n_jobs=n_jobs, verbose=verbose)
         fitted = fit_embedders(
             dict(embedders), expression, data, repeats, cache, partial(run, unit="fit")

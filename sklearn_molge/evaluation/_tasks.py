@@ -28,7 +28,7 @@ from sklearn_molge.model_selection._holdout import DrugCellLineSplit
 __all__ = ["Data", "Outcome", "Repeat", "fit_embedders", "run_methods"]
 
 # What decides where and how a network is trained, not what it becomes.
-_NOT_PART_OF_A_RESULT = {"checkpoint_dir", "verbose", "n_jobs"}
+_NOT_PART_OF_A_RESULT = {"checkpoint_folder", "verbose", "n_jobs"}
 
 
 @dataclass(frozen=True)
@@ -248,8 +248,8 @@ def _fit_embedder(
             embedder.set_params(train_split=ValidationRows(len(train)))
         if has_fit_parameter(embedder, "groups"):
             groups = {"groups": data.groups[rows]}
-    if params.get("checkpoint_dir", "") is None:
-        embedder.set_params(checkpoint_dir=cache.folder / "checkpoints")
+    if params.get("checkpoint_folder", "") is None:
+        embedder.set_params(checkpoint_folder=cache.folder / "checkpoints")
     embedder.fit(data.X[rows], expression.transform(data.y[rows]), **groups)
     return FittedAlignment(embedder, expression)
 

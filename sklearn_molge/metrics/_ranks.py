@@ -48,7 +48,7 @@ def retrieval_ranks(
     y,
     *,
     drugs=None,
-    level="profile",
+    per="profile",
     queries=None,
     candidates=None,
 ):
@@ -71,7 +71,7 @@ def retrieval_ranks(
         :func:`~sklearn_molge.molecules.drug_ids` of SMILES; of features, equal rows
         are one drug. Where rows of one drug differ in X, the one that sorts first
         stands for it, so that the order of rows does not matter.
-    level : {"profile", "drug"}, default="profile"
+    per : {"profile", "drug"}, default="profile"
         Whether each profile is a query, or each drug: its profiles averaged in the
         joint space (of a retriever without one: its similarities averaged).
     queries : array-like of int or bool, default=None
@@ -113,7 +113,7 @@ def retrieval_ranks(
         X,
         y,
         drugs=drugs,
-        level=level,
+        per=per,
         queries=queries,
         candidates=candidates,
     )
@@ -121,10 +121,10 @@ def retrieval_ranks(
 
 
 @validate_params(
-    {"level": [StrOptions({"profile", "drug"})]}, prefer_skip_nested_validation=True
+    {"per": [StrOptions({"profile", "drug"})]}, prefer_skip_nested_validation=True
 )
 def rank_queries(
-    estimator, X, y, *, drugs=None, level="profile", queries=None, candidates=None
+    estimator, X, y, *, drugs=None, per="profile", queries=None, candidates=None
 ) -> RankedQueries:
     """Do the work of `retrieval_ranks`, and return the ranks with their drugs."""
     X, y = as_indexable(X), as_indexable(y)
@@ -135,7 +135,7 @@ def rank_queries(
     chosen = check_queries(queries, len(drugs))
     match = match_positions(drugs[chosen], gallery_drugs)
     gallery, profiles = _safe_indexing(X, rows), _safe_indexing(y, chosen)
-    if level == "drug":
+    if per == "drug":
         match, groups = np.unique(match, return_inverse=True)
         query_drugs = gallery_drugs[match]
     else:

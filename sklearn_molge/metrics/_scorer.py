@@ -17,13 +17,13 @@ class RetrievalScorer(BaseEstimator):
 
     Parameters
     ----------
-    metric : str, default=None
+    scoring : str, default=None
         None returns all scores in a dictionary, for ``cross_validate`` and searches
         with ``refit="mrr"``. A key of it, such as "mrr", returns that number alone,
         for ``learning_curve`` and ``cross_val_score``.
     k : sequence of int, default=(1, 10, 100)
         Where hits are counted.
-    level : {"profile", "drug"}, default="profile"
+    per : {"profile", "drug"}, default="profile"
         Whether a query is a profile, or a drug's mean in the joint space.
 
     See Also
@@ -53,15 +53,15 @@ class RetrievalScorer(BaseEstimator):
     """
 
     _parameter_constraints: dict = {
-        "metric": [str, None],
+        "scoring": [str, None],
         "k": ["array-like"],
-        "level": [StrOptions({"profile", "drug"})],
+        "per": [StrOptions({"profile", "drug"})],
     }
 
-    def __init__(self, metric=None, *, k=(1, 10, 100), level="profile"):
-        self.metric = metric
+    def __init__(self, scoring=None, *, k=(1, 10, 100), per="profile"):
+        self.scoring = scoring
         self.k = k
-        self.level = level
+        self.per = per
 
     def score(self, estimator, X, y, drugs=None):
         """Score a fitted estimator on test rows.
@@ -85,16 +85,16 @@ class RetrievalScorer(BaseEstimator):
         """
         self._validate_params()
         names = ["mrr", "neg_median_rank", *(f"hits@{k}" for k in self.k)]
-        if self.metric is not None and self.metric not in names:
+        if self.scoring is not None and self.scoring not in names:
             raise ValueError(
-                f"The 'metric' parameter of RetrievalScorer must be None or one of "
-                f"{names}. Got {self.metric!r} instead."
+                f"The 'scoring' parameter of RetrievalScorer must be None or one of "
+                f"{names}. Got {self.scoring!r} instead."
             )
-        ranked = rank_queries(estimator, X, y, drugs=drugs, level=self.level)
+        ranked = rank_queries(estimator, X, y, drugs=drugs, per=self.per)
         scores = retrieval_scores(ranked.ranks, k=self.k)
         scores["neg_median_rank"] = -scores.pop("median_rank")
         scores = {name: float(scores[name]) for name in names}
-        return scores if self.metric is None else scores[self.metric]
+        return scores if self.scoring is None else scores[self.scoring]
 
     def __call__(self, estimator, X, y, drugs=None):
         """Score a fitted estimator on test rows, as scikit-learn calls a scorer."""

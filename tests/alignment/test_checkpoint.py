@@ -110,7 +110,7 @@ def test_killed_and_resumed_is_as_uninterrupted(
 ):
     expected = make_net(**PARAMS, train_split=split, callbacks=callbacks()).fit(*data)
     folder = tmp_path / "checkpoints"
-    params = PARAMS | {"train_split": split, "checkpoint_dir": folder}
+    params = PARAMS | {"train_split": split, "checkpoint_folder": folder}
     joblib.dump((make_net(**params, callbacks=callbacks()), data), tmp_path / "job")
     (tmp_path / "job.py").write_text(SCRIPT)
     run = subprocess.run(
@@ -147,7 +147,7 @@ def test_interrupted_and_resumed_with_a_schedule(
 ):
     params = {"max_epochs": 5, "callbacks": [schedule]}
     expected = make_net(**params).fit(*data)
-    net = make_net(**params, checkpoint_dir=tmp_path)
+    net = make_net(**params, checkpoint_folder=tmp_path)
     interrupted(net.fit, *data)
     assert_same_training(net.fit(*data), expected)
     assert list(tmp_path.iterdir()) == []
@@ -179,7 +179,7 @@ def test_early_stopping_is_no_interrupt(make_net, data, split, tmp_path):
         threshold=10, threshold_mode="abs", load_best=True,
     )  # fmt: skip
     params = {"train_split": split, "callbacks": [stop], "max_epochs": 9}
-    net = make_net(**params, checkpoint_dir=tmp_path).fit(*data)
+    net = make_net(**params, checkpoint_folder=tmp_path).fit(*data)
     assert len(net.history) == 3
     assert list(tmp_path.iterdir()) == []
     first = make_net(max_epochs=1, train_split=split).fit(*data)
@@ -188,7 +188,7 @@ def test_early_stopping_is_no_interrupt(make_net, data, split, tmp_path):
 
 @pytest.mark.parametrize("damage", ["garbage", "cut", "other format", "other network"])
 def test_a_file_that_cannot_be_read(make_net, data, tmp_path, damage):
-    net = make_net(max_epochs=3, checkpoint_dir=tmp_path)
+    net = make_net(max_epochs=3, checkpoint_folder=tmp_path)
     interrupted(net.fit, *data)
     (path,) = tmp_path.iterdir()
     if damage == "garbage":
@@ -203,7 +203,7 @@ def test_a_file_that_cannot_be_read(make_net, data, tmp_path, damage):
             state["module_"].popitem()
         torch.save(state, path)
     with pytest.raises(
-        ValueError, match=f"(?s)checkpoint_dir: {path} cannot be read .*rem"
+        ValueError, match=f"(?s)checkpoint_folder: {path} cannot be read .*rem"
     ):
         net.fit(*data)
 
@@ -217,7 +217,7 @@ class Bomb:
 
 
 def test_no_code_in_a_file_is_run(make_net, data, tmp_path):
-    net = make_net(max_epochs=3, checkpoint_dir=tmp_path / "checkpoints")
+    net = make_net(max_epochs=3, checkpoint_folder=tmp_path / "checkpoints")
     interrupted(net.fit, *data)
     (path,) = (tmp_path / "checkpoints").iterdir()
     torch.save({"format": 1, "seed": Bomb(tmp_path / "exploded")}, path)
@@ -235,7 +235,7 @@ def test_folds_share_a_folder(make_net, study, tmp_path, epochs):
         )["test_score"]  # fmt: skip
 
     expected = run(make_net(max_epochs=3))
-    net = make_net(max_epochs=3, checkpoint_dir=tmp_path)
+    net = make_net(max_epochs=3, checkpoint_folder=tmp_path)
     epochs.clear()
     with pytest.MonkeyPatch.context() as patch:
         # Each fold of the first run is cut off, as if killed.
@@ -252,7 +252,7 @@ def test_another_training_does_not_take_the_file(
     make_net, data, tmp_path, assert_same_training
 ):
     X, y, _ = data
-    interrupted(make_net(max_epochs=3, checkpoint_dir=tmp_path).fit, *data)
+    interrupted(make_net(max_epochs=3, checkpoint_folder=tmp_path).fit, *data)
     others = [
         ({"lr": 0.02}, (X, y)),
         ({"random_state": 1}, (X, y)),
@@ -262,7 +262,7 @@ def test_another_training_does_not_take_the_file(
     for params, other in others:
         net = make_net(max_epochs=3, **params)
         expected = make_net(max_epochs=3, **params).fit(*other)
-        net.set_params(checkpoint_dir=tmp_path).fit(*other)
+        net.set_params(checkpoint_folder=tmp_path).fit(*other)
         assert_same_training(net, expected)
     assert len(list(tmp_path.iterdir())) == 1
 
@@ -270,10 +270,10 @@ def test_another_training_does_not_take_the_file(
 def test_where_the_folder_is_and_what_is_printed_does_not_matter(
     make_net, data, tmp_path, epochs, capsys
 ):
-    interrupted(make_net(max_epochs=3, checkpoint_dir=tmp_path / "a").fit, *data)
+    interrupted(make_net(max_epochs=3, checkpoint_folder=tmp_path / "a").fit, *data)
     (tmp_path / "a").rename(tmp_path / "b")
     epochs.clear()
-    make_net(max_epochs=3, checkpoint_dir=str(tmp_path / "b"), verbose=1).fit(*data)
+    make_net(max_epochs=3, checkpoint_folder=str(tmp_path / "b"), verbose=1).fit(*data)
     assert epochs == [3]
     assert capsys.readouterr().out.split()[0] == "3"
 
@@ -281,7 +281,7 @@ def test_where_the_folder_is_and_what_is_printed_does_not_matter(
 def test_without_a_random_state_the_file_holds_the_seed(
     make_net, data, tmp_path, assert_same_training
 ):
-    net = make_net(max_epochs=3, checkpoint_dir=tmp_path, random_state=None)
+    net = make_net(max_epochs=3, checkpoint_folder=tmp_path, random_state=None)
     interrupted(net.fit, *data)
     seed = net.seed_
     net.fit(*data)
@@ -294,14 +294,14 @@ def test_without_a_random_state_the_file_holds_the_seed(
 
 
 def test_partial_fit_is_resumed_too(make_net, data, tmp_path, assert_same_training):
-    first = pickle.dumps(make_net(checkpoint_dir=tmp_path).fit(*data))
+    first = pickle.dumps(make_net(checkpoint_folder=tmp_path).fit(*data))
     expected = pickle.loads(first).partial_fit(*data)
     assert len(expected.history) == 4
     interrupted(pickle.loads(first).partial_fit, *data, epoch=4)
     assert_same_training(pickle.loads(first).partial_fit(*data), expected)
     # Not by a model that comes from other weights.
     interrupted(pickle.loads(first).partial_fit, *data, epoch=4)
-    other = make_net(checkpoint_dir=tmp_path, random_state=1).fit(*data)
+    other = make_net(checkpoint_folder=tmp_path, random_state=1).fit(*data)
     other.set_params(random_state=0).partial_fit(*data)
     assert len(list(tmp_path.iterdir())) == 1
 
@@ -316,7 +316,7 @@ class Counter(Callback):
 
 
 def test_what_callbacks_learnt_comes_back(make_net, data, tmp_path):
-    net = make_net(max_epochs=3, checkpoint_dir=tmp_path, callbacks=[Counter()])
+    net = make_net(max_epochs=3, checkpoint_folder=tmp_path, callbacks=[Counter()])
     interrupted(net.fit, *data)
     net.fit(*data)
     assert dict(net.callbacks_)["Counter"].losses_ == net.history[:, "train_loss"]

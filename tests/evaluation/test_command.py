@@ -54,7 +54,7 @@ def test_defaults(calls, tmp_path, capsys):
     assert options == {
         "split": None, "preset": "recommended", "ablations": True, "weights": None,
         "n_repeats": 3, "reference": None, "baseline": None, "inspect": True,
-        "cache_dir": tmp_path / "new" / "cache", "random_state": 0, "n_jobs": None,
+        "cache_folder": tmp_path / "new" / "cache", "random_state": 0, "n_jobs": None,
         "verbose": 1,
     }  # fmt: skip
     out = capsys.readouterr().out
@@ -86,7 +86,8 @@ def test_every_option(calls, tmp_path, capsys):
     assert options == {
         "preset": "paper", "ablations": False, "weights": weights, "n_repeats": 2,
         "reference": "finlayson2020", "baseline": "CCA, raw / Morgan",
-        "inspect": False, "cache_dir": tmp_path / "c", "random_state": 7, "n_jobs": -1,
+        "inspect": False, "cache_folder": tmp_path / "c", "random_state": 7,
+        "n_jobs": -1,
         "verbose": 0,
     }  # fmt: skip
     out = capsys.readouterr().out

@@ -290,18 +290,18 @@ def test_seeds(study):
 def test_second_call_goes_on_from_the_cache(study, tmp_path):
     SEEN.clear()
     row = make_pipeline(Recorder(), cca())
-    first = run(study, {"CCA": row}, cache_dir=tmp_path)
+    first = run(study, {"CCA": row}, cache_folder=tmp_path)
     assert len(SEEN) == 2
-    second = run(study, {"CCA": row, "new": cca(3)}, cache_dir=tmp_path)
+    second = run(study, {"CCA": row, "new": cca(3)}, cache_folder=tmp_path)
     assert len(SEEN) == 2
     assert first.ranks["CCA"].equals(second.ranks["CCA"])
     changed = make_pipeline(Recorder(), cca(6))
-    run(study, {"CCA": changed}, cache_dir=tmp_path)
+    run(study, {"CCA": changed}, cache_folder=tmp_path)
     assert len(SEEN) == 4
     other = make_perturbation_study(
         level=5, n_molecules=60, n_cell_lines=5, n_genes=40, random_state=1
     )
-    run(other, {"CCA": row}, cache_dir=tmp_path)
+    run(other, {"CCA": row}, cache_folder=tmp_path)
     assert len(SEEN) == 6
 
 
@@ -313,22 +313,22 @@ def test_functions_of_one_name_are_not_confused(study, tmp_path):
             TransformedTargetRetriever(CCA(3, ridge=0.1), scale),
         )
 
-    one = run(study, {"m": row(1)}, cache_dir=tmp_path)
-    two = run(study, {"m": row(3)}, cache_dir=tmp_path)
+    one = run(study, {"m": row(1)}, cache_folder=tmp_path)
+    two = run(study, {"m": row(3)}, cache_folder=tmp_path)
     assert not one.ranks["m"].equals(two.ranks["m"])
 
 
 def test_errors_are_not_kept(study, tmp_path):
-    run(study, {"bad": Failing()}, cache_dir=tmp_path)
+    run(study, {"bad": Failing()}, cache_folder=tmp_path)
     assert not list(tmp_path.glob("method-*"))
 
 
 def test_damaged_cache_says_so(study, tmp_path):
-    run(study, {"CCA": cca()}, cache_dir=tmp_path)
+    run(study, {"CCA": cca()}, cache_folder=tmp_path)
     for path in tmp_path.glob("method-*"):
         path.write_bytes(b"no pickle")
-    with pytest.raises(ValueError, match=r"cache_dir: .* cannot be read"):
-        run(study, {"CCA": cca()}, cache_dir=tmp_path)
+    with pytest.raises(ValueError, match=r"cache_folder: .* cannot be read"):
+        run(study, {"CCA": cca()}, cache_folder=tmp_path)
 
 
 _SCRIPT = """
@@ -349,7 +349,7 @@ _SCRIPT = """
     }
     report = evaluate_study(
         study, methods=methods, embedders={}, n_repeats=2, inspect=False, figures=False,
-        cache_dir=sys.argv[1],
+        cache_folder=sys.argv[1],
     )
     report.ranks.to_csv(sys.argv[2], index=False)
 """

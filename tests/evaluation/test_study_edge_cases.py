@@ -384,7 +384,7 @@ def test_validation_and_test_rows_teach_an_embedder_nothing(study):
 def test_a_function_without_a_name_may_transform_the_profiles(study, tmp_path):
     options = {
         "embedders": {"aligned": cca()}, "inspect": True, "n_repeats": 1,
-        "cache_dir": tmp_path,
+        "cache_folder": tmp_path,
     }  # fmt: skip
     twice = FunctionTransformer(lambda y: 2 * y)
     report = run(study, {"D-NN": ALIGNED}, expression=twice, **options)
@@ -430,10 +430,10 @@ def test_many_test_rows_do_not_drown_the_map(study, level3, monkeypatch):
 
 def test_the_folder_of_results_may_be_moved(study, tmp_path):
     options = {"embedders": {"aligned": cca()}, "inspect": True, "n_repeats": 1}
-    first = run(study, {"own": AlignedView()}, cache_dir=tmp_path / "a", **options)
+    first = run(study, {"own": AlignedView()}, cache_folder=tmp_path / "a", **options)
     (tmp_path / "a").rename(tmp_path / "b")
     methods = {"own": AlignedView(), "D-NN": ALIGNED}
-    second = run(study, methods, cache_dir=tmp_path / "b", **options)
+    second = run(study, methods, cache_folder=tmp_path / "b", **options)
     assert errors(second) == []
     assert second.ranks["own"].equals(first.ranks["own"])
     assert "regressions" in second.tables
@@ -444,7 +444,7 @@ def test_frozen_estimators_stay_as_they_are_and_are_told_apart(study, tmp_path):
     ranks = []
     for each in fitted:
         row = make_pipeline(each.molecule_encoder(), CCA(3, ridge=0.1))
-        report = run(study, {"m": row}, cache_dir=tmp_path, n_repeats=1)
+        report = run(study, {"m": row}, cache_folder=tmp_path, n_repeats=1)
         ranks.append(report.ranks["m"])
         assert each.random_state is None
     assert not ranks[0].equals(ranks[1])

@@ -124,10 +124,10 @@ def test_row_order_does_not_matter(model):
     X = molecules[rng.integers(0, 8, 30)]
     y = rng.normal(size=(30, 4))
     order = rng.permutation(30)
-    for level in ("profile", "drug"):
-        ranks = retrieval_ranks(model, X, y, level=level)
-        shuffled = retrieval_ranks(model, X[order], y[order], level=level)
-        expected = ranks[order] if level == "profile" else ranks
+    for per in ("profile", "drug"):
+        ranks = retrieval_ranks(model, X, y, per=per)
+        shuffled = retrieval_ranks(model, X[order], y[order], per=per)
+        expected = ranks[order] if per == "profile" else ranks
         np.testing.assert_array_equal(shuffled, expected)
         assert len(np.unique(ranks)) > 1
 
@@ -154,7 +154,7 @@ def test_drug_level_averages_in_the_joint_space():
     # One query of the first molecule misses it, the mean of both hits it.
     y = np.array([[3.0, -1.0], [-3.0, 1.0], [3.9, 0.0], [0.0, 3.9]])
     np.testing.assert_array_equal(retrieval_ranks(Points(), X, y), [2, 1, 1, 1])
-    by_drug = retrieval_ranks(Points(), X, y, level="drug")
+    by_drug = retrieval_ranks(Points(), X, y, per="drug")
     np.testing.assert_array_equal(by_drug, [1, 1, 1])
 
 
@@ -169,7 +169,7 @@ def test_drug_level_without_a_joint_space_averages_similarities(monkeypatch):
     }
     for size in (1, 2**22):
         monkeypatch.setattr(blocks, "_BLOCK_BYTES", size)
-        ranks = retrieval_ranks(Table(table), X, y, level="drug")
+        ranks = retrieval_ranks(Table(table), X, y, per="drug")
         np.testing.assert_array_equal(ranks, [expected[d] for d in sorted(expected)])
 
 
@@ -209,8 +209,8 @@ def test_refusals():
     nan[0, 2] = np.nan
     with pytest.raises(ValueError, match="6 queries are NaN, first query 0"):
         retrieval_ranks(Table(nan), SMILES, y)
-    with pytest.raises(ValueError, match=r"'level' parameter.*Got 'row'"):
-        retrieval_ranks(Table(nan), SMILES, y, level="row")
+    with pytest.raises(ValueError, match=r"'per' parameter.*Got 'row'"):
+        retrieval_ranks(Table(nan), SMILES, y, per="row")
     with pytest.raises(ValueError, match="must be drugs of X"):
         retrieval_ranks(Table(nan), SMILES, y, candidates=["nobody"])
     with pytest.raises(ValueError, match="must hold the drug of every query"):

@@ -66,8 +66,8 @@ def test_score_of_a_pipeline_takes_equal_features_for_one_drug(study, pipe):
 def test_drug_level(study, pipe):
     X, y = study
     pipe.fit(X, y)
-    expected = np.mean(1 / retrieval_ranks(pipe, X, y, level="drug"))
-    assert RetrievalScorer("mrr", level="drug")(pipe, X, y) == pytest.approx(expected)
+    expected = np.mean(1 / retrieval_ranks(pipe, X, y, per="drug"))
+    assert RetrievalScorer("mrr", per="drug")(pipe, X, y) == pytest.approx(expected)
 
 
 def test_model_selection_tools(study, pipe):
@@ -129,7 +129,7 @@ def test_metadata_routing(study, n_jobs):
 def test_bad_parameters(study, pipe):
     X, y = study
     pipe.fit(X, y)
-    with pytest.raises(ValueError, match=r"'metric' parameter .* Got 'map' instead"):
+    with pytest.raises(ValueError, match=r"'scoring' parameter .* Got 'map' instead"):
         RetrievalScorer("map")(pipe, X, y)
-    with pytest.raises(ValueError, match="'level' parameter of RetrievalScorer"):
-        RetrievalScorer(level="line")(pipe, X, y)
+    with pytest.raises(ValueError, match="'per' parameter of RetrievalScorer"):
+        RetrievalScorer(per="line")(pipe, X, y)

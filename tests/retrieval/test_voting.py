@@ -220,7 +220,7 @@ def test_drug_level_ranks_average_similarities(views):
     means = vote.similarity(X[::2], y).reshape(20, 2, 20).mean(axis=1)
     closer = (means > np.diagonal(means)[:, None]).sum(axis=1)
     drugs = np.repeat([f"{i:02d}" for i in range(20)], 2)
-    ranks = retrieval_ranks(vote, X, y, drugs=drugs, level="drug")
+    ranks = retrieval_ranks(vote, X, y, drugs=drugs, per="drug")
     np.testing.assert_array_equal(ranks, 1 + closer)
 
 

@@ -18,7 +18,7 @@ def combine_queries(
 ) -> tuple[NDArray[np.float32], NDArray]:
     """Average the profiles of each condition in the joint space.
 
-    The rule of ``retrieval_ranks(level="drug")``. On real data (see
+    The rule of ``retrieval_ranks(per="drug")``. On real data (see
     ``benchmarks/bench_queries.py``) none of the others was better: means or MODZ of
     the profiles, means, quantiles or the best of the similarities or ranks.
 

@@ -118,7 +118,7 @@ def test_profiles_of_one_condition_are_averaged_in_the_joint_space(
     assert table["query"].tolist() == labels.tolist()
     np.testing.assert_allclose(table["score"], expected.max(axis=1), rtol=1e-5)
     X = study.smiles[np.unique(groups, return_index=True)[1]]
-    ranks = retrieval_ranks(pipe, study.smiles, study.ge, level="drug")
+    ranks = retrieval_ranks(pipe, study.smiles, study.ge, per="drug")
     np.testing.assert_array_equal(index.rank(study.ge, X, groups=groups), ranks)
 
 
