@@ -3,9 +3,9 @@ from ._formats._gctdata import GctData as GctData
 from ._formats._gctx import read_gctx as read_gctx
 from ._formats._gctx import write_gctx as write_gctx
 from ._lincs._fetch import fetch_lincs as fetch_lincs
-from ._lincs._files import list_lincs_files as list_lincs_files
-from ._lincs._finlayson2020 import Finlayson2020 as Finlayson2020
-from ._lincs._finlayson2020 import finlayson2020_study as finlayson2020_study
+from ._lincs._finlayson_cut import Finlayson2020 as Finlayson2020
+from ._lincs._finlayson_cut import finlayson2020_study as finlayson2020_study
 from ._lincs._load import load_lincs as load_lincs
-from ._simulated._study import make_perturbation_study as make_perturbation_study
+from ._lincs._release_files import list_lincs_files as list_lincs_files
+from ._simulation import make_perturbation_study as make_perturbation_study
 from ._study import Study as Study

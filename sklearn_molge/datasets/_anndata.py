@@ -1,75 +1,73 @@
-"""A study as an AnnData object, and back."""
+"""A study as an AnnData object and as its file (.h5ad), and back."""
 
 from __future__ import annotations
 
+import mmap
+import os
 import warnings
 from collections.abc import Mapping, Sequence
-from numbers import Integral
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import h5py
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from sklearn_molge._compat import Interval, StrOptions, validate_params
-from sklearn_molge.datasets._join import check_once
-from sklearn_molge.datasets._lincs._metadata import (
+from sklearn_molge._utils.files import replacing
+from sklearn_molge._utils.messages import first_few
+from sklearn_molge._utils.optional import import_optional
+from sklearn_molge.datasets._columns import (
     CONTROL_COLUMNS,
     OBS_COLUMNS,
     QUANTITIES,
     TEXTS,
+    check_each_once,
     join_layers,
     standard_genes,
     standard_obs,
 )
-from sklearn_molge.datasets._lincs._selection import Funnel, as_tuple, keep_molecules
-from sklearn_molge.datasets._tables import (
+from sklearn_molge.datasets._exact_tables import (
+    check_exact,
+    check_names,
     describe_table,
     has_default_index,
     join_tables,
     restore_table,
 )
+from sklearn_molge.datasets._selection import Funnel, as_tuple, keep_molecules
 from sklearn_molge.molecules import drug_ids
 
 if TYPE_CHECKING:
     from anndata import AnnData
 
-    from sklearn_molge.datasets._study import Study
-
 __all__ = [
-    "MARK",
     "anndata_to_parts",
-    "import_anndata",
-    "own_parts",
-    "study_tables",
+    "read_study_parts",
     "study_to_anndata",
+    "write_study",
 ]
 
 MARK = "sklearn_molge"
 # Where var keeps the index of `genes`, since its own holds the genes' names.
 GENE_INDEX = "study_index"
-N_SHOWN = 5
+BLOCK_BYTES = 2**24
+# Of every object in the file, so that the mapped matrix starts at a cache line.
+ALIGNMENT = 64
+ARRAY_ATTRIBUTES = {"encoding-type": "array", "encoding-version": "0.2.0"}
 
 
-def study_to_anndata(study: Study) -> AnnData:
+# ------------------------------------------------------------------ to AnnData
+
+
+def study_to_anndata(study) -> AnnData:
     """Put treated profiles, then control wells, in one AnnData object."""
-    AnnData = import_anndata("to_anndata").AnnData
-    obs, var, mark = study_tables(study)
-    return AnnData(X=_joint_matrix(study), obs=obs, var=var, uns={MARK: mark})
+    anndata = _import_anndata("to_anndata")
+    obs, var, mark = _study_tables(study)
+    return anndata.AnnData(X=_joint_matrix(study), obs=obs, var=var, uns={MARK: mark})
 
 
-def import_anndata(what: str) -> Any:
-    """Import anndata, or say how to install it for `what`."""
-    try:
-        import anndata
-    except ImportError as error:
-        raise ImportError(
-            f'{what} needs anndata: pip install "sklearn-molge[anndata]"'
-        ) from error
-    return anndata
-
-
-def study_tables(study: Study) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Any]]:
+def _study_tables(study) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Any]]:
     """Return obs and var of the AnnData object, and what undoes their making."""
     mark: dict[str, Any] = {
         "obs": describe_table(study.obs),
@@ -96,7 +94,7 @@ def _gene_table(genes: pd.DataFrame) -> pd.DataFrame:
     return var.set_axis(pd.Index(labels.astype(str).to_numpy(dtype=object)), axis=0)
 
 
-def _joint_matrix(study: Study) -> NDArray[np.float32]:
+def _joint_matrix(study) -> NDArray[np.float32]:
     """Return both matrices as one: where they are parts of one, without a copy."""
     ge, control_ge = study.ge, study.control_ge
     if control_ge is None:
@@ -121,16 +119,9 @@ def _owner(values: NDArray) -> NDArray:
     return values
 
 
-@validate_params(
-    {
-        "columns": [Mapping, None],
-        "genes": [pd.DataFrame, None],
-        "level": [Interval(Integral, 3, 5, closed="both"), None],
-        "control_types": [str, "array-like"],
-        "on_bad_smiles": [StrOptions({"drop", "raise"})],
-    },
-    prefer_skip_nested_validation=True,
-)
+# ---------------------------------------------------------------- from AnnData
+
+
 def anndata_to_parts(
     adata: AnnData,
     *,
@@ -142,7 +133,8 @@ def anndata_to_parts(
 ) -> dict[str, Any]:
     """Take an AnnData object apart into the arguments of Study."""
     if MARK in adata.uns and columns is None and genes is None:
-        return _own_parts(adata, level)
+        parts = _own_parts(adata.obs, adata.var, adata.uns[MARK], adata.X)
+        return parts if level is None else parts | {"level": level}
     table = adata.obs
     for ours, theirs in (columns or {}).items():
         if ours not in TEXTS and ours not in QUANTITIES:
@@ -194,15 +186,10 @@ def anndata_to_parts(
     return parts
 
 
-def _own_parts(adata: AnnData, level: int | None) -> dict[str, Any]:
-    parts = own_parts(adata.obs, adata.var, adata.uns[MARK], adata.X)
-    return parts if level is None else parts | {"level": level}
-
-
-def own_parts(
+def _own_parts(
     obs: pd.DataFrame, var: pd.DataFrame, mark: Mapping[str, Any], X: Any
 ) -> dict[str, Any]:
-    """Undo `study_tables`: return the arguments of Study."""
+    """Undo `_study_tables`: return the arguments of Study."""
     is_control = obs["is_control"].to_numpy(bool)
     parts = {
         "smiles": obs["smiles"].to_numpy(object)[~is_control],
@@ -262,17 +249,16 @@ def _align_genes(
             f"genes must have a column {key!r}, by which the genes of adata are known. "
             f"Got {', '.join(map(str, genes.columns))}."
         )
-    check_once(pd.Index(there[key]), f"adata must have genes of different {key}")
+    check_each_once(pd.Index(there[key]), f"adata must have genes of different {key}")
     positions = pd.Index(there[key]).get_indexer(genes[key])
     found = positions >= 0
     if not found.any():
         raise ValueError(f"No {key} of `genes` is in adata.var.")
     if not found.all():
         left_out = genes[key][~found]
-        shown = ", ".join(map(str, left_out[:N_SHOWN]))
         warnings.warn(
             f"{len(left_out):,} of {len(genes):,} genes are not in adata and are left "
-            f"out: {shown}{', ...' if len(left_out) > N_SHOWN else ''}.",
+            f"out: {first_few(left_out, write=str)}.",
             UserWarning,
             stacklevel=5,
         )
@@ -286,3 +272,141 @@ def _known_columns(genes: pd.DataFrame) -> pd.DataFrame:
     unknown = [name for name in there if genes[name].isna().any()]
     genes = genes.drop(columns=unknown)
     return genes.astype({name: types[name] for name in there if name in genes})
+
+
+# -------------------------------------------------------------------- the file
+
+
+def write_study(study, path: str | os.PathLike[str]) -> None:
+    """Write the file beside `path`, and give it its name when it is complete."""
+    anndata = _import_anndata("Study.save")
+    obs, var, mark = _checked_tables(study)
+    with (
+        replacing(path) as draft,
+        h5py.File(
+            draft, "x", alignment_threshold=1, alignment_interval=ALIGNMENT
+        ) as file,
+    ):
+        with warnings.catch_warnings():
+            # A study may hold a profile twice.
+            warnings.filterwarnings("ignore", ".*names are not unique", UserWarning)
+            tables = anndata.AnnData(obs=obs, var=var, uns={MARK: mark})
+        anndata.io.write_elem(file, "/", tables)
+        _write_matrix(file, study)
+
+
+def _checked_tables(study) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Any]]:
+    """Return the tables to write; raise where they would not come back as they are."""
+    given = {
+        name: table
+        for name in ("obs", "genes", "control_obs", "dropped")
+        if (table := getattr(study, name)) is not None
+    }
+    for name, table in given.items():
+        check_names(name, table)
+    for name in ("ge", "control_ge"):
+        table = given.get("obs" if name == "ge" else "control_obs")
+        shape = np.shape(getattr(study, name))
+        if table is not None and shape != (len(table), len(study.genes)):
+            raise ValueError(
+                f"{name} must be of shape ({len(table)}, {len(study.genes)}), as the "
+                f"tables of the study are. Got shape {shape}."
+            )
+    obs, var, mark = _study_tables(study)
+    restored = _own_parts(obs, var, mark, np.empty((len(obs), 0), dtype=np.float32))
+    written: dict[str, Any] = {"genes": var, "dropped": mark.get("dropped")}
+    for name, table in given.items():
+        check_exact(name, table, written.get(name, obs), restored[name])
+    return obs, var, mark
+
+
+def _write_matrix(file: h5py.File, study) -> None:
+    """Stream treated, then control profiles into one array in one piece."""
+    parts = [study.ge] if study.control_ge is None else [study.ge, study.control_ge]
+    n_genes = len(study.genes)
+    shape = sum(map(len, parts)), n_genes
+    matrix = file.create_dataset("X", shape, dtype=np.float32)
+    matrix.attrs.update(ARRAY_ATTRIBUTES)
+    step = max(BLOCK_BYTES // max(4 * n_genes, 1), 1)
+    row = 0
+    for part in parts:
+        for start in range(0, len(part), step):
+            block = np.asarray(part[start : start + step], dtype=np.float32)
+            matrix[row : row + len(block)] = block
+            row += len(block)
+
+
+def read_study_parts(
+    path: str | os.PathLike[str], *, mmap_mode: str | None
+) -> dict[str, Any]:
+    """Return the arguments of Study from a file that `write_study` wrote."""
+    anndata = _import_anndata("Study.load")
+    with _open(path) as file:
+        mark = _read(file, f"uns/{MARK}", anndata)
+        obs, var = (_read(file, name, anndata) for name in ("obs", "var"))
+        X = _matrix(file, (len(obs), len(var)), mmap_mode)
+    try:
+        return _own_parts(obs, var, mark, X)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{os.fspath(path)}: the tables and the part 'uns/{MARK}', which describes "
+            f"them, do not belong together: {error}"
+        ) from error
+
+
+def _open(path: str | os.PathLike[str]) -> h5py.File:
+    if not Path(path).exists():
+        raise FileNotFoundError(f"There is no file {os.fspath(path)!r}.")
+    try:
+        return h5py.File(path, "r")
+    except OSError as error:
+        # The operating system's own refusals (rights, a folder) carry a number.
+        if error.errno is not None:
+            raise
+        raise ValueError(
+            f"{os.fspath(path)} is no file of Study.save, or is cut or damaged: it "
+            f"cannot be read as HDF5: {error}"
+        ) from error
+
+
+def _read(file: h5py.File, part: str, anndata: Any) -> Any:
+    if part not in file:
+        raise ValueError(
+            f"{file.filename} has no part {part!r}: it was not written by Study.save. "
+            "A file of AnnData's becomes a study by "
+            "Study.from_anndata(anndata.read_h5ad(path))."
+        )
+    try:
+        return anndata.io.read_elem(file[part])
+    except Exception as error:
+        raise ValueError(
+            f"{file.filename}: part {part!r} cannot be read: {error}"
+        ) from error
+
+
+def _matrix(file: h5py.File, shape: tuple[int, int], mode: str | None) -> NDArray:
+    matrix = file.get("X")
+    if not isinstance(matrix, h5py.Dataset) or matrix.shape != shape:
+        raise ValueError(
+            f"{file.filename}: part 'X' must be an array of shape {shape}, one row for "
+            f"each of obs and one column for each of var. Got {matrix!r}."
+        )
+    if mode is None or 0 in shape:
+        return matrix[...]
+    offset = matrix.id.get_offset()
+    if offset is None or matrix.dtype != np.float32:
+        raise ValueError(
+            f"{file.filename}: part 'X' is compressed, in chunks or not float32, and "
+            "cannot be memory-mapped. Pass mmap_mode=None, or save it by Study.save."
+        )
+    if mode == "r":
+        return np.memmap(file.filename, matrix.dtype, "r", offset, shape)
+    with open(file.filename, "rb") as handle:
+        pages = mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_COPY)
+    # Not a numpy.memmap: joblib's workers would open the file and miss what changed.
+    values = np.frombuffer(memoryview(pages), matrix.dtype, matrix.size, offset)
+    return values.reshape(shape)
+
+
+def _import_anndata(needed_by: str) -> Any:
+    return import_optional("anndata", extra="anndata", needed_by=needed_by)

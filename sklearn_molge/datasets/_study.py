@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
-from typing import Any
+from numbers import Integral, Real
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from sklearn_molge.datasets._join import join_studies
-from sklearn_molge.datasets._study_files import StudyFilesMixin
-from sklearn_molge.datasets._study_levels import StudyLevelsMixin
+from sklearn_molge._compat import Interval, StrOptions, validate_params
+from sklearn_molge.datasets._columns import check_each_once, common_genes
 from sklearn_molge.expression import match_controls
 from sklearn_molge.molecules import drug_ids
+
+if TYPE_CHECKING:
+    from anndata import AnnData
 
 __all__ = ["Study"]
 
 
 @dataclass(eq=False, repr=False)
-class Study(StudyFilesMixin, StudyLevelsMixin):
+class Study:
     """Molecules, the profiles that they induce, and the controls of their plates.
 
     It holds plain arrays and data frames, one row a profile, and knows no estimator.
@@ -167,10 +171,10 @@ class Study(StudyFilesMixin, StudyLevelsMixin):
             f"cell lines, {len(self.genes):,} genes, {n_controls:,} controls"
         )
 
-    def __getitem__(self, rows: Any) -> Study:
+    def __getitem__(self, rows: ArrayLike | slice) -> Study:
         return self.take(rows)
 
-    def take(self, rows: Any) -> Study:
+    def take(self, rows: ArrayLike | slice) -> Study:
         """Keep some profiles.
 
         Parameters
@@ -253,6 +257,150 @@ class Study(StudyFilesMixin, StudyLevelsMixin):
         )
         return np.hstack([self.ge, control], dtype=np.float32, casting="same_kind")
 
+    @validate_params(
+        {
+            "against": [StrOptions({"plate", "controls"})],
+            "min_mad": [Interval(Real, 0, None, closed="neither")],
+            "clip": [Interval(Real, 0, None, closed="neither"), None],
+        },
+        prefer_skip_nested_validation=True,
+    )
+    def to_level4(
+        self,
+        *,
+        against: str = "plate",
+        min_mad: float = 0.1,
+        clip: float | None = None,
+    ) -> Self:
+        """Score the wells of a Level 3 study against their plates: Level 4.
+
+        Parameters
+        ----------
+        against : {"plate", "controls"}, default="plate"
+            Reference wells: all wells of the plate that the study has, or its control
+            wells alone.
+        min_mad : float, default=0.1
+            Smallest median absolute deviation to divide by, in log2 intensity.
+        clip : float, default=None
+            Largest absolute z-score.
+
+        Returns
+        -------
+        study : Study
+            Of level 4: treated wells and controls, both as z-scores.
+
+        Raises
+        ------
+        ValueError
+            If the study is not of level 3, a plate is unknown or has fewer than two
+            reference wells, or "controls" are wanted and there are none.
+
+        See Also
+        --------
+        consensus : From there to Level 5.
+        sklearn_molge.expression.robust_zscore : The equation, its source, and how
+            near it comes to shipped files.
+
+        Notes
+        -----
+        The plate is what the study has of it. Go to Level 4 before you take a part of
+        the study. Wells that a loader left out (positive controls, compounds
+        without a structure) are missing in the reference too.
+
+        Examples
+        --------
+        >>> from sklearn_molge.datasets import make_perturbation_study
+        >>> wells = make_perturbation_study(5, n_genes=20, level=3, random_state=0)
+        >>> wells.to_level4().level
+        4
+        """
+        from sklearn_molge.datasets._replicates import level4_parts
+
+        parts = level4_parts(self, against=against, min_mad=min_mad, clip=clip)
+        return type(self)(**parts)
+
+    @validate_params(
+        {
+            "by": [str, "array-like", None],
+            "min_replicates": [Interval(Integral, 1, None, closed="left")],
+        },
+        prefer_skip_nested_validation=False,  # consensus_signatures checks the rest
+    )
+    def consensus(
+        self,
+        by: str | Sequence[str] | None = None,
+        *,
+        how: str = "modz",
+        min_replicates: int = 1,
+        clip: float | None = 10.0,
+        min_weight: float = 0.01,
+    ) -> Self:
+        """Combine the replicates of each condition into one signature: Level 5.
+
+        Parameters
+        ----------
+        by : str or list of str, default=None
+            Columns of `obs` that replicates have in common, compared exactly; a
+            missing value is equal to a missing value. None: ``drug``, ``cell_line``,
+            and ``dose_um`` and ``time_h`` where `obs` has them.
+        how : {"modz", "mean", "median"}, default="modz"
+            How to combine the profiles; "modz" gives a replicate that disagrees with
+            the others less weight.
+        min_replicates : int, default=1
+            Conditions with fewer profiles are left out.
+        clip : float, default=10.0
+            Largest absolute z-score that goes in; None: no limit.
+        min_weight : float, default=0.01
+            Smallest weight before normalisation, of "modz".
+
+        Returns
+        -------
+        study : Study
+            One row a condition, as they first appear, without controls; of level 5
+            (None where the level was None). ``genes["is_landmark"]`` says which genes
+            replicates are compared over, all where it is missing. Columns of `obs`
+            that differ within a condition hold all their texts, joined by "|", or
+            are missing where they are no text. New columns: ``replicates`` (ids
+            of the profiles) and ``weights``, joined by "|"; ``n_replicates``,
+            ``cc_q75``, ``ss_ngene``, ``tas``. The molecule is the first profile's.
+            ``dropped`` goes on with what was left out and combined.
+
+        Raises
+        ------
+        ValueError
+            If the study is of level 3, a column is missing, no condition has enough
+            replicates, or ``is_landmark`` is missing for a gene.
+
+        See Also
+        --------
+        to_level4 : From Level 3 to z-scores.
+        sklearn_molge.expression.consensus_signatures : The equations, their source,
+            and the meaning of the columns.
+
+        Examples
+        --------
+        >>> from sklearn_molge.datasets import make_perturbation_study
+        >>> wells = make_perturbation_study(
+        ...     5, n_cell_lines=2, n_genes=20, n_replicates=3, level=3, random_state=0
+        ... )
+        >>> signatures = wells.to_level4().consensus(min_replicates=2)
+        >>> len(wells), len(signatures), signatures.level
+        (60, 20, 5)
+        >>> signatures.obs["n_replicates"].unique()
+        array([3])
+        """
+        from sklearn_molge.datasets._replicates import consensus_parts
+
+        parts = consensus_parts(
+            self,
+            by=by,
+            how=how,
+            min_replicates=min_replicates,
+            clip=clip,
+            min_weight=min_weight,
+        )
+        return type(self)(**parts)
+
     @classmethod
     def concat(cls, studies: Iterable[Study]) -> Study:
         """Join studies of one level, such as plates from files of several kinds.
@@ -279,7 +427,227 @@ class Study(StudyFilesMixin, StudyLevelsMixin):
         UserWarning
             If genes are not in every study, and left out.
         """
-        return cls(**join_studies(list(studies)))
+        studies = list(studies)
+        levels = {study.level for study in studies}
+        if len(levels) != 1:
+            raise ValueError(
+                "concat needs one or more studies of one level. "
+                f"Got {len(studies)} studies of levels {sorted(levels, key=str)}."
+            )
+        key = "gene_id" if all("gene_id" in s.genes for s in studies) else "symbol"
+        names = [_gene_names(study.genes, key) for study in studies]
+        shared = common_genes(names, "study", stacklevel=2)
+        pairs = [
+            (s, n.get_indexer(shared)) for s, n in zip(studies, names, strict=True)
+        ]
+        with_controls = [pair for pair in pairs if pair[0].control_ge is not None]
+        control_ge = [_columns_at(s.control_ge, places) for s, places in with_controls]
+        return cls(
+            np.concatenate([study.smiles for study in studies]),
+            ge=np.concatenate([_columns_at(s.ge, places) for s, places in pairs]),
+            obs=pd.concat([study.obs for study in studies]),
+            genes=studies[0].genes.iloc[pairs[0][1]].reset_index(drop=True),
+            control_ge=np.concatenate(control_ge) if control_ge else None,
+            control_obs=(
+                pd.concat([study.control_obs for study, _ in with_controls])
+                if with_controls
+                else None
+            ),
+            level=studies[0].level,
+        )
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Save the study in one file, which AnnData reads as well.
+
+        The file gets its name when it is complete: an interrupted call leaves an
+        earlier file of this name as it was.
+
+        Parameters
+        ----------
+        path : path-like
+            The file, such as ``"study.h5ad"``; an existing one is replaced.
+
+        Raises
+        ------
+        ImportError
+            If anndata is not installed.
+        ValueError
+            If a column of a table cannot be stored exactly; names it. Text, numbers
+            and booleans of one kind can, with missing values, and categoricals.
+        FileNotFoundError
+            If the folder does not exist.
+
+        See Also
+        --------
+        load : Open the file.
+        to_anndata : The same content as an object.
+
+        Notes
+        -----
+        The format is ``.h5ad``: HDF5 in AnnData's layout, what
+        ``to_anndata().write_h5ad(path)`` writes, too. Profiles are stored in one
+        piece and uncompressed (4 bytes a value), in blocks, so that saving needs
+        little memory beside the study.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from sklearn_molge.datasets import Study, make_perturbation_study
+        >>> study = make_perturbation_study(5, n_genes=20, level=3, random_state=0)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     study.save(Path(folder) / "study.h5ad")
+        ...     again = Study.load(Path(folder) / "study.h5ad")
+        >>> repr(again) == repr(study)
+        True
+        """
+        from sklearn_molge.datasets._anndata import write_study
+
+        write_study(self, path)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], *, mmap_mode: str | None = "r") -> Self:
+        """Open a study that :meth:`save` wrote.
+
+        Parameters
+        ----------
+        path : path-like
+            The file. What ``to_anndata().write_h5ad(path)`` wrote is opened, too.
+        mmap_mode : {"r", "c"} or None, default="r"
+            How ``ge`` and ``control_ge`` are opened, in numpy's words. "r": mapped,
+            so that the file is read when and where it is used; writing to them
+            raises. "c": mapped, copy on write: changes stay in memory. None: read
+            into memory. No mode changes the file.
+
+        Returns
+        -------
+        study : Study
+            Equal to the one saved: values, columns, their types, index, order.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such file.
+        ValueError
+            If the file is no study, or cut or damaged, with its path and part; or if
+            its matrix is compressed and cannot be mapped.
+        ImportError
+            If anndata is not installed.
+
+        See Also
+        --------
+        from_anndata : For files that other programs wrote.
+
+        Notes
+        -----
+        With "r", joblib's worker processes on the same machine share the mapped
+        pages: they open the file again by its name, so leave it in place, unchanged,
+        while they work. Replacing it (also by :meth:`save`) does not change studies
+        that are open in this process.
+
+        The values of the matrix are not checked against damage; the tables are read.
+        """
+        from sklearn_molge.datasets._anndata import read_study_parts
+
+        return cls(**read_study_parts(path, mmap_mode=mmap_mode))
+
+    @classmethod
+    @validate_params(
+        {
+            "columns": [Mapping, None],
+            "genes": [pd.DataFrame, None],
+            "level": [Interval(Integral, 3, 5, closed="both"), None],
+            "control_types": [str, "array-like"],
+            "on_bad_smiles": [StrOptions({"drop", "raise"})],
+        },
+        prefer_skip_nested_validation=True,
+    )
+    def from_anndata(
+        cls,
+        adata: AnnData,
+        *,
+        columns: Mapping[str, str] | None = None,
+        genes: pd.DataFrame | None = None,
+        level: int | None = None,
+        control_types: str | Sequence[str] = ("ctl_vehicle", "ctl_untrt"),
+        on_bad_smiles: str = "drop",
+    ) -> Self:
+        """Make a study of an AnnData object.
+
+        Parameters
+        ----------
+        adata : AnnData
+            ``X``: profiles; ``obs``: columns in the vocabulary of LINCS
+            (``canonical_smiles``, ``cell_id``, ``rna_plate``, ``pert_type``, ...) or of
+            :class:`Study`; ``var``: ``gene_id`` or ``pr_gene_id``, or named by Entrez
+            id or symbol. Other columns are left out. What :meth:`to_anndata` made
+            comes back exactly, without columns that were added to it since.
+        columns : mapping, default=None
+            Our name of a column (or ``smiles``) to its name in ``adata.obs``, for what
+            is named otherwise; not ``drug``, which is computed.
+        genes : DataFrame, default=None
+            The genes wanted, in this order, with ``gene_id`` and ``symbol``, such as
+            ``genes`` of another study. None keeps those of `adata`, without
+            ``gene_id`` where only symbols are known; without ``is_landmark`` where it
+            is not known of all.
+        level : int, default=None
+            Level of the LINCS data; None takes the one that :meth:`to_anndata` noted.
+        control_types : str or list of str, default=("ctl_vehicle", "ctl_untrt")
+            Values of ``pert_type`` that are controls; other kinds (``ctl_*``) are left
+            out.
+        on_bad_smiles : {"drop", "raise"}, default="drop"
+            As in :func:`load_lincs`.
+
+        Returns
+        -------
+        study : Study
+            Its matrices share memory with ``adata.X`` where that is a float32 array
+            in the order of :meth:`to_anndata`.
+
+        Raises
+        ------
+        ValueError
+            If a column is missing, or no treated profile is left.
+        InvalidSmilesError
+            If a SMILES is bad and ``on_bad_smiles="raise"``.
+
+        Warns
+        -----
+        UserWarning
+            If profiles have no readable SMILES, or `genes` has more than `adata`.
+        """
+        from sklearn_molge.datasets._anndata import anndata_to_parts
+
+        parts = anndata_to_parts(
+            adata,
+            columns=columns,
+            genes=genes,
+            level=level,
+            control_types=control_types,
+            on_bad_smiles=on_bad_smiles,
+        )
+        return cls(**parts)
+
+    def to_anndata(self) -> AnnData:
+        """Put the study in one AnnData object.
+
+        Returns
+        -------
+        adata : AnnData
+            Treated profiles, then control wells, told apart by ``obs["is_control"]``;
+            ``obs["smiles"]`` is the molecule; texts are categorical; genes are named by
+            Entrez id in ``var``; level and `dropped` are in ``uns["sklearn_molge"]``.
+            ``X`` is a copy where there are controls, except of a study that
+            :meth:`load` opened, whose matrices lie together already.
+
+        Raises
+        ------
+        ImportError
+            If anndata is not installed.
+        """
+        from sklearn_molge.datasets._anndata import study_to_anndata
+
+        return study_to_anndata(self)
 
 
 def _check_length(name: str, table: pd.DataFrame, what: str, length: int) -> None:
@@ -297,3 +665,20 @@ def _check_columns(name: str, table: pd.DataFrame, columns: Iterable[str]) -> No
             f"{name} must have a column {', '.join(map(repr, missing))}. "
             f"Got {', '.join(map(str, table.columns)) or 'no column'}."
         )
+
+
+def _gene_names(genes: pd.DataFrame, key: str) -> pd.Index:
+    if key not in genes:
+        raise ValueError(
+            "concat matches genes by 'gene_id', which all studies must have, or by "
+            f"'symbol'. Got a study whose genes have {', '.join(map(str, genes))}."
+        )
+    names = pd.Index(genes[key])
+    check_each_once(names, f"concat needs genes of different {key}")
+    return names
+
+
+def _columns_at(values: NDArray, places: NDArray[np.intp]) -> NDArray:
+    """Take columns; without a copy where these are all, in order."""
+    every = np.array_equal(places, np.arange(values.shape[1]))
+    return values if every else values[:, places]

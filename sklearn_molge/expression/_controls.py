@@ -9,9 +9,10 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import check_array, check_random_state
 
 from sklearn_molge._compat import StrOptions, validate_params
+from sklearn_molge._utils.plates import check_plates
 from sklearn_molge.exceptions import MissingControlError
 
-__all__ = ["check_plates", "match_controls"]
+__all__ = ["match_controls"]
 
 _SUMMARIES: dict[str, Callable[..., Any]] = {"mean": np.mean, "median": np.median}
 
@@ -98,17 +99,3 @@ def match_controls(
         wells = profiles[order[end - count : end]].astype(np.float64)
         row[:] = _SUMMARIES[how](wells, axis=0)
     return matched[codes]
-
-
-def check_plates(plates: ArrayLike, name: str) -> NDArray[np.object_]:
-    """Return the plates as a 1-D array, without a missing one."""
-    array = np.asarray(plates, dtype=object)
-    if array.ndim != 1:
-        raise ValueError(f"{name} must be 1-D. Got an array of shape {array.shape}.")
-    missing = np.flatnonzero(pd.isna(array))
-    if missing.size:
-        raise ValueError(
-            f"{name} must name a plate for every well. Got a missing value at "
-            f"{missing.size} position(s), the first {missing[0]}."
-        )
-    return array

@@ -11,8 +11,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import numpy as np
 import pytest
 
-from sklearn_molge.datasets._lincs._fetch import fetch_lincs
-from sklearn_molge.datasets._lincs._files import RELEASES, list_lincs_files
+from sklearn_molge.datasets import fetch_lincs
+from sklearn_molge.datasets import list_lincs_files
+from sklearn_molge.datasets._lincs._release_files import RELEASES
 
 SUMS, *TABLES, PACKED = list_lincs_files("GSE70138", level=5)["name"]
 CONTROLS_2020 = "level3_beta_ctl_n188708x12328.gctx"

@@ -7,8 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from sklearn_molge.datasets._lincs._fetch import fetch_lincs
-from sklearn_molge.datasets._lincs._files import RELEASES, list_lincs_files
+from sklearn_molge.datasets import fetch_lincs
+from sklearn_molge.datasets import list_lincs_files
+from sklearn_molge.datasets._lincs._release_files import RELEASES
 
 NAMES = list_lincs_files("GSE70138", level=5)["name"].tolist()
 SUMS, TABLE, PACKED = NAMES[0], NAMES[1], NAMES[-1]

@@ -1,6 +1,7 @@
 import pytest
 
-from sklearn_molge.datasets._lincs._files import RELEASES, list_lincs_files
+from sklearn_molge.datasets import list_lincs_files
+from sklearn_molge.datasets._lincs._release_files import RELEASES
 
 
 def test_names_sizes_and_order_of_phase_two():

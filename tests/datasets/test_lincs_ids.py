@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sklearn_molge.datasets._lincs import _ids
-from sklearn_molge.datasets._lincs._ids import ProfileIds, decode_ids, encode_ids
+from sklearn_molge.datasets._lincs import _profile_ids as _ids
+from sklearn_molge.datasets._lincs._profile_ids import ProfileIds, decode_ids, encode_ids
 
 # Few letters, so that texts meet; NUL cannot end a text of fixed length.
 TEXTS = st.lists(st.text("abµ:", min_size=1, max_size=20), max_size=30)

@@ -12,7 +12,8 @@ import pandas as pd
 import pytest
 
 from sklearn_molge.datasets import load_lincs, write_gctx
-from sklearn_molge.datasets._lincs import _metadata, _profiles
+from sklearn_molge.datasets._lincs import _profiles
+from sklearn_molge.datasets import _columns as _metadata
 
 N_PLATES, N_WELLS, N_GENES = 64, 250, 1000
 LINES = ["A375", "PC3", "MCF7", "HT29"]

@@ -12,8 +12,8 @@ from types import SimpleNamespace
 import pytest
 
 from sklearn_molge.datasets._lincs import _resumable
-from sklearn_molge.datasets._lincs._fetch import fetch_lincs
-from sklearn_molge.datasets._lincs._files import list_lincs_files
+from sklearn_molge.datasets import fetch_lincs
+from sklearn_molge.datasets import list_lincs_files
 
 NAMES = list_lincs_files("GSE70138", level=5)["name"].tolist()
 SUMS, TABLE, PACKED = NAMES[0], NAMES[1], NAMES[-1]
@@ -205,7 +205,7 @@ def test_killed_process_is_resumed(server, fetch, folder, tmp_path):
     stall = threading.Event()
     server.answers[PACKED] = [server.Answer(cut=200_000, stall=stall)]
     code = (
-        "from sklearn_molge.datasets._lincs._fetch import fetch_lincs\n"
+        "from sklearn_molge.datasets import fetch_lincs\n"
         f"fetch_lincs('GSE70138', data_home={str(tmp_path)!r}, "
         f"base_url={server.url!r}, progress=False)"
     )

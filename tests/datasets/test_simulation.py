@@ -8,7 +8,7 @@ from rdkit.Chem import Crippen, Descriptors, Lipinski
 from rdkit.Chem.rdFingerprintGenerator import GetMorganGenerator
 
 from sklearn_molge.datasets import make_perturbation_study
-from sklearn_molge.datasets._simulated._molecules import (
+from sklearn_molge.datasets._simulated_molecules import (
     BLOCKS,
     SCAFFOLDS,
     assemble_molecules,

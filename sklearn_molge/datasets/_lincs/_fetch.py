@@ -1,18 +1,38 @@
 """Downloading the public LINCS L1000 releases."""
 
-import importlib.util
+import gzip
+import json
 import os
+import re
+import shutil
 import warnings
+import zlib
+from dataclasses import dataclass, field
 from numbers import Integral, Real
 from pathlib import Path
 
 from sklearn.datasets import get_data_home
+from tqdm.utils import CallbackIOWrapper
 
 from sklearn_molge._compat import Interval, StrOptions, validate_params
-from sklearn_molge.datasets._lincs._files import RELEASES, select_files
-from sklearn_molge.datasets._lincs._folder import LincsFolder
+from sklearn_molge._utils.files import is_draft, replace_bytes, replacing
+from sklearn_molge._utils.optional import import_optional
+from sklearn_molge._utils.progress import progress_bar
+from sklearn_molge.datasets._lincs._release_files import (
+    RELEASES,
+    LincsFile,
+    Release,
+    select_files,
+)
+from sklearn_molge.datasets._lincs._resumable import ResumableDownloader
 
 __all__ = ["fetch_lincs"]
+
+RECORD = "verified.json"
+CHECKED_BY = {
+    "size": "only its length was compared",
+    "none": "the server tells nothing to compare with",
+}
 
 
 @validate_params(
@@ -124,12 +144,8 @@ def fetch_lincs(
     >>> folder = fetch_lincs("GSE70138", level=5)  # doctest: +SKIP
     >>> study = load_lincs(folder, level=5)  # doctest: +SKIP
     """
-    missing = [m for m in ("pooch", "requests") if importlib.util.find_spec(m) is None]
-    if missing:
-        raise ImportError(
-            f"fetch_lincs needs {' and '.join(missing)}: "
-            'pip install "sklearn-molge[fetch]"'
-        )
+    for module in ("pooch", "requests"):
+        import_optional(module, extra="fetch", needed_by="fetch_lincs")
     source = RELEASES[release]
     base_url = base_url or source.base_url
     if not base_url.startswith(("http://", "https://")):
@@ -138,7 +154,7 @@ def fetch_lincs(
         )
     path = Path(get_data_home(data_home)) / "lincs" / release
     path.mkdir(parents=True, exist_ok=True)
-    folder = LincsFolder(
+    folder = _LincsFolder(
         path,
         base_url,
         verify=verify,
@@ -153,3 +169,159 @@ def fetch_lincs(
             f"No checksum is published, or known here, for {names}.", stacklevel=3
         )
     return path
+
+
+@dataclass
+class _LincsFolder:
+    """Folder of one release, filled from `base_url` and noted in ``verified.json``.
+
+    `unchecked` are files for which no checksum is known, and what was compared instead.
+    """
+
+    folder: Path
+    base_url: str
+    verify: bool
+    progress: bool
+    n_retries: int
+    delay: float
+    unchecked: list[str] = field(default_factory=list)
+
+    def fetch(self, source: Release, files: list[LincsFile]) -> None:
+        """Bring in the checksums, then `files` in their order."""
+        self._sweep()
+        sums = {f.name: f"md5:{f.md5}" for f in files if f.md5}
+        if source.checksums is not None and self.verify:
+            self._fetch_one(source.checksums, None)
+            sums |= _read_checksums(self.folder / source.checksums.name)
+        self.unchecked.clear()  # the list is checked by being read
+        for file in files:
+            self._fetch_one(file, sums.get(file.name))
+
+    def _sweep(self) -> None:
+        """Remove pooch's empty temporary files, which a killed process leaves."""
+        for path in self.folder.glob("tmp*"):
+            if path.is_file() and path.stat().st_size == 0:
+                path.unlink()
+
+    def _fetch_one(self, file: LincsFile, known_hash: str | None) -> None:
+        if self._is_here(file.saved_as, None if file.is_packed else known_hash):
+            return
+        if not self._is_here(file.name, known_hash):
+            self._download(file, known_hash)
+        if file.is_packed:
+            self._unpack(file)
+
+    def _is_here(self, name: str, known_hash: str | None) -> bool:
+        """Whether a finished file is there; a damaged one is removed."""
+        path = self.folder / name
+        if not path.exists():
+            return False
+        noted = self._read_record().get(name)
+        if noted is not None and noted["size"] != path.stat().st_size:
+            return self._remove(path, f"is not of {noted['size']:,} bytes any more")
+        if not self.verify or (noted is not None and noted["check"] != "none"):
+            return True
+        if known_hash is None:
+            self.unchecked.append(f"{name} (it was there already)")
+            return True
+        found = _hash_like(path, known_hash)
+        if found != known_hash:
+            return self._remove(path, f"should have {known_hash} but has {found}")
+        self._note(name, path.stat().st_size, known_hash)
+        return True
+
+    def _remove(self, path: Path, why: str) -> bool:
+        warnings.warn(f"{path} {why}; it is downloaded again.", stacklevel=2)
+        path.unlink()
+        return False
+
+    def _download(self, file: LincsFile, known_hash: str | None) -> None:
+        import pooch
+
+        downloader = ResumableDownloader(
+            self.folder / f"{file.name}.part",
+            known_hash,
+            n_retries=self.n_retries,
+            delay=self.delay,
+            progress=self.progress,
+            verify=self.verify,
+        )
+        store = pooch.create(
+            path=self.folder,
+            base_url=self.base_url,
+            # The downloader checks, so that an unchecked file never leaves `.part`.
+            registry={file.name: None},
+            urls={file.name: file.url(self.base_url)},
+        )
+        path = Path(store.fetch(file.name, downloader=downloader))
+        self._note(file.name, path.stat().st_size, downloader.check_)
+        if self.verify and known_hash is None:
+            by = CHECKED_BY.get(
+                downloader.check_, "the MD5 of the server's ETag agreed"
+            )
+            self.unchecked.append(f"{file.name} ({by})")
+
+    def _unpack(self, file: LincsFile) -> None:
+        packed = self.folder / file.name
+        for path in self.folder.glob(f".{file.saved_as}.*"):
+            if is_draft(path):  # of a process that was killed
+                path.unlink()
+        try:
+            with replacing(self.folder / file.saved_as) as draft:
+                _gunzip(packed, draft, self.progress)
+                check = self._read_record().get(file.name, {"check": "none"})["check"]
+                self._note(file.saved_as, draft.stat().st_size, check)
+        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+            packed.unlink()
+            raise OSError(
+                f"{packed} could not be unpacked ({error}) and was deleted; call "
+                "again to download it."
+            ) from error
+        packed.unlink()
+
+    def _read_record(self) -> dict[str, dict]:
+        path = self.folder / RECORD
+        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+    def _note(self, name: str, size: int, check: str) -> None:
+        record = self._read_record() | {name: {"size": size, "check": check}}
+        replace_bytes(self.folder / RECORD, json.dumps(record, indent=1).encode())
+
+
+def _hash_like(path: Path, known_hash: str) -> str:
+    from pooch import file_hash
+
+    algorithm = known_hash.partition(":")[0]
+    return f"{algorithm}:{file_hash(str(path), alg=algorithm)}"
+
+
+def _read_checksums(path: Path) -> dict[str, str]:
+    try:
+        with gzip.open(path, "rt", encoding="utf-8") as lines:
+            found = [re.match(r"([0-9a-fA-F]{128}) [ *](.+)", line) for line in lines]
+    except (gzip.BadGzipFile, EOFError, zlib.error, UnicodeDecodeError):
+        found = []
+    sums = {m[2].strip(): f"sha512:{m[1].lower()}" for m in found if m}
+    if not sums:
+        path.unlink()
+        raise OSError(
+            f"{path} is not a packed list of SHA-512 sums and was deleted; call again, "
+            "or pass verify=False."
+        )
+    return sums
+
+
+def _gunzip(packed: Path, target: Path, progress: bool) -> None:
+    with (
+        open(packed, "rb") as raw,
+        progress_bar(
+            shown=progress,
+            total=packed.stat().st_size,
+            desc=f"unpacking {packed.name}",
+            unit="B",
+            unit_scale=True,
+        ) as bar,
+        gzip.open(CallbackIOWrapper(bar.update, raw, "read")) as source,
+        open(target, "wb") as out,
+    ):
+        shutil.copyfileobj(source, out, 2**20)

@@ -1,37 +1,39 @@
 """Load a study from files in the layout of the public L1000 releases."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from numbers import Integral
-from os import PathLike
+from os import PathLike, fspath
+from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from sklearn_molge._compat import Interval, StrOptions, validate_params
-from sklearn_molge.datasets._lincs._find import find_files
-from sklearn_molge.datasets._lincs._ids import decode_ids
+from sklearn_molge._utils.files import replacing
+from sklearn_molge._utils.messages import first_few
+from sklearn_molge.datasets._columns import CONTROL_COLUMNS, OBS_COLUMNS
 from sklearn_molge.datasets._lincs._matrices import (
     Matrix,
-    common_genes,
+    choose_genes,
+    find_files,
     ids_of,
     open_matrices,
     read_profiles,
 )
-from sklearn_molge.datasets._lincs._metadata import CONTROL_COLUMNS, OBS_COLUMNS
+from sklearn_molge.datasets._lincs._profile_ids import decode_ids
 from sklearn_molge.datasets._lincs._profiles import profile_table
-from sklearn_molge.datasets._lincs._selection import (
+from sklearn_molge.datasets._selection import (
     as_tuple,
     parse_wanted,
     select_controls,
     select_treated,
 )
-from sklearn_molge.datasets._lincs._storage import ProfileStore
 from sklearn_molge.datasets._study import Study
 
 __all__ = ["load_lincs"]
-
-N_SHOWN = 5
 
 
 @validate_params(
@@ -206,10 +208,10 @@ def load_lincs(
     """
     times = parse_wanted(pert_time, "pert_time", "time_h")
     doses = parse_wanted(pert_dose, "pert_dose", "dose_um")
-    store = ProfileStore(mmap_path)
+    store = _ProfileStore(mmap_path)
     files = find_files(folder, level)
     matrices = open_matrices(files.matrices)
-    genes, gene_positions = common_genes(
+    genes, gene_positions = choose_genes(
         matrices, files, landmark_only=landmark_only, gene_order=gene_order
     )
     obs = profile_table(matrices, files, metadata)
@@ -265,11 +267,64 @@ def _warn_of_plates_without_control(
 ) -> None:
     bare = treated.loc[~treated["plate"].isin(controls["plate"]), "plate"]
     if len(bare):
-        names = ", ".join(map(str, bare.unique()[:N_SHOWN]))
         warnings.warn(
             f"{len(bare):,} profiles on {bare.nunique(dropna=False):,} plates have no "
-            f"control on their plate, so that paired_ge will refuse: {names}"
-            f"{', ...' if bare.nunique(dropna=False) > N_SHOWN else ''}.",
+            "control on their plate, so that paired_ge will refuse: "
+            f"{first_few(bare.unique(), write=str)}.",
             UserWarning,
             stacklevel=4,
         )
+
+
+class _ProfileStore:
+    """Where profiles are put while they are read: memory, or memory-mapped files.
+
+    Parameters
+    ----------
+    path : path-like or None
+        The file of the treated profiles; None is memory.
+
+    Raises
+    ------
+    ValueError
+        If `path` does not end in ``.npy``.
+    FileNotFoundError
+        If its folder does not exist.
+    """
+
+    def __init__(self, path: str | PathLike[str] | None):
+        self.path = None if path is None else Path(path)
+        if self.path is None:
+            return
+        if self.path.suffix != ".npy":
+            raise ValueError(
+                f"mmap_path must be the path of a .npy file, or None. "
+                f"Got {fspath(self.path)!r}."
+            )
+        if not self.path.parent.is_dir():
+            raise FileNotFoundError(f"There is no folder {str(self.path.parent)!r}.")
+
+    def path_of(self, name: str) -> Path | None:
+        """Return the file of an array: ``x.npy``, or ``x.name.npy``."""
+        if self.path is None or not name:
+            return self.path
+        return self.path.with_suffix(f".{name}.npy")
+
+    @contextmanager
+    def fill(
+        self, shape: tuple[int, int], name: str = ""
+    ) -> Iterator[list[NDArray[np.float32]]]:
+        """Give an array to fill, in a list; afterwards the list holds the result.
+
+        A file has its name only when it is whole, and is read-only then.
+        """
+        path = self.path_of(name)
+        if path is None or 0 in shape:  # an empty file cannot be mapped
+            yield [np.empty(shape, dtype=np.float32)]
+            return
+        with replacing(path) as draft:
+            mapped = np.lib.format.open_memmap(draft, "w+", np.float32, shape)
+            filled: list[NDArray[np.float32]] = [mapped]
+            yield filled
+            mapped.flush()
+        filled[0] = np.load(path, mmap_mode="r")

@@ -9,10 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from sklearn_molge.datasets._lincs._find import FoundFiles
-from sklearn_molge.datasets._lincs._ids import ProfileIds, encode_ids
-from sklearn_molge.datasets._lincs._matrices import Matrix
-from sklearn_molge.datasets._lincs._metadata import (
+from sklearn_molge.datasets._columns import (
     PROFILE_IDS,
     QUANTITIES,
     TEXTS,
@@ -24,6 +21,8 @@ from sklearn_molge.datasets._lincs._metadata import (
     standard_obs,
     table_parts,
 )
+from sklearn_molge.datasets._lincs._matrices import FoundFiles, Matrix
+from sklearn_molge.datasets._lincs._profile_ids import ProfileIds, encode_ids
 
 __all__ = ["profile_table"]
 

@@ -5,12 +5,14 @@ import os
 import re
 import time
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-from tqdm.auto import tqdm
+from sklearn_molge._utils.progress import progress_bar
 
 __all__ = ["ResumableDownloader"]
+
+Headers = Mapping[str, str]
 
 _CHUNK = 2**16
 _TIMEOUT = (30, 60)  # seconds: to connect, and without a byte
@@ -65,7 +67,7 @@ class ResumableDownloader:
         self.progress = progress
         self.verify = verify
 
-    def __call__(self, url: str, output_file: str, pooch: Any) -> None:
+    def __call__(self, url: str, output_file: str, pooch: object) -> None:
         """Download `url` into `output_file`; the call that pooch makes."""
         found = self._download_and_check(url)
         if found is not None:
@@ -109,7 +111,7 @@ class ResumableDownloader:
         self.check_ = expected
         return None
 
-    def _download(self, url: str) -> dict[str, Any]:
+    def _download(self, url: str) -> dict:
         """Try until the file is whole; return what the server said of it."""
         import requests
         from urllib3.exceptions import HTTPError
@@ -134,7 +136,7 @@ class ResumableDownloader:
             return "Nothing was downloaded; call again once the server can be reached."
         return f"{self._size():,} bytes are kept in {self.part}; call again to go on."
 
-    def _attempt(self, url: str) -> dict[str, Any]:
+    def _attempt(self, url: str) -> dict:
         """One connection: the whole file, or what is missing of it."""
         import requests
 
@@ -159,23 +161,23 @@ class ResumableDownloader:
             raise requests.ConnectionError("the connection ended early")
         return state
 
-    def _receive(self, raw: Any, offset: int, total: int | None) -> None:
+    def _receive(self, raw, offset: int, total: int | None) -> None:
         with (
             open(self.part, "ab") as target,
-            tqdm(
+            progress_bar(
+                shown=self.progress,
                 desc=self._name,
                 total=total,
                 initial=offset,
                 unit="B",
                 unit_scale=True,
-                disable=not self.progress,
             ) as bar,
         ):
             for chunk in raw.stream(_CHUNK, decode_content=False):
                 target.write(chunk)
                 bar.update(len(chunk))
 
-    def _raise_for_status(self, response: Any) -> None:
+    def _raise_for_status(self, response) -> None:
         """Let a passing fault be tried again; say what a final one means."""
         import requests
 
@@ -192,7 +194,7 @@ class ResumableDownloader:
     def _size(self) -> int:
         return self.part.stat().st_size if self.part.exists() else 0
 
-    def _resume_point(self) -> tuple[dict[str, Any], int]:
+    def _resume_point(self) -> tuple[dict, int]:
         """Return what is known of the bytes at hand, and how many can be built upon."""
         try:
             state = json.loads(self._state_path.read_text(encoding="utf-8"))
@@ -202,7 +204,7 @@ class ResumableDownloader:
         is_whole = size == state["total"]
         return (state, size) if is_whole or state["validator"] else ({}, 0)
 
-    def _start_over(self, headers: Any) -> dict[str, Any]:
+    def _start_over(self, headers: Headers) -> dict:
         state = {
             "total": _content_length(headers),
             "validator": _validator(headers),
@@ -218,19 +220,19 @@ class ResumableDownloader:
         self._state_path.unlink(missing_ok=True)
 
 
-def _content_length(headers: Any) -> int | None:
+def _content_length(headers: Headers) -> int | None:
     length = headers.get("Content-Length", "")
     return int(length) if length.isdigit() else None
 
 
-def _validator(headers: Any) -> str | None:
+def _validator(headers: Headers) -> str | None:
     """Value for `If-Range`: a strong ETag, else the date of the last change."""
     etag = headers.get("ETag", "")
     strong = etag if etag.startswith('"') else None
     return strong or headers.get("Last-Modified")
 
 
-def _md5_of_s3(headers: Any) -> str | None:
+def _md5_of_s3(headers: Headers) -> str | None:
     """MD5 in the ETag of Amazon S3: not of multipart or KMS-encrypted objects."""
     if headers.get("Server") != "AmazonS3":
         return None
@@ -240,7 +242,7 @@ def _md5_of_s3(headers: Any) -> str | None:
     return match[1] if match else None
 
 
-def _continues(headers: Any, state: dict[str, Any], offset: int) -> bool:
+def _continues(headers: Headers, state: dict, offset: int) -> bool:
     """Whether a partial answer starts at `offset` of the very file at hand."""
     match = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", headers.get("Content-Range", ""))
     if not state or match is None or int(match[1]) != offset:

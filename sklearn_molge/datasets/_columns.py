@@ -1,29 +1,40 @@
-"""The vocabularies of the public L1000 releases, and reading their tables."""
+"""The columns of profiles, compounds and genes: names, units, and tables of them.
+
+Ours, and those of the public L1000 releases; `Study` documents what each one means.
+"""
 
 import csv
 import re
+import warnings
 import zlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from gzip import BadGzipFile
 from os import PathLike
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from sklearn_molge._utils.messages import first_few
 from sklearn_molge.molecules._smiles import MISSING_SMILES
 
 __all__ = [
+    "ACCOUNT",
+    "CONDITION",
     "CONTROL_COLUMNS",
+    "IDENTITY",
     "OBS_COLUMNS",
     "PROFILE_IDS",
     "QUANTITIES",
     "TEXTS",
+    "TOLERANCE",
+    "UNIT",
+    "check_each_once",
     "coded_texts",
     "combine_compounds",
+    "common_genes",
     "first_known",
     "index_by_key",
     "is_known",
@@ -35,22 +46,6 @@ __all__ = [
     "standard_obs",
     "table_parts",
 ]
-
-OBS_COLUMNS = [
-    "pert_id",
-    "pert_name",
-    "drug",
-    "cell_line",
-    "plate",
-    "well",
-    "dose_um",
-    "time_h",
-    "pert_type",
-    "moa",
-    "target",
-]
-CONTROL_COLUMNS = [name for name in OBS_COLUMNS if name != "drug"]
-PROFILE_IDS = ("inst_id", "sample_id", "sig_id", "profile_id")
 
 # Our name, then the releases' names: a row without the first takes the next.
 TEXTS = {
@@ -75,17 +70,34 @@ GENES = {
 }
 KNOWN = frozenset().union(*TEXTS.values(), *QUANTITIES.values(), *GENES.values())
 KNOWN |= {f"{column}_unit" for names in QUANTITIES.values() for column in names}
+PROFILE_IDS = ("inst_id", "sample_id", "sig_id", "profile_id")
+
+# Of a study, in order; wells that are controls (Levels 3 and 4) have no drug.
+OBS_COLUMNS = (
+    "pert_id pert_name drug cell_line plate well dose_um time_h pert_type moa target"
+).split()
+CONTROL_COLUMNS = [name for name in OBS_COLUMNS if name != "drug"]
+# What a signature (Level 5) has in common: wells of one condition are replicates.
+IDENTITY = ("drug", "cell_line")
+CONDITION = (*IDENTITY, "dose_um", "time_h")
+# Of `Study.dropped`.
+ACCOUNT = ["step", "n_dropped", "n_left", "detail"]
+
+UNIT = {"dose_um": "um", "time_h": "h"}
 # Units in lower case; a number without a unit anywhere is in the first.
 UNITS = {
     "dose_um": {"um": 1.0, "pm": 1e-6, "nm": 1e-3, "mm": 1e3, "m": 1e6},
     "time_h": {"h": 1.0, "hr": 1.0, "min": 1 / 60, "d": 24.0},
 }
+# Relative: 9.99 is 10, 9.7 is not; times differ by rounding only.
+TOLERANCE = {"dose_um": 0.01, "time_h": 1e-6}
 # The releases write micro as u, as the micro sign or as mu, in mixed encodings.
 MICRO = str.maketrans(dict.fromkeys("\u00b5\u03bc\ufffd", "u"))
 QUANTITY = re.compile(r"\s*(-?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?)\s*(\S*)\s*")
+MISSING = (MISSING_SMILES | {"-666.0"}) - {"restricted"}
+
 # Rows of a table of profiles that are held as text at a time.
 PART_ROWS = 2**16
-MISSING = (MISSING_SMILES | {"-666.0"}) - {"restricted"}
 
 
 def read_table(path: str | PathLike[str], keys: Sequence[str]) -> pd.DataFrame:
@@ -139,7 +151,7 @@ def is_known(name: str) -> bool:
     return name in KNOWN
 
 
-def _options(path: str | PathLike[str], keys: Sequence[str]) -> dict[str, Any]:
+def _options(path: str | PathLike[str], keys: Sequence[str]):
     is_csv = re.search(r"\.csv(\.gz)?$", str(path)) is not None
     return {
         "sep": "," if is_csv else "\t",
@@ -248,6 +260,42 @@ def standard_genes(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(columns, index=table.index)
 
 
+def common_genes(genes: Sequence[pd.Index], where: str, *, stacklevel: int) -> pd.Index:
+    """Return the genes that are everywhere, in the order of the first.
+
+    Parameters
+    ----------
+    genes : sequence of Index
+        Names of the genes, each once.
+    where : str
+        What holds them, for messages.
+    stacklevel : int
+        Of the warning that some are not, counted from the caller.
+    """
+    shared = every = genes[0]
+    for other in genes[1:]:
+        shared = shared[shared.isin(other)]
+        every = every.union(other)
+    if shared.empty:
+        raise ValueError(f"No gene is in every {where}.")
+    if len(shared) < len(every):
+        left_out = every.difference(shared)
+        warnings.warn(
+            f"{len(left_out):,} of {len(every):,} genes are not in every {where} and "
+            f"are left out: {first_few(left_out, write=str)}.",
+            UserWarning,
+            stacklevel=stacklevel + 1,
+        )
+    return shared
+
+
+def check_each_once(names: pd.Index, needed: str) -> None:
+    """Raise where a gene has no name, or the name of another."""
+    bad = names[names.duplicated() | names.isna()].unique()
+    if len(bad):
+        raise ValueError(f"{needed}. Missing or more than once: {first_few(bad)}.")
+
+
 def combine_compounds(tables: Iterable[pd.DataFrame]) -> pd.DataFrame:
     """Bring tables of compounds to one row a ``pert_id``.
 
@@ -342,7 +390,7 @@ def _clean_text(column: pd.Series, name: str = "") -> NDArray[np.object_]:
     return _spell_out(codes, [np.nan if text is None else text for text in texts])
 
 
-def _factorize(column: Any) -> tuple[NDArray[np.intp], NDArray[np.object_]]:
+def _factorize(column: pd.Series) -> tuple[NDArray[np.intp], NDArray[np.object_]]:
     """Return numbers, -1 where missing, and the distinct entries they stand for."""
     if isinstance(column.dtype, pd.CategoricalDtype):
         return column.cat.codes.to_numpy(np.intp), np.asarray(

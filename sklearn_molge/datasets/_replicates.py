@@ -1,34 +1,22 @@
-"""The arguments of a study one level up."""
-
-from __future__ import annotations
+"""A study one level up: wells against their plates, replicates combined."""
 
 from collections.abc import Sequence
-from numbers import Integral
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from sklearn_molge._compat import Interval, validate_params
-from sklearn_molge.datasets._tables import room_for_missing
+from sklearn_molge._utils.plates import check_wells, zscore_wells
+from sklearn_molge.datasets._columns import ACCOUNT, CONDITION, IDENTITY
+from sklearn_molge.datasets._exact_tables import room_for_missing
 from sklearn_molge.expression import ConsensusSignatures, consensus_signatures
-from sklearn_molge.expression._robust_z import PARAMETERS, check_wells, zscore_wells
-
-if TYPE_CHECKING:
-    from sklearn_molge.datasets._study import Study
 
 __all__ = ["consensus_parts", "level4_parts"]
 
-IDENTITY = ("drug", "cell_line")
-CONDITION = (*IDENTITY, "dose_um", "time_h")
 
-
-@validate_params(
-    {"study": "no_validation", **PARAMETERS}, prefer_skip_nested_validation=True
-)
 def level4_parts(
-    study: Study, *, against: str, min_mad: float, clip: float | None
+    study, *, against: str, min_mad: float, clip: float | None
 ) -> dict[str, Any]:
     """Score wells and controls against their plates."""
     if study.level != 3:
@@ -57,16 +45,8 @@ def level4_parts(
     }
 
 
-@validate_params(
-    {
-        "study": "no_validation",
-        "by": [str, "array-like", None],
-        "min_replicates": [Interval(Integral, 1, None, closed="left")],
-    },
-    prefer_skip_nested_validation=False,  # consensus_signatures checks `options`
-)
 def consensus_parts(
-    study: Study,
+    study,
     *,
     by: str | Sequence[str] | None,
     min_replicates: int,
@@ -214,7 +194,7 @@ def _reduce_column(
 
 
 def _account(
-    study: Study,
+    study,
     n_kept: int,
     n_left: int,
     min_replicates: int,
@@ -222,7 +202,6 @@ def _account(
     options: dict[str, Any],
 ) -> pd.DataFrame:
     """Go on with the study's account of what was left out."""
-    names = ["step", "n_dropped", "n_left", "detail"]
     n_profiles = len(study)
     n_controls = 0 if study.control_ge is None else len(study.control_ge)
     steps: list[tuple[str, int, int, str]] = []
@@ -235,7 +214,7 @@ def _account(
         f"{n_controls:,} controls left out"
     )
     steps.append(("consensus", n_kept - n_left, n_left, detail))
-    table = pd.DataFrame(steps, columns=names)
+    table = pd.DataFrame(steps, columns=ACCOUNT)
     return (
         table
         if study.dropped is None

@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from sklearn_molge.datasets._lincs._metadata import parse_quantity
+from sklearn_molge._utils.messages import first_few
+from sklearn_molge.datasets._columns import ACCOUNT, TOLERANCE, UNIT, parse_quantity
 from sklearn_molge.exceptions import InvalidSmilesError
 from sklearn_molge.molecules import drug_ids
 from sklearn_molge.molecules._smiles import valid_smiles_mask
@@ -21,9 +22,6 @@ __all__ = [
     "select_treated",
 ]
 
-# Relative: 9.99 is 10, 9.7 is not; times differ by rounding only.
-TOLERANCE = {"dose_um": 0.01, "time_h": 1e-6}
-UNIT = {"dose_um": "um", "time_h": "h"}
 N_SHOWN = 5
 
 
@@ -62,15 +60,13 @@ class Funnel:
         """Keep the profiles of `mask`, and note which values of `column` there were."""
         # Spelled out: categories would count values that are not there, and by code.
         values = self.obs[column].astype(self.obs[column].to_numpy().dtype)
-        counts = values.value_counts(dropna=False)
-        shown = ", ".join(f"{v} ({n:,})" for v, n in counts.head(N_SHOWN).items())
-        more = f", and {len(counts) - N_SHOWN} more" if len(counts) > N_SHOWN else ""
-        self.keep(mask, step, f"{column} before: {shown}{more}")
+        counts = [f"{v} ({n:,})" for v, n in values.value_counts(dropna=False).items()]
+        shown = first_few(counts, write=str, n=N_SHOWN)
+        self.keep(mask, step, f"{column} before: {shown}")
 
     def report(self) -> pd.DataFrame:
         """Return the account, one row a step."""
-        names = ["step", "n_dropped", "n_left", "detail"]
-        return pd.DataFrame(self._steps, columns=names)
+        return pd.DataFrame(self._steps, columns=ACCOUNT)
 
 
 def as_tuple(values: str | Sequence[str]) -> tuple[str, ...]:
@@ -200,9 +196,9 @@ def keep_molecules(funnel: Funnel, on_bad_smiles: str, *, stacklevel: int) -> No
     if bad.empty:
         return
     perts = bad.drop_duplicates("pert_id")
-    shown = ", ".join(f"{p} ({s})" for p, s in perts.head(N_SHOWN).to_numpy())
-    more = f", and {len(perts) - N_SHOWN} more" if len(perts) > N_SHOWN else ""
-    detail = f"{len(bad):,} profiles of {len(perts):,} pert_ids: {shown}{more}"
+    named = [f"{pert} ({smiles})" for pert, smiles in perts.to_numpy()]
+    shown = first_few(named, write=str, n=N_SHOWN)
+    detail = f"{len(bad):,} profiles of {len(perts):,} pert_ids: {shown}"
     if on_bad_smiles == "raise":
         error = InvalidSmilesError(
             np.flatnonzero(~good).tolist(), bad["smiles"].tolist()

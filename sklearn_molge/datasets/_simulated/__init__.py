@@ -1,1 +1,0 @@
-"""Made-up molecules, plates and studies with a known truth."""
