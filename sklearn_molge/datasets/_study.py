@@ -506,6 +506,10 @@ class Study:
         write_study(self, path)
 
     @classmethod
+    @validate_params(
+        {"path": [str, os.PathLike], "mmap_mode": [StrOptions({"r", "c"}), None]},
+        prefer_skip_nested_validation=True,
+    )
     def load(cls, path: str | os.PathLike[str], *, mmap_mode: str | None = "r") -> Self:
         """Open a study that :meth:`save` wrote.
 

@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+import io
 import re
 import socket
 import threading
@@ -11,8 +12,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import numpy as np
 import pytest
 
-from sklearn_molge.datasets import fetch_lincs
-from sklearn_molge.datasets import list_lincs_files
+from sklearn_molge.datasets import fetch_lincs, list_lincs_files
+
+# Private, because a test cannot serve the 300 GiB of a real release.
 from sklearn_molge.datasets._lincs._release_files import RELEASES
 
 SUMS, *TABLES, PACKED = list_lincs_files("GSE70138", level=5)["name"]
@@ -158,14 +160,42 @@ def folder(tmp_path):
 
 
 @pytest.fixture
-def one_2020_file(server, monkeypatch):
+def change_2020(monkeypatch):
+    """Leave of LINCS2020 only some files, with other sizes or checksums."""
+
+    def change(changes):
+        release = RELEASES["LINCS2020"]
+        files = tuple(
+            replace(file, **changes[file.name])
+            for file in release.files
+            if file.name in changes
+        )
+        monkeypatch.setitem(RELEASES, "LINCS2020", replace(release, files=files))
+
+    return change
+
+
+@pytest.fixture
+def one_2020_file(server, change_2020):
     """LINCS2020 shrunk to one matrix, of which no checksum is known."""
-    (file,) = [f for f in RELEASES["LINCS2020"].files if f.name == CONTROLS_2020]
 
     def install(**changes):
-        release = replace(RELEASES["LINCS2020"], files=(replace(file, **changes),))
-        monkeypatch.setitem(RELEASES, "LINCS2020", release)
+        change_2020({CONTROLS_2020: changes})
 
     install()
     server.files[CONTROLS_2020] = server.content
     return install
+
+
+@pytest.fixture
+def bytes_read(monkeypatch):
+    """How many bytes of files were asked for past HDF5, request by request."""
+    asked = []
+
+    class Counting(io.FileIO):
+        def readinto(self, buffer):
+            asked.append(memoryview(buffer).nbytes)
+            return super().readinto(buffer)
+
+    monkeypatch.setattr(io, "FileIO", Counting)
+    return asked

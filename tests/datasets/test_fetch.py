@@ -2,14 +2,11 @@ import gzip
 import hashlib
 import json
 import sys
-from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from sklearn_molge.datasets import fetch_lincs
-from sklearn_molge.datasets import list_lincs_files
-from sklearn_molge.datasets._lincs._release_files import RELEASES
+from sklearn_molge.datasets import fetch_lincs, list_lincs_files, load_lincs
 
 NAMES = list_lincs_files("GSE70138", level=5)["name"].tolist()
 SUMS, TABLE, PACKED = NAMES[0], NAMES[1], NAMES[-1]
@@ -267,7 +264,7 @@ def test_file_that_shrank_is_replaced(server, fetch, folder):
 
 def test_unpacking_that_was_killed_is_done_again(server, fetch, folder):
     fetch()
-    (folder / MATRIX).rename(folder / f"{MATRIX}.unpacking")
+    (folder / MATRIX).rename(folder / f".{MATRIX}.0123456789abcdef.part")
     (folder / PACKED).write_bytes(server.files[PACKED])
     server.seen.clear()
     fetch()
@@ -291,9 +288,7 @@ def test_empty_temporary_files_of_a_killed_run_are_swept(fetch, folder):
 # --- what is fetched can be loaded
 
 
-def test_fetched_folder_is_loaded(server, fetch, monkeypatch, level5_folder):
-    from sklearn_molge.datasets import load_lincs
-
+def test_fetched_folder_is_loaded(server, fetch, change_2020, level5_folder):
     real = {
         "cellinfo_beta.txt": b"cell_iname\nA375\n",
         "geneinfo_beta.txt": (level5_folder / "geneinfo.txt").read_bytes(),
@@ -303,13 +298,7 @@ def test_fetched_folder_is_loaded(server, fetch, monkeypatch, level5_folder):
             level5_folder / "level5_trt_cp_n2963x978.gctx"
         ).read_bytes(),
     }
-    files = tuple(
-        replace(file, md5=hashlib.md5(real[file.name]).hexdigest())
-        for file in RELEASES["LINCS2020"].files
-        if file.name in real
-    )
-    release = replace(RELEASES["LINCS2020"], files=files)
-    monkeypatch.setitem(RELEASES, "LINCS2020", release)
+    change_2020({n: {"md5": hashlib.md5(real[n]).hexdigest()} for n in real})
     server.files = real
     fetched = load_lincs(fetch("LINCS2020", level=5), level=5)
     original = load_lincs(level5_folder, level=5)

@@ -11,13 +11,6 @@ from numpy.testing import assert_array_equal
 from pandas.testing import assert_frame_equal, assert_index_equal
 
 from sklearn_molge.datasets import GctData, read_gct, read_gctx, write_gctx
-from sklearn_molge.datasets._formats import _gctx_chunks as chunks_module
-from sklearn_molge.datasets._formats import _gctx_threads as threads_module
-from sklearn_molge.datasets._formats._gctx import (
-    read_gctx_metadata,
-    read_gctx_values,
-)
-from sklearn_molge.datasets._formats._gctx_raw import RawMatrix
 
 N_SAMPLES, N_GENES = 23, 37
 
@@ -117,17 +110,14 @@ def test_part_is_the_part_of_the_whole(tmp_path, layout, selection, stored):
         assert_array_equal(part.genes.index, [f"g{i}" for i in columns])
 
 
-@pytest.mark.parametrize("gap", [0, 2**20])
-def test_part_with_and_without_reading_through_gaps(tmp_path, monkeypatch, gap):
-    monkeypatch.setattr(chunks_module, "HDF5_GAP", gap)
-    monkeypatch.setattr(threads_module, "LINE_GAP", gap)
-    monkeypatch.setattr(threads_module, "CHUNK_GAP", gap)
-    matrix = np.random.default_rng(2).normal(size=(60, 5000)).astype(np.float32)
-    columns = np.array([4999, 3, 2500, 4, 1200])
-    rows = np.array([59, 0, 1, 30])
-    for layout in ({}, {"chunks": (1, 100)}, {"chunks": (7, 64)}):
+def test_part_with_and_without_reading_through_gaps(tmp_path):
+    """Gaps of up to 16 KiB in a row, and 64 KiB in a chunk, are read through."""
+    matrix = np.random.default_rng(2).normal(size=(60, 50_000)).astype(np.float32)
+    columns = np.array([49_999, 3, 25_000, 4, 26_500, 38_000])
+    rows = np.array([59, 0, 1, 30, 34])
+    for layout in ({}, {"chunks": (1, 100)}, {"chunks": (60, 2500)}):
         path = write_plain(tmp_path / "x.gctx", matrix, layout)
-        for chunk_bytes in (1, 4000, 2**20):
+        for chunk_bytes in (1, 30_000, 2**20):
             part = read_gctx(path, samples=rows, genes=columns, chunk_bytes=chunk_bytes)
             assert_array_equal(part.matrix, matrix[np.ix_(rows, columns)])
 
@@ -135,19 +125,19 @@ def test_part_with_and_without_reading_through_gaps(tmp_path, monkeypatch, gap):
 def test_each_chunk_is_read_once_and_only_if_it_holds_a_wanted_value(
     tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(chunks_module, "HDF5_GAP", 0)
     n_read = np.zeros((40, 50), dtype=int)
-    read_direct = h5py.Dataset.read_direct
+    getitem = h5py.Dataset.__getitem__
 
-    def counting(self, dest, source_sel=None, dest_sel=None):
-        n_read[source_sel] += 1
-        read_direct(self, dest, source_sel, dest_sel)
+    def counting(self, key, **options):
+        if self.shape == n_read.shape:
+            n_read[key] += 1
+        return getitem(self, key, **options)
 
     # A filter that only HDF5 undoes.
     layout = {"chunks": (4, 5), "compression": "lzf"}
     path = write_plain(tmp_path / "x.gctx", np.zeros((40, 50)), layout)
-    monkeypatch.setattr(h5py.Dataset, "read_direct", counting)
-    read_gctx(path, samples=[39, 0, 1, 21], genes=[49, 0, 7], chunk_bytes=300)
+    monkeypatch.setattr(h5py.Dataset, "__getitem__", counting)
+    read_gctx(path, samples=[39, 0, 1, 21], genes=[49, 0, 7])
     wanted = np.zeros((10, 10), dtype=int)
     wanted[np.ix_([0, 5, 9], [0, 1, 9])] = 1
     assert_array_equal(n_read, np.kron(wanted, np.ones((4, 5), dtype=int)))
@@ -156,58 +146,38 @@ def test_each_chunk_is_read_once_and_only_if_it_holds_a_wanted_value(
 @pytest.mark.parametrize(
     ("layout", "samples", "n_bytes"),
     [
-        # 6 chunks hold the wanted values; of each the wanted rows, 4 bytes a value.
-        ({"chunks": (10, 50)}, [25, 3, 24], 2 * (1 + 2) * 50 * 4),
-        ({"chunks": (10, 50)}, [3, 5], 2 * (1 + 1) * 50 * 4),
+        # Two chunks in a row hold wanted values; of each the wanted rows, 4 bytes a
+        # value: a row is longer than the gap that is read through.
+        ({"chunks": (10, 20_000)}, [25, 3, 24], 2 * (1 + 2) * 20_000 * 4),
+        ({"chunks": (10, 20_000)}, [3, 5], 2 * (1 + 1) * 20_000 * 4),
         # Rows in one piece: the pages of 1024 values in which wanted ones lie.
-        ({"chunks": (1, 100)}, [25, 3], 2 * 100 * 4),
-        ({}, [25, 3, 3], 3 * 100 * 4),
+        ({"chunks": (1, 40_000)}, [25, 3], 2 * (1024 + 64) * 4),
+        ({}, [25, 3, 3], 3 * (1024 + 64) * 4),
     ],
 )
-def test_no_more_bytes_than_wanted(tmp_path, monkeypatch, layout, samples, n_bytes):
-    monkeypatch.setattr(threads_module, "CHUNK_GAP", 0)
-    asked = []
-    read = RawMatrix.read
-
-    def counting(self, file, offset, part):
-        asked.append(part.nbytes)
-        read(self, file, offset, part)
-
-    monkeypatch.setattr(RawMatrix, "read", counting)
-    matrix = np.arange(3000, dtype=np.float32).reshape(30, 100)
+def test_no_more_bytes_than_wanted(tmp_path, bytes_read, layout, samples, n_bytes):
+    matrix = np.arange(1_200_000, dtype=np.float32).reshape(30, 40_000)
     path = write_plain(tmp_path / "x.gctx", matrix, layout)
-    part = read_gctx(path, samples=samples, genes=[99, 0, 7])
-    assert_array_equal(part.matrix, matrix[samples][:, [99, 0, 7]])
-    assert sum(asked) == n_bytes
+    part = read_gctx(path, samples=samples, genes=[39_999, 0, 7])
+    assert_array_equal(part.matrix, matrix[samples][:, [39_999, 0, 7]])
+    assert sum(bytes_read) == n_bytes
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
-def test_past_hdf5_and_through_it_is_the_same(tmp_path, monkeypatch, layout):
-    matrix = np.random.default_rng(6).normal(size=(N_SAMPLES, N_GENES))
-    path = write_plain(tmp_path / "x.gctx", matrix, LAYOUTS[layout])
-    raw = read_gctx(path, samples=[9, 2, 22], genes=[30, 1])
-    monkeypatch.setattr(chunks_module, "raw_matrix", lambda dataset: None)
-    assert_array_equal(read_gctx(path, samples=[9, 2, 22], genes=[30, 1]).matrix,
-                       raw.matrix)  # fmt: skip
-
-
-@pytest.mark.parametrize("n_jobs", [1, 2, -1])
-@pytest.mark.parametrize("chunks", ["auto", None, (1, 300), (16, 300), (7, 64)])
-@pytest.mark.parametrize("compression", [None, 1])
-def test_threads_change_nothing(tmp_path, monkeypatch, n_jobs, chunks, compression):
-    if chunks is None and compression:
-        return
-    monkeypatch.setattr(threads_module, "TASK_BYTES", 2000)  # many tasks
-    data = make_data(120, 300)
-    path = tmp_path / "x.gctx"
-    write_gctx(path, data, chunks=chunks, compression=compression)
-    rows = np.random.default_rng(7).permutation(120)[:50]
-    genes = np.random.default_rng(8).permutation(300)[:40]
-    part = read_gctx(path, samples=rows, genes=genes, n_jobs=n_jobs)
-    assert_array_equal(part.matrix, data.matrix[np.ix_(rows, genes)])
-    out = np.full((50, 40), np.nan, dtype=np.float32)
-    read_gctx_values(path, rows, genes, out, progress=False, n_jobs=n_jobs)
-    assert_array_equal(out, part.matrix)
+@pytest.mark.parametrize("n_jobs", [2, -1])
+@pytest.mark.parametrize(
+    "layout",
+    [{}, {"chunks": None}, {"chunks": (16, 300)}, {"compression": 1}],
+    ids=str,
+)
+def test_threads_change_nothing(tmp_path, n_jobs, layout):
+    """Of a matrix that is read in several tasks of 8 MiB."""
+    matrix = np.random.default_rng(9).integers(0, 9, (4000, 1500)).astype(np.float32)
+    frames = [pd.DataFrame(index=[str(i) for i in range(n)]) for n in matrix.shape]
+    write_gctx(tmp_path / "x.gctx", matrix, *frames, **layout)
+    rows = np.random.default_rng(7).permutation(4000)[:2000]
+    genes = np.random.default_rng(8).permutation(1500)[:100]
+    part = read_gctx(tmp_path / "x.gctx", samples=rows, genes=genes, n_jobs=n_jobs)
+    assert_array_equal(part.matrix, matrix[np.ix_(rows, genes)])
 
 
 def test_chunks_that_were_never_written_hold_the_fill_value(tmp_path):
@@ -420,7 +390,7 @@ def test_metadata_come_back(tmp_path):
     frame = metadata_frame()
     genes = pd.DataFrame(index=["16"])
     write_gctx(tmp_path / "x.gctx", np.zeros((3, 1)), frame, genes)
-    obs, read_genes = read_gctx_metadata(tmp_path / "x.gctx")
+    back = read_gctx(tmp_path / "x.gctx")
     expected = pd.DataFrame(
         {
             "z_text": frame["z_text"].astype(object),
@@ -440,9 +410,9 @@ def test_metadata_come_back(tmp_path):
         },
         index=frame.index,
     )
-    assert_frame_equal(obs, expected)
-    assert_index_equal(read_genes.index, text_index(["16"]))
-    assert read_genes.shape == (1, 0)
+    assert_frame_equal(back.obs, expected)
+    assert_index_equal(back.genes.index, text_index(["16"]))
+    assert back.genes.shape == (1, 0)
     part = read_gctx(tmp_path / "x.gctx", samples=["c", "ä"])
     assert_frame_equal(part.obs, expected.loc[["c", "ä"]])
 
@@ -496,9 +466,7 @@ def test_written_is_read(tmp_path, data, chunks, compression):
     assert_array_equal(back.matrix, data.matrix)
     assert_frame_equal(back.obs, data.obs)
     assert_frame_equal(back.genes, data.genes)
-    obs, genes = read_gctx_metadata(str(path))
-    assert_frame_equal(obs, data.obs)
-    assert_frame_equal(genes, data.genes)
+    assert_frame_equal(read_gctx(str(path), genes=[]).obs, data.obs)
 
 
 @pytest.mark.parametrize(
@@ -634,7 +602,7 @@ def test_missing_file(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"There is no file .*none\.gctx"):
         read_gctx(tmp_path / "none.gctx")
     with pytest.raises(FileNotFoundError, match=r"There is no file .*none\.gctx"):
-        read_gctx_metadata(str(tmp_path / "none.gctx"))
+        read_gctx(str(tmp_path / "none.gctx"))
     with pytest.raises(IsADirectoryError):
         read_gctx(tmp_path)
 
@@ -683,7 +651,7 @@ def test_matrix_of_another_shape_or_kind(tmp_path):
         del file["0/DATA/0/matrix"]
         file["0/DATA/0/matrix"] = np.zeros((3, 2), dtype=complex)
     with pytest.raises(ValueError, match=r"real numbers\. Got dtype complex128"):
-        read_gctx_metadata(path)
+        read_gctx(path)
 
 
 @pytest.mark.parametrize(
@@ -740,7 +708,7 @@ def test_plates_agree_with_their_text_files(level3_folder):
     ]
     for text_name, hdf5_name in pairs:
         text = read_gct(level3_folder / text_name)
-        obs, _ = read_gctx_metadata(level3_folder / hdf5_name)
+        obs = read_gctx(level3_folder / hdf5_name, genes=[]).obs
         shared = [
             name for name in obs if name in text.obs and not name.startswith("qc_")
         ]

@@ -1,7 +1,6 @@
 import pytest
 
 from sklearn_molge.datasets import list_lincs_files
-from sklearn_molge.datasets._lincs._release_files import RELEASES
 
 
 def test_names_sizes_and_order_of_phase_two():
@@ -68,15 +67,16 @@ def test_names_of_2020():
 
 
 def test_size_of_an_unpacked_matrix_is_near_four_bytes_a_value():
-    file = RELEASES["LINCS2020"].files[-1]
-    assert file.name == "level5_beta_trt_cp_n720216x12328.gctx"
-    assert file.about_gib * 2**30 == 720216 * 12328 * 4
-    assert file.size == pytest.approx(720216 * 12328 * 4, rel=1e-4)
+    controls, treated = list_lincs_files("LINCS2020", level=5).iloc[-2:].itertuples()
+    assert controls.name == "level5_beta_ctl_n58022x12328.gctx"
+    assert controls.gib * 2**30 == 58022 * 12328 * 4
+    assert treated.name == "level5_beta_trt_cp_n720216x12328.gctx"
+    assert treated.size == pytest.approx(720216 * 12328 * 4, rel=1e-4)
 
 
 @pytest.mark.parametrize("level", [3, 4, 5])
 def test_controls_are_a_file_of_their_own_only_in_2020(level):
-    for release in RELEASES:
+    for release in ("GSE92742", "GSE70138", "LINCS2020"):
         every = list_lincs_files(release, level=level)["name"]
         treated = list_lincs_files(release, level=level, controls=False)["name"]
         left_out = set(every) - set(treated)

@@ -1,5 +1,6 @@
 """A release many times the size of a study: memory, parts, threads and memory maps."""
 
+import io
 import json
 import subprocess
 import sys
@@ -12,8 +13,6 @@ import pandas as pd
 import pytest
 
 from sklearn_molge.datasets import load_lincs, write_gctx
-from sklearn_molge.datasets._lincs import _profiles
-from sklearn_molge.datasets import _columns as _metadata
 
 N_PLATES, N_WELLS, N_GENES = 64, 250, 1000
 LINES = ["A375", "PC3", "MCF7", "HT29"]
@@ -100,31 +99,50 @@ def test_values_belong_to_their_wells(small, study):
     )
 
 
+@pytest.fixture
+def parts_of(monkeypatch):
+    """Let tables be read in parts of so many rows; returns the parts that were read."""
+    read_csv = pd.read_csv
+
+    def install(n_rows):
+        parts = []
+
+        def read(path, *, chunksize=None, **options):
+            if chunksize is None:
+                return read_csv(path, **options)
+            reader = read_csv(path, chunksize=n_rows, **options)
+            get_chunk = reader.get_chunk
+
+            def recording(size=None):
+                parts.append(get_chunk(size))
+                return parts[-1]
+
+            reader.get_chunk = recording
+            return reader
+
+        monkeypatch.setattr(pd, "read_csv", read)
+        return parts
+
+    return install
+
+
 @pytest.mark.parametrize("n_rows", [1, 2, 7, 10_000])
-def test_tables_in_parts_of_any_size(small, study, monkeypatch, n_rows):
-    monkeypatch.setattr(_metadata, "PART_ROWS", n_rows)
+def test_tables_in_parts_of_any_size(small, study, parts_of, n_rows):
+    parts = parts_of(n_rows)
     assert_same(load_lincs(small[0], level=3, pert_time=6), study)
+    assert len(parts) == -(-len(small[1]) // n_rows)
 
 
-def test_no_part_of_a_table_is_kept(small, monkeypatch):
-    monkeypatch.setattr(_metadata, "PART_ROWS", 50)
-    sizes = []
-
-    def spy(path, keys):
-        for part in _metadata.table_parts(path, keys):
-            sizes.append(len(part))
-            assert set(part) <= {*NAMES} - {"bead_batch", "qc_iqr", "project_code"}
-            assert part["det_plate"].dtype == "category"
-            yield part
-
-    monkeypatch.setattr(_profiles, "table_parts", spy)
+def test_only_known_columns_of_a_part_are_read(small, parts_of):
+    parts = parts_of(50)
     load_lincs(small[0], level=3, pert_time=6)
-    assert sizes == [50] * 4 + [40]
+    assert [len(part) for part in parts] == [50] * 4 + [40]
+    for part in parts:
+        assert set(part) <= {*NAMES} - {"bead_batch", "qc_iqr", "project_code"}
+        assert part["det_plate"].dtype == "category"
 
 
-def test_the_first_of_repeated_rows_counts_whichever_part_it_is_in(
-    tmp_path, monkeypatch
-):
+def test_the_first_of_repeated_rows_counts_whichever_part_it_is_in(tmp_path, parts_of):
     table, _ = write_release(tmp_path, 2, 10, 5)
     again = table.assign(cell_iname="WRONG", pert_dose=99)
     again["det_well"] = "Z99"
@@ -132,7 +150,7 @@ def test_the_first_of_repeated_rows_counts_whichever_part_it_is_in(
     table.loc[3, "det_well"] = ""  # missing in the first row, and stays missing
     pd.concat([table, again.iloc[[3, 4, 4]]]).to_csv(path, sep="\t", index=False)
     for n_rows in (1, 6, 100):
-        monkeypatch.setattr(_metadata, "PART_ROWS", n_rows)
+        parts_of(n_rows)
         with pytest.warns(UserWarning, match=r"3 rows repeat the id .*'MAP.*:003' for"):
             study = load_lincs(tmp_path, level=3, landmark_only=False)
         assert set(study.obs["cell_line"]) == {"A375", "PC3"}
@@ -190,10 +208,11 @@ def test_failed_read_leaves_the_earlier_file_and_no_other(
     path = tmp_path / "study.npy"
     load_lincs(small[0], level=3, pert_time=6, mmap_path=path, control_types=())
 
-    def fail(*args, **kwargs):
-        raise KeyboardInterrupt
+    class Failing(io.FileIO):
+        def readinto(self, buffer):
+            raise KeyboardInterrupt
 
-    monkeypatch.setattr("sklearn_molge.datasets._lincs._load.read_profiles", fail)
+    monkeypatch.setattr(io, "FileIO", Failing)
     with pytest.raises(KeyboardInterrupt):
         load_lincs(small[0], level=3, pert_time=24, mmap_path=path)
     assert [p.name for p in tmp_path.iterdir()] == ["study.npy"]

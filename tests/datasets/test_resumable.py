@@ -7,13 +7,11 @@ import subprocess
 import sys
 import threading
 import time
-from types import SimpleNamespace
 
 import pytest
+from tqdm.auto import tqdm
 
-from sklearn_molge.datasets._lincs import _resumable
-from sklearn_molge.datasets import fetch_lincs
-from sklearn_molge.datasets import list_lincs_files
+from sklearn_molge.datasets import fetch_lincs, list_lincs_files
 
 NAMES = list_lincs_files("GSE70138", level=5)["name"].tolist()
 SUMS, TABLE, PACKED = NAMES[0], NAMES[1], NAMES[-1]
@@ -159,7 +157,7 @@ def test_part_without_a_note_is_not_trusted(server, fetch, folder):
 
 def test_waits_double(server, fetch, monkeypatch):
     waits = []
-    monkeypatch.setattr(_resumable, "time", SimpleNamespace(sleep=waits.append))
+    monkeypatch.setattr(time, "sleep", waits.append)
     server.answers[SUMS] = [server.Answer(status=500)] * 8
     with pytest.raises(ConnectionError, match="Nothing was downloaded"):
         fetch(n_retries=7, delay=1.0)
@@ -167,26 +165,17 @@ def test_waits_double(server, fetch, monkeypatch):
 
 
 def test_interrupt_keeps_what_came(server, fetch, folder, monkeypatch):
-    class Interrupting:
-        def __init__(self, desc, **options):
-            self.chunks_left = 2 if desc == PACKED else None
+    update = tqdm.update
 
-        def __enter__(self):
-            return self
-
-        def __exit__(self, *error):
-            pass
-
-        def update(self, n):
-            if self.chunks_left is not None:
-                self.chunks_left -= 1
-            if self.chunks_left == 0:
-                raise KeyboardInterrupt
+    def interrupting(bar, n):
+        update(bar, n)
+        if PACKED in bar.desc and bar.n == 2 * 2**16:
+            raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(_resumable, "tqdm", Interrupting)
+        patch.setattr(tqdm, "update", interrupting)
         with pytest.raises(KeyboardInterrupt):
-            fetch()
+            fetch(progress=True)
     kept = (folder / f"{PACKED}.part").stat().st_size
     assert kept == 2 * 2**16
     assert names_in(folder) == {

@@ -8,6 +8,8 @@ from rdkit.Chem import Crippen, Descriptors, Lipinski
 from rdkit.Chem.rdFingerprintGenerator import GetMorganGenerator
 
 from sklearn_molge.datasets import make_perturbation_study
+
+# Private, because a study shows neither blocks nor the potencies that they add up to.
 from sklearn_molge.datasets._simulated_molecules import (
     BLOCKS,
     SCAFFOLDS,

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sklearn_molge.datasets import Study, _stored, make_perturbation_study
+from sklearn_molge.datasets import Study, make_perturbation_study
 from sklearn_molge.retrieval import DoubleNNRetriever
 
 anndata = pytest.importorskip("anndata")
@@ -343,11 +343,15 @@ def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
     study = make()
     study.save(path)
 
-    def fail(file, study):
-        file.create_dataset("X", (2, 2), np.float32)
-        raise InterruptionError
+    create_dataset = h5py.Group.create_dataset
 
-    monkeypatch.setattr(_stored, "_write_matrix", fail)
+    def fail(group, name, *args, **options):
+        made = create_dataset(group, name, *args, **options)
+        if name == "X":
+            raise InterruptionError
+        return made
+
+    monkeypatch.setattr(h5py.Group, "create_dataset", fail)
     with pytest.raises(InterruptionError):
         study[:2].save(path)
     assert os.listdir(tmp_path) == ["study.h5ad"]
@@ -361,13 +365,16 @@ def test_a_killed_save_leaves_the_old_file(tmp_path):
     study.save(path)
     script = """
         import os, signal, sys
-        from sklearn_molge.datasets import Study, _stored
-        write = _stored._write_matrix
-        def die(file, study):
-            write(file, study)
-            file.flush()
-            os.kill(os.getpid(), signal.SIGKILL)
-        _stored._write_matrix = die
+        import h5py
+        from sklearn_molge.datasets import Study
+        create_dataset = h5py.Group.create_dataset
+        def die(group, name, *args, **options):
+            made = create_dataset(group, name, *args, **options)
+            if name == "X":
+                group.file.flush()
+                os.kill(os.getpid(), signal.SIGKILL)
+            return made
+        h5py.Group.create_dataset = die
         study = Study.load(sys.argv[1])
         study[:2].save(sys.argv[1])
     """

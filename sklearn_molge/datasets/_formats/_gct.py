@@ -16,11 +16,11 @@ import pandas as pd
 from numpy.typing import DTypeLike, NDArray
 
 from sklearn_molge._compat import validate_params
+from sklearn_molge._utils.messages import first_few
 from sklearn_molge.datasets._formats._gctdata import (
     GctData,
     Subset,
     check_dtype,
-    first_of,
     resolve_subset,
     text_index,
 )
@@ -308,7 +308,7 @@ def _frame(
     if len(repeated):
         raise ValueError(
             f"{where}: columns of metadata must be named differently from each other. "
-            f"Got more than once: {first_of(repeated)}."
+            f"Got more than once: {first_few(repeated)}."
         )
     typed = [_typed(cells) for cells in columns]
     series = [pd.Series(values, index=index, dtype=values.dtype) for values in typed]

@@ -8,16 +8,15 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
+from sklearn_molge._utils.messages import first_few
+
 __all__ = [
     "GctData",
     "Subset",
     "check_dtype",
-    "first_of",
     "resolve_subset",
     "text_index",
 ]
-
-N_SHOWN = 20
 
 Subset = ArrayLike | slice | Callable[[pd.DataFrame], ArrayLike] | None
 
@@ -193,7 +192,7 @@ def _resolve_positions(
     if outside.any():
         raise ValueError(
             f"{name} asks for positions that {path} does not have; it has {n_ids} "
-            f"{name} (ids are given as text): {first_of(wanted[outside])}."
+            f"{name} (ids are given as text): {first_few(wanted[outside].tolist())}."
         )
     positions = wanted.astype(np.intp)
     return np.where(positions < 0, positions + n_ids, positions)
@@ -207,25 +206,18 @@ def _resolve_ids(
     if strange:
         raise ValueError(
             f"{name} must hold ids (text), positions (whole numbers) or booleans, of "
-            f"one kind. Got {first_of(strange)}."
+            f"one kind. Got {first_few(strange)}."
         )
     if not ids.is_unique:
         repeated = ids[ids.duplicated()].unique()
         raise ValueError(
             f"{name} cannot be asked for by id, because {path} holds some ids more "
-            f"than once; ask by position: {first_of(repeated)}."
+            f"than once; ask by position: {first_few(repeated)}."
         )
     positions = ids.get_indexer(pd.Index(texts, dtype=object))
     if (positions < 0).any():
         raise ValueError(
             f"{name} asks for ids that are not in {path}: "
-            f"{first_of(texts[positions < 0])}."
+            f"{first_few(texts[positions < 0])}."
         )
     return positions
-
-
-def first_of(values: Sequence | NDArray | pd.Index) -> str:
-    """Write the first few of many values, and how many more there are."""
-    shown = ", ".join(repr(v) for v in np.asarray(values, dtype=object)[:N_SHOWN])
-    more = len(values) - N_SHOWN
-    return f"{shown} and {more} more" if more > 0 else shown

@@ -18,15 +18,16 @@ from sklearn_molge.datasets._columns import (
     standard_genes,
 )
 from sklearn_molge.datasets._formats._gct import read_gct, read_gct_metadata
-from sklearn_molge.datasets._formats._gctx import read_gctx_values
-from sklearn_molge.datasets._formats._gctx_meta import (
+from sklearn_molge.datasets._formats._gctx import (
+    COLUMN_META,
+    ROW_META,
     check_layout,
     open_gctx,
     read_columns,
     read_frame,
+    read_gctx_values,
     read_raw_ids,
 )
-from sklearn_molge.datasets._formats._gctx_write import COLUMN_META, ROW_META
 from sklearn_molge.datasets._lincs._profile_ids import encode_ids
 
 __all__ = [
