@@ -37,7 +37,8 @@ def structure_table(texts: NDArray[np.object_]) -> pd.DataFrame:
     table["isomer"] = drug_ids(texts, stereo=True)
     columns = ["parent", "protomer", "scaffold", "fragments"]
     with BlockLogs():
-        described = [_describe(parse_smiles(text)) for text in texts]
+        mols = map(parse_smiles, texts)
+        described = [_describe(mol) for mol in mols if mol is not None]
     for name, values in zip(columns, zip(*described, strict=True), strict=True):
         table[name] = list(values)
     table["partners"] = _partners(table["drug"], table.pop("fragments"))
