@@ -7,8 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sklearn_molge.molecules._bags import BagSum
-from sklearn_molge.molecules._graphs import GraphBatch
+from sklearn_molge.molecules._graphs import BagSum, GraphBatch
 
 __all__ = ["ACTIVATIONS", "AGGREGATIONS", "DMPNN"]
 
