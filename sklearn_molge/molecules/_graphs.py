@@ -207,11 +207,6 @@ class MoleculeGraphs:
         """Size of the graphs, in bytes."""
         return sum(part.nbytes for part in vars(self).values())
 
-    @property
-    def n_features(self) -> tuple[int, int]:
-        """Number of atom features and of bond features."""
-        return self.atom_bits.shape[1] + 1, self.bond_bits.shape[1]
-
     def to(self, device: str | torch.device) -> "MoleculeGraphs":
         """Return the graphs on a device: batches are then made there."""
         return MoleculeGraphs(*(part.to(device) for part in vars(self).values()))

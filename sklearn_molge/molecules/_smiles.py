@@ -1,11 +1,12 @@
 """Reading SMILES, and the one definition of a molecule's identity."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from rdkit import Chem
 from rdkit.Chem.MolStandardize import rdMolStandardize
@@ -100,7 +101,7 @@ def parse_smiles(entry: object) -> Chem.Mol | None:
     return parsed[entry]
 
 
-def _read(entry: str) -> Chem.Mol | None:
+def _read(entry):
     if entry.strip().lower() in MISSING_SMILES:
         return None
     _, *rest = entry.split(maxsplit=1)
@@ -130,15 +131,7 @@ def valid_smiles_mask(X: ArrayLike) -> NDArray[np.bool_]:
     >>> valid_smiles_mask(["CCO", "-666", None])
     array([ True, False, False])
     """
-    array = as_smiles_array(X)
-    valid = {s: parse_smiles(s) is not None for s in _distinct_strings(array)}
-    return _valid_entries(array, valid)
-
-
-def _valid_entries(array: NDArray, valid: dict[str, bool]) -> NDArray[np.bool_]:
-    return np.fromiter(
-        (isinstance(s, str) and valid[s] for s in array), bool, count=len(array)
-    )
+    return _of_each(lambda mol: True, as_smiles_array(X)).astype(bool)
 
 
 def check_smiles(X: ArrayLike) -> NDArray[np.object_]:
@@ -174,10 +167,15 @@ def check_smiles(X: ArrayLike) -> NDArray[np.object_]:
     index 1: '-666'.
     """
     array = as_smiles_array(X)
-    bad = np.flatnonzero(~valid_smiles_mask(array))
+    refuse_invalid(array, valid_smiles_mask(array))
+    return array
+
+
+def refuse_invalid(array: NDArray[np.object_], valid: NDArray[np.bool_]) -> None:
+    """Raise the error that names the entries that are not valid."""
+    bad = np.flatnonzero(~valid)
     if bad.size:
         raise InvalidSmilesError(bad.tolist(), array[bad].tolist())
-    return array
 
 
 def canonical_smiles(X: ArrayLike) -> NDArray[np.object_]:
@@ -208,7 +206,7 @@ def canonical_smiles(X: ArrayLike) -> NDArray[np.object_]:
     >>> canonical_smiles(["OCC", "C(C)O"])
     array(['CCO', 'CCO'], dtype=object)
     """
-    return map_distinct(Chem.MolToSmiles, X)
+    return _of_valid(Chem.MolToSmiles, X)
 
 
 def drug_ids(X: ArrayLike, *, stereo: bool = False) -> NDArray[np.object_]:
@@ -249,39 +247,31 @@ def drug_ids(X: ArrayLike, *, stereo: bool = False) -> NDArray[np.object_]:
     >>> drug_ids(["CC(=O)O", "CC(=O)[O-].[Na+]", "OC(C)=O"])
     array(['QTBSBXVTEAMEQO', 'QTBSBXVTEAMEQO', 'QTBSBXVTEAMEQO'], dtype=object)
     """
-    identify = _isomer_id if stereo else _skeleton_id
-    return map_distinct(identify, X)
+    return _of_valid(partial(_inchi_blocks, n_blocks=2 if stereo else 1), X)
 
 
-def map_distinct(
-    function: Callable[[Chem.Mol], object], X: ArrayLike
-) -> NDArray[np.object_]:
-    """Apply `function` to the molecule of each entry, each distinct text once."""
+def _of_valid(function, X):
     array = as_smiles_array(X)
-    results: dict[str, object] = {}
-    valid: dict[str, bool] = {}
+    results = _of_each(function, array)
+    refuse_invalid(array, ~pd.isna(results))
+    return results
+
+
+def _of_each(function, array):
+    """Apply `function` to each distinct molecule; None where an entry is not one."""
+    results = {}
     with BlockLogs():
-        for text in _distinct_strings(array):  # one molecule at a time: they are large
+        # One molecule at a time: they are large.
+        for text in dict.fromkeys(s for s in array if isinstance(s, str)):
             mol = parse_smiles(text)
-            valid[text] = mol is not None
-            if mol is not None:
-                results[text] = function(mol)
-    bad = np.flatnonzero(~_valid_entries(array, valid))
-    if bad.size:
-        raise InvalidSmilesError(bad.tolist(), array[bad].tolist())
-    out = np.empty(len(array), dtype=object)
-    out[:] = [results[s] for s in array]
-    return out
-
-
-def _distinct_strings(array: NDArray[np.object_]) -> Iterable[str]:
-    return dict.fromkeys(s for s in array if isinstance(s, str))
+            results[text] = None if mol is None else function(mol)
+    of_entries = np.empty(len(array), dtype=object)
+    of_entries[:] = [results[s] if isinstance(s, str) else None for s in array]
+    return of_entries
 
 
 @lru_cache(maxsize=1)
-def _standardizers() -> tuple[
-    rdMolStandardize.LargestFragmentChooser, rdMolStandardize.Uncharger
-]:
+def _standardizers():
     parameters = rdMolStandardize.CleanupParameters()
     parameters.preferOrganic = True  # type: ignore[assignment]
     return (
@@ -318,7 +308,7 @@ def parent_molecule(mol: Chem.Mol) -> Chem.Mol:
     return parent
 
 
-def _inchi_blocks(mol: Chem.Mol, n_blocks: int) -> str:
+def _inchi_blocks(mol: Chem.Mol, *, n_blocks: int) -> str:
     parent = parent_molecule(mol)
     # The first block knows no stereochemistry: without it, InChI is faster.
     key = Chem.MolToInchiKey(parent, "-SNon" if n_blocks == 1 else "")
@@ -326,11 +316,3 @@ def _inchi_blocks(mol: Chem.Mol, n_blocks: int) -> str:
         return "-".join(key.split("-")[:n_blocks])
     # InChI refuses a few exotic structures; their canonical text is an identity too.
     return Chem.MolToSmiles(parent, isomericSmiles=n_blocks > 1)
-
-
-def _skeleton_id(mol: Chem.Mol) -> str:
-    return _inchi_blocks(mol, 1)
-
-
-def _isomer_id(mol: Chem.Mol) -> str:
-    return _inchi_blocks(mol, 2)

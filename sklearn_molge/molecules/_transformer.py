@@ -12,8 +12,7 @@ from sklearn.utils import gen_batches
 from sklearn.utils.parallel import Parallel, delayed
 
 from sklearn_molge._utils.rows import as_smiles_array
-from sklearn_molge.exceptions import InvalidSmilesError
-from sklearn_molge.molecules._smiles import parse_smiles
+from sklearn_molge.molecules._smiles import parse_smiles, refuse_invalid
 
 __all__ = ["SmilesTransformer"]
 
@@ -39,9 +38,7 @@ class SmilesTransformer(
             for rows in gen_batches(len(texts), _CHUNK_SIZE)
         )
         valid = np.concatenate([valid for _, valid in chunks])
-        if not valid.all():
-            bad = np.flatnonzero(~valid[codes])
-            raise InvalidSmilesError(bad.tolist(), array[bad].tolist())
+        refuse_invalid(array, valid[codes])
         parts = [features for features, _ in chunks]
         if sparse.issparse(parts[0]):
             return sparse.vstack(parts, format="csr"), codes
