@@ -1,6 +1,5 @@
 """From Level 4 to Level 5: replicates combined into signatures."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from numbers import Real
 
@@ -195,7 +194,7 @@ def consensus_signatures(
     )
 
 
-def _check_groups(groups: ArrayLike, n_profiles: int) -> NDArray[np.object_]:
+def _check_groups(groups, n_profiles):
     labels = np.asarray(groups, dtype=object)
     if labels.ndim not in (1, 2) or len(labels) != n_profiles or 0 in labels.shape[1:]:
         raise ValueError(
@@ -205,7 +204,7 @@ def _check_groups(groups: ArrayLike, n_profiles: int) -> NDArray[np.object_]:
     return labels.reshape(n_profiles, -1)
 
 
-def _check_landmarks(landmarks: ArrayLike | None, n_genes: int) -> NDArray[np.bool_]:
+def _check_landmarks(landmarks, n_genes):
     if landmarks is None:
         mask = np.ones(n_genes, dtype=bool)
     else:
@@ -219,9 +218,7 @@ def _check_landmarks(landmarks: ArrayLike | None, n_genes: int) -> NDArray[np.bo
     return mask
 
 
-def _number_groups(
-    labels: NDArray[np.object_],
-) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+def _number_groups(labels):
     """Return a number for each row, in order of appearance, and first rows."""
     codes = np.zeros(len(labels), dtype=np.intp)
     for column in labels.T:
@@ -230,7 +227,7 @@ def _number_groups(
     return codes, np.unique(codes, return_index=True)[1]
 
 
-def _spearman(z: NDArray[np.float64]) -> NDArray[np.float64]:
+def _spearman(z):
     """Correlate the ranks of rows, 0 where a row does not vary."""
     ranks = rankdata(z, axis=1)
     ranks -= ranks.mean(axis=1, keepdims=True)
@@ -239,9 +236,7 @@ def _spearman(z: NDArray[np.float64]) -> NDArray[np.float64]:
     return (ranks @ ranks.T).clip(-1, 1)
 
 
-def _modz_weights(
-    correlation: NDArray[np.float64], min_weight: float
-) -> NDArray[np.float64]:
+def _modz_weights(correlation, min_weight):
     n = len(correlation)
     if n == 1:
         return np.ones(1)
@@ -251,16 +246,14 @@ def _modz_weights(
     return weights / weights.sum()
 
 
-_WEIGHTS: dict[str, Callable[[NDArray, float], NDArray[np.float64]]] = {
+_WEIGHTS = {
     "modz": _modz_weights,
     "mean": lambda correlation, _: np.full(len(correlation), 1 / len(correlation)),
     "median": lambda correlation, _: np.full(len(correlation), np.nan),
 }
 
 
-def _quality(
-    signature: NDArray[np.floating], correlation: NDArray[np.float64]
-) -> tuple[int, float, int, float]:
+def _quality(signature, correlation):
     """Return replicates, cc_q75, ss_ngene and tas of one signature."""
     n = len(correlation)
     strength = int((np.abs(signature) * np.sqrt(n) >= CHANGED).sum())

@@ -1,19 +1,15 @@
 """Controls of the same plate for every treated well."""
 
-from collections.abc import Callable
-from typing import Any
-
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import check_array, check_random_state
 
 from sklearn_molge._compat import StrOptions, validate_params
+from sklearn_molge._utils.messages import first_few
 from sklearn_molge.exceptions import MissingControlError
 
 __all__ = ["check_plates", "match_controls"]
-
-_SUMMARIES: dict[str, Callable[..., Any]] = {"mean": np.mean, "median": np.median}
 
 
 @validate_params(
@@ -94,9 +90,10 @@ def match_controls(
         draw = check_random_state(random_state).randint(counts[codes])
         return profiles[order[(ends - counts)[codes] + draw]]
     matched = np.empty((len(names), profiles.shape[1]), dtype=profiles.dtype)
+    summary = np.mean if how == "mean" else np.median
     for row, end, count in zip(matched, ends, counts, strict=True):
         wells = profiles[order[end - count : end]].astype(np.float64)
-        row[:] = _SUMMARIES[how](wells, axis=0)
+        row[:] = summary(wells, axis=0)
     return matched[codes]
 
 
@@ -108,7 +105,7 @@ def check_plates(plates: ArrayLike, name: str) -> NDArray[np.object_]:
     missing = np.flatnonzero(pd.isna(array))
     if missing.size:
         raise ValueError(
-            f"{name} must name a plate for every well. Got a missing value at "
-            f"{missing.size} position(s), the first {missing[0]}."
+            f"{name} must name a plate for every well. Missing at "
+            f"{first_few(missing.tolist())}."
         )
     return array

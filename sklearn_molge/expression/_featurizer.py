@@ -7,6 +7,7 @@ from sklearn.preprocessing import StandardScaler, normalize
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from sklearn_molge._compat import StrOptions, _fit_context
+from sklearn_molge._utils.rows import take_distinct
 
 __all__ = ["L1000Featurizer"]
 
@@ -295,9 +296,7 @@ def _moments(treated, control=None):
     """Mean and standard deviation (n - 1) of each gene over the distinct wells."""
     scaler = StandardScaler().partial_fit(treated)
     if control is not None:
-        rows = np.ascontiguousarray(control)
-        keys = rows.view(np.dtype((np.void, rows.itemsize * rows.shape[1])))[:, 0]
-        scaler.partial_fit(rows[np.unique(keys, return_index=True)[1]])
+        scaler.partial_fit(take_distinct(control)[0])
     n_wells = scaler.n_samples_seen_
     deviation = np.sqrt(scaler.var_ * n_wells / (n_wells - 1))
     # StandardScaler puts 1 for a gene that is constant up to rounding.

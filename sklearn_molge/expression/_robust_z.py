@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import check_array
 
 from sklearn_molge._compat import Interval, StrOptions, validate_params
+from sklearn_molge._utils.messages import first_few
 from sklearn_molge.expression._controls import check_plates
 
 __all__ = ["PARAMETERS", "check_wells", "robust_zscore", "zscore_wells"]
@@ -17,7 +18,6 @@ __all__ = ["PARAMETERS", "check_wells", "robust_zscore", "zscore_wells"]
 # A normal distribution's standard deviation over its median absolute deviation.
 SD_PER_MAD = 1.4826
 MIN_WELLS = 2
-N_SHOWN = 10
 Wells = tuple[NDArray[np.floating], NDArray[np.object_]]
 PARAMETERS: dict[str, list] = {
     "against": [StrOptions({"plate", "controls"})],
@@ -170,14 +170,9 @@ def zscore_wells(
     min_mad: float,
     clip: float | None,
 ) -> list[NDArray[np.floating]]:
-    """Score the wells of `targets` against the wells of `population`, by plate.
+    """Score the wells of `targets` against those of `population`, plate by plate.
 
-    Parameters
-    ----------
-    targets, population : sequences of (profiles, plates)
-        Checked arrays.
-    what : str
-        What the population consists of, for the error.
+    `what` says what the population consists of, for the error.
     """
     plates = pd.unique(np.concatenate([names for _, names in targets]))
     reference = [_rows_by_plate(names, plates) for _, names in population]
@@ -201,21 +196,16 @@ def zscore_wells(
     return scores
 
 
-def _check_enough(
-    counts: Sequence[int], plates: NDArray[np.object_], what: str
-) -> None:
+def _check_enough(counts, plates, what):
     few = [f"{p!r}: {n}" for p, n in zip(plates, counts, strict=True) if n < MIN_WELLS]
     if few:
-        more = f" and {len(few) - N_SHOWN} more" if len(few) > N_SHOWN else ""
         raise ValueError(
             f"Every plate must have at least {MIN_WELLS} {what} to be scored against. "
-            f"Got {', '.join(few[:N_SHOWN])}{more}."
+            f"Got {first_few(few, write=str)}."
         )
 
 
-def _rows_by_plate(
-    names: NDArray[np.object_], plates: NDArray[np.object_]
-) -> list[NDArray[np.intp]]:
+def _rows_by_plate(names, plates):
     """Return the rows on each of `plates`; those on others are left out."""
     codes = pd.Index(plates).get_indexer(pd.Index(names))
     order = np.argsort(codes, kind="stable")

@@ -2,6 +2,7 @@
 
 import argparse
 import importlib.util
+from collections.abc import Callable
 from copy import deepcopy
 from os import PathLike, fspath
 from pathlib import Path
@@ -364,6 +365,7 @@ def _read_checkpoint(path):
 
 def _load(path):
     names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+    stand_ins: list[Callable | tuple[Callable, str]]
     stand_ins = [(_stand_in(name), name) for name in names]
     with torch.serialization.safe_globals(stand_ins):
         return torch.load(path, map_location="cpu", weights_only=True)

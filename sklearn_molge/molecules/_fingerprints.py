@@ -1,5 +1,6 @@
 """Fingerprints: MorganFingerprinter and MoleculeFingerprinter."""
 
+from collections.abc import Callable
 from itertools import chain
 from numbers import Integral
 
@@ -230,7 +231,7 @@ class MorganFingerprinter(FingerprintTransformer):
 
 # Kinds of MoleculeFingerprinter: RDKit's generators, those whose bits can depend on
 # stereo-centres, and functions of a molecule with their number of bits.
-_GENERATORS = {
+_GENERATORS: dict[str, Callable] = {
     "atom_pair": rdFingerprintGenerator.GetAtomPairGenerator,
     "torsion": rdFingerprintGenerator.GetTopologicalTorsionGenerator,
     "rdkit": rdFingerprintGenerator.GetRDKitFPGenerator,
