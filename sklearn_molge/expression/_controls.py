@@ -30,7 +30,7 @@ def match_controls(
     how: str = "mean",
     random_state: int | np.random.RandomState | None = None,
 ) -> NDArray[np.floating]:
-    """Give each treated well a control profile of its own plate.
+    """Find a control profile on the same plate for each treated well.
 
     Parameters
     ----------

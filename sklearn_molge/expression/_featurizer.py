@@ -19,7 +19,7 @@ _EPSILON = 1e-6
 class L1000Featurizer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     r"""Blocks of standardised expression, with or without the plate's controls.
 
-    An ordinary transformer for the expression view; give it to
+    An ordinary transformer for the expression view; pass it to
     :class:`~sklearn_molge.retrieval.TransformedTargetRetriever`.
 
     Parameters
@@ -38,8 +38,8 @@ class L1000Featurizer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     paired : bool or "auto", default="auto"
         Whether the columns of X are [treated | control], the genes of the treated
         well followed by the same genes of its control (``Study.paired_ge``), or the
-        treated well alone. "auto" goes by `blocks`: paired where one of them needs
-        the control, that is any but "treated".
+        treated well alone. "auto" decides by `blocks`: paired if any of them needs the
+        control, that is any but "treated".
     fold_change : {"difference", "paper"}, default="difference"
         "difference" is :math:`r_t - r_c`, the log2 fold change of values that are
         log2 intensities, as those of Level 3 are. "paper" is what the paper's code
@@ -158,8 +158,8 @@ class L1000Featurizer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            If a block is unknown, comes twice or needs the control, the columns
-            cannot be halved, or `genes` has another length.
+            If a block is unknown or repeated, or needs a control that X lacks; if the
+            columns cannot be halved; or if `genes` has the wrong length.
         """
         blocks, self.paired_ = self._check_blocks()
         X = validate_data(
@@ -194,7 +194,7 @@ class L1000Featurizer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            If ``fold_change="paper"`` meets a negative value.
+            If X has a negative value and ``fold_change="paper"``.
         """
         check_is_fitted(self)
         X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)

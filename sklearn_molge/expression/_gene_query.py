@@ -1,4 +1,4 @@
-"""Queries from genes: up and down sets, ranked lists, partial profiles."""
+"""Profiles from genes: up and down sets, ranked lists, partial profiles."""
 
 import re
 import warnings
@@ -27,20 +27,20 @@ _first_few = partial(first_few, write=str)
 
 @dataclass(frozen=True, eq=False, repr=False)
 class GeneQuery:
-    """A profile made of genes, with what was found; see :func:`profile_from_genes`.
+    """A profile made from a list of genes; see :func:`profile_from_genes`.
 
-    It can be given wherever a profile is expected: as an array it is `profile`.
+    It can be passed wherever a profile is expected: as an array it is `profile`.
 
     Attributes
     ----------
     profile : ndarray of shape (1, n_genes), dtype=float32
         The query, in z-scores.
     found : DataFrame
-        One row a gene that was given and found: ``part`` ("up", "down", "ranked" or
+        One row per gene that was given and found: ``part`` ("up", "down", "ranked" or
         "values"), ``entry`` (as given), ``column`` (of `profile`), ``gene_id`` and
         ``symbol`` (as far as known) and ``value`` (in `profile`).
     missing : DataFrame
-        One row an entry that was not found: ``part`` and ``entry``.
+        One row per entry that was not found: ``part`` and ``entry``.
     """
 
     profile: NDArray[np.float32]
@@ -86,74 +86,75 @@ def profile_from_genes(
     values: Mapping[Key, float] | pd.Series | None = None,
     scale: float | str = "auto",
 ) -> GeneQuery:
-    r"""Make a profile of a gene set, a ranked list or a partial profile.
+    r"""Make a profile from a gene set, a ranked list or a partial profile.
 
     Give `up`, `down` or both; or `ranked`; or `values`. A gene is an Entrez id (a
-    number, or a text of digits) or a symbol, in any case of letters; both may be
+    number or a string of digits) or a symbol in upper or lower case; the two can be
     mixed.
 
     Parameters
     ----------
     genes : DataFrame of n_genes rows
         The genes of a profile in their order, with columns ``gene_id`` (Entrez),
-        ``symbol`` or both: ``study.genes`` of the study that the estimator learnt
-        from.
+        ``symbol`` or both: ``study.genes`` of the study that the estimator was fitted
+        on.
     up, down : iterable of str or int, default=None
-        Genes that go up and down.
+        Up- and down-regulated genes.
     ranked : iterable of str or int, Series or mapping, default=None
-        Genes from the most up to the most down; or a score by gene (a Series of
-        numbers whose index is the genes, or a mapping), the most up having the
-        largest.
+        Genes from the most up- to the most down-regulated; or a score for each gene (a
+        Series of numbers indexed by gene, or a mapping), largest for the most
+        up-regulated.
     values : Series or mapping, default=None
-        Values (z-scores) by gene, of some genes or all.
+        Values (z-scores) of some or all genes, by gene.
     scale : float or "auto", default="auto"
-        Value of a gene in `up`, in z-scores; one in `down` has minus that. The normal
-        scores of `ranked` are multiplied by it, and `values` are not. "auto" is
-        :math:`\sqrt{n_\mathrm{genes} / n_\mathrm{found}}`: the root mean square of
-        the whole profile is 1, as of z-scores.
+        Value of a gene in `up`, in z-scores; minus this for one in `down`. The normal
+        scores of `ranked` are multiplied by it; `values` are not. "auto" is
+        :math:`\sqrt{n_\mathrm{genes} / n_\mathrm{found}}`, so that a gene set's
+        profile has a root mean square of 1, as z-scores have.
 
     Returns
     -------
     query : GeneQuery
         With ``profile`` of shape (1, n_genes), and the data frames ``found`` and
-        ``missing``. It can be given as a profile itself.
+        ``missing``. It can be passed as a profile itself.
 
     Raises
     ------
     ValueError
         If none of the genes is in `genes`; if a gene is in both `up` and `down`, or
-        more than once in `ranked` or `values`; if a symbol stands for several rows
-        of `genes`; if an entry is missing or a value not finite; or if no gene is
-        told from another.
+        more than once in `ranked` or `values`; if a symbol stands for several rows of
+        `genes`; if an entry is missing or a value not finite; or if the profile would
+        be 0 everywhere.
 
     Warns
     -----
     UserWarning
-        If some of the genes are not in `genes`, with their number and names; or a
-        gene comes more than once in `up` or in `down`, where it counts once.
+        If some of the genes are not in `genes` (says how many and which), or a gene is
+        more than once in `up` or in `down`, where it counts once.
 
     See Also
     --------
-    sklearn_molge.retrieval.MoleculeIndex : A library to ask.
+    sklearn_molge.retrieval.MoleculeIndex : A library of molecules to query.
 
     Notes
     -----
-    Genes that are not given are 0, unchanged. A profile of z-scores (Level 4 or 5)
-    comes out, so the estimator must have learnt from such: of [treated | control]
-    intensities (Level 3) a gene set knows nothing.
+    Genes that are not given are 0: unchanged. The profile is one of z-scores (Level 4
+    or 5), so the estimator must have been fitted on z-scores: a gene set says nothing
+    about [treated | control] intensities (Level 3).
 
-    A pipeline that brings profiles to unit length does not see `scale`. Others subtract
-    a mean profile, in which 20 genes of z-score 2 would drown.
+    `scale` makes no difference to a pipeline that scales profiles to unit length. It
+    does to one that subtracts a mean profile, beside which 20 genes of z-score 2 would
+    hardly count.
 
-    A ranked list gives normal scores: the gene at place r of n, counted from the most
-    down and of those found, is
+    A ranked list becomes normal scores: of the n genes found, the one at place r from
+    the most down-regulated has the score
 
     .. math:: \Phi^{-1}\left(\frac{r - 3/8}{n + 1/4}\right),
 
     before `scale`; genes with equal scores share their mean place.
 
-    Only 978 landmark genes are measured in L1000, so much of a longer list is not
-    found. Symbols change with the years (AARS is AARS1 today) and Entrez ids do not.
+    L1000 measures only 978 landmark genes, so much of a longer list is not found.
+    Symbols change over the years (AARS is AARS1 today); Entrez ids do not.
 
     References
     ----------

@@ -1,4 +1,4 @@
-"""ChempropEmbedder: the fingerprint that a D-MPNN makes of a molecule."""
+"""ChempropEmbedder: fingerprints of molecules from a D-MPNN."""
 
 from copy import deepcopy
 from numbers import Integral
@@ -23,10 +23,10 @@ __all__ = ["ChempropEmbedder"]
 
 
 class ChempropEmbedder(SmilesTransformer):
-    """Fingerprints of molecules by a D-MPNN, pretrained or random, that stays as it is.
+    """Fingerprints of molecules from a frozen D-MPNN, pretrained or random.
 
-    `fit` loads the network and learns nothing; `transform` runs it, each distinct
-    SMILES once per call. To train the network on profiles, use ``CoordinatedEmbedder``.
+    `fit` loads the network and learns nothing; `transform` runs it, once per distinct
+    SMILES and call. To train the network on profiles, use ``CoordinatedEmbedder``.
 
     Parameters
     ----------
@@ -46,23 +46,24 @@ class ChempropEmbedder(SmilesTransformer):
     hidden_size : int, default=300
         Width of the random network, and number of features.
     depth : int, default=3
-        Number of layers over the bonds in the random network.
+        Number of message-passing layers of the random network.
     aggregation : {"mean", "sum", "norm"}, default="mean"
-        How a molecule's vector is made of its atoms': their mean, sum, or sum divided
-        by 100. For the random network, and for one of message passing alone
+        How atom vectors become a molecule's vector: their mean, sum, or sum divided by
+        100. For the random network, and for a file of message passing alone
         (CheMeleon); other files name theirs.
     batch_size : int, default=256
-        Most molecules that run through the network at once; on a CPU fewer do, as its
-        cache takes. The result does not depend on it but for rounding.
+        Largest number of molecules to run through the network at once; a CPU takes
+        fewer, to fit its cache. It changes the result by rounding only.
     device : str, default="auto"
-        Where the network runs, by torch's name; "auto" is "cuda" if there is one, else
-        "cpu". The fitted network itself stays on the CPU.
+        Where the network runs, by torch's name; "auto" is "cuda" if there is a GPU, and
+        "cpu" otherwise. The fitted network itself stays on the CPU.
     n_jobs : int or None, default=None
-        Number of processes that compute the graphs; None is 1, or as a
-        ``joblib.parallel_config`` says, and -1 all. The result does not depend on it.
+        Number of processes that compute the graphs; None is 1 unless
+        ``joblib.parallel_config`` says otherwise, -1 takes all cores. The result does
+        not depend on it.
     random_state : int, RandomState instance or None, default=None
-        Draws the weights of the random network. torch's global generator is not
-        touched.
+        Draws the weights of the random network, without touching torch's global
+        generator.
 
     Attributes
     ----------
@@ -79,12 +80,12 @@ class ChempropEmbedder(SmilesTransformer):
 
     Notes
     -----
-    The features of a pretrained network may have a small spread, 0.07 with "admet-ai";
-    put a ``StandardScaler`` behind.
+    The features of a pretrained network may have a small spread, 0.07 with "admet-ai":
+    add a ``StandardScaler`` to the pipeline.
 
     The paper (Finlayson et al. 2020, table 1) compares with "pretrained" chemprop
-    fingerprints. By its released code the weights were most likely never loaded: that
-    baseline is ``encoder="random"``.
+    fingerprints. Its released code most likely never loaded the weights: that baseline
+    is ``encoder="random"``.
 
     References
     ----------
@@ -136,7 +137,7 @@ class ChempropEmbedder(SmilesTransformer):
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y=None):
-        """Load the network; X is only checked.
+        """Load the network; X is only validated.
 
         Parameters
         ----------

@@ -51,7 +51,7 @@ class FingerprintTransformer(SmilesTransformer):
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit_transform(self, X, y=None):
-        """Compute the fingerprints, reading each SMILES once.
+        """Compute the fingerprints, parsing each SMILES once.
 
         Parameters
         ----------
@@ -128,8 +128,8 @@ class FingerprintTransformer(SmilesTransformer):
 class MorganFingerprinter(FingerprintTransformer):
     """Morgan (circular) fingerprints: the neighbourhood of every atom, hashed.
 
-    The bits are those of RDKit's Morgan generator. Each distinct SMILES is read and
-    computed once per call.
+    The bits are those of RDKit's Morgan generator. Each distinct SMILES is computed
+    once per call.
 
     Parameters
     ----------
@@ -138,7 +138,8 @@ class MorganFingerprinter(FingerprintTransformer):
     fp_size : int, default=2048
         Number of bits the neighbourhoods are hashed to.
     count : bool, default=False
-        How often each neighbourhood occurs (uint32) instead of whether (uint8).
+        Return how often each neighbourhood occurs (uint32) instead of whether it does
+        (uint8).
     feature_invariants : bool, default=False
         Describe atoms by their pharmacophoric roles (donor, acceptor, aromatic, ...)
         instead of their element and bonds: FCFP instead of ECFP.
@@ -149,8 +150,8 @@ class MorganFingerprinter(FingerprintTransformer):
     sparse_output : bool, default=False
         Return a sparse matrix; a molecule of drug size sets about 50 bits.
     n_jobs : int or None, default=None
-        Number of processes; None is 1, or as a ``joblib.parallel_config`` says, and
-        -1 all. The result does not depend on it.
+        Number of processes; None is 1 unless ``joblib.parallel_config`` says otherwise,
+        -1 takes all cores. The result does not depend on it.
 
     See Also
     --------
@@ -159,10 +160,10 @@ class MorganFingerprinter(FingerprintTransformer):
 
     Notes
     -----
-    The transformer is stateless: `transform` can be called without `fit`. The integer
-    output is small. scikit-learn's estimators convert it to the precision they need;
+    The transformer is stateless: `transform` can be called without `fit`. Its integers
+    save memory. scikit-learn's estimators convert them to the precision they need;
     arithmetic of your own should too, since a product of uint8 matrices wraps at 256.
-    For the logarithm of counts put ``FunctionTransformer(np.log1p)`` behind.
+    For the logarithm of counts, add a ``FunctionTransformer(np.log1p)``.
 
     References
     ----------
@@ -243,9 +244,8 @@ _KEYS = {"maccs": (rdMolDescriptors.GetMACCSKeysFingerprint, 167)}
 class MoleculeFingerprinter(FingerprintTransformer):
     """Atom-pair, torsion, path and MACCS fingerprints.
 
-    The bits are those of RDKit's generators. Each distinct SMILES is read and computed
-    once per call. Join kinds, and :class:`MorganFingerprinter`, by scikit-learn's
-    ``FeatureUnion``.
+    The bits are those of RDKit's generators. Each distinct SMILES is computed once per
+    call. Combine kinds, and :class:`MorganFingerprinter`, in a ``FeatureUnion``.
 
     Parameters
     ----------
@@ -260,16 +260,16 @@ class MoleculeFingerprinter(FingerprintTransformer):
     fp_size : int, default=2048
         Number of bits the patterns are hashed to; "maccs" always has 167.
     count : bool, default=False
-        How often each pattern occurs (uint32) instead of whether (uint8). Not for
-        "maccs".
+        Return how often each pattern occurs (uint32) instead of whether it does
+        (uint8). Not for "maccs".
     include_chirality : bool, default=False
-        Let stereo-centres change the bits; for "atom_pair" and "torsion". Without it,
+        Let stereo-centres change the bits, for "atom_pair" and "torsion". Without it,
         stereo-isomers are equal.
     sparse_output : bool, default=False
         Return a sparse matrix.
     n_jobs : int or None, default=None
-        Number of processes; None is 1, or as a ``joblib.parallel_config`` says, and
-        -1 all. The result does not depend on it.
+        Number of processes; None is 1 unless ``joblib.parallel_config`` says otherwise,
+        -1 takes all cores. The result does not depend on it.
 
     See Also
     --------

@@ -118,7 +118,7 @@ class GraphBatch:
 
 
 class MoleculeGraphs:
-    """Graphs of many molecules, to draw batches from.
+    """The graphs of many molecules, to take batches from.
 
     Atom and bond features are bit-equal to those of chemprop's
     ``SimpleMoleculeMolGraphFeaturizer``, in about a fifth of its time. All but the mass
@@ -165,8 +165,8 @@ class MoleculeGraphs:
         smiles : array-like of shape (n_molecules,)
             SMILES. Each entry is read: pass distinct ones.
         n_jobs : int or None, default=None
-            Number of processes; None is 1, or as a ``joblib.parallel_config`` says, and
-            -1 all. The result does not depend on it.
+            Number of processes; None is 1 unless ``joblib.parallel_config`` says
+            otherwise, -1 takes all cores. The result does not depend on it.
         mode : {"V1", "V2", "ORGANIC", "RIGR"}, default="V2"
             Atom features, by chemprop's name: 133, 72, 44 or 52 of them.
 

@@ -210,7 +210,7 @@ def canonical_smiles(X: ArrayLike) -> NDArray[np.object_]:
 
 
 def drug_ids(X: ArrayLike, *, stereo: bool = False) -> NDArray[np.object_]:
-    """Identity of each molecule: what splits, galleries and scores go by.
+    """Identity of each molecule, as splits, galleries and scores use it.
 
     The identity is the first block of the InChIKey of the uncharged largest
     fragment, so that salts, charge states, stereo-isomers and spellings of one
@@ -236,10 +236,10 @@ def drug_ids(X: ArrayLike, *, stereo: bool = False) -> NDArray[np.object_]:
 
     Notes
     -----
-    "Largest" counts atoms, hydrogens too, as RDKit's ``LargestFragmentChooser`` does,
-    organic fragments first: lysine acetylsalicylate is a lysine. The paper (Finlayson
-    et al. 2020) compares the SMILES text, which lets one drug sit on both sides of a
-    split.
+    "Largest" counts atoms, hydrogens included, as RDKit's ``LargestFragmentChooser``
+    does, organic fragments first: lysine acetylsalicylate is a lysine. The paper
+    (Finlayson et al. 2020) compares the SMILES text, which lets one drug be on both
+    sides of a split.
 
     Examples
     --------
