@@ -26,8 +26,8 @@ def check_plates(plates: ArrayLike, name: str) -> NDArray[np.object_]:
     missing = np.flatnonzero(pd.isna(array))
     if missing.size:
         raise ValueError(
-            f"{name} must name a plate for every well. Got a missing value at "
-            f"{missing.size} position(s), the first {missing[0]}."
+            f"{name} must name a plate for every well. Missing at "
+            f"{first_few(missing.tolist())}."
         )
     return array
 
@@ -52,14 +52,9 @@ def zscore_wells(
     min_mad: float,
     clip: float | None,
 ) -> list[NDArray[np.floating]]:
-    """Score the wells of `targets` against the wells of `population`, by plate.
+    """Score the wells of `targets` against those of `population`, plate by plate.
 
-    Parameters
-    ----------
-    targets, population : sequences of (profiles, plates)
-        Checked arrays.
-    what : str
-        What the population consists of, for the error.
+    `what` says what the population consists of, for the error.
     """
     plates = pd.unique(np.concatenate([names for _, names in targets]))
     reference = [_rows_by_plate(names, plates) for _, names in population]

@@ -18,7 +18,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from sklearn_molge._utils.messages import first_few
-from sklearn_molge.molecules._smiles import MISSING_SMILES
+from sklearn_molge.molecules import MISSING_SMILES
 
 __all__ = [
     "ACCOUNT",

@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 from sklearn_molge._utils.messages import first_few
 from sklearn_molge.datasets._columns import ACCOUNT, TOLERANCE, UNIT, parse_quantity
 from sklearn_molge.exceptions import InvalidSmilesError
-from sklearn_molge.molecules import drug_ids
-from sklearn_molge.molecules._smiles import valid_smiles_mask
+from sklearn_molge.molecules import drug_ids, valid_smiles_mask
 
 __all__ = [
     "Funnel",

@@ -171,10 +171,10 @@ class Study:
             f"cell lines, {len(self.genes):,} genes, {n_controls:,} controls"
         )
 
-    def __getitem__(self, rows: ArrayLike | slice) -> Study:
+    def __getitem__(self, rows) -> Study:
         return self.take(rows)
 
-    def take(self, rows: ArrayLike | slice) -> Study:
+    def take(self, rows) -> Study:
         """Keep some profiles.
 
         Parameters
@@ -440,19 +440,19 @@ class Study:
         pairs = [
             (s, n.get_indexer(shared)) for s, n in zip(studies, names, strict=True)
         ]
-        with_controls = [pair for pair in pairs if pair[0].control_ge is not None]
-        control_ge = [_columns_at(s.control_ge, places) for s, places in with_controls]
+        control_ge = [
+            _columns_at(s.control_ge, own)
+            for s, own in pairs
+            if s.control_ge is not None
+        ]
+        control_obs = [s.control_obs for s in studies if s.control_obs is not None]
         return cls(
             np.concatenate([study.smiles for study in studies]),
-            ge=np.concatenate([_columns_at(s.ge, places) for s, places in pairs]),
+            ge=np.concatenate([_columns_at(s.ge, own) for s, own in pairs]),
             obs=pd.concat([study.obs for study in studies]),
             genes=studies[0].genes.iloc[pairs[0][1]].reset_index(drop=True),
             control_ge=np.concatenate(control_ge) if control_ge else None,
-            control_obs=(
-                pd.concat([study.control_obs for study, _ in with_controls])
-                if with_controls
-                else None
-            ),
+            control_obs=pd.concat(control_obs) if control_obs else None,
             level=studies[0].level,
         )
 

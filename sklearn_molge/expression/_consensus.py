@@ -1,6 +1,5 @@
 """From Level 4 to Level 5: replicates combined into signatures."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from numbers import Real
 
@@ -22,16 +21,16 @@ SMALLEST = 0.001
 
 @dataclass(frozen=True, eq=False)
 class ConsensusSignatures:
-    """Signatures, one a group, with what they were made of.
+    """Signatures, one per group, and what they were made from.
 
     Attributes
     ----------
     signatures : ndarray of shape (n_groups, n_genes)
-        One signature a group, groups in the order in which they first appear.
+        One signature per group, groups in the order in which they first appear.
     groups : ndarray of shape (n_groups,) or (n_groups, n_columns), dtype=object
         Label of each group, in the form of the labels given.
     group_of : ndarray of shape (n_profiles,)
-        Row of `signatures` that each profile went into.
+        Row of `signatures` that each profile contributed to.
     weights : ndarray of shape (n_profiles,)
         Weight of each profile in its signature; they sum to 1 in each group. NaN for
         the median, which has none.
@@ -43,7 +42,7 @@ class ConsensusSignatures:
 
     See Also
     --------
-    consensus_signatures : Makes it.
+    consensus_signatures : Computes them.
 
     Examples
     --------
@@ -107,12 +106,13 @@ def consensus_signatures(
         How to combine the replicates, gene by gene.
     landmarks : array-like of bool of shape (n_genes,), default=None
         The genes over which replicates are compared and changed genes counted: the
-        measured ones, where others are inferred from them. None: all genes.
+        measured ones, where others are inferred from them. None takes all genes.
     clip : float, default=10.0
-        Largest absolute z-score that goes in, as in CMap; None: no limit.
+        Limit of the absolute z-scores before they are combined, as in CMap; None sets
+        no limit.
     min_weight : float, default=0.01
-        Smallest weight before normalisation (> 0), so that a replicate that agrees
-        with none still counts a little, and weights exist where none agree.
+        Smallest weight before normalisation (> 0): a replicate that agrees with no
+        other still counts a little, and weights exist where none agree.
 
     Returns
     -------
@@ -131,19 +131,19 @@ def consensus_signatures(
 
     Notes
     -----
-    One replicate is its own signature (clipped). Two always weigh the same, so that
-    their MODZ is their mean. A profile that does not vary agrees with none. A
+    A single replicate is its own signature (clipped). Two replicates always have equal
+    weights, so their MODZ is their mean. A constant profile agrees with no other. A
     signature is a weighted average: it is not scaled by the number of replicates.
 
-    The definition is the paper's [1]_, the clipping and smallest weight are those of
-    CMap's programs: cmapPy takes the mean of a replicate's correlations before the
-    smallest weight, as here; cmapM half of their sum, which is the same for three
-    replicates, and otherwise differs only where the smallest weight is reached.
+    The definition is that of [1]_; clipping and smallest weight are those of CMap's
+    programs. cmapPy averages a replicate's correlations before it applies the smallest
+    weight, as here. cmapM takes half of their sum, which is the same for three
+    replicates and otherwise differs only where the smallest weight is reached.
 
     ``cc_q75`` and ``tas`` are cmapM's: percentiles as in MATLAB (Hazen's), and
     :math:`\mathrm{TAS} = \sqrt{\mathrm{SS} \cdot \max(\mathrm{cc}, 0) / p}` for
-    ``ss_ngene`` SS of p landmark genes (factors of at least 0.001). Correlations
-    enter ``cc_q75`` as they are, those below 0 as well.
+    ``ss_ngene`` SS of p landmark genes (factors of at least 0.001). Negative
+    correlations enter ``cc_q75`` unchanged.
 
     References
     ----------
@@ -195,7 +195,7 @@ def consensus_signatures(
     )
 
 
-def _check_groups(groups: ArrayLike, n_profiles: int) -> NDArray[np.object_]:
+def _check_groups(groups, n_profiles):
     labels = np.asarray(groups, dtype=object)
     if labels.ndim not in (1, 2) or len(labels) != n_profiles or 0 in labels.shape[1:]:
         raise ValueError(
@@ -205,7 +205,7 @@ def _check_groups(groups: ArrayLike, n_profiles: int) -> NDArray[np.object_]:
     return labels.reshape(n_profiles, -1)
 
 
-def _check_landmarks(landmarks: ArrayLike | None, n_genes: int) -> NDArray[np.bool_]:
+def _check_landmarks(landmarks, n_genes):
     if landmarks is None:
         mask = np.ones(n_genes, dtype=bool)
     else:
@@ -219,9 +219,7 @@ def _check_landmarks(landmarks: ArrayLike | None, n_genes: int) -> NDArray[np.bo
     return mask
 
 
-def _number_groups(
-    labels: NDArray[np.object_],
-) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+def _number_groups(labels):
     """Return a number for each row, in order of appearance, and first rows."""
     codes = np.zeros(len(labels), dtype=np.intp)
     for column in labels.T:
@@ -230,7 +228,7 @@ def _number_groups(
     return codes, np.unique(codes, return_index=True)[1]
 
 
-def _spearman(z: NDArray[np.float64]) -> NDArray[np.float64]:
+def _spearman(z):
     """Correlate the ranks of rows, 0 where a row does not vary."""
     ranks = rankdata(z, axis=1)
     ranks -= ranks.mean(axis=1, keepdims=True)
@@ -239,9 +237,7 @@ def _spearman(z: NDArray[np.float64]) -> NDArray[np.float64]:
     return (ranks @ ranks.T).clip(-1, 1)
 
 
-def _modz_weights(
-    correlation: NDArray[np.float64], min_weight: float
-) -> NDArray[np.float64]:
+def _modz_weights(correlation, min_weight):
     n = len(correlation)
     if n == 1:
         return np.ones(1)
@@ -251,16 +247,14 @@ def _modz_weights(
     return weights / weights.sum()
 
 
-_WEIGHTS: dict[str, Callable[[NDArray, float], NDArray[np.float64]]] = {
+_WEIGHTS = {
     "modz": _modz_weights,
     "mean": lambda correlation, _: np.full(len(correlation), 1 / len(correlation)),
     "median": lambda correlation, _: np.full(len(correlation), np.nan),
 }
 
 
-def _quality(
-    signature: NDArray[np.floating], correlation: NDArray[np.float64]
-) -> tuple[int, float, int, float]:
+def _quality(signature, correlation):
     """Return replicates, cc_q75, ss_ngene and tas of one signature."""
     n = len(correlation)
     strength = int((np.abs(signature) * np.sqrt(n) >= CHANGED).sum())

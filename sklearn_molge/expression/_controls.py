@@ -1,8 +1,5 @@
 """Controls of the same plate for every treated well."""
 
-from collections.abc import Callable
-from typing import Any
-
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
@@ -13,8 +10,6 @@ from sklearn_molge._utils.plates import check_plates
 from sklearn_molge.exceptions import MissingControlError
 
 __all__ = ["match_controls"]
-
-_SUMMARIES: dict[str, Callable[..., Any]] = {"mean": np.mean, "median": np.median}
 
 
 @validate_params(
@@ -35,7 +30,7 @@ def match_controls(
     how: str = "mean",
     random_state: int | np.random.RandomState | None = None,
 ) -> NDArray[np.floating]:
-    """Give each treated well a control profile of its own plate.
+    """Find a control profile on the same plate for each treated well.
 
     Parameters
     ----------
@@ -95,7 +90,8 @@ def match_controls(
         draw = check_random_state(random_state).randint(counts[codes])
         return profiles[order[(ends - counts)[codes] + draw]]
     matched = np.empty((len(names), profiles.shape[1]), dtype=profiles.dtype)
+    summary = np.mean if how == "mean" else np.median
     for row, end, count in zip(matched, ends, counts, strict=True):
         wells = profiles[order[end - count : end]].astype(np.float64)
-        row[:] = _SUMMARIES[how](wells, axis=0)
+        row[:] = summary(wells, axis=0)
     return matched[codes]

@@ -7,6 +7,7 @@ from sklearn.preprocessing import StandardScaler, normalize
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from sklearn_molge._compat import StrOptions, _fit_context
+from sklearn_molge._utils.rows import take_distinct
 
 __all__ = ["L1000Featurizer"]
 
@@ -18,7 +19,7 @@ _EPSILON = 1e-6
 class L1000Featurizer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     r"""Blocks of standardised expression, with or without the plate's controls.
 
-    An ordinary transformer for the expression view; give it to
+    An ordinary transformer for the expression view; pass it to
     :class:`~sklearn_molge.retrieval.TransformedTargetRetriever`.
 
     Parameters
@@ -37,8 +38,8 @@ class L1000Featurizer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     paired : bool or "auto", default="auto"
         Whether the columns of X are [treated | control], the genes of the treated
         well followed by the same genes of its control (``Study.paired_ge``), or the
-        treated well alone. "auto" goes by `blocks`: paired where one of them needs
-        the control, that is any but "treated".
+        treated well alone. "auto" decides by `blocks`: paired if any of them needs the
+        control, that is any but "treated".
     fold_change : {"difference", "paper"}, default="difference"
         "difference" is :math:`r_t - r_c`, the log2 fold change of values that are
         log2 intensities, as those of Level 3 are. "paper" is what the paper's code
@@ -157,8 +158,8 @@ class L1000Featurizer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            If a block is unknown, comes twice or needs the control, the columns
-            cannot be halved, or `genes` has another length.
+            If a block is unknown or repeated, or needs a control that X lacks; if the
+            columns cannot be halved; or if `genes` has the wrong length.
         """
         blocks, self.paired_ = self._check_blocks()
         X = validate_data(
@@ -193,7 +194,7 @@ class L1000Featurizer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            If ``fold_change="paper"`` meets a negative value.
+            If X has a negative value and ``fold_change="paper"``.
         """
         check_is_fitted(self)
         X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
@@ -295,9 +296,7 @@ def _moments(treated, control=None):
     """Mean and standard deviation (n - 1) of each gene over the distinct wells."""
     scaler = StandardScaler().partial_fit(treated)
     if control is not None:
-        rows = np.ascontiguousarray(control)
-        keys = rows.view(np.dtype((np.void, rows.itemsize * rows.shape[1])))[:, 0]
-        scaler.partial_fit(rows[np.unique(keys, return_index=True)[1]])
+        scaler.partial_fit(take_distinct(control)[0])
     n_wells = scaler.n_samples_seen_
     deviation = np.sqrt(scaler.var_ * n_wells / (n_wells - 1))
     # StandardScaler puts 1 for a gene that is constant up to rounding.

@@ -1,51 +1,55 @@
-"""Queries from genes: up and down sets, ranked lists, partial profiles."""
+"""Profiles from genes: up and down sets, ranked lists, partial profiles."""
 
+import re
 import warnings
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from numbers import Real
-from typing import Any
+from functools import partial
+from numbers import Integral, Real
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 from scipy.special import ndtri
 from scipy.stats import rankdata
 
 from sklearn_molge._compat import Interval, StrOptions, validate_params
-from sklearn_molge.expression._gene_entries import (
-    GeneLookup,
-    Key,
-    read_genes,
-    shown,
-)
+from sklearn_molge._utils.messages import first_few
 
 __all__ = ["GeneQuery", "profile_from_genes"]
+
+Key = int | str
+
+_ENTREZ = re.compile(r"\d+(\.0+)?")
+_first_few = partial(first_few, write=str)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class GeneQuery:
-    """A profile made of genes, with what was found; see :func:`profile_from_genes`.
+    """A profile made from a list of genes; see :func:`profile_from_genes`.
 
-    It can be given wherever a profile is expected: as an array it is `profile`.
+    It can be passed wherever a profile is expected: as an array it is `profile`.
 
     Attributes
     ----------
     profile : ndarray of shape (1, n_genes), dtype=float32
         The query, in z-scores.
     found : DataFrame
-        One row a gene that was given and found: ``part`` ("up", "down", "ranked" or
+        One row per gene that was given and found: ``part`` ("up", "down", "ranked" or
         "values"), ``entry`` (as given), ``column`` (of `profile`), ``gene_id`` and
         ``symbol`` (as far as known) and ``value`` (in `profile`).
     missing : DataFrame
-        One row an entry that was not found: ``part`` and ``entry``.
+        One row per entry that was not found: ``part`` and ``entry``.
     """
 
     profile: NDArray[np.float32]
     found: pd.DataFrame
     missing: pd.DataFrame
 
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray:
+    def __array__(
+        self, dtype: DTypeLike | None = None, copy: bool | None = None
+    ) -> NDArray:
         return np.array(self.profile, dtype=dtype, copy=copy)
 
     def __len__(self) -> int:
@@ -82,74 +86,75 @@ def profile_from_genes(
     values: Mapping[Key, float] | pd.Series | None = None,
     scale: float | str = "auto",
 ) -> GeneQuery:
-    r"""Make a profile of a gene set, a ranked list or a partial profile.
+    r"""Make a profile from a gene set, a ranked list or a partial profile.
 
     Give `up`, `down` or both; or `ranked`; or `values`. A gene is an Entrez id (a
-    number, or a text of digits) or a symbol, in any case of letters; both may be
+    number or a string of digits) or a symbol in upper or lower case; the two can be
     mixed.
 
     Parameters
     ----------
     genes : DataFrame of n_genes rows
         The genes of a profile in their order, with columns ``gene_id`` (Entrez),
-        ``symbol`` or both: ``study.genes`` of the study that the estimator learnt
-        from.
+        ``symbol`` or both: ``study.genes`` of the study that the estimator was fitted
+        on.
     up, down : iterable of str or int, default=None
-        Genes that go up and down.
+        Up- and down-regulated genes.
     ranked : iterable of str or int, Series or mapping, default=None
-        Genes from the most up to the most down; or a score by gene (a Series of
-        numbers whose index is the genes, or a mapping), the most up having the
-        largest.
+        Genes from the most up- to the most down-regulated; or a score for each gene (a
+        Series of numbers indexed by gene, or a mapping), largest for the most
+        up-regulated.
     values : Series or mapping, default=None
-        Values (z-scores) by gene, of some genes or all.
+        Values (z-scores) of some or all genes, by gene.
     scale : float or "auto", default="auto"
-        Value of a gene in `up`, in z-scores; one in `down` has minus that. The normal
-        scores of `ranked` are multiplied by it, and `values` are not. "auto" is
-        :math:`\sqrt{n_\mathrm{genes} / n_\mathrm{found}}`: the root mean square of
-        the whole profile is 1, as of z-scores.
+        Value of a gene in `up`, in z-scores; minus this for one in `down`. The normal
+        scores of `ranked` are multiplied by it; `values` are not. "auto" is
+        :math:`\sqrt{n_\mathrm{genes} / n_\mathrm{found}}`, so that a gene set's
+        profile has a root mean square of 1, as z-scores have.
 
     Returns
     -------
     query : GeneQuery
         With ``profile`` of shape (1, n_genes), and the data frames ``found`` and
-        ``missing``. It can be given as a profile itself.
+        ``missing``. It can be passed as a profile itself.
 
     Raises
     ------
     ValueError
         If none of the genes is in `genes`; if a gene is in both `up` and `down`, or
-        more than once in `ranked` or `values`; if a symbol stands for several rows
-        of `genes`; if an entry is missing or a value not finite; or if no gene is
-        told from another.
+        more than once in `ranked` or `values`; if a symbol stands for several rows of
+        `genes`; if an entry is missing or a value not finite; or if the profile would
+        be 0 everywhere.
 
     Warns
     -----
     UserWarning
-        If some of the genes are not in `genes`, with their number and names; or a
-        gene comes more than once in `up` or in `down`, where it counts once.
+        If some of the genes are not in `genes` (says how many and which), or a gene is
+        more than once in `up` or in `down`, where it counts once.
 
     See Also
     --------
-    sklearn_molge.retrieval.MoleculeIndex : A library to ask.
+    sklearn_molge.retrieval.MoleculeIndex : A library of molecules to query.
 
     Notes
     -----
-    Genes that are not given are 0, unchanged. A profile of z-scores (Level 4 or 5)
-    comes out, so the estimator must have learnt from such: of [treated | control]
-    intensities (Level 3) a gene set knows nothing.
+    Genes that are not given are 0: unchanged. The profile is one of z-scores (Level 4
+    or 5), so the estimator must have been fitted on z-scores: a gene set says nothing
+    about [treated | control] intensities (Level 3).
 
-    A pipeline that brings profiles to unit length does not see `scale`. Others subtract
-    a mean profile, in which 20 genes of z-score 2 would drown.
+    `scale` makes no difference to a pipeline that scales profiles to unit length. It
+    does to one that subtracts a mean profile, beside which 20 genes of z-score 2 would
+    hardly count.
 
-    A ranked list gives normal scores: the gene at place r of n, counted from the most
-    down and of those found, is
+    A ranked list becomes normal scores: of the n genes found, the one at place r from
+    the most down-regulated has the score
 
     .. math:: \Phi^{-1}\left(\frac{r - 3/8}{n + 1/4}\right),
 
     before `scale`; genes with equal scores share their mean place.
 
-    Only 978 landmark genes are measured in L1000, so much of a longer list is not
-    found. Symbols change with the years (AARS is AARS1 today) and Entrez ids do not.
+    L1000 measures only 978 landmark genes, so much of a longer list is not found.
+    Symbols change over the years (AARS is AARS1 today); Entrez ids do not.
 
     References
     ----------
@@ -172,8 +177,8 @@ def profile_from_genes(
     >>> profile_from_genes(genes, ranked=["EGFR", "MYC", "TP53"]).profile.round(2)
     array([[-0.87,  0.  ,  0.87]], dtype=float32)
     """
-    entries, numbers = read_genes(up, down, ranked, values)
-    columns = GeneLookup(genes).columns(entries)
+    entries, numbers = _read_genes(up, down, ranked, values)
+    columns = _GeneLookup(genes).columns(entries)
     missing = entries[columns < 0].reset_index(drop=True)
     found = entries.assign(column=columns, value=numbers)[columns >= 0]
     if found.empty:
@@ -183,7 +188,7 @@ def profile_from_genes(
     repeated = found.duplicated("column")
     if repeated.any():
         _refuse_contradictions(found)
-        told = shown(found.loc[repeated, "entry"])
+        told = _first_few(found.loc[repeated, "entry"])
         text = f"{repeated.sum():,} of the genes came before and count once: {told}."
         warnings.warn(text, UserWarning, stacklevel=3)
         found = found[~repeated]
@@ -195,9 +200,7 @@ def profile_from_genes(
     return _gene_query(genes, found, missing)
 
 
-def _gene_query(
-    genes: pd.DataFrame, found: pd.DataFrame, missing: pd.DataFrame
-) -> GeneQuery:
+def _gene_query(genes, found, missing):
     profile = np.zeros((1, len(genes)), dtype=np.float32)
     profile[0, found["column"]] = found["value"]
     if not profile.any():
@@ -211,47 +214,178 @@ def _gene_query(
     return GeneQuery(profile, found.reset_index(drop=True), missing)
 
 
-def _normal_scores(scores: pd.Series) -> NDArray[np.float64]:
+def _normal_scores(scores):
     """Blom's scores of the ranks, those of equal scores being their mean rank."""
     return ndtri((rankdata(scores) - 3 / 8) / (len(scores) + 1 / 4))
 
 
-def _refuse_contradictions(found: pd.DataFrame) -> None:
+def _refuse_contradictions(found):
     every = found[found.duplicated("column", keep=False)]
     first = every["part"].iloc[0]
     if first in ("ranked", "values"):
         raise ValueError(
             f"{first} must hold each gene once; take their mean or their first. More "
-            f"than once: {shown(every['entry'])}."
+            f"than once: {_first_few(every['entry'])}."
         )
     both = every.groupby("column")["part"].transform("nunique") > 1
     if both.any():
-        told = shown(every.loc[both & (every["part"] == "up"), "entry"])
+        told = _first_few(every.loc[both & (every["part"] == "up"), "entry"])
         raise ValueError(f"A gene must be in up or in down. In both: {told}.")
 
 
-def _told_missing(
-    genes: pd.DataFrame, entries: pd.DataFrame, missing: pd.DataFrame
-) -> str:
+def _told_missing(genes, entries, missing):
     parts = []
     for part, entry in missing.groupby("part", sort=False)["entry"]:
         n_given = int((entries["part"] == part).sum())
         parts.append(
-            f"{len(entry):,} of {n_given:,} {_noun(str(part))} ({shown(entry)})"
+            f"{len(entry):,} of {n_given:,} {_noun(str(part))} ({_first_few(entry)})"
         )
     return f"Not among the {len(genes):,} genes of a profile: {'; '.join(parts)}."
 
 
-def _nothing_found(genes: pd.DataFrame, entries: pd.DataFrame) -> str:
+def _nothing_found(genes, entries):
     if entries.empty:
         return "At least one gene must be given. Got empty lists."
     named = [name for name in ("gene_id", "symbol") if name in genes]
-    look = "; ".join(f"{name} as {shown(genes[name].head(3))}" for name in named)
+    look = "; ".join(f"{name} as {_first_few(genes[name].head(3))}" for name in named)
     return (
         f"None of the {len(entries):,} genes given is among the {len(genes):,} genes "
-        f"of `genes`, which has {look}. Got {shown(entries['entry'].head(5))}."
+        f"of `genes`, which has {look}. Got {_first_few(entries['entry'].head(5))}."
     )
 
 
-def _noun(part: str) -> str:
+def _noun(part):
     return {"values": "genes with a value"}.get(part, f"{part} genes")
+
+
+# Genes as users write them: Entrez ids and symbols, in lists and with numbers.
+
+
+def _read_genes(up, down, ranked, values):
+    """Return the entries, with the part that they came in, and a number for each."""
+    sets = {k: v for k, v in (("up", up), ("down", down)) if v is not None}
+    given = ["up and down"] if sets else []
+    given += [k for k, v in (("ranked", ranked), ("values", values)) if v is not None]
+    if len(given) != 1:
+        raise ValueError(
+            "Either up, down or both, or ranked, or values must be given. "
+            f"Got {', '.join(given) or 'none of them'}."
+        )
+    if sets:
+        lists = {part: _entries(part, genes) for part, genes in sets.items()}
+        signs = [np.full(len(lists[k]), 1.0 if k == "up" else -1.0) for k in lists]
+        return _table(lists), np.concatenate(signs)
+    part, genes = ("ranked", ranked) if values is None else ("values", values)
+    scored = isinstance(genes, Mapping) or (
+        isinstance(genes, pd.Series) and pd.api.types.is_numeric_dtype(genes)
+    )
+    if scored:
+        series = pd.Series(genes)
+        entries = _entries(part, _index(part, series))
+        return _table({part: entries}), _finite(part, series)
+    if part == "values":
+        raise ValueError(
+            "values must be a mapping, or a Series of numbers whose index is the "
+            f"genes. Got {_kind(genes)}."
+        )
+    entries = _entries(part, genes)
+    return _table({part: entries}), np.arange(len(entries), 0, -1, dtype=np.float64)
+
+
+def _entries(part, genes):
+    unordered = part == "ranked" and isinstance(genes, set | frozenset)
+    scored = part in ("up", "down") and isinstance(genes, Mapping)
+    tabular = np.ndim(genes) > 1 if hasattr(genes, "ndim") else False
+    listed = isinstance(genes, Iterable) and not isinstance(genes, str | bytes)
+    if not listed or unordered or tabular or scored:
+        raise ValueError(
+            f"{part} must be a list of genes{' in order' if unordered else ''}. "
+            f"Got {_kind(genes)}."
+        )
+    entries = list(genes)
+    for place, entry in enumerate(entries):
+        if _key(entry) is None:
+            raise ValueError(
+                f"{part} must hold symbols and Entrez ids. Got {entry!r} at place "
+                f"{place}."
+            )
+    return entries
+
+
+def _table(lists):
+    entries = np.empty(sum(map(len, lists.values())), dtype=object)
+    entries[:] = [entry for genes in lists.values() for entry in genes]
+    parts = np.repeat(list(lists), [len(genes) for genes in lists.values()])
+    return pd.DataFrame({"part": parts.astype(object), "entry": entries})
+
+
+def _index(part, series):
+    index = series.index
+    if len(index) and isinstance(index, pd.RangeIndex) and index.start == 0:
+        raise ValueError(
+            f"{part} must have the genes as its index. Got a Series of numbers that "
+            "are numbered from 0; a ranking of Entrez ids is given as a list."
+        )
+    return index
+
+
+def _finite(part, series):
+    try:
+        numbers = series.to_numpy(dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{part} must map genes to numbers: {error}.") from error
+    bad = ~np.isfinite(numbers)
+    if bad.any():
+        raise ValueError(
+            f"{part} must be finite. Got NaN or infinite numbers for {bad.sum():,} "
+            f"genes: {_first_few(series.index[bad])}."
+        )
+    return numbers
+
+
+def _key(entry: object) -> Key | None:
+    """Return the number of an Entrez id, the folded text of a symbol, else None."""
+    if isinstance(entry, str):
+        text = entry.strip()
+        if _ENTREZ.fullmatch(text):
+            return int(text.split(".")[0])
+        return text.casefold() or None
+    if isinstance(entry, bool | np.bool_) or not isinstance(entry, Real):
+        return None
+    if isinstance(entry, Integral) or float(entry).is_integer():
+        return int(entry)  # type: ignore[call-overload]
+    return None
+
+
+class _GeneLookup:
+    """Columns of a profile by Entrez id and by symbol."""
+
+    def __init__(self, genes: pd.DataFrame):
+        names = [name for name in ("gene_id", "symbol") if name in genes]
+        if not names or genes.empty:
+            raise ValueError(
+                "genes must have rows, and a column 'gene_id', 'symbol' or both. "
+                f"Got {len(genes)} rows and the columns {list(genes.columns)}."
+            )
+        self._columns: dict[Key | None, list[int]] = defaultdict(list)
+        for name in names:
+            for column, value in enumerate(genes[name]):
+                key = _key(value)
+                if key is not None and column not in self._columns[key]:
+                    self._columns[key].append(column)
+
+    def columns(self, entries: pd.DataFrame) -> NDArray[np.intp]:
+        """Return the column of each entry, -1 where there is none."""
+        found = [self._columns.get(_key(e), []) for e in entries["entry"]]
+        for entry, columns in zip(entries["entry"], found, strict=True):
+            if len(columns) > 1:
+                raise ValueError(
+                    f"{entry!r} is the name of {len(columns)} genes of `genes`, rows "
+                    f"{_first_few(columns)}; give the Entrez id of the one that is "
+                    "meant."
+                )
+        return np.array([c[0] if c else -1 for c in found], dtype=np.intp)
+
+
+def _kind(genes):
+    return f"the text {genes!r}" if isinstance(genes, str) else f"a {type(genes)}"

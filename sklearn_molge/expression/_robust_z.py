@@ -51,7 +51,7 @@ def robust_zscore(
     control_ge : array-like of shape (n_controls, n_genes), default=None
         Profiles of the control wells.
     control_plates : array-like of shape (n_controls,), default=None
-        Plate of each control well. Given together with `control_ge`.
+        Plate of each control well; goes with `control_ge`.
     against : {"plate", "controls"}, default="plate"
         The reference wells: all wells of the plate, treated and controls (CMap's
         Level 4, ZSPC: most compounds do little, so that the population stands for no
@@ -60,7 +60,8 @@ def robust_zscore(
         Smallest MAD to divide by (log2 intensity, > 0): a gene that hardly varies on
         a plate would get huge scores.
     clip : float, default=None
-        Largest absolute score; CMap clips at 10 when it makes Level 5, not before.
+        Limit of the absolute scores; CMap clips at 10 when it computes Level 5, not
+        before.
 
     Returns
     -------
@@ -70,8 +71,8 @@ def robust_zscore(
     Raises
     ------
     ValueError
-        If a plate has fewer than two reference wells, with the plates; if an array
-        has the wrong shape, or a plate is missing.
+        If a plate has fewer than two reference wells (names the plates), an array has
+        the wrong shape, or a plate is missing.
 
     See Also
     --------
@@ -80,13 +81,13 @@ def robust_zscore(
 
     Notes
     -----
-    Constant and `min_mad` are those of ``robust_zscore`` in cmapPy [1]_ and cmapM, and
-    the population is all wells, whatever they were treated with, as the shipped files
-    say of themselves (``zmad_ref_well: all``). So they come back: two real plates to
-    0.0005 (of one, the whole file is shifted by a constant). Without its positive
-    controls, a plate's wells correlate with the shipped scores by 0.999 in the median.
-    cmapM can take the first percentile of a plate's MADs for `min_mad` where that is
-    larger; the shipped files were not made so.
+    The constant and `min_mad` are those of ``robust_zscore`` in cmapPy [1]_ and cmapM.
+    The population is all wells of the plate, whatever they were treated with, as in
+    LINCS's own files (``zmad_ref_well: all``). With it, the released scores of two real
+    plates are reproduced to 0.0005 (one file up to a constant shift). Without the
+    plate's positive controls, the median well correlates with its released scores by
+    0.999. cmapM can use the first percentile of a plate's MADs as `min_mad` where that
+    is larger; the released files were made without it.
 
     References
     ----------

@@ -1,32 +1,32 @@
-"""ChempropEmbedder: the fingerprint that a D-MPNN makes of a molecule."""
+"""ChempropEmbedder: fingerprints of molecules from a D-MPNN."""
 
 from copy import deepcopy
 from numbers import Integral
 from os import PathLike
 
 import numpy as np
-import pandas as pd
 import torch
 from sklearn.utils import check_random_state, gen_batches
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from sklearn_molge._compat import Interval, StrOptions, _fit_context
+from sklearn_molge._utils.device import forward_size, resolve_device
 from sklearn_molge.exceptions import InvalidSmilesError
-from sklearn_molge.molecules._base import SmilesTransformer
 from sklearn_molge.molecules._dmpnn import AGGREGATIONS
 from sklearn_molge.molecules._encoders import load_encoder
-from sklearn_molge.molecules._graphs import MoleculeGraphs, forward_size
-from sklearn_molge.molecules._smiles import as_smiles_array, check_smiles
+from sklearn_molge.molecules._graphs import MoleculeGraphs
+from sklearn_molge.molecules._smiles import check_smiles
+from sklearn_molge.molecules._transformer import SmilesTransformer
 
 __all__ = ["ChempropEmbedder"]
 
 
 class ChempropEmbedder(SmilesTransformer):
-    """Fingerprints of molecules by a D-MPNN, pretrained or random, that stays as it is.
+    """Fingerprints of molecules from a frozen D-MPNN, pretrained or random.
 
-    `fit` loads the network and learns nothing; `transform` runs it, each distinct
-    SMILES once per call. To train the network on profiles, use ``CoordinatedEmbedder``.
+    `fit` loads the network and learns nothing; `transform` runs it, once per distinct
+    SMILES and call. To train the network on profiles, use ``CoordinatedEmbedder``.
 
     Parameters
     ----------
@@ -46,23 +46,24 @@ class ChempropEmbedder(SmilesTransformer):
     hidden_size : int, default=300
         Width of the random network, and number of features.
     depth : int, default=3
-        Number of layers over the bonds in the random network.
+        Number of message-passing layers of the random network.
     aggregation : {"mean", "sum", "norm"}, default="mean"
-        How a molecule's vector is made of its atoms': their mean, sum, or sum divided
-        by 100. For the random network, and for one of message passing alone
+        How atom vectors become a molecule's vector: their mean, sum, or sum divided by
+        100. For the random network, and for a file of message passing alone
         (CheMeleon); other files name theirs.
     batch_size : int, default=256
-        Most molecules that run through the network at once; on a CPU fewer do, as its
-        cache takes. The result does not depend on it but for rounding.
+        Largest number of molecules to run through the network at once; a CPU takes
+        fewer, to fit its cache. It changes the result by rounding only.
     device : str, default="auto"
-        Where the network runs, by torch's name; "auto" is "cuda" if there is one, else
-        "cpu". The fitted network itself stays on the CPU.
+        Where the network runs, by torch's name; "auto" is "cuda" if there is a GPU, and
+        "cpu" otherwise. The fitted network itself stays on the CPU.
     n_jobs : int or None, default=None
-        Number of processes that compute the graphs; None is 1, or as a
-        ``joblib.parallel_config`` says, and -1 all. The result does not depend on it.
+        Number of processes that compute the graphs; None is 1 unless
+        ``joblib.parallel_config`` says otherwise, -1 takes all cores. The result does
+        not depend on it.
     random_state : int, RandomState instance or None, default=None
-        Draws the weights of the random network. torch's global generator is not
-        touched.
+        Draws the weights of the random network, without touching torch's global
+        generator.
 
     Attributes
     ----------
@@ -79,12 +80,12 @@ class ChempropEmbedder(SmilesTransformer):
 
     Notes
     -----
-    The features of a pretrained network may have a small spread, 0.07 with "admet-ai";
-    put a ``StandardScaler`` behind.
+    The features of a pretrained network may have a small spread, 0.07 with "admet-ai":
+    add a ``StandardScaler`` to the pipeline.
 
     The paper (Finlayson et al. 2020, table 1) compares with "pretrained" chemprop
-    fingerprints. By its released code the weights were most likely never loaded: that
-    baseline is ``encoder="random"``.
+    fingerprints. Its released code most likely never loaded the weights: that baseline
+    is ``encoder="random"``.
 
     References
     ----------
@@ -136,7 +137,7 @@ class ChempropEmbedder(SmilesTransformer):
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y=None):
-        """Load the network; X is only checked.
+        """Load the network; X is only validated.
 
         Parameters
         ----------
@@ -157,8 +158,8 @@ class ChempropEmbedder(SmilesTransformer):
         FileNotFoundError, ImportError, ValueError
             If the network cannot be loaded.
         """
-        smiles = self._check_not_empty(check_smiles(X))
-        self._torch_device()
+        smiles, _, _ = self._distinct_texts(check_smiles(X))
+        resolve_device(self.device)
         seed = check_random_state(self.random_state).randint(np.iinfo(np.int32).max)
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)
@@ -192,8 +193,7 @@ class ChempropEmbedder(SmilesTransformer):
             With index and text of every bad entry.
         """
         check_is_fitted(self)
-        array = self._check_not_empty(as_smiles_array(X))
-        codes, texts = pd.factorize(array, use_na_sentinel=False)
+        array, texts, codes = self._distinct_texts(X)
         try:
             graphs = MoleculeGraphs.from_smiles(
                 texts, n_jobs=self.n_jobs, mode=self.mode_
@@ -204,7 +204,7 @@ class ChempropEmbedder(SmilesTransformer):
         return self._embed(graphs)[codes]
 
     def _embed(self, graphs):
-        device = self._torch_device()
+        device = resolve_device(self.device)
         # On a GPU a copy runs, so that the estimator can be unpickled without one.
         on_cpu = device.type == "cpu"
         encoder = self.encoder_ if on_cpu else deepcopy(self.encoder_).to(device)
@@ -216,25 +216,6 @@ class ChempropEmbedder(SmilesTransformer):
                 _check_vectors(vectors, len(batch))
                 parts.append(vectors.float().cpu().numpy())
         return np.concatenate(parts)
-
-    def _torch_device(self):
-        if self.device == "auto":
-            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        try:
-            return torch.device(self.device)
-        except RuntimeError as error:
-            raise ValueError(
-                "device must be 'auto' or a name that torch.device takes, as 'cpu' or "
-                f"'cuda:0'. Got {self.device!r}."
-            ) from error
-
-    def _check_not_empty(self, smiles):
-        if len(smiles) == 0:
-            raise ValueError(
-                "Found array with 0 sample(s) (shape=(0,)) while a minimum of 1 is "
-                f"required by {type(self).__name__}."
-            )
-        return smiles
 
     @property
     def _n_features_out(self):

@@ -9,8 +9,8 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_molge._compat import Interval, _fit_context
-from sklearn_molge.molecules._base import SmilesTransformer
 from sklearn_molge.molecules._smiles import check_smiles
+from sklearn_molge.molecules._transformer import SmilesTransformer
 
 __all__ = ["MoleculeDescriptors"]
 
@@ -20,22 +20,22 @@ _UNSTABLE = frozenset({"Ipc"})
 
 
 class MoleculeDescriptors(SmilesTransformer):
-    r"""RDKit's 2-D descriptors, standardised by the training molecules.
+    r"""RDKit's 2-D descriptors, standardised on the training molecules.
 
-    Physico-chemical properties, charges, topological indices and counts of fragments.
-    Each distinct SMILES is computed once per call, which takes 5 to 10 ms.
+    Physico-chemical properties, charges, topological indices and fragment counts. Each
+    distinct SMILES is computed once per call, which takes 5 to 10 ms.
 
     Parameters
     ----------
     names : list of str or None, default=None
         Descriptors by their names in ``rdkit.Chem.Descriptors.descList``, in this
-        order. None takes all of them but "Ipc", which overflows; "AvgIpc" is there.
+        order. None takes all of them except "Ipc", which overflows ("AvgIpc" is kept).
     clip : float or None, default=5.0
         Limit of the standardised values on both sides, in standard deviations, so that
         a rare fragment or an odd molecule does not dominate; None sets no limit.
     n_jobs : int or None, default=None
-        Number of processes; None is 1, or as a ``joblib.parallel_config`` says, and
-        -1 all. The result does not depend on it.
+        Number of processes; None is 1 unless ``joblib.parallel_config`` says otherwise,
+        -1 takes all cores. The result does not depend on it.
 
     Attributes
     ----------
@@ -111,7 +111,7 @@ class MoleculeDescriptors(SmilesTransformer):
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit_transform(self, X, y=None):
-        """Learn mean and scale, and compute; each molecule once for both.
+        """Learn mean and scale, and transform, computing each molecule once.
 
         Parameters
         ----------

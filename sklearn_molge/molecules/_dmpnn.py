@@ -7,8 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sklearn_molge.molecules._bags import BagSum
-from sklearn_molge.molecules._graphs import GraphBatch
+from sklearn_molge.molecules._graphs import BagSum, GraphBatch
 
 __all__ = ["ACTIVATIONS", "AGGREGATIONS", "DMPNN"]
 
@@ -27,10 +26,10 @@ _ALIGNMENT = 16
 
 
 class DMPNN(nn.Module):
-    r"""Directed message passing network: graphs of molecules to vectors.
+    r"""Directed message passing network, from graphs of molecules to vectors.
 
-    What chemprop's ``BondMessagePassing`` and an aggregation compute, with the same
-    parameter names, in half their time or less.
+    It computes what chemprop's ``BondMessagePassing`` and an aggregation do, with the
+    same parameter names, in half their time or less.
 
     Parameters
     ----------
@@ -39,9 +38,9 @@ class DMPNN(nn.Module):
     hidden_size : int, default=300
         Width of the hidden layers and of the result.
     depth : int, default=3
-        Number of layers over the bonds; 1 passes no messages.
+        Number of message-passing layers; 1 passes no messages.
     bias : bool, default=False
-        Add a bias in the layers over the bonds.
+        Add a bias in the message-passing layers.
     dropout : float, default=0.0
         Share of hidden units set to 0 in training.
     activation : {"relu", "leakyrelu", "prelu", "tanh", "elu", "selu"}, default="relu"
@@ -49,7 +48,7 @@ class DMPNN(nn.Module):
     undirected : bool, default=False
         Give both directions of a bond the mean of their hidden vectors.
     aggregation : {"mean", "sum", "norm"}, default="mean"
-        How a molecule's vector is made of its atoms': mean, sum, or sum divided by
+        How atom vectors become a molecule's vector: their mean, sum, or sum divided by
         `aggregation_norm`.
     aggregation_norm : float, default=100.0
         Divisor of the aggregation "norm".
@@ -68,9 +67,9 @@ class DMPNN(nn.Module):
             + W_h \textstyle\sum_{u \in N(v) \setminus w} h^t_{uv}) \\
         h_v &= \tau(W_o [x_v, \textstyle\sum_{u \in N(v)} h^T_{uv}])
 
-    :math:`W_i` is applied to atoms and to bonds apart, before atoms are copied to their
-    bonds; sums are over bags of rows, forwards and backwards; hidden vectors are padded
-    with zeros to a multiple of 16.
+    For speed, :math:`W_i` is applied to atoms and bonds separately, before atoms are
+    copied to their bonds; sums are over bags of rows, forwards and backwards; hidden
+    vectors are padded with zeros to a multiple of 16.
 
     References
     ----------
@@ -80,8 +79,7 @@ class DMPNN(nn.Module):
     Examples
     --------
     >>> import torch
-    >>> from sklearn_molge.molecules._dmpnn import DMPNN
-    >>> from sklearn_molge.molecules._graphs import MoleculeGraphs
+    >>> from sklearn_molge.molecules import DMPNN, MoleculeGraphs
     >>> batch = MoleculeGraphs.from_smiles(["CCO", "C"]).take([0, 1])
     >>> DMPNN(hidden_size=8)(batch).shape
     torch.Size([2, 8])

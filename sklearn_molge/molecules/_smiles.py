@@ -1,22 +1,33 @@
 """Reading SMILES, and the one definition of a molecule's identity."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from rdkit import Chem
 from rdkit.Chem.MolStandardize import rdMolStandardize
 from rdkit.rdBase import BlockLogs
 
+from sklearn_molge._utils.rows import as_smiles_array
 from sklearn_molge.exceptions import InvalidSmilesError
 
-__all__ = ["canonical_smiles", "check_smiles", "drug_ids"]
+__all__ = [
+    "MISSING_SMILES",
+    "canonical_smiles",
+    "check_smiles",
+    "drug_ids",
+    "parent_molecule",
+    "parse_smiles",
+    "parsed_once",
+    "valid_smiles_mask",
+]
 
-# What LINCS writes where a structure is unknown or withheld.
 MISSING_SMILES = frozenset({"", "-666", "restricted", "nan", "none", "na"})
+"""What LINCS writes for an unknown or withheld structure, in lower case."""
 
 # Molecules that were read in the present block of `parsed_once`.
 _parsed: ContextVar[dict[str, Chem.Mol | None] | None] = ContextVar(
@@ -26,7 +37,30 @@ _parsed: ContextVar[dict[str, Chem.Mol | None] | None] = ContextVar(
 
 @contextmanager
 def parsed_once() -> Iterator[None]:
-    """Read each distinct SMILES once in this block and thread, whoever asks for it."""
+    """Parse each distinct SMILES once within a block.
+
+    Every function and transformer of this library that reads SMILES takes part, so
+    that a pipeline, a split and a ranking over the same molecules share them. The
+    results are those without the block. A block within another one shares its
+    molecules.
+
+    Notes
+    -----
+    The molecules (about 10 kB each) are kept until the outermost block ends. The block
+    covers its own thread: worker processes parse for themselves, and so does chemprop's
+    featurizer, which computes the graphs of a D-MPNN.
+
+    Examples
+    --------
+    >>> from sklearn_molge.molecules import MorganFingerprinter, drug_ids, parsed_once
+    >>> smiles = ["CCO", "c1ccccc1"]
+    >>> with parsed_once():
+    ...     ids = drug_ids(smiles)
+    ...     fingerprints = MorganFingerprinter().fit_transform(smiles)
+    """
+    if _parsed.get() is not None:
+        yield
+        return
     token = _parsed.set({})
     try:
         yield
@@ -34,21 +68,29 @@ def parsed_once() -> Iterator[None]:
         _parsed.reset(token)
 
 
-def as_smiles_array(X: ArrayLike) -> NDArray[np.object_]:
-    """Return X as a 1-D object array, without looking at the entries."""
-    array = np.asarray(X, dtype=object)
-    if array.ndim == 2 and array.shape[1] == 1:
-        array = array[:, 0]
-    if array.ndim != 1:
-        raise ValueError(
-            "X must be a 1-D array-like of SMILES, or have a single column. "
-            f"Got an array of shape {array.shape}."
-        )
-    return array
-
-
 def parse_smiles(entry: object) -> Chem.Mol | None:
-    """Return the molecule, or None where `entry` is not one."""
+    """Parse one SMILES, by the rules that hold everywhere in this library.
+
+    Parameters
+    ----------
+    entry : object
+        A SMILES, or whatever stands in its place.
+
+    Returns
+    -------
+    mol : rdkit.Chem.Mol or None
+        The molecule, to be read and not changed: others may share it (see
+        :func:`parsed_once`). None where `entry` is no text, is one of
+        :data:`MISSING_SMILES`, has no atoms, or is not a SMILES.
+
+    Examples
+    --------
+    >>> from sklearn_molge.molecules import parse_smiles
+    >>> parse_smiles("CCO").GetNumAtoms()
+    3
+    >>> parse_smiles("-666") is None
+    True
+    """
     if not isinstance(entry, str):
         return None
     parsed = _parsed.get()
@@ -59,7 +101,7 @@ def parse_smiles(entry: object) -> Chem.Mol | None:
     return parsed[entry]
 
 
-def _read(entry: str) -> Chem.Mol | None:
+def _read(entry):
     if entry.strip().lower() in MISSING_SMILES:
         return None
     _, *rest = entry.split(maxsplit=1)
@@ -71,16 +113,25 @@ def _read(entry: str) -> Chem.Mol | None:
 
 
 def valid_smiles_mask(X: ArrayLike) -> NDArray[np.bool_]:
-    """Return a mask of the entries that are molecules; each text is parsed once."""
-    array = as_smiles_array(X)
-    valid = {s: parse_smiles(s) is not None for s in _distinct_strings(array)}
-    return _valid_entries(array, valid)
+    """Mask of the entries that are molecules.
 
+    Parameters
+    ----------
+    X : array-like of shape (n_samples,) or (n_samples, 1)
+        SMILES.
 
-def _valid_entries(array: NDArray, valid: dict[str, bool]) -> NDArray[np.bool_]:
-    return np.fromiter(
-        (isinstance(s, str) and valid[s] for s in array), bool, count=len(array)
-    )
+    Returns
+    -------
+    valid : ndarray of shape (n_samples,), dtype=bool
+        Whether :func:`check_smiles` accepts the entry.
+
+    Examples
+    --------
+    >>> from sklearn_molge.molecules import valid_smiles_mask
+    >>> valid_smiles_mask(["CCO", "-666", None])
+    array([ True, False, False])
+    """
+    return _of_each(lambda mol: True, as_smiles_array(X)).astype(bool)
 
 
 def check_smiles(X: ArrayLike) -> NDArray[np.object_]:
@@ -116,10 +167,15 @@ def check_smiles(X: ArrayLike) -> NDArray[np.object_]:
     index 1: '-666'.
     """
     array = as_smiles_array(X)
-    bad = np.flatnonzero(~valid_smiles_mask(array))
+    refuse_invalid(array, valid_smiles_mask(array))
+    return array
+
+
+def refuse_invalid(array: NDArray[np.object_], valid: NDArray[np.bool_]) -> None:
+    """Raise the error that names the entries that are not valid."""
+    bad = np.flatnonzero(~valid)
     if bad.size:
         raise InvalidSmilesError(bad.tolist(), array[bad].tolist())
-    return array
 
 
 def canonical_smiles(X: ArrayLike) -> NDArray[np.object_]:
@@ -150,11 +206,11 @@ def canonical_smiles(X: ArrayLike) -> NDArray[np.object_]:
     >>> canonical_smiles(["OCC", "C(C)O"])
     array(['CCO', 'CCO'], dtype=object)
     """
-    return map_distinct(Chem.MolToSmiles, X)
+    return _of_valid(Chem.MolToSmiles, X)
 
 
 def drug_ids(X: ArrayLike, *, stereo: bool = False) -> NDArray[np.object_]:
-    """Identity of each molecule: what splits, galleries and scores go by.
+    """Identity of each molecule, as splits, galleries and scores use it.
 
     The identity is the first block of the InChIKey of the uncharged largest
     fragment, so that salts, charge states, stereo-isomers and spellings of one
@@ -180,10 +236,10 @@ def drug_ids(X: ArrayLike, *, stereo: bool = False) -> NDArray[np.object_]:
 
     Notes
     -----
-    "Largest" counts atoms, hydrogens too, as RDKit's ``LargestFragmentChooser`` does,
-    organic fragments first: lysine acetylsalicylate is a lysine. The paper (Finlayson
-    et al. 2020) compares the SMILES text, which lets one drug sit on both sides of a
-    split.
+    "Largest" counts atoms, hydrogens included, as RDKit's ``LargestFragmentChooser``
+    does, organic fragments first: lysine acetylsalicylate is a lysine. The paper
+    (Finlayson et al. 2020) compares the SMILES text, which lets one drug be on both
+    sides of a split.
 
     Examples
     --------
@@ -191,39 +247,31 @@ def drug_ids(X: ArrayLike, *, stereo: bool = False) -> NDArray[np.object_]:
     >>> drug_ids(["CC(=O)O", "CC(=O)[O-].[Na+]", "OC(C)=O"])
     array(['QTBSBXVTEAMEQO', 'QTBSBXVTEAMEQO', 'QTBSBXVTEAMEQO'], dtype=object)
     """
-    identify = _isomer_id if stereo else _skeleton_id
-    return map_distinct(identify, X)
+    return _of_valid(partial(_inchi_blocks, n_blocks=2 if stereo else 1), X)
 
 
-def map_distinct(
-    function: Callable[[Chem.Mol], object], X: ArrayLike
-) -> NDArray[np.object_]:
-    """Apply `function` to the molecule of each entry, each distinct text once."""
+def _of_valid(function, X):
     array = as_smiles_array(X)
-    results: dict[str, object] = {}
-    valid: dict[str, bool] = {}
+    results = _of_each(function, array)
+    refuse_invalid(array, ~pd.isna(results))
+    return results
+
+
+def _of_each(function, array):
+    """Apply `function` to each distinct molecule; None where an entry is not one."""
+    results = {}
     with BlockLogs():
-        for text in _distinct_strings(array):  # one molecule at a time: they are large
+        # One molecule at a time: they are large.
+        for text in dict.fromkeys(s for s in array if isinstance(s, str)):
             mol = parse_smiles(text)
-            valid[text] = mol is not None
-            if mol is not None:
-                results[text] = function(mol)
-    bad = np.flatnonzero(~_valid_entries(array, valid))
-    if bad.size:
-        raise InvalidSmilesError(bad.tolist(), array[bad].tolist())
-    out = np.empty(len(array), dtype=object)
-    out[:] = [results[s] for s in array]
-    return out
-
-
-def _distinct_strings(array: NDArray[np.object_]) -> Iterable[str]:
-    return dict.fromkeys(s for s in array if isinstance(s, str))
+            results[text] = None if mol is None else function(mol)
+    of_entries = np.empty(len(array), dtype=object)
+    of_entries[:] = [results[s] if isinstance(s, str) else None for s in array]
+    return of_entries
 
 
 @lru_cache(maxsize=1)
-def _standardizers() -> tuple[
-    rdMolStandardize.LargestFragmentChooser, rdMolStandardize.Uncharger
-]:
+def _standardizers():
     parameters = rdMolStandardize.CleanupParameters()
     parameters.preferOrganic = True  # type: ignore[assignment]
     return (
@@ -232,22 +280,39 @@ def _standardizers() -> tuple[
     )
 
 
-def _inchi_blocks(mol: Chem.Mol, n_blocks: int) -> str:
+def parent_molecule(mol: Chem.Mol) -> Chem.Mol:
+    """Return the uncharged largest fragment: the molecule that :func:`drug_ids` names.
+
+    Parameters
+    ----------
+    mol : rdkit.Chem.Mol
+        A molecule, with or without counter-ions; it is not changed.
+
+    Returns
+    -------
+    parent : rdkit.Chem.Mol
+        The largest fragment by its atoms, organic ones first, without the charges that
+        protons can balance.
+
+    Examples
+    --------
+    >>> from rdkit import Chem
+    >>> from sklearn_molge.molecules import parent_molecule, parse_smiles
+    >>> Chem.MolToSmiles(parent_molecule(parse_smiles("CC(=O)[O-].[Na+]")))
+    'CC(=O)O'
+    """
     chooser, uncharger = _standardizers()
     parent = mol if len(Chem.GetMolFrags(mol)) == 1 else chooser.choose(mol)
     if any(atom.GetFormalCharge() for atom in parent.GetAtoms()):
         parent = uncharger.uncharge(parent)
+    return parent
+
+
+def _inchi_blocks(mol: Chem.Mol, *, n_blocks: int) -> str:
+    parent = parent_molecule(mol)
     # The first block knows no stereochemistry: without it, InChI is faster.
     key = Chem.MolToInchiKey(parent, "-SNon" if n_blocks == 1 else "")
     if key:
         return "-".join(key.split("-")[:n_blocks])
     # InChI refuses a few exotic structures; their canonical text is an identity too.
     return Chem.MolToSmiles(parent, isomericSmiles=n_blocks > 1)
-
-
-def _skeleton_id(mol: Chem.Mol) -> str:
-    return _inchi_blocks(mol, 1)
-
-
-def _isomer_id(mol: Chem.Mol) -> str:
-    return _inchi_blocks(mol, 2)

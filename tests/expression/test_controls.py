@@ -113,8 +113,11 @@ def test_every_plate_without_controls_is_named():
     [
         ((["A"], CONTROL_GE, ["A", "A"]), "one row per control well. Got 4 and 2"),
         (([["A"]], CONTROL_GE, CONTROL_PLATES), r"plates must be 1-D.*\(1, 1\)"),
-        ((["A", None], CONTROL_GE, CONTROL_PLATES), "^plates must name.*first 1"),
-        ((["A"], CONTROL_GE, ["A", np.nan, "A", None]), "2 position.*the first 1"),
+        ((["A", None], CONTROL_GE, CONTROL_PLATES), "^plates must name.*Missing at 1"),
+        (
+            (["A"], CONTROL_GE, ["A", np.nan, "A", None]),
+            "control_plates must name.*Missing at 1, 3",
+        ),
         ((["A"], CONTROL_GE * np.nan, CONTROL_PLATES), "control_ge contains NaN"),
     ],
 )

@@ -129,7 +129,7 @@ def test_a_gene_twice_in_a_set_counts_once():
 
 def test_a_symbol_of_two_genes_needs_the_id():
     genes = pd.DataFrame({"gene_id": [1, 2, 3], "symbol": ["A", "a", "B"]})
-    with pytest.raises(ValueError, match=r"'A' is the name of 2 genes.*rows \[0, 1\]"):
+    with pytest.raises(ValueError, match=r"'A' is the name of 2 genes.*rows 0, 1;"):
         profile_from_genes(genes, up=["A"])
     np.testing.assert_array_equal(
         profile_from_genes(genes, up=[2], scale=2).profile, [[0, 2, 0]]

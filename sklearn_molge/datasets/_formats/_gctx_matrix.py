@@ -158,13 +158,13 @@ class _RawMatrix:
             return raw.view(self.dtype).reshape(self.chunks)[np.ix_(rows, columns)]
         # The first bytes of all values, then the second ones: only the wanted ones
         # are put together again.
-        planes = raw.reshape(self.dtype.itemsize, *self.chunks)
+        planes = raw.reshape(self.dtype.itemsize, *(self.chunks or self.shape))
         wanted = planes[:, rows[:, None], columns[None, :]]
         joined = np.ascontiguousarray(np.moveaxis(wanted, 0, -1))
         return joined.view(self.dtype)[..., 0]
 
     def _inflate(self, packed: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        size = int(np.prod(self.chunks)) * self.dtype.itemsize
+        size = int(np.prod(self.chunks or self.shape)) * self.dtype.itemsize
         damaged = f"{self.path}: a chunk of its matrix is damaged"
         try:
             raw = np.frombuffer(zlib.decompress(packed.data, bufsize=size), np.uint8)
