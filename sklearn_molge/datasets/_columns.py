@@ -103,22 +103,8 @@ PART_ROWS = 2**16
 def read_table(path: str | PathLike[str], keys: Sequence[str]) -> pd.DataFrame:
     """Read the columns of a table that have a meaning here, as text.
 
-    Parameters
-    ----------
-    path : path
-        Tab-separated text, or ``.csv``; gzipped where it ends in ``.gz``.
-    keys : sequence of str
-        Names of the column that identifies a row; the first one present is taken.
-
-    Returns
-    -------
-    table : DataFrame
-        Indexed by the key, columns as in the file.
-
-    Raises
-    ------
-    ValueError
-        If the file is no such table, or has none of `keys`.
+    The table is tab-separated, or ``.csv``; gzipped where its name ends in ``.gz``. It
+    is indexed by the first of `keys` that it has; to have none is an error.
     """
     with _reading(path):
         table = pd.read_csv(path, dtype=str, **_options(path, keys))
@@ -185,17 +171,9 @@ def index_by_key(table: pd.DataFrame, keys: Sequence[str], name: str) -> pd.Data
 def standard_obs(table: pd.DataFrame) -> pd.DataFrame:
     """Write a table of profiles or compounds in our names and units.
 
-    Parameters
-    ----------
-    table : DataFrame
-        With any of the releases' column names.
-
-    Returns
-    -------
-    standard : DataFrame
-        Same index; those of our columns that `table` has a source of: texts (object,
-        NaN where missing), ``dose_um`` and ``time_h`` (float, NaN where missing or in
-        a unit that cannot be converted).
+    Returns those of our columns that `table` has a source of: texts (object, NaN where
+    missing), ``dose_um`` and ``time_h`` (float, NaN where missing or in a unit that
+    cannot be converted).
     """
     columns: dict[str, NDArray] = {}
     for name, sources in TEXTS.items():
@@ -212,17 +190,8 @@ def standard_obs(table: pd.DataFrame) -> pd.DataFrame:
 def join_layers(layers: Sequence[pd.DataFrame], index: pd.Index) -> pd.DataFrame:
     """Take each value from the first layer that knows it.
 
-    Parameters
-    ----------
-    layers : sequence of DataFrame
-        As :func:`standard_obs` gives them, each id once.
-    index : Index
-        Ids of the profiles.
-
-    Returns
-    -------
-    obs : DataFrame
-        All our columns but ``drug``, and ``smiles``.
+    Layers are tables as of `standard_obs`, each id once. Returns all our columns but
+    ``drug``, and ``smiles``, one row for each of `index`.
     """
     columns = {}
     for name in [*TEXTS, *QUANTITIES]:
@@ -236,16 +205,8 @@ def join_layers(layers: Sequence[pd.DataFrame], index: pd.Index) -> pd.DataFrame
 def standard_genes(table: pd.DataFrame) -> pd.DataFrame:
     """Write a table of genes in our names.
 
-    Parameters
-    ----------
-    table : DataFrame
-        With any of the releases' column names.
-
-    Returns
-    -------
-    genes : DataFrame
-        Same index; ``gene_id`` and ``is_landmark`` (float) and ``symbol`` (object), NaN
-        where unknown.
+    Returns ``gene_id`` and ``is_landmark`` (float) and ``symbol`` (object), NaN where
+    unknown.
     """
     columns = {}
     for name, sources in GENES.items():
@@ -263,14 +224,8 @@ def standard_genes(table: pd.DataFrame) -> pd.DataFrame:
 def common_genes(genes: Sequence[pd.Index], where: str, *, stacklevel: int) -> pd.Index:
     """Return the genes that are everywhere, in the order of the first.
 
-    Parameters
-    ----------
-    genes : sequence of Index
-        Names of the genes, each once.
-    where : str
-        What holds them, for messages.
-    stacklevel : int
-        Of the warning that some are not, counted from the caller.
+    `where` names what holds them, for the errors and for the warning that some are not
+    everywhere; `stacklevel` is counted from the caller.
     """
     shared = every = genes[0]
     for other in genes[1:]:
@@ -297,19 +252,10 @@ def check_each_once(names: pd.Index, needed: str) -> None:
 
 
 def combine_compounds(tables: Iterable[pd.DataFrame]) -> pd.DataFrame:
-    """Bring tables of compounds to one row a ``pert_id``.
+    """Bring tables of compounds, as of `standard_obs`, to one row a ``pert_id``.
 
-    Parameters
-    ----------
-    tables : iterable of DataFrame
-        As :func:`standard_obs` gives them, indexed by ``pert_id``; a release has one
-        row for each target.
-
-    Returns
-    -------
-    compounds : DataFrame
-        ``smiles`` and ``pert_name`` are the first that are known, ``moa`` and
-        ``target`` all that are known, joined by "|".
+    A release has one row for each target: ``smiles`` and ``pert_name`` are the first
+    that are known, ``moa`` and ``target`` all that are known, joined by "|".
     """
     columns = ["pert_name", "smiles", "moa", "target"]
     table = pd.concat([t.reindex(columns=columns).astype(object) for t in tables])
@@ -362,21 +308,10 @@ def quantity(table: pd.DataFrame, column: str, name: str) -> NDArray[np.float64]
 def coded_texts(
     column: pd.Series, name: str = ""
 ) -> tuple[NDArray[np.intp], list[str | None]]:
-    """Return a column as numbers into a list of texts.
+    """Return a column as numbers into a list of texts, -1 where it is missing.
 
-    Parameters
-    ----------
-    column : Series
-        Of anything; a category is not spelled out.
-    name : str
-        Ours, for the spelling of the texts.
-
-    Returns
-    -------
-    codes : ndarray of int
-        -1 where the column is missing.
-    texts : list of str or None
-        Without blanks around; None is LINCS's marks for a missing value.
+    A category is not spelled out. Texts are without blanks around, and None where they
+    are LINCS's marks for a missing value; `name` is ours, for their spelling.
     """
     codes, distinct = _factorize(column)
     texts = [str(entry).strip() for entry in distinct]

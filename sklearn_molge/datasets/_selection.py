@@ -25,18 +25,7 @@ N_SHOWN = 5
 
 
 class Funnel:
-    """A table of profiles that filters narrow, and the account of it.
-
-    Parameters
-    ----------
-    obs : DataFrame
-        One row a profile.
-
-    Attributes
-    ----------
-    obs : DataFrame
-        The profiles that are left.
-    """
+    """A table of profiles that filters narrow (`obs`), and the account of it."""
 
     def __init__(self, obs: pd.DataFrame):
         self.obs = obs
@@ -111,17 +100,8 @@ def select_treated(
 ) -> Funnel:
     """Narrow the profiles of a release to the treated ones of a study.
 
-    Returns
-    -------
-    funnel : Funnel
-        Its ``obs`` has a column ``drug``.
-
-    Raises
-    ------
-    ValueError
-        If a filter leaves nothing, or `cell_lines` names a line that is not there.
-    InvalidSmilesError
-        If a SMILES is bad and ``on_bad_smiles="raise"``.
+    The ``obs`` of the result has a column ``drug``. It is an error if a filter leaves
+    nothing, or `cell_lines` names a line that is not there.
     """
     funnel = Funnel(obs)
     mask = funnel.obs["pert_type"].isin(pert_types)

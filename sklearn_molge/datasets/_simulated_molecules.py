@@ -46,80 +46,23 @@ SCAFFOLDS = (
     "c1({})ccc(cc1)-c1nnc(o1)-c1ccc({})c({})c1",  # diphenyloxadiazole
     "O=C1CN=C(c2ccc({})cc2)c2cc({})c({})cc2N1",  # benzodiazepinone
 )
-PHARMACOPHORES = (
-    "N7CCN(C)CC7",
-    "N7CCOCC7",
-    "N7CCC(O)CC7",
-    "NC7CCNCC7",
-    "NCCN(C)C",
-    "NC7=NCCS7",
-    "Nc7cccc(Cl)c7",
-    "Nc7ccc(OC)cc7",
-    "NS(C)(=O)=O",
-    "NC(=O)C=C",
-    "NC(=O)c7ccccc7",
-    "NC(=O)C7CCCN7",
-    "OCCN7CCCC7",
-    "OCC(O)CNC(C)C",
-    "Oc7ccc(F)cc7",
-    "C(=O)NO",
-    "C(=O)O",
-    "C(=O)NC7CC7",
-    "C(=O)N7CCNCC7",
-    "C(=O)NCc7ccco7",
-    "S(N)(=O)=O",
-    "S(=O)(=O)N7CCCC7",
-    "C(N)=N",
-    "C7=NCCN7",
-    "c7nnn[nH]7",
-    "c7ccncc7",
-    "c7cnn(C)c7",
-    "c7ccc(O)cc7",
-    "CN7CCOCC7",
-    "CC7SC(=O)NC7=O",
-    "CC(N)C(=O)O",
-    "C(O)(C(F)(F)F)C(F)(F)F",
+PHARMACOPHORES = tuple(
+    (
+        "N7CCN(C)CC7 N7CCOCC7 N7CCC(O)CC7 NC7CCNCC7 NCCN(C)C NC7=NCCS7 Nc7cccc(Cl)c7 "
+        "Nc7ccc(OC)cc7 NS(C)(=O)=O NC(=O)C=C NC(=O)c7ccccc7 NC(=O)C7CCCN7 OCCN7CCCC7 "
+        "OCC(O)CNC(C)C Oc7ccc(F)cc7 C(=O)NO C(=O)O C(=O)NC7CC7 C(=O)N7CCNCC7 "
+        "C(=O)NCc7ccco7 S(N)(=O)=O S(=O)(=O)N7CCCC7 C(N)=N C7=NCCN7 c7nnn[nH]7 "
+        "c7ccncc7 c7cnn(C)c7 c7ccc(O)cc7 CN7CCOCC7 CC7SC(=O)NC7=O CC(N)C(=O)O "
+        "C(O)(C(F)(F)F)C(F)(F)F"
+    ).split()
 )
-SUBSTITUENTS = (
-    "[H]",
-    "C",
-    "CC",
-    "C(C)C",
-    "C7CC7",
-    "CO",
-    "CCOC",
-    "OC",
-    "OCC",
-    "OC(F)F",
-    "OC7CCCC7",
-    "C(F)(F)F",
-    "C#N",
-    "N",
-    "NC",
-    "N(C)C",
-    "NC(C)=O",
-    "C(C)=O",
-    "C(N)=O",
-    "C(=O)OC",
-    "SC",
-    "S(C)(=O)=O",
-    "c7ccccc7",
-    "c7ccsc7",
+SUBSTITUENTS = tuple(
+    (
+        "[H] C CC C(C)C C7CC7 CO CCOC OC OCC OC(F)F OC7CCCC7 C(F)(F)F C#N N NC N(C)C "
+        "NC(C)=O C(C)=O C(N)=O C(=O)OC SC S(C)(=O)=O c7ccccc7 c7ccsc7"
+    ).split()
 )
-SMALL_SUBSTITUENTS = (
-    "[H]",
-    "F",
-    "Cl",
-    "Br",
-    "C",
-    "CC",
-    "O",
-    "OC",
-    "N",
-    "C#N",
-    "C#C",
-    "C(F)(F)F",
-)
+SMALL_SUBSTITUENTS = tuple("[H] F Cl Br C CC O OC N C#N C#C C(F)(F)F".split())
 BLOCKS = (SCAFFOLDS, PHARMACOPHORES, SUBSTITUENTS, SMALL_SUBSTITUENTS)
 BLOCK_SIZES = tuple(len(blocks) for blocks in BLOCKS)
 MAX_MOLECULES = 250_000  # of 293,568 that differ
@@ -137,21 +80,9 @@ def assemble_molecules(
 ) -> tuple[NDArray[np.object_], NDArray[np.object_], NDArray[np.intp]]:
     """Assemble distinct molecules from a scaffold and three blocks each.
 
-    Parameters
-    ----------
-    n_molecules : int
-        At most `MAX_MOLECULES`.
-    rng : Generator
-        Source of randomness.
-
-    Returns
-    -------
-    smiles : ndarray of shape (n_molecules,), dtype=object
-        RDKit's canonical SMILES.
-    drugs : ndarray of shape (n_molecules,), dtype=object
-        Their identities (`drug_ids`), all distinct.
-    blocks : ndarray of shape (n_molecules, 4)
-        Index of the scaffold, the pharmacophore and the two substituents.
+    Returns RDKit's canonical SMILES, their identities (`drug_ids`), and the blocks of
+    each: indices of the scaffold, the pharmacophore and the two substituents,
+    (n_molecules, 4).
     """
     candidates = _candidate_blocks(n_molecules, rng)
     found: dict[str, tuple[str, NDArray[np.intp]]] = {}
@@ -200,21 +131,8 @@ def draw_pec50(
 ) -> NDArray[np.float64]:
     """Draw the potency of each molecule at each mechanism (Free and Wilson 1964).
 
-    Parameters
-    ----------
-    blocks : ndarray of shape (n_molecules, 4)
-        As :func:`assemble_molecules` gives them.
-    n_mechanisms : int
-        Number of mechanisms.
-    unexplained : float
-        Standard deviation of the part that the blocks do not explain.
-    rng : Generator
-        Source of randomness.
-
-    Returns
-    -------
-    pec50 : ndarray of shape (n_molecules, n_mechanisms)
-        -log10 of the concentration (mol/l) of half the effect.
+    `unexplained` is the standard deviation of what `blocks` do not explain. A pEC50 is
+    -log10 of the concentration (mol/l) of half the effect; (n_molecules, n_mechanisms).
     """
     pec50 = rng.normal(PEC50_MEAN, unexplained, (len(blocks), n_mechanisms))
     for block, size, spread in zip(blocks.T, BLOCK_SIZES, PEC50_SPREAD, strict=True):

@@ -175,20 +175,7 @@ def read_gct(
 def read_gct_metadata(
     path: str | os.PathLike[str],
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Read the metadata of a GCT file, without its matrix.
-
-    Parameters
-    ----------
-    path : path-like
-        The file.
-
-    Returns
-    -------
-    obs : DataFrame
-        One row a sample, as of `read_gct`.
-    genes : DataFrame
-        One row a gene.
-    """
+    """Read `obs` and `genes` of a GCT file, without its matrix."""
     scan = _scan(path)
     return scan.obs, scan.genes
 

@@ -116,27 +116,13 @@ def resolve_subset(
     Parameters
     ----------
     subset : None, array-like, slice or callable
-        None is everything; ids (text), positions (whole numbers; negative ones
-        count from the end, as in numpy), a boolean mask, a slice of positions, or a
-        callable that takes the metadata and returns a boolean mask. An id or a
-        position may be asked for more than once.
+        As `samples` of `read_gctx`.
     n_ids : int
         Length of the axis.
-    name : {"samples", "genes"}
-        The parameter, for messages.
-    path : path-like
-        The file, for messages.
-    read_ids : callable
-        Returns every id of the axis, in the order of the file; called only where
-        `subset` holds ids.
-    read_metadata : callable
-        Returns the metadata; called only where `subset` is a callable.
-
-    Raises
-    ------
-    ValueError
-        If an id is not in the file, a position is out of range, a mask has the
-        wrong length, or `subset` is none of these.
+    name, path
+        "samples" or "genes", and the file, for messages.
+    read_ids, read_metadata : callable
+        Return what the file says of the axis; called only where `subset` needs it.
     """
     if subset is None:
         return np.arange(n_ids, dtype=np.intp)

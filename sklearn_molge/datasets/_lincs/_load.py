@@ -279,17 +279,7 @@ def _warn_of_plates_without_control(
 class _ProfileStore:
     """Where profiles are put while they are read: memory, or memory-mapped files.
 
-    Parameters
-    ----------
-    path : path-like or None
-        The file of the treated profiles; None is memory.
-
-    Raises
-    ------
-    ValueError
-        If `path` does not end in ``.npy``.
-    FileNotFoundError
-        If its folder does not exist.
+    `path` is the file of the treated profiles, None for memory.
     """
 
     def __init__(self, path: str | PathLike[str] | None):

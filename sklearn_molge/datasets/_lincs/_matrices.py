@@ -61,26 +61,10 @@ class FoundFiles:
 def find_files(source: object, level: int) -> FoundFiles:
     """Find the matrices of a level, and the tables that go with them.
 
-    Parameters
-    ----------
-    source : path or iterable of paths
-        Folders (their own files, not those of sub-folders) and single files. A matrix
-        that is given by its own path need not have the level in its name.
-    level : int
-        Level of the data.
-
-    Returns
-    -------
-    files : FoundFiles
-        In the order of `source`, by name within a folder. Where both ``x`` and
-        ``x.gz`` are there, ``x`` is taken.
-
-    Raises
-    ------
-    FileNotFoundError
-        If a path does not exist, or there is no matrix of the level.
-    ValueError
-        If a matrix is packed, or is given by its own path and of another level.
+    `source` is a path or several: folders (their own files, by name) and single files.
+    A matrix that is given by its own path need not have the level in its name. Where
+    both ``x`` and ``x.gz`` are there, ``x`` is taken. No matrix, or a packed one, is an
+    error.
     """
     roots = _as_paths(source)
     kinds = {
@@ -191,18 +175,9 @@ def choose_genes(
 ) -> tuple[pd.DataFrame, list[NDArray[np.intp]]]:
     """Choose the genes that every matrix has, and say where each matrix has them.
 
-    Returns
-    -------
-    genes : DataFrame
-        ``gene_id``, ``symbol`` and, where known, ``is_landmark``.
-    positions : list of ndarray
-        For each matrix the position of each of these genes.
-
-    Raises
-    ------
-    ValueError
-        If a gene has no Entrez id or stands twice in a matrix, no gene is in every
-        matrix, or landmarks are asked for and not known.
+    Returns ``gene_id``, ``symbol`` and, where known, ``is_landmark``, and for each
+    matrix the position of each of these genes. It is an error if a gene has no Entrez
+    id or stands twice in a matrix, or landmarks are asked for and not known.
     """
     tables = [
         standard_genes(read_table(path, ("gene_id", "pr_gene_id")))
@@ -278,18 +253,8 @@ def read_profiles(
 ) -> None:
     """Read profiles into `out`, and of each matrix no more than these.
 
-    Parameters
-    ----------
-    matrices : sequence of Matrix
-        Where they are.
-    rows : ndarray of int
-        Numbers of the profiles, ascending, over all matrices in their order.
-    gene_positions : sequence of ndarray of int
-        For each matrix the position of each gene.
-    out : ndarray of shape (n_rows, n_genes)
-        Where the values go.
-    progress, n_jobs
-        As of `read_gctx`.
+    `rows` are their numbers, ascending, over all matrices in their order;
+    `gene_positions` has for each matrix the position of each gene.
     """
     for matrix, genes, (own, place) in zip(
         matrices, gene_positions, _by_matrix(matrices, rows), strict=True

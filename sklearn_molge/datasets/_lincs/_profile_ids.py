@@ -14,15 +14,10 @@ SHIFT = np.uint64(29)
 
 
 class ProfileIds:
-    """Ids of the profiles of a release, to be found by their text.
+    """Ids (UTF-8) of the profiles of a release, to be found by their text.
 
     An index of Python texts would take five times the memory. Found ids are compared
     letter by letter, so that equal hashes do no harm.
-
-    Parameters
-    ----------
-    ids : ndarray of bytes
-        UTF-8.
     """
 
     def __init__(self, ids: NDArray[np.bytes_]):

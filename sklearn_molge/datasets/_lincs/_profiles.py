@@ -106,17 +106,10 @@ def profile_table(
 ) -> pd.DataFrame:
     """Join all that is known of each profile.
 
-    Returns
-    -------
-    obs : DataFrame
-        One row a profile, numbered in the order of the matrices: our columns without
-        ``drug``, and ``smiles``; texts are categories.
-
-    Raises
-    ------
-    ValueError
-        If a profile stands twice, a table fits no profile, or nothing says of what kind
-        the profiles are, of which line, or of which molecule.
+    Returns one row a profile, numbered in the order of the matrices: our columns
+    without ``drug``, and ``smiles``; texts are categories. It is an error if a profile
+    stands twice, a table fits no profile, or nothing says of what kind the profiles
+    are, of which line, or of which molecule.
     """
     ids = ProfileIds(np.concatenate([matrix.ids for matrix in matrices]))
     repeated = ids.repeated()

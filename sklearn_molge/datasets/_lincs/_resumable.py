@@ -35,14 +35,8 @@ class ResumableDownloader:
     known_hash : str, default=None
         "algorithm:digest". None goes by what the server tells: an ETag of Amazon S3
         that is a plain MD5, else the length alone.
-    n_retries : int, default=3
-        Times in a row that a broken connection is tried again without a new byte.
-    delay : float, default=1.0
-        Seconds before the first retry; doubled after each failure.
-    progress : bool, default=True
-        Show a progress bar.
-    verify : bool, default=True
-        Check the finished file; without it only its length is compared.
+    n_retries, delay, progress, verify
+        As of `fetch_lincs`.
 
     Attributes
     ----------
