@@ -7,7 +7,7 @@ import os
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import h5py
 import numpy as np
@@ -67,9 +67,9 @@ def study_to_anndata(study) -> AnnData:
     return anndata.AnnData(X=_joint_matrix(study), obs=obs, var=var, uns={MARK: mark})
 
 
-def _study_tables(study) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Any]]:
+def _study_tables(study) -> tuple[pd.DataFrame, pd.DataFrame, dict]:
     """Return obs and var of the AnnData object, and what undoes their making."""
-    mark: dict[str, Any] = {
+    mark: dict = {
         "obs": describe_table(study.obs),
         "genes": describe_table(study.genes),
     }
@@ -130,7 +130,7 @@ def anndata_to_parts(
     level: int | None,
     control_types: str | Sequence[str],
     on_bad_smiles: str,
-) -> dict[str, Any]:
+) -> dict:
     """Take an AnnData object apart into the arguments of Study."""
     if MARK in adata.uns and columns is None and genes is None:
         parts = _own_parts(adata.obs, adata.var, adata.uns[MARK], adata.X)
@@ -186,9 +186,7 @@ def anndata_to_parts(
     return parts
 
 
-def _own_parts(
-    obs: pd.DataFrame, var: pd.DataFrame, mark: Mapping[str, Any], X: Any
-) -> dict[str, Any]:
+def _own_parts(obs: pd.DataFrame, var: pd.DataFrame, mark: Mapping, X) -> dict:
     """Undo `_study_tables`: return the arguments of Study."""
     is_control = obs["is_control"].to_numpy(bool)
     parts = {
@@ -213,13 +211,13 @@ def _own_gene_table(var: pd.DataFrame) -> pd.DataFrame:
     return var.set_axis(pd.RangeIndex(len(var)), axis=0)
 
 
-def _level_in(mark: Mapping[str, Any]) -> int | None:
+def _level_in(mark: Mapping) -> int | None:
     level = mark.get("level")
     return None if level is None else int(level)
 
 
 def _values(
-    X: Any, rows: NDArray, columns: NDArray[np.intp] | None = None
+    X, rows: NDArray, columns: NDArray[np.intp] | None = None
 ) -> NDArray[np.float32]:
     """Take rows and columns of a matrix, without a copy where rows lie together."""
     places = np.flatnonzero(rows) if rows.dtype == bool else rows
@@ -295,7 +293,7 @@ def write_study(study, path: str | os.PathLike[str]) -> None:
         _write_matrix(file, study)
 
 
-def _checked_tables(study) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Any]]:
+def _checked_tables(study) -> tuple[pd.DataFrame, pd.DataFrame, dict]:
     """Return the tables to write; raise where they would not come back as they are."""
     given = {
         name: table
@@ -314,7 +312,7 @@ def _checked_tables(study) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Any]]:
             )
     obs, var, mark = _study_tables(study)
     restored = _own_parts(obs, var, mark, np.empty((len(obs), 0), dtype=np.float32))
-    written: dict[str, Any] = {"genes": var, "dropped": mark.get("dropped")}
+    written: dict = {"genes": var, "dropped": mark.get("dropped")}
     for name, table in given.items():
         check_exact(name, table, written.get(name, obs), restored[name])
     return obs, var, mark
@@ -336,9 +334,7 @@ def _write_matrix(file: h5py.File, study) -> None:
             row += len(block)
 
 
-def read_study_parts(
-    path: str | os.PathLike[str], *, mmap_mode: str | None
-) -> dict[str, Any]:
+def read_study_parts(path: str | os.PathLike[str], *, mmap_mode: str | None) -> dict:
     """Return the arguments of Study from a file that `write_study` wrote."""
     anndata = _import_anndata("Study.load")
     with _open(path) as file:
@@ -369,7 +365,7 @@ def _open(path: str | os.PathLike[str]) -> h5py.File:
         ) from error
 
 
-def _read(file: h5py.File, part: str, anndata: Any) -> Any:
+def _read(file: h5py.File, part: str, anndata):
     if part not in file:
         raise ValueError(
             f"{file.filename} has no part {part!r}: it was not written by Study.save. "
@@ -408,5 +404,5 @@ def _matrix(file: h5py.File, shape: tuple[int, int], mode: str | None) -> NDArra
     return values.reshape(shape)
 
 
-def _import_anndata(needed_by: str) -> Any:
+def _import_anndata(needed_by: str):
     return import_optional("anndata", extra="anndata", needed_by=needed_by)

@@ -325,7 +325,7 @@ def _clean_text(column: pd.Series, name: str = "") -> NDArray[np.object_]:
     return _spell_out(codes, [np.nan if text is None else text for text in texts])
 
 
-def _factorize(column: pd.Series) -> tuple[NDArray[np.intp], NDArray[np.object_]]:
+def _factorize(column):
     """Return numbers, -1 where missing, and the distinct entries they stand for."""
     if isinstance(column.dtype, pd.CategoricalDtype):
         return column.cat.codes.to_numpy(np.intp), np.asarray(

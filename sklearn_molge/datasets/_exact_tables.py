@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -40,7 +39,7 @@ def join_tables(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
     return pd.DataFrame(columns, index=pd.Index(index, dtype=object))
 
 
-def _join_column(parts: Sequence[pd.Series | None], lengths: Sequence[int]) -> Any:
+def _join_column(parts: Sequence[pd.Series | None], lengths: Sequence[int]):
     there = [part for part in parts if part is not None]
     if len(there) < len(parts):
         there = [room_for_missing(part) for part in there]
@@ -66,11 +65,11 @@ def room_for_missing(column: pd.Series) -> pd.Series:
     return column
 
 
-def _gap(dtype: Any, length: int) -> pd.Series:
+def _gap(dtype, length: int) -> pd.Series:
     return pd.Series([np.nan] * length, dtype=object).astype(dtype)
 
 
-def _writable(column: pd.Series) -> Any:
+def _writable(column: pd.Series):
     dtype = column.dtype
     if is_object_dtype(dtype) or isinstance(dtype, pd.StringDtype):
         # Text with gaps can be written only as categorical.
@@ -83,9 +82,9 @@ def _writable(column: pd.Series) -> Any:
     return column.array
 
 
-def describe_table(table: pd.DataFrame) -> dict[str, Any]:
+def describe_table(table: pd.DataFrame) -> dict:
     """Say what `restore_table` must know to undo `join_tables`."""
-    mark: dict[str, Any] = {
+    mark: dict = {
         "columns": [str(name) for name in table],
         "types": [_type_name(dtype) for dtype in table.dtypes],
         "missing": [_kind_of_missing(column) for _, column in table.items()],
@@ -114,7 +113,7 @@ def _plain_array(index: pd.Index) -> NDArray:
     return index.to_numpy(dtype=object if index.dtype.kind == "O" else None)
 
 
-def _type_name(dtype: Any) -> str:
+def _type_name(dtype) -> str:
     if isinstance(dtype, pd.StringDtype) and str(dtype) == "string":
         return f"string[{dtype.storage}]"
     return str(dtype)
@@ -131,7 +130,7 @@ def _kind_of_missing(column: pd.Series) -> str:
     return "nan"
 
 
-def restore_table(table: pd.DataFrame, mark: Mapping[str, Any]) -> pd.DataFrame:
+def restore_table(table: pd.DataFrame, mark: Mapping) -> pd.DataFrame:
     """Give the columns of a table, and its index, the types that they had."""
     names = [str(name) for name in mark["columns"]]
     columns = {
@@ -156,9 +155,7 @@ def restore_table(table: pd.DataFrame, mark: Mapping[str, Any]) -> pd.DataFrame:
     )
 
 
-def _restore_column(
-    column: pd.Series, kind: str, missing: str, mark: Mapping[str, Any]
-) -> Any:
+def _restore_column(column: pd.Series, kind: str, missing: str, mark: Mapping):
     is_category = isinstance(column.dtype, pd.CategoricalDtype)
     if kind == "category":
         kept = mark["categories"][column.name]
@@ -175,7 +172,7 @@ def _restore_column(
     return (column.astype(object) if is_category else column).astype(_dtype(kind)).array
 
 
-def _dtype(kind: str) -> Any:
+def _dtype(kind: str):
     # pandas 3 calls its text type "str"; before, text was plain objects.
     return pd.Series(["text"]).dtype if kind == "str" else kind
 
@@ -218,7 +215,7 @@ def _can_be_written(column: pd.Series) -> bool:
     return isinstance(column.array, pd.arrays.BooleanArray | pd.arrays.IntegerArray)
 
 
-def _cannot(what: str, dtype: Any) -> str:
+def _cannot(what: str, dtype) -> str:
     return (
         f"{what} of dtype {dtype} cannot be saved and read back exactly: it must hold "
         "text, or numbers or booleans of one kind."

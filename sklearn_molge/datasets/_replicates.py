@@ -1,7 +1,6 @@
 """A study one level up: wells against their plates, replicates combined."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,9 +14,7 @@ from sklearn_molge.expression import ConsensusSignatures, consensus_signatures
 __all__ = ["consensus_parts", "level4_parts"]
 
 
-def level4_parts(
-    study, *, against: str, min_mad: float, clip: float | None
-) -> dict[str, Any]:
+def level4_parts(study, *, against: str, min_mad: float, clip: float | None) -> dict:
     """Score wells and controls against their plates."""
     if study.level != 3:
         raise ValueError(f"to_level4 needs a study of level 3. Got {study.level}.")
@@ -50,8 +47,8 @@ def consensus_parts(
     *,
     by: str | Sequence[str] | None,
     min_replicates: int,
-    **options: Any,
-) -> dict[str, Any]:
+    **options,
+) -> dict:
     """Combine the replicates of each condition; `options` are the signatures'."""
     if study.level == 3:
         raise ValueError(
@@ -158,7 +155,7 @@ def _reduced_obs(
     )
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     """Spell a label; two different numbers never alike."""
     if isinstance(value, float):
         return np.format_float_positional(value, trim="-")
@@ -178,7 +175,7 @@ def _reduce_column(
     group_of: NDArray[np.intp],
     first: NDArray[np.intp],
     same: NDArray[np.bool_],
-) -> Any:
+):
     """Return the common value of each group, else all texts, else a missing value."""
     values = column.iloc[first].reset_index(drop=True)
     if same.all():
@@ -199,7 +196,7 @@ def _account(
     n_left: int,
     min_replicates: int,
     columns: list[str],
-    options: dict[str, Any],
+    options: dict,
 ) -> pd.DataFrame:
     """Go on with the study's account of what was left out."""
     n_profiles = len(study)

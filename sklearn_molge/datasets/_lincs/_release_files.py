@@ -146,8 +146,13 @@ _GSE70138 = _geo(
 )
 
 
-def _table_2020(name: str, like: str, size: int, md5: str) -> LincsFile:
-    return LincsFile(f"{name}_beta.txt", *_TABLES[like], size=size, md5=md5)
+_TABLES_2020 = (
+    ("cellinfo", "cell_info", 37_979, "c4686b4bcd2bad8fa64e229932c8d486"),
+    ("geneinfo", "gene_info", 1_141_389, "45c725d17ce6c377f1e7de07b821a5f0"),
+    ("compoundinfo", "pert_info", 4_631_014, "bf8e3a15ad026b47903c98d625195d24"),
+    ("siginfo", "sig_info", 465_242_319, "ab609fc04fab21180b07833119d1c7b6"),
+    ("instinfo", "inst_info", 674_838_120, "e1edf4e306cebcc6d3e061b5a50114dc"),
+)
 
 
 def _matrix_2020(
@@ -173,20 +178,9 @@ def _matrix_2020(
 _LINCS2020 = Release(
     base_url="https://s3.amazonaws.com/macchiato.clue.io/builds/LINCS2020",
     files=(
-        _table_2020(
-            "cellinfo", "cell_info", 37_979, "c4686b4bcd2bad8fa64e229932c8d486"
-        ),
-        _table_2020(
-            "geneinfo", "gene_info", 1_141_389, "45c725d17ce6c377f1e7de07b821a5f0"
-        ),
-        _table_2020(
-            "compoundinfo", "pert_info", 4_631_014, "bf8e3a15ad026b47903c98d625195d24"
-        ),
-        _table_2020(
-            "siginfo", "sig_info", 465_242_319, "ab609fc04fab21180b07833119d1c7b6"
-        ),
-        _table_2020(
-            "instinfo", "inst_info", 674_838_120, "e1edf4e306cebcc6d3e061b5a50114dc"
+        *(
+            LincsFile(f"{name}_beta.txt", *_TABLES[like], size=size, md5=md5)
+            for name, like, size, md5 in _TABLES_2020
         ),
         _matrix_2020(3, "ctl", 188708),
         _matrix_2020(4, "ctl", 188708),
