@@ -14,6 +14,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline, make_union
 from sklearn.utils import estimator_checks
 
+from sklearn_molge import molecules
 from sklearn_molge.exceptions import InvalidSmilesError
 from sklearn_molge.molecules import (
     ChempropEmbedder,
@@ -41,6 +42,14 @@ FINGERPRINTERS = [
     MoleculeFingerprinter("rdkit", fp_size=128),
     MoleculeFingerprinter("maccs"),
 ]
+PUBLIC = [getattr(molecules, name) for name in molecules.__all__]
+FINGERPRINTERS += [
+    cls()
+    for cls in PUBLIC
+    if hasattr(cls, "get_params")
+    and cls not in map(type, FINGERPRINTERS)
+    and "fp_size" in cls().get_params()
+]  # a new one takes part in the tests
 DESCRIPTORS = MoleculeDescriptors(["MolWt", "TPSA", "MaxPartialCharge", "fr_benzene"])
 EMBEDDER = ChempropEmbedder(hidden_size=16, random_state=0)
 TRANSFORMERS = [*FINGERPRINTERS, DESCRIPTORS, EMBEDDER]
