@@ -23,6 +23,7 @@ __all__ = [
     "recall_interval",
     "resampled_counts",
     "resampled_score",
+    "resampled_sums",
 ]
 
 # Elements of the largest array that a block of resamples makes: 32 MB.
@@ -75,6 +76,13 @@ def resampled_counts(
     rng = check_random_state(random_state)
     for size in block_sizes(n_resamples, n_queries):
         yield rng.multinomial(n_drugs, np.full(n_drugs, 1 / n_drugs), size=size)
+
+
+def resampled_sums(sums: NDArray, n_resamples: int, random_state: Any) -> Floats:
+    """Add up the rows of `sums`, one a drug, of each resample of the drugs."""
+    n = len(sums)
+    blocks = resampled_counts(n, n_resamples, n, random_state)
+    return np.concatenate([counts @ sums for counts in blocks])
 
 
 def block_sizes(n_resamples: int, n_queries: int) -> list[int]:

@@ -143,7 +143,7 @@ def warn_if_incomplete(total: float, similarity: float, baseline: float) -> None
             f"The integrated gradients sum to {total:.3g}, and the similarity changes "
             f"by {similarity - baseline:.3g}. Increase n_steps.",
             ConvergenceWarning,
-            stacklevel=3,
+            stacklevel=5,  # of the call to the public function
         )
 
 

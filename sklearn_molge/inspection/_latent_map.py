@@ -9,10 +9,10 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 from sklearn.base import clone
 from sklearn.decomposition import PCA
-from sklearn.preprocessing import normalize
 from sklearn.utils import check_array, check_random_state
 
 from sklearn_molge._compat import HasMethods, StrOptions, validate_params
+from sklearn_molge._utils.rows import standardize_rows
 
 __all__ = ["latent_map"]
 
@@ -103,7 +103,7 @@ def latent_map(
     rows = _fit_rows(fit_rows, array.shape[0])
     if isinstance(reducer, str):
         model, name = _named_reducer(reducer, len(rows), random_state)
-        array = _standardized(array)
+        array = standardize_rows(_dense_floats(array))
     else:
         model, name = clone(reducer), type(reducer).__name__
     coordinates = _fit_once(model, array, rows)
@@ -173,15 +173,9 @@ def _import_umap() -> Any:
     return UMAP
 
 
-def _standardized(array: Any) -> NDArray:
-    """Centre each row and scale it to unit length; a constant row becomes zero."""
+def _dense_floats(array) -> NDArray:
     dense = array.toarray() if sparse.issparse(array) else array
-    if dense.dtype.kind != "f":
-        dense = dense.astype(np.float64)
-    constant = np.ptp(dense, axis=1) == 0
-    rows = normalize(dense - dense.mean(axis=1, keepdims=True))
-    rows[constant] = 0
-    return rows
+    return dense if dense.dtype.kind == "f" else dense.astype(np.float64)
 
 
 def _fit_once(model: Any, array: Any, rows: NDArray[np.intp]) -> NDArray:

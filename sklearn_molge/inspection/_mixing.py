@@ -11,10 +11,11 @@ from scipy import sparse
 from sklearn.utils import check_consistent_length, check_random_state
 
 from sklearn_molge._compat import Interval, StrOptions, validate_params
+from sklearn_molge._utils.messages import first_few
 from sklearn_molge._utils.resampling import (
     RESAMPLING_CONSTRAINTS,
     percentile_interval,
-    resampled_counts,
+    resampled_sums,
 )
 from sklearn_molge._utils.similarity import METRICS
 from sklearn_molge.base import identify_drugs
@@ -211,7 +212,7 @@ def _line_codes(array: Any, cell_lines: ArrayLike) -> tuple[NDArray, Codes]:
     if missing.size:
         raise ValueError(
             "cell_lines must name the line of every row. "
-            f"Missing in rows {missing[:20].tolist()}."
+            f"Missing in rows {first_few(missing.tolist())}."
         )
     names, codes = np.unique(lines.to_numpy(), return_inverse=True)
     if len(names) < 2:
@@ -263,7 +264,5 @@ def _centred_interval(
     rng: np.random.RandomState,
 ) -> Floats:
     """Return (low, high) of the sum of resampled values, around their own sum."""
-    n = len(values)
-    centred = values - values.mean()
-    samples = [counts @ centred for counts in resampled_counts(n, n_resamples, n, rng)]
-    return percentile_interval(np.concatenate(samples), confidence_level)
+    samples = resampled_sums(values - values.mean(), n_resamples, rng)
+    return percentile_interval(samples, confidence_level)

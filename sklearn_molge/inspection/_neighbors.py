@@ -8,16 +8,17 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
+from sklearn.preprocessing import MultiLabelBinarizer
 from sklearn.utils import check_consistent_length, check_random_state
 
 from sklearn_molge._compat import Interval, StrOptions, validate_params
 from sklearn_molge._utils.resampling import (
     RESAMPLING_CONSTRAINTS,
     percentile_interval,
-    resampled_counts,
+    resampled_sums,
 )
 from sklearn_molge._utils.similarity import METRICS
-from sklearn_molge.inspection import _classes
+from sklearn_molge.base import identify_drugs
 from sklearn_molge.inspection._tied_order import (
     TIE_TOLERANCE,
     TiedOrder,
@@ -30,8 +31,10 @@ __all__ = [
     "SameClassNeighbors",
     "neighbor_change",
     "same_class_neighbors",
+    "split_classes",
 ]
 
+Codes = NDArray[np.intp]
 Floats = NDArray[np.float64]
 
 _SCORES = ["rate", "average_precision"]
@@ -212,8 +215,8 @@ def same_class_neighbors(
     """
     rng = check_random_state(random_state)
     array = check_embeddings(embeddings, metric)
-    ids, array, member, names = _classes.labelled_molecules(array, labels, drugs)
-    queries, others = _classes.matching_pairs(member)
+    ids, array, member, names = _labelled_molecules(array, labels, drugs)
+    queries, others = _matching_pairs(member)
     n_molecules = len(ids)
     if n_neighbors >= n_molecules:
         raise ValueError(
@@ -236,7 +239,7 @@ def same_class_neighbors(
     expected = random_scores(n_same[is_query], n_molecules - 1).mean(axis=0)
     molecules = pd.DataFrame(found, columns=_SCORES, index=ids[is_query])
     molecules["n_same_class"] = n_same[is_query]
-    molecules["largest_class"] = _classes.largest_class(member, names)[is_query]
+    molecules["largest_class"] = _largest_class(member, names)[is_query]
     classes = molecules["largest_class"]
     low, high = _mean_intervals(found, classes, n_resamples, confidence_level, rng)
     return SameClassNeighbors(
@@ -354,6 +357,58 @@ def neighbor_change(
     return NeighborChange(results[0], results[1], table.assign(low=low, high=high))
 
 
+def split_classes(labels: ArrayLike) -> list[frozenset[str]]:
+    """Return the classes of each row; none where the label is missing or blank."""
+    texts = pd.Series(np.asarray(labels, dtype=object))
+    return [
+        frozenset()
+        if pd.isna(text)
+        else frozenset(name for part in str(text).split("|") if (name := part.strip()))
+        for text in texts
+    ]
+
+
+def _labelled_molecules(
+    array: Any, labels: ArrayLike, drugs: ArrayLike | None
+) -> tuple[NDArray, Any, sparse.csr_array, NDArray]:
+    """Return ids, embeddings and classes of the labelled molecules, and class names."""
+    check_consistent_length(array, labels)
+    sets = split_classes(labels)
+    if drugs is None:
+        ids = codes = np.arange(len(sets))
+    else:
+        names = identify_drugs(array, drugs, np.empty(0))
+        ids, codes = np.unique(names, return_inverse=True)
+    binarizer = MultiLabelBinarizer(sparse_output=True)
+    row_classes = sparse.csr_array(binarizer.fit_transform(sets), dtype=np.int64)
+    rows = np.arange(len(codes))
+    of_molecule = sparse.csr_array((np.ones(len(codes)), (codes, rows)))
+    member = sparse.csr_array(of_molecule @ row_classes > 0, dtype=np.int64)
+    labelled = np.flatnonzero(member.sum(axis=1))
+    if drugs is not None:
+        means = of_molecule.multiply(1 / of_molecule.sum(axis=1)[:, None]).tocsr()
+        array = means @ array
+    return ids[labelled], array[labelled], member[labelled], binarizer.classes_
+
+
+def _matching_pairs(member: sparse.csr_array) -> tuple[Codes, Codes]:
+    """Return all ordered pairs of two molecules that share a class."""
+    queries, others = (member @ member.T).nonzero()
+    apart = queries != others
+    if not apart.any():
+        raise ValueError(
+            "labels must name a class that two molecules share. Got "
+            f"{member.shape[0]} labelled molecules, no two of one class."
+        )
+    return queries[apart], others[apart]
+
+
+def _largest_class(member: sparse.csr_array, names: NDArray) -> NDArray:
+    """Return the class of each molecule that most molecules share."""
+    sizes = member.sum(axis=0)
+    return names[np.argmax(member.toarray() * sizes, axis=1)]
+
+
 def _class_table(
     order: TiedOrder, member: sparse.csr_array, names: NDArray
 ) -> pd.DataFrame:
@@ -388,11 +443,7 @@ def _mean_intervals(
 ) -> Floats:
     """Return (low, high) of each column's mean over resampled classes of rows."""
     codes = np.unique(np.asarray(classes, dtype=str), return_inverse=True)[1]
-    n_rows = np.bincount(codes)
-    sums = np.column_stack([np.bincount(codes, column) for column in values.T])
-    n = len(n_rows)
-    means = [
-        (counts @ sums) / (counts @ n_rows)[:, None]
-        for counts in resampled_counts(n, n_resamples, n, rng)
-    ]
-    return percentile_interval(np.concatenate(means).T, confidence_level)
+    columns = [*values.T, np.ones(len(values))]
+    sums = np.column_stack([np.bincount(codes, column) for column in columns])
+    *totals, n_rows = resampled_sums(sums, n_resamples, rng).T
+    return percentile_interval(np.array(totals) / n_rows, confidence_level)

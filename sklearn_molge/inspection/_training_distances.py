@@ -22,7 +22,7 @@ from sklearn_molge._utils.similarity import similarity_to
 from sklearn_molge._utils.views import is_embedder, resolve_views
 from sklearn_molge.molecules import MorganFingerprinter
 
-__all__ = ["training_distances"]
+__all__ = ["TRAINING_DISTANCES", "training_distances"]
 
 # Training rows that are transformed at a time.
 _BLOCK_ROWS = 2048
@@ -30,6 +30,25 @@ _BLOCK_ROWS = 2048
 _ROUNDING = 1e-10
 
 _TRANSFORMER: list[Any] = [HasMethods(["transform"]), None]
+
+TRAINING_DISTANCES = {
+    "fingerprint": ("drug", "Tanimoto distance of fingerprints"),
+    "molecule_features": ("drug", "correlation distance of molecule features"),
+    "aligned_molecule": ("drug", "correlation distance of aligned molecules"),
+    "raw_expression": ("profile", "correlation distance of raw expression"),
+    "aligned_expression": ("profile", "correlation distance of aligned expression"),
+}
+"""The distances of :func:`training_distances` by name: what a point is, and a label.
+
+Those of molecules have one value a drug, so that `per` of
+:func:`performance_regression` is "drug"; those of profiles have one a profile.
+
+Examples
+--------
+>>> from sklearn_molge.inspection import TRAINING_DISTANCES
+>>> TRAINING_DISTANCES["fingerprint"]
+('drug', 'Tanimoto distance of fingerprints')
+"""
 
 Features = Callable[[Any], Any]
 

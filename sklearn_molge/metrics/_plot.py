@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sklearn_molge._compat import StrOptions, validate_params
-from sklearn_molge._utils.optional import import_pyplot
+from sklearn_molge._utils.plotting import DisplayMixin
 from sklearn_molge._utils.resampling import RESAMPLING_CONSTRAINTS, recall_interval
 from sklearn_molge.metrics._curves import recall_at_k
 from sklearn_molge.metrics._ranks import rank_queries
@@ -29,7 +29,7 @@ _CONSTRAINTS: dict[str, list[Any]] = {
 _CHANCE = "chance"
 
 
-class RetrievalCurveDisplay:
+class RetrievalCurveDisplay(DisplayMixin):
     """Recall at k, or precision and recall, with chance and an interval over drugs.
 
     Make one with :meth:`from_estimator` or :meth:`from_predictions`. All parameters
@@ -267,9 +267,7 @@ class RetrievalCurveDisplay:
         display : RetrievalCurveDisplay
             Itself, with the artists as attributes.
         """
-        if ax is None:
-            ax = import_pyplot("RetrievalCurveDisplay").subplots()[1]
-        self.ax_, self.figure_ = ax, ax.figure
+        ax = self._use_axes(ax)
         x, y = self._curve(self.recall)
         label = _label(self.name if name is None else name, self.mrr)
         kwargs = {"drawstyle": "steps-post", "label": label, **kwargs}

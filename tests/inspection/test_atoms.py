@@ -8,7 +8,7 @@ from sklearn.preprocessing import StandardScaler
 
 from sklearn_molge.alignment import CCA, CoordinatedEmbedder
 from sklearn_molge.exceptions import InvalidSmilesError
-from sklearn_molge.inspection._atoms import atom_attribution
+from sklearn_molge.inspection import atom_attribution
 from sklearn_molge.molecules import (
     ChempropEmbedder,
     MoleculeDescriptors,
@@ -311,7 +311,7 @@ def test_profile_with_names(fingerprint_cca):
 
 
 def test_dummies_are_molecules_on_real_structures(shared_data):
-    from sklearn_molge.inspection._atoms import _occluded
+    from sklearn_molge.inspection._attribution import _occluded
 
     path = shared_data / "library" / "compoundinfo.txt.gz"
     table = pd.read_csv(path, sep="\t", usecols=["canonical_smiles"])

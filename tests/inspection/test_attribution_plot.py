@@ -4,12 +4,11 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from sklearn_molge.inspection._atoms import AtomAttribution
-from sklearn_molge.inspection._attribution_plot import (
+from sklearn_molge.inspection import (
     AtomAttributionDisplay,
     GeneAttributionDisplay,
 )
-from sklearn_molge.inspection._genes import GeneAttribution
+from sklearn_molge.inspection._attribution import AtomAttribution, GeneAttribution
 
 
 @pytest.fixture

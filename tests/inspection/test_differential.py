@@ -6,7 +6,7 @@ from scipy import stats
 from sklearn_molge.datasets import Study, load_lincs, make_perturbation_study
 from sklearn_molge.exceptions import MissingControlError
 from sklearn_molge.inspection import differential_genes
-from sklearn_molge.inspection._moderated_t import moderated_t_test
+from sklearn_molge.inspection._differential import moderated_t_test
 
 N_GENES = 60
 

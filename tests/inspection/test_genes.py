@@ -10,8 +10,7 @@ from sklearn.preprocessing import Normalizer, StandardScaler
 from sklearn_molge.alignment import CCA, PRESETS, CoordinatedEmbedder
 from sklearn_molge.exceptions import InvalidSmilesError
 from sklearn_molge.expression import L1000Featurizer
-from sklearn_molge.inspection import _genes
-from sklearn_molge.inspection._genes import gene_attribution
+from sklearn_molge.inspection import _attribution, gene_attribution
 from sklearn_molge.metrics import similarity
 from sklearn_molge.molecules import MorganFingerprinter
 from sklearn_molge.retrieval import (
@@ -125,7 +124,7 @@ def test_gradients_of_linear_towers_are_weight_times_difference():
 
 
 def test_occlusion_agrees_with_a_loop_in_blocks(monkeypatch):
-    monkeypatch.setattr(_genes, "_BLOCK_SIZE", 5)
+    monkeypatch.setattr(_attribution, "_BLOCK_SIZE", 5)
     retriever = TransformedTargetRetriever(
         DoubleNNRetriever("cosine", n_neighbors=3), transformer=PCA(4)
     )

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import special, stats
 
-from sklearn_molge.inspection._moderated_t import (
+from sklearn_molge.inspection._differential import (
     fit_variance_prior,
     moderated_t_test,
     trigamma_inverse,

@@ -5,7 +5,7 @@ import pytest
 from scipy import sparse
 
 from sklearn_molge.inspection import neighbor_change, same_class_neighbors
-from sklearn_molge.inspection._classes import split_classes
+from sklearn_molge.inspection._neighbors import split_classes
 from sklearn_molge.inspection._tied_order import TiedOrder, random_scores
 
 FAST = {"n_permutations": 20, "n_resamples": 50, "random_state": 0}
@@ -240,7 +240,7 @@ def test_split_classes():
         ({"labels": list("abcd")}, "no two of one class"),
         ({"labels": [None] * 4}, "Got 0 labelled molecules"),
         ({"labels": list("aab")}, "inconsistent numbers of samples"),
-        ({"drugs": ["x", None, "y", "z"]}, r"drugs must name .* Missing in rows \[1\]"),
+        ({"drugs": ["x", None, "y", "z"]}, r"drugs must name .* Missing in rows 1"),
         ({"embeddings": [[np.nan], [1], [2], [3]]}, "embeddings contains NaN"),
         ({"n_permutations": 0}, "n_permutations"),
     ],

@@ -3,7 +3,7 @@ import pytest
 from scipy import stats
 
 from sklearn_molge.inspection import performance_regression
-from sklearn_molge.inspection._drug_permutation import permutation_p_value
+from sklearn_molge.inspection._regression import permutation_p_value
 from sklearn_molge.metrics import chance_scores
 
 DRUGS = ["a", "a", "b", "c", "c", "c", "d"]

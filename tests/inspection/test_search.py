@@ -58,7 +58,7 @@ def test_importance_finds_what_the_score_is_made_of():
     assert table.loc["lr", "kind"] == "number"
     assert table.attrs["r2"] > 0.8
     assert table.attrs["n_trials"] == 60
-    assert table.attrs["metric"] == "score"
+    assert table.attrs["scoring"] == "score"
 
 
 def test_rho_and_p_are_those_of_scipy():
@@ -169,7 +169,7 @@ def test_several_metrics():
     assert read_search(search)[2] == "mrr"
     np.testing.assert_array_equal(read_search(search, "other")[1], -scores)
     with pytest.raises(ValueError, match=r"must be one of \['mrr', 'other'\]"):
-        parameter_importance(search, metric="score")
+        parameter_importance(search, scoring="score")
     search.refit = False
     with pytest.raises(ValueError, match="Got None"):
         parameter_importance(search)

@@ -10,7 +10,7 @@ from sklearn_molge.inspection import (
     ParameterScoreDisplay,
     parameter_importance,
 )
-from sklearn_molge.inspection._search_axes import short_names
+from sklearn_molge.inspection._plot._search_displays import _short_names as short_names
 
 plt = pytest.importorskip("matplotlib.pyplot")
 
@@ -99,7 +99,7 @@ def test_chosen_panels(search):
     )
     assert display.axes_[1] is axes[1]
     assert display.axes_[1].get_xscale() == "log"
-    with pytest.raises(ValueError, match=r"as many axes as parameters, 3\. Got 2"):
+    with pytest.raises(ValueError, match=r"one entry for each of the 3 panels\. Got 2"):
         ParameterScoreDisplay.from_search(search, ax=axes)
     with pytest.raises(ValueError, match="Got 'nope'"):
         ParameterScoreDisplay.from_search(search, params=["nope"])
