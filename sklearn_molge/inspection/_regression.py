@@ -11,13 +11,13 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import column_or_1d
 
 from sklearn_molge._compat import StrOptions, validate_params
+from sklearn_molge._utils.checks import check_n_candidates, check_ranks
 from sklearn_molge._utils.resampling import (
     RESAMPLING_CONSTRAINTS,
     encode_drugs,
     percentile_interval,
     resampled_sums,
 )
-from sklearn_molge.metrics._scores import check_n_candidates, check_ranks
 
 __all__ = ["PerformanceRegression", "performance_regression"]
 

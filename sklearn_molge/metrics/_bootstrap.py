@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 from sklearn.utils import check_random_state
 
 from sklearn_molge._compat import validate_params
+from sklearn_molge._utils.checks import check_ranks
 from sklearn_molge._utils.resampling import (
     RESAMPLING_CONSTRAINTS,
     Codes,
@@ -24,7 +25,7 @@ from sklearn_molge._utils.resampling import (
     resampled_counts,
     resampled_score,
 )
-from sklearn_molge.metrics._scores import check_k, check_ranks, retrieval_scores
+from sklearn_molge.metrics._scores import check_k, retrieval_scores
 
 __all__ = ["PairedComparison", "bootstrap_scores", "paired_comparison"]
 

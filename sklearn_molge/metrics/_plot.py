@@ -6,16 +6,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sklearn_molge._compat import StrOptions, validate_params
+from sklearn_molge._utils.checks import check_n_candidates, check_ranks
 from sklearn_molge._utils.plotting import DisplayMixin
 from sklearn_molge._utils.resampling import RESAMPLING_CONSTRAINTS, recall_interval
 from sklearn_molge.metrics._curves import recall_at_k
 from sklearn_molge.metrics._ranks import rank_queries
-from sklearn_molge.metrics._scores import (
-    chance_scores,
-    check_n_candidates,
-    check_ranks,
-    mean_reciprocal_rank,
-)
+from sklearn_molge.metrics._scores import chance_scores, mean_reciprocal_rank
 
 __all__ = ["RetrievalCurveDisplay"]
 

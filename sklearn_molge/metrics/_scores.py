@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import digamma
 
+from sklearn_molge._utils.checks import check_n_candidates, check_ranks
+
 __all__ = [
     "chance_scores",
     "hits_at_k",
@@ -15,31 +17,6 @@ __all__ = [
     "median_rank",
     "retrieval_scores",
 ]
-
-_N_SHOWN = 5
-
-
-def check_ranks(
-    ranks: ArrayLike, *, n_candidates: int | None = None, name: str = "ranks"
-) -> NDArray[np.float64]:
-    """Return ranks as floats; refuse what cannot be the rank of a molecule."""
-    array = np.asarray(ranks)
-    if array.ndim != 1:
-        raise ValueError(f"{name} must be 1-D. Got an array of shape {array.shape}.")
-    if array.size == 0:
-        raise ValueError(f"{name} must hold at least one rank. Got none.")
-    array = array.astype(np.float64)
-    upper = np.inf if n_candidates is None else n_candidates
-    # Written so that NaN is outside, too.
-    outside = np.flatnonzero(~((array >= 1) & (array <= upper) & np.isfinite(array)))
-    if outside.size:
-        limit = "finite" if n_candidates is None else f"<= n_candidates={n_candidates}"
-        shown = ", ".join(f"index {i}: {array[i]:g}" for i in outside[:_N_SHOWN])
-        raise ValueError(
-            f"{name} must be >= 1 (1 is the best) and {limit}; NaN is no rank. "
-            f"{outside.size} of {array.size} are not: {shown}."
-        )
-    return array
 
 
 def check_k(k: Any) -> list[int]:
@@ -231,17 +208,6 @@ def chance_scores(
     mrr = np.mean((digamma(sizes + 1.0) + np.euler_gamma) / sizes)
     hits = {f"hits@{p}": float(np.mean(np.minimum(p, sizes) / sizes)) for p in places}
     return {"mrr": float(mrr), "median_rank": _mixture_median(sizes), **hits}
-
-
-def check_n_candidates(n_candidates: ArrayLike) -> NDArray[np.int64]:
-    sizes = np.atleast_1d(np.asarray(n_candidates))
-    integral = sizes.ndim == 1 and np.issubdtype(sizes.dtype, np.integer)
-    if not integral or sizes.size == 0 or sizes.min() < 1:
-        raise ValueError(
-            "n_candidates must be an int >= 1, or one for each query. "
-            f"Got {n_candidates!r}."
-        )
-    return sizes.astype(np.int64)
 
 
 def _mixture_median(sizes: NDArray[np.int64]) -> float:
