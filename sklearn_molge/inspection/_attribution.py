@@ -8,14 +8,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from rdkit import Chem
-from rdkit.rdBase import BlockLogs
 from sklearn.utils import gen_batches
 from sklearn.utils.validation import check_array, column_or_1d
 
 from sklearn_molge._compat import Interval, StrOptions, validate_params
 from sklearn_molge._utils.views import resolve_views
 from sklearn_molge.metrics import similarity
-from sklearn_molge.molecules import check_smiles
+from sklearn_molge.molecules import check_smiles, parse_smiles
 from sklearn_molge.retrieval import VotingRetriever
 
 __all__ = [
@@ -431,8 +430,8 @@ def _occlude_atoms(estimator, smiles, rows, gallery):
 
 def _occluded(smiles: str) -> list[str]:
     """SMILES of the molecule with a dummy for each atom in turn, and for all."""
-    with BlockLogs():
-        mol = Chem.MolFromSmiles(smiles)
+    mol = parse_smiles(smiles)
+    assert mol is not None  # it has been checked
     atoms = range(mol.GetNumAtoms())
     return [*(_with_dummies(mol, [i]) for i in atoms), _with_dummies(mol, atoms)]
 

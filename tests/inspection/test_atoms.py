@@ -13,8 +13,8 @@ from sklearn_molge.molecules import (
     ChempropEmbedder,
     MoleculeDescriptors,
     MorganFingerprinter,
+    parse_smiles,
 )
-from sklearn_molge.molecules._smiles import parse_smiles
 from sklearn_molge.retrieval import (
     DoubleNNRetriever,
     TransformedTargetRetriever,
@@ -98,7 +98,8 @@ def test_counted_element_gets_one_for_each_atom():
 def test_all_molecules_in_one_call():
     estimator = count_element("N")
     atom_attribution(estimator, "CCN", [1.0])
-    assert estimator.calls == [["CCN", "*CN", "C*N", "*CC", "***"]]
+    (asked,) = estimator.calls
+    assert sorted(asked) == sorted(["CCN", "*CN", "C*N", "*CC", "***"])
 
 
 def test_agrees_with_a_loop(fingerprint_cca):
@@ -201,7 +202,7 @@ def test_gradients_sum_to_the_change_of_similarity(metric):
 def test_gradients_match_finite_differences_of_a_linear_path(net, monkeypatch):
     # One step of the quadrature: x times the gradient at x / 2.
     from sklearn_molge.inspection import _integrated_gradients as module
-    from sklearn_molge.molecules._graphs import GraphBatch, MoleculeGraphs
+    from sklearn_molge.molecules import GraphBatch, MoleculeGraphs
 
     monkeypatch.setattr(module, "_TOLERANCE", np.inf)
     result = atom_attribution(net, "CO", GE[0], method="gradient", n_steps=1)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from rdkit import Chem
 
+from sklearn_molge._utils.drawing import draw_molecule
 from sklearn_molge._utils.plotting import DisplayMixin
 from sklearn_molge.inspection._attribution import (
     AtomAttribution,
@@ -16,7 +17,6 @@ from sklearn_molge.inspection._attribution import (
     atom_attribution,
     gene_attribution,
 )
-from sklearn_molge.molecules._drawing import draw_molecule
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
