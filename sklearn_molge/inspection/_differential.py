@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from numbers import Real
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -148,7 +147,7 @@ def _choose_test(study: Study, test: str) -> str:
 
 def _z_score_counts(
     ge: Floats, groups: NDArray[np.object_], threshold: float
-) -> Iterator[tuple[Any, ...]]:
+) -> Iterator[tuple[object, ...]]:
     up = np.count_nonzero(ge >= threshold, axis=1)
     down = np.count_nonzero(ge <= -threshold, axis=1)
     table = pd.DataFrame(
@@ -160,7 +159,7 @@ def _z_score_counts(
 
 def _moderated_t_counts(
     study: Study, ge: Floats, alpha: float, min_log_fold_change: float
-) -> Iterator[tuple[Any, ...]]:
+) -> Iterator[tuple[object, ...]]:
     drugs, lines = study.groups.T
     plates = study.obs["plate"].to_numpy(dtype=object)
     controls_of = {
@@ -232,44 +231,22 @@ class _PlateControls:
 
 
 def fit_variance_prior(variances: Floats, df: float) -> tuple[float, float]:
-    r"""Fit the prior of the variances of many genes by moments.
+    r"""Fit the prior of residual variances with `df` degrees of freedom by moments.
 
-    Parameters
-    ----------
-    variances : ndarray of shape (n_genes,)
-        Residual variance of each gene, each with `df` degrees of freedom.
-    df : float
-        Residual degrees of freedom.
-
-    Returns
-    -------
-    prior_df : float
-        :math:`d_0`; infinite where the variances scatter no more than they would if
-        all genes had the same.
-    prior_variance : float
-        :math:`s_0^2`.
-
-    Raises
-    ------
-    ValueError
-        If more than half of the variances are zero: no scale is left.
-
-    Notes
-    -----
     Under :math:`1 / \sigma_g^2 \sim \chi^2_{d_0} / (d_0 s_0^2)`, with
-    :math:`e_g = \log s_g^2 - \psi(d/2) + \log(d/2)`,
+    :math:`e_g = \log s_g^2 - \psi(d/2) + \log(d/2)` (Smyth 2004, section 6.2),
 
     .. math:: \psi'(d_0 / 2) = \operatorname{var}(e_g) - \psi'(d/2), \qquad
               s_0^2 = \exp(\bar e + \psi(d_0/2) - \log(d_0/2)).
 
-    For infinite :math:`d_0` the mean variance is returned, the maximum of the
-    likelihood, as limma does. Variances below 1e-5 of the median are raised to it.
+    Where the variances scatter no more than they would if all genes had the same,
+    :math:`d_0` is infinite and :math:`s_0^2` their mean, the maximum of the
+    likelihood, as in limma. Variances below 1e-5 of the median are raised to it.
 
-    References
-    ----------
-    G. K. Smyth, "Linear models and empirical Bayes methods for assessing differential
-    expression in microarray experiments", Statistical Applications in Genetics and
-    Molecular Biology 3 (2004), section 6.2.
+    Returns
+    -------
+    prior_df, prior_variance : float
+        :math:`d_0` and :math:`s_0^2`.
     """
     median = float(np.median(variances))
     if median <= 0:
@@ -317,31 +294,13 @@ def moderated_t_test(
     unscaled_variance: float,
     prior: tuple[float, float] | None = None,
 ) -> tuple[Floats, Floats]:
-    r"""Moderated t and its two-sided p-value for each gene.
+    r"""Moderated t of each gene's effect, and its two-sided p-value.
 
-    Parameters
-    ----------
-    effects : ndarray of shape (n_genes,)
-        Estimated effects.
-    variances : ndarray of shape (n_genes,)
-        Residual variances, with `df` degrees of freedom.
-    df : float
-        Residual degrees of freedom.
-    unscaled_variance : float
-        Variance of an effect over that of one observation.
-    prior : tuple of (float, float), default=None
-        :math:`d_0` and :math:`s_0^2`; by default fitted by `fit_variance_prior`.
-        With :math:`d_0 = 0` the test is the ordinary t-test.
-
-    Returns
-    -------
-    t, p_values : ndarray of shape (n_genes,)
-
-    Notes
-    -----
-    The statistic is the effect over :math:`\tilde s_g \sqrt{v}` with
-    :math:`\tilde s_g^2 = (d_0 s_0^2 + d s_g^2) / (d_0 + d)`, and has
-    :math:`d_0 + d` degrees of freedom, at most those of all genes together.
+    The effect, whose variance is `unscaled_variance` times that of an observation, over
+    :math:`\tilde s_g \sqrt{v}` with
+    :math:`\tilde s_g^2 = (d_0 s_0^2 + d s_g^2) / (d_0 + d)` has :math:`d_0 + d` degrees
+    of freedom, at most those of all genes together. The prior (:math:`d_0`,
+    :math:`s_0^2`) is fitted by default; with :math:`d_0 = 0` this is the t-test.
     """
     prior_df, prior_variance = prior or fit_variance_prior(variances, df)
     weight = 1.0 if np.isinf(prior_df) else prior_df / (prior_df + df)

@@ -2,7 +2,6 @@
 
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -18,7 +17,7 @@ from sklearn_molge.alignment import CoordinatedEmbedder
 _TOLERANCE = 0.02
 
 
-def check_embedder(model: Any, *, needs_graph: bool = False) -> None:
+def check_embedder(model: object, *, needs_graph: bool = False) -> None:
     """Refuse two-view estimators that have no gradient."""
     if not isinstance(model, CoordinatedEmbedder):
         raise TypeError(
@@ -76,7 +75,7 @@ def integrate(
 
 
 def profile_gradients(
-    model: Any, X: Any, start: NDArray, end: NDArray, n_steps: int
+    model: CoordinatedEmbedder, X, start: NDArray, end: NDArray, n_steps: int
 ) -> NDArray[np.float64]:
     """Integrated gradients of the columns that the expression tower reads."""
     ends = model.profile_tensor(np.stack([start, end]))
@@ -90,7 +89,7 @@ def profile_gradients(
 
 
 def atom_gradients(
-    model: Any, X: Any, y: Any, n_steps: int
+    model: CoordinatedEmbedder, X, y, n_steps: int
 ) -> tuple[NDArray[np.float64], float]:
     """Integrated gradients of the atoms, and the similarity at the baseline.
 

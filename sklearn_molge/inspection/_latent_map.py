@@ -1,7 +1,6 @@
 """Embeddings on a plane, by one reducer for all rows."""
 
 import warnings
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,6 +11,7 @@ from sklearn.decomposition import PCA
 from sklearn.utils import check_array, check_random_state
 
 from sklearn_molge._compat import HasMethods, StrOptions, validate_params
+from sklearn_molge._utils.optional import import_optional
 from sklearn_molge._utils.rows import standardize_rows
 
 __all__ = ["latent_map"]
@@ -36,7 +36,7 @@ _MIN_ROWS = 5
 def latent_map(
     embeddings: ArrayLike,
     *,
-    reducer: Any = "auto",
+    reducer: object = "auto",
     fit_rows: ArrayLike | None = None,
     random_state: int | np.random.RandomState | None = None,
 ) -> pd.DataFrame:
@@ -143,34 +143,29 @@ def _fit_rows(fit_rows: ArrayLike | None, n: int) -> NDArray[np.intp]:
     return rows
 
 
-def _named_reducer(name: str, n_rows: int, random_state: Any) -> tuple[Any, str]:
+def _named_reducer(name, n_rows, random_state):
     """Return the reducer and what its axes are called."""
     seed = int(check_random_state(random_state).randint(2**31 - 1))
-    umap_class = None if name == "pca" else _import_umap()
-    if umap_class is not None:
-        n_neighbors = min(_N_NEIGHBORS, n_rows - 1)
-        # On unit rows the cosine is the correlation. More jobs give no fixed result.
-        model = umap_class(
-            n_neighbors=n_neighbors, metric="cosine", random_state=seed, n_jobs=1
-        )
-        return model, "UMAP"
-    if name == "umap":
-        raise ImportError(
-            'latent_map with reducer="umap" needs umap-learn: '
-            'pip install "sklearn-molge[umap]"'
-        )
+    if name != "pca":
+        try:
+            umap = _import_umap()
+        except ImportError:
+            if name == "umap":
+                raise
+        else:
+            k = min(_N_NEIGHBORS, n_rows - 1)
+            # On unit rows cosine is correlation; more jobs give no fixed result.
+            options = {"metric": "cosine", "random_state": seed, "n_jobs": 1}
+            return umap.UMAP(n_neighbors=k, **options), "UMAP"
     return PCA(2, random_state=seed), "PCA"
 
 
-def _import_umap() -> Any:
+def _import_umap():
     with warnings.catch_warnings():
         # It warns that its variant for tensorflow is not there.
         warnings.simplefilter("ignore", ImportWarning)
-        try:
-            from umap import UMAP
-        except ImportError:
-            return None
-    return UMAP
+        needed_by = 'latent_map with reducer="umap"'
+        return import_optional("umap", extra="umap", needed_by=needed_by)
 
 
 def _dense_floats(array) -> NDArray:
@@ -178,7 +173,7 @@ def _dense_floats(array) -> NDArray:
     return dense if dense.dtype.kind == "f" else dense.astype(np.float64)
 
 
-def _fit_once(model: Any, array: Any, rows: NDArray[np.intp]) -> NDArray:
+def _fit_once(model, array, rows: NDArray[np.intp]) -> NDArray:
     """Fit on some rows, and put the others on the same map."""
     n = array.shape[0]
     if not hasattr(model, "fit_transform"):

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass, field
 from numbers import Integral
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -204,7 +203,7 @@ def cell_line_mixing(
     )
 
 
-def _line_codes(array: Any, cell_lines: ArrayLike) -> tuple[NDArray, Codes]:
+def _line_codes(array, cell_lines: ArrayLike) -> tuple[NDArray, Codes]:
     """Return the distinct cell lines, sorted, and each row's as a number."""
     lines = pd.Series(np.asarray(cell_lines, dtype=object))
     check_consistent_length(array, lines)
@@ -222,7 +221,7 @@ def _line_codes(array: Any, cell_lines: ArrayLike) -> tuple[NDArray, Codes]:
     return names, codes
 
 
-def _drug_codes(array: Any, drugs: ArrayLike | None) -> Codes:
+def _drug_codes(array, drugs: ArrayLike | None) -> Codes:
     """Return what is resampled: each row's drug as a number, or each row."""
     if drugs is None:
         return np.arange(array.shape[0])

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass, field
 from numbers import Integral
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -39,7 +38,7 @@ Floats = NDArray[np.float64]
 
 _SCORES = ["rate", "average_precision"]
 
-_CONSTRAINTS: dict[str, list[Any]] = {
+_CONSTRAINTS: dict[str, list[object]] = {
     "metric": [StrOptions(set(METRICS))],
     "n_neighbors": [Interval(Integral, 1, None, closed="left")],
     "n_permutations": [Interval(Integral, 1, None, closed="left")],
@@ -284,21 +283,11 @@ def neighbor_change(
         The same molecules, row by row: for example fingerprints and ``transform(X)``.
     labels : array-like of shape (n_samples,)
         Classes of each row, joined by "|".
-    drugs : array-like of shape (n_samples,), default=None
-        Identity of each row's molecule; by default each row is one.
-    n_neighbors : int, default=5
-        Number of nearest molecules looked at.
     metric : str or tuple of two str, default="correlation"
         What is near; a tuple for `before` and `after`, as
         ``("jaccard", "correlation")``.
-    n_permutations : int, default=1000
-        Number of permutations of the labels.
-    n_resamples : int, default=2000
-        Number of bootstrap samples of the classes.
-    confidence_level : float, default=0.95
-        Coverage of the intervals, in (0, 1).
-    random_state : int, RandomState instance or None, default=None
-        Draws permutations and resamples.
+    drugs, n_neighbors, n_permutations, n_resamples, confidence_level, random_state
+        As in :func:`same_class_neighbors`.
 
     Returns
     -------
@@ -368,9 +357,7 @@ def split_classes(labels: ArrayLike) -> list[frozenset[str]]:
     ]
 
 
-def _labelled_molecules(
-    array: Any, labels: ArrayLike, drugs: ArrayLike | None
-) -> tuple[NDArray, Any, sparse.csr_array, NDArray]:
+def _labelled_molecules(array, labels: ArrayLike, drugs: ArrayLike | None):
     """Return ids, embeddings and classes of the labelled molecules, and class names."""
     check_consistent_length(array, labels)
     sets = split_classes(labels)

@@ -1,7 +1,6 @@
 """Regression of how well drugs are found on something known about them."""
 
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, fields
 
 import numpy as np
 import pandas as pd
@@ -27,13 +26,7 @@ Floats = NDArray[np.float64]
 # mean response over the root of their number.
 _N_RANDOM = 200
 
-_SUMMARY = (
-    *("slope", "slope_low", "slope_high", "intercept", "r", "r_low", "r_high"),
-    *("p_value", "naive_p_value", "n", "n_drugs", "n_dropped", "chance"),
-    *("per", "response", "log_x"),
-)
-
-_CONSTRAINTS: dict[str, list[Any]] = {
+_CONSTRAINTS: dict[str, list[object]] = {
     **RESAMPLING_CONSTRAINTS,
     "per": [StrOptions({"drug", "profile"})],
     "response": [StrOptions({"neg_log_mrr", "rank"})],
@@ -73,9 +66,9 @@ class PerformanceRegression:
     """
 
     slope: float
-    intercept: float
     slope_low: float
     slope_high: float
+    intercept: float
     r: float
     r_low: float
     r_high: float
@@ -126,7 +119,7 @@ class PerformanceRegression:
         lines = intercepts + at[:, np.newaxis] * slopes
         return percentile_interval(lines, self.confidence_level)
 
-    def summary(self) -> dict[str, Any]:
+    def summary(self) -> dict[str, float | str | None]:
         """Return the numbers without the points: a row of a table.
 
         Returns
@@ -134,7 +127,9 @@ class PerformanceRegression:
         summary : dict
             Attributes by name, from ``slope`` to ``log_x``.
         """
-        return {name: getattr(self, name) for name in _SUMMARY}
+        names = [field.name for field in fields(self)]
+        told = names[: names.index("confidence_level")]
+        return {name: getattr(self, name) for name in told}
 
 
 @validate_params(
@@ -264,10 +259,10 @@ def performance_regression(
     )
     p_value = naive_p_value
     if per == "profile" and np.isfinite(r):
-        p_value = permutation_p_value(at, response_, codes, n_resamples, rng)
+        p_value = _permutation_p_value(at, response_, codes, n_resamples, rng)
     slope_low, slope_high = _interval(slopes, confidence_level)
     if np.isnan(r):
-        correlations = np.full(1, np.nan)
+        correlations = np.array([])
     r_low, r_high = _interval(correlations, confidence_level)
     has_line = np.isfinite(slopes)
     chance = None
@@ -357,7 +352,7 @@ def _points(rows: pd.DataFrame, per: str, response: str) -> pd.DataFrame:
     return points[["drug", "x", "response", "n_profiles", "mrr", "median_rank"]]
 
 
-def _chance_response(rows: pd.DataFrame, per: str, response: str, rng: Any) -> float:
+def _chance_response(rows: pd.DataFrame, per: str, response: str, rng) -> float:
     """Return the mean response of random rankings of the same queries."""
     if len(rows) == 0:
         return np.nan
@@ -391,7 +386,7 @@ def _fit_line(x: Floats, y: Floats) -> tuple[float, float, float, float]:
 
 
 def _resampled_lines(
-    x: Floats, y: Floats, codes: NDArray[np.intp], n_resamples: int, rng: Any
+    x: Floats, y: Floats, codes: NDArray[np.intp], n_resamples: int, rng
 ) -> tuple[Floats, Floats, Floats]:
     """Return slope, intercept and r of each resample of whole drugs."""
     if len(x) < 3 or _is_constant(x):
@@ -415,28 +410,14 @@ def _is_constant(values: Floats) -> bool:
     return bool(np.ptp(values) <= 1e-12 * np.abs(values).max())
 
 
-def permutation_p_value(
-    x: Floats, y: Floats, codes: NDArray[np.intp], n_resamples: int, rng: Any
+def _permutation_p_value(
+    x: Floats, y: Floats, codes: NDArray[np.intp], n_resamples: int, rng
 ) -> float:
-    """Two-sided p-value of no relation of x and y, keeping drugs together.
+    """Two-sided p-value of no relation of x and y, at least 1 / (1 + n_resamples).
 
     Drugs exchange their y with drugs of as many rows; within a drug, the order is
     random. The statistic is the distance of ``sum(x * y)`` from its mean under these
     permutations. It does not depend on the order of the rows.
-
-    Parameters
-    ----------
-    x, y : ndarray of shape (n,)
-    codes : ndarray of int of shape (n,)
-        Drug of each row, 0 to n_drugs - 1.
-    n_resamples : int
-        Number of permutations.
-    rng : RandomState
-
-    Returns
-    -------
-    p_value : float
-        At least ``1 / (1 + n_resamples)``.
     """
     x, y = x - x.mean(), y - y.mean()
     blocks = _blocks(x, y, codes)
@@ -465,7 +446,7 @@ def _blocks(
     return blocks
 
 
-def _shuffled(block: Floats, rng: Any) -> Floats:
+def _shuffled(block: Floats, rng: np.random.RandomState) -> Floats:
     block = block[rng.permutation(len(block))]
     if block.shape[1] == 1:
         return block

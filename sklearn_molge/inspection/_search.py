@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from numbers import Integral, Real
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -193,7 +192,7 @@ def parameter_importance(
 
 
 def read_search(
-    search: Any, scoring: str | None = None
+    search, scoring: str | None = None
 ) -> tuple[list[Searched], Floats, str]:
     """Return the parameters, the mean score of each trial, and the score's name."""
     check_is_fitted(search, "cv_results_")

@@ -1,7 +1,6 @@
 """Rows in the order of their similarity to each row, ties counted exactly."""
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -47,7 +46,7 @@ class TiedOrder:
         How many are as close, the column included.
     """
 
-    def __init__(self, array: Any, metric: str, n_neighbors: int):
+    def __init__(self, array, metric: str, n_neighbors: int):
         n = array.shape[0]
         self.n_neighbors = n_neighbors
         self.n_closer = np.empty((n, n), dtype=np.int32)
@@ -107,7 +106,7 @@ class TiedOrder:
         return np.column_stack([rate, total / np.maximum(n_relevant, 1)])
 
 
-def nearest_weights(array: Any, metric: str, n_neighbors: int) -> sparse.csr_array:
+def nearest_weights(array, metric: str, n_neighbors: int) -> sparse.csr_array:
     """Return which others are among the nearest of each row; rows sum to n_neighbors.
 
     Where ties cross the border, each of them has the share that is let in.
@@ -133,7 +132,7 @@ def random_scores(n_relevant: NDArray, n_others: int) -> Floats:
     return np.column_stack([n_relevant / n_others, precision])
 
 
-def check_embeddings(embeddings: ArrayLike, metric: str) -> Any:
+def check_embeddings(embeddings: ArrayLike, metric: str):
     """Return the embeddings in float64, sparse only where `metric` takes it."""
     return check_array(
         embeddings,
@@ -144,7 +143,7 @@ def check_embeddings(embeddings: ArrayLike, metric: str) -> Any:
     )
 
 
-def _similarity_blocks(array: Any, metric: str) -> Iterator[tuple[slice, Floats]]:
+def _similarity_blocks(array, metric: str) -> Iterator[tuple[slice, Floats]]:
     """Yield blocks of similarities to all rows, minus infinity to the row itself."""
     # Equal rows are compared once, so that their ties are exact.
     first, codes = distinct_rows(array)

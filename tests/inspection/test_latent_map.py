@@ -93,7 +93,7 @@ def test_without_umap(embeddings, no_umap):
     pd.testing.assert_frame_equal(
         got, latent_map(embeddings, reducer="pca", random_state=0)
     )
-    with pytest.raises(ImportError, match=r"umap-learn: pip .*sklearn-molge\[umap\]"):
+    with pytest.raises(ImportError, match=r"needs umap: pip .*sklearn-molge\[umap\]"):
         latent_map(embeddings, reducer="umap")
 
 

@@ -3,7 +3,7 @@ import pytest
 from scipy import stats
 
 from sklearn_molge.inspection import performance_regression
-from sklearn_molge.inspection._regression import permutation_p_value
+from sklearn_molge.inspection._regression import _permutation_p_value
 from sklearn_molge.metrics import chance_scores
 
 DRUGS = ["a", "a", "b", "c", "c", "c", "d"]
@@ -121,7 +121,7 @@ def test_permutation_is_the_exact_test_for_equal_sizes():
     totals = np.abs(y[orders] @ centred)
     exact = np.mean(totals >= totals[(orders == np.arange(4)).all(axis=1)] - 1e-9)
     rng = np.random.RandomState(0)
-    p_value = permutation_p_value(x, y, np.arange(4), 4000, rng)
+    p_value = _permutation_p_value(x, y, np.arange(4), 4000, rng)
     assert p_value == pytest.approx(exact, abs=0.02)
 
 

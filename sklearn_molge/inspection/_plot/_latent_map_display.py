@@ -135,7 +135,7 @@ class LatentMapDisplay(DisplayMixin):
             What :func:`latent_map` made of `before` and `after`, to draw one map with
             several kinds of labels; computed by default.
         highlight : sequence of str, default=None
-            Classes in colour, at most 12; the 6 most frequent by default.
+            Classes in colour; see the class.
         reducer : {"auto", "umap", "pca"} or transformer, default="auto"
             See :func:`latent_map`; the labels of the axes say which one it was.
         score : {"neighbors", "mixing"} or None, default="neighbors"
@@ -151,13 +151,10 @@ class LatentMapDisplay(DisplayMixin):
             Identity of each row's molecule, for `score`.
         names : sequence of str, default=("before", "after")
             Names of the panels.
-        ax : matplotlib Axes or array-like of Axes, default=None
-            One a panel; a new figure by default. The legend stands to the right of the
-            last one, for which ``layout="constrained"`` makes room.
         random_state : int, RandomState instance or None, default=None
             Seed of the maps and the intervals.
-        **kwargs : dict
-            Passed to matplotlib's ``scatter``.
+        ax, **kwargs
+            As in :meth:`plot`.
 
         Returns
         -------
@@ -205,7 +202,8 @@ class LatentMapDisplay(DisplayMixin):
         Parameters
         ----------
         ax : matplotlib Axes or array-like of Axes, default=None
-            One a panel; a new figure by default.
+            One a panel; a new figure by default. The legend stands to the right of the
+            last one, for which ``layout="constrained"`` makes room.
         **kwargs : dict
             Passed to matplotlib's ``scatter``.
 

@@ -110,10 +110,8 @@ class RegressionDisplay(DisplayMixin):
             Label of the horizontal axis, without the logarithm.
         per, response, log_x, n_candidates, confidence_level, n_resamples, random_state
             As in :func:`performance_regression`.
-        ax : matplotlib Axes, default=None
-            Axes to draw on; a new figure by default.
-        **kwargs : dict
-            Passed to matplotlib's ``scatter`` for the points.
+        ax, **kwargs
+            As in :meth:`plot`.
 
         Returns
         -------
@@ -123,8 +121,6 @@ class RegressionDisplay(DisplayMixin):
         ------
         ValueError
             As :func:`performance_regression`.
-        ImportError
-            If matplotlib is not installed.
         """
         regression = performance_regression(
             x,
