@@ -38,7 +38,7 @@ class AtomAttribution:
         The molecule.
     values : ndarray of shape (n_atoms,)
         Change of similarity that each atom stands for, in the order of the atoms of
-        ``Chem.MolFromSmiles(smiles)``; positive atoms speak for the match.
+        ``Chem.MolFromSmiles(smiles)``; positive where the atom supports the match.
     similarity : float
         Similarity of the molecule to the profile.
     baseline_similarity : float
@@ -66,8 +66,8 @@ class GeneAttribution:
     genes : ndarray of shape (n_genes,)
         Names of the genes; the numbers of the columns, where none were given.
     values : ndarray of shape (n_genes,)
-        Change of similarity that each gene stands for; positive genes speak for the
-        match.
+        Change of similarity that each gene stands for; positive where the gene
+        supports the match.
     expression : ndarray of shape (n_genes,)
         The profile; of a paired one, the treated well.
     similarity : float

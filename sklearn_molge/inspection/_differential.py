@@ -58,7 +58,7 @@ def differential_genes(
     Returns
     -------
     counts : DataFrame
-        One row a drug and cell line, sorted: ``drug``, ``cell_line``, ``n_profiles``,
+        One row per drug and cell line, sorted: ``drug``, ``cell_line``, ``n_profiles``,
         ``n_genes_up``, ``n_genes_down`` and their sum ``n_genes``.
 
     Raises

@@ -40,11 +40,11 @@ def latent_map(
     fit_rows: ArrayLike | None = None,
     random_state: int | np.random.RandomState | None = None,
 ) -> pd.DataFrame:
-    """Put embeddings on a plane, by one reducer fitted once for all rows.
+    """Project embeddings onto a plane, by one reducer fitted once for all rows.
 
     Parts of the rows, as training and test molecules, are comparable only on one
     map: give all rows in one call, and take the parts from what it returns. (The maps
-    in the paper's code come from one fit a part.)
+    in the paper's code come from one fit per part.)
 
     Parameters
     ----------
@@ -57,8 +57,8 @@ def latent_map(
         length first, and a constant row becomes zero. A transformer with two outputs
         is cloned and sees `embeddings` as they are.
     fit_rows : array-like of int or bool, default=None
-        Rows, or a mask of rows, that the reducer is fitted on; the others are put on
-        the same map by its ``transform``. All by default.
+        Rows, or a mask of rows, that the reducer is fitted on; the others are projected
+        onto the same map by its ``transform``. All by default.
     random_state : int, RandomState instance or None, default=None
         Seed of "umap" and "pca"; pass an int for the same map each time.
 

@@ -52,7 +52,7 @@ class CellLineMixing:
     expected : float
         The same when profiles are mixed at random.
     table : DataFrame
-        One row a line, in sorted order, index "cell_line": n_profiles, other_lines,
+        One row per line, in sorted order, index "cell_line": n_profiles, other_lines,
         expected, mixing.
     """
 
@@ -99,13 +99,14 @@ def cell_line_mixing(
         Cell line of each profile.
     drugs : array-like of shape (n_samples,), default=None
         Identity of each profile's molecule. The interval resamples whole drugs; by
-        default it takes profiles for independent, and is too narrow where a drug has
+        default it treats profiles as independent, and is too narrow where a drug has
         several.
     n_neighbors : int, default=15
         Number of nearest profiles looked at, k; less than the number of profiles.
     metric : {"correlation", "cosine", "dot", "euclidean", "jaccard", "tanimoto"}, \
             default="correlation"
-        What is near, see :func:`~sklearn_molge.metrics.pairwise_similarity`.
+        How near two profiles are, see
+        :func:`~sklearn_molge.metrics.pairwise_similarity`.
     n_permutations : int, default=1000
         Number of permutations of the cell lines.
     n_resamples : int, default=2000
@@ -113,12 +114,13 @@ def cell_line_mixing(
     confidence_level : float, default=0.95
         Coverage of the interval, in (0, 1).
     random_state : int, RandomState instance or None, default=None
-        Draws permutations and resamples.
+        Controls the permutations and the resampling.
 
     Returns
     -------
     result : CellLineMixing
-        With `mixing`, `interval`, `p_value` and the data frame `table` (a row a line).
+        With `mixing`, `interval`, `p_value` and the data frame `table`, one row per
+        line.
 
     Raises
     ------

@@ -73,11 +73,11 @@ class SameClassNeighbors:
     expected_average_precision, average_precision_p_value : float
         As above.
     table : DataFrame
-        One row a class of two molecules or more, the largest first, index "class":
+        One row per class of two molecules or more, the largest first, index "class":
         n_molecules, rate, expected, average_precision, expected_average_precision.
         Here a neighbour counts if it is of this very class.
     molecules : DataFrame
-        One row a query, index its drug, or its row without `drugs`: rate,
+        One row per query, index its drug, or its row without `drugs`: rate,
         average_precision, n_same_class (how many others share a class) and
         largest_class (the one of its classes that has most molecules).
     """
@@ -145,8 +145,9 @@ def same_class_neighbors(
         molecules.
     metric : {"correlation", "cosine", "dot", "euclidean", "jaccard", "tanimoto"}, \
             default="correlation"
-        What is near, see :func:`~sklearn_molge.metrics.pairwise_similarity`;
-        "jaccard" suits fingerprints.
+        How near two molecules are, see
+        :func:`~sklearn_molge.metrics.pairwise_similarity`; "jaccard" suits
+        fingerprints.
     n_permutations : int, default=1000
         Number of permutations of the labels over the labelled molecules.
     n_resamples : int, default=2000
@@ -154,14 +155,14 @@ def same_class_neighbors(
     confidence_level : float, default=0.95
         Coverage of the intervals, in (0, 1).
     random_state : int, RandomState instance or None, default=None
-        Draws permutations and resamples.
+        Controls the permutations and the resampling.
 
     Returns
     -------
     result : SameClassNeighbors
         With `rate`, `interval`, `expected`, `p_value`, the same of
-        `average_precision`, and the data frames `table` (a row a class) and
-        `molecules` (a row a query).
+        `average_precision`, and the data frames `table` (one row per class) and
+        `molecules` (one row per query).
 
     Raises
     ------
@@ -193,7 +194,7 @@ def same_class_neighbors(
     intervals that are too narrow by a third. With fewer than some 20 classes even these
     are too narrow. Near analogues of one series
     are near in any fingerprint: compare with `neighbor_change`, not with chance
-    alone. Memory grows with the square of the number of molecules (8 bytes a pair).
+    alone. Memory grows with the square of the number of molecules (8 bytes per pair).
 
     References
     ----------
@@ -284,7 +285,7 @@ def neighbor_change(
     labels : array-like of shape (n_samples,)
         Classes of each row, joined by "|".
     metric : str or tuple of two str, default="correlation"
-        What is near; a tuple for `before` and `after`, as
+        How near two molecules are; a tuple for `before` and `after`, as
         ``("jaccard", "correlation")``.
     drugs, n_neighbors, n_permutations, n_resamples, confidence_level, random_state
         As in :func:`same_class_neighbors`.

@@ -54,8 +54,8 @@ class PerformanceRegression:
     naive_p_value : float
         The t-test of the slope, as if all points were independent (the paper's).
     n, n_drugs, n_dropped : int
-        Points, their drugs, and points that were left out because x is 0 where its
-        logarithm is wanted.
+        Points, their drugs, and points that were left out because x is 0 and its
+        logarithm was asked for.
     chance : float or None
         Expected response of a random ranking; None where `n_candidates` was not given.
     per, response, log_x, confidence_level
@@ -175,7 +175,7 @@ def performance_regression(
     n_resamples : int, default=2000
         Number of bootstrap samples of the drugs, and of their permutations.
     random_state : int, RandomState instance or None, default=None
-        Draws the drugs.
+        Controls the resampling of the drugs.
 
     Returns
     -------
@@ -201,7 +201,7 @@ def performance_regression(
     where x does not vary, there is no line: slope, r and p-value are NaN.
 
     For ``per="drug"`` the p-value is that of the t-test of the slope. For
-    ``per="profile"`` that test, ``naive_p_value``, takes the profiles of one drug for
+    ``per="profile"`` that test, ``naive_p_value``, treats the profiles of one drug as
     independent and is too small: ``p_value`` lets whole drugs exchange their ranks
     with drugs of as many profiles, in random order within the drug, and is exact if
     such drugs are exchangeable.
@@ -334,7 +334,7 @@ def _interval(samples: Floats, confidence_level: float) -> tuple[float, float]:
 
 
 def _points(rows: pd.DataFrame, per: str, response: str) -> pd.DataFrame:
-    """Return one row a drug (sorted) or a profile (in order)."""
+    """Return one row per drug (sorted) or per profile (in order)."""
     rows = rows.assign(reciprocal=1 / rows["rank"])
     if per == "drug":
         groups = rows.groupby("drug")

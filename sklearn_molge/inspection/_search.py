@@ -50,7 +50,7 @@ class Searched:
 
     @property
     def columns(self) -> Floats:
-        """What the forest is given: the number, or one column a level."""
+        """What the forest is given: the number, or one column per level."""
         if self.numbers is not None:
             return self.numbers[:, None]
         return (self.codes[:, None] == np.arange(len(self.levels))).astype(float)
@@ -95,12 +95,12 @@ def parameter_importance(
     n_repeats : int, default=10
         Number of divisions into fifths, each with its forests and permutations.
     random_state : int, RandomState instance or None, default=None
-        Draws divisions, forests and permutations.
+        Controls the divisions, the forests and the permutations.
 
     Returns
     -------
     table : DataFrame
-        One row a parameter that varied, the most important first, index "parameter".
+        One row per parameter that varied, the most important first, index "parameter".
         Parameters that were equal in every trial are one row. Columns:
 
         - kind: "number" or "category".
@@ -134,7 +134,7 @@ def parameter_importance(
         {\sum_i (s_i - \bar s)^2}
 
     is permutation importance (Breiman 2001) as a share of the variance. Values are
-    permuted among the trials that have the parameter. What two parameters both tell is
+    permuted among the trials that have the parameter. What two parameters both say is
     seen in neither: a depth that decides whether there is a width. Trials are those of
     the search, not a random sample: TPE visits good regions more often, with all the
     values that it likes there. p-values are not corrected for the number of parameters.

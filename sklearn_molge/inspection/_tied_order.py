@@ -125,7 +125,7 @@ def nearest_weights(array, metric: str, n_neighbors: int) -> sparse.csr_array:
 
 
 def random_scores(n_relevant: NDArray, n_others: int) -> Floats:
-    """Return the mean rate and average precision of random orders, a row a query."""
+    """Return mean rate and average precision of random orders, one row per query."""
     harmonic = np.sum(1 / np.arange(1, n_others + 1))
     before = (n_relevant - 1) / max(n_others - 1, 1)
     precision = (harmonic + before * (n_others - harmonic)) / n_others

@@ -39,8 +39,8 @@ TRAINING_DISTANCES = {
 }
 """The distances of :func:`training_distances` by name: what a point is, and a label.
 
-Those of molecules have one value a drug, so that `per` of
-:func:`performance_regression` is "drug"; those of profiles have one a profile.
+Those of molecules have one value per drug, so that `per` of
+:func:`performance_regression` is "drug"; those of profiles have one per profile.
 
 Examples
 --------
@@ -99,12 +99,12 @@ def training_distances(
     Returns
     -------
     distances : DataFrame of shape (n_test_rows, n_distances)
-        One row a test row, in [0, 1] for "fingerprint" and [0, 2] for the others:
+        One row per test row, in [0, 1] for "fingerprint" and [0, 2] for the others:
 
         - "fingerprint": Tanimoto (Jaccard) distance of bits to the nearest training
-          molecule; not there where X holds features and `fingerprinter` is None.
+          molecule; absent where X holds features and `fingerprinter` is None.
         - "molecule_features": correlation distance after `molecules`, to the nearest
-          training molecule; not there without `molecules`.
+          training molecule; absent without `molecules`.
         - "aligned_molecule": the same in the joint space of `embedder`.
         - "raw_expression": correlation distance after `expression`, to the nearest
           training profile.
@@ -122,6 +122,7 @@ def training_distances(
     See Also
     --------
     performance_regression : Do ranks get worse with the distance?
+    TRAINING_DISTANCES : What a point of that regression is, for each distance.
     TrainingDistanceDisplay : All distances in one figure.
 
     Notes

@@ -37,15 +37,15 @@ class LatentMapDisplay(DisplayMixin):
     Parameters
     ----------
     coordinates : list of DataFrame or ndarray of shape (n_samples, 2)
-        One a panel, the same rows in each; see :func:`latent_map`. The columns of a
+        One per panel, the same rows in each; see :func:`latent_map`. The columns of a
         data frame name the axes.
     labels : array-like of shape (n_samples,)
         Classes of each row, joined by "|"; empty or NaN where there is none.
     highlight : sequence of str, default=None
         Classes in colour, at most 12; the 6 most frequent by default. A row of several
-        has one marker inside the other. All other rows are grey.
+        classes has one marker inside the other. All other rows are grey.
     titles : sequence of str, default=None
-        One a panel.
+        One per panel.
 
     Attributes
     ----------
@@ -143,7 +143,7 @@ class LatentMapDisplay(DisplayMixin):
             interval: the rate of :func:`same_class_neighbors`, in per cent, or the
             mixing of :func:`cell_line_mixing`.
         metric : str or tuple of two str, default="correlation"
-            What is near, for `score`; a tuple for `before` and `after`.
+            How near two rows are, for `score`; a tuple for `before` and `after`.
         n_neighbors : int, default=None
             Number of neighbours for `score`; by default 5 for "neighbors" and 15 for
             "mixing".
@@ -202,8 +202,8 @@ class LatentMapDisplay(DisplayMixin):
         Parameters
         ----------
         ax : matplotlib Axes or array-like of Axes, default=None
-            One a panel; a new figure by default. The legend stands to the right of the
-            last one, for which ``layout="constrained"`` makes room.
+            One per panel; a new figure by default. The legend stands to the right of
+            the last one, for which ``layout="constrained"`` makes room.
         **kwargs : dict
             Passed to matplotlib's ``scatter``.
 

@@ -193,7 +193,7 @@ class SpecificityDisplay(RegressionDisplay):
     Parameters
     ----------
     regression : PerformanceRegression
-        On ln(1 + number of genes), one point a drug.
+        On ln(1 + number of genes), one point per drug.
     n_unknown : int, default=0
         Number of drugs that were left out because their number of genes is not known.
 
@@ -277,8 +277,9 @@ class SpecificityDisplay(RegressionDisplay):
 class TrainingDistanceDisplay(DisplayMixin):
     """How well drugs are found, against their distances to the training set.
 
-    Make one with :meth:`from_predictions`: one panel a distance, molecules with a
-    point a drug and profiles with a point a profile (figures 3A and A2 of the paper).
+    Make one with :meth:`from_predictions`: one panel per distance, with a point
+    per drug for molecules and per profile for profiles (figures 3A and A2 of the
+    paper).
 
     Parameters
     ----------
@@ -358,7 +359,7 @@ class TrainingDistanceDisplay(DisplayMixin):
         log_x : collection of str, default=("molecule_features",)
             Distances of which the logarithm is taken; the default is the paper's.
         random_state : int, RandomState instance or None, default=None
-            Draws the drugs.
+            Controls the resampling of the drugs.
         ax : array-like of Axes, default=None
             One for each distance; a new figure by default.
         **kwargs : dict

@@ -39,7 +39,7 @@ class ParameterImportanceDisplay(DisplayMixin):
     Attributes
     ----------
     bars_ : matplotlib Artist
-        One bar a parameter, the most important on top, with the standard deviation
+        One bar per parameter, the most important on top, with the standard deviation
         over the repeats.
     line_ : matplotlib Artist
         Zero: no influence.
@@ -163,7 +163,7 @@ class ParameterImportanceDisplay(DisplayMixin):
 
 
 class ParameterScoreDisplay(DisplayMixin):
-    """One panel a parameter: its value and the score of each trial.
+    """One panel per parameter: its value and the score of each trial.
 
     Make one with :meth:`from_search`. All parameters are stored as attributes.
 
