@@ -116,29 +116,19 @@ def latent_map(
 
 
 def _fit_rows(fit_rows: ArrayLike | None, n: int) -> NDArray[np.intp]:
-    if fit_rows is None:
-        rows = np.arange(n)
-    else:
-        chosen = np.asarray(fit_rows)
-        if chosen.dtype.kind not in "iub" or chosen.ndim != 1:
-            raise ValueError(
-                "fit_rows must hold positions of rows, or be a mask of rows. "
-                f"Got an array of shape {chosen.shape} and dtype {chosen.dtype}."
-            )
-        if chosen.dtype == bool and len(chosen) != n:
-            raise ValueError(
-                f"fit_rows must be a mask of the {n} rows. Got {len(chosen)} entries."
-            )
-        try:
-            rows = np.arange(n)[chosen]
-        except IndexError as error:
-            raise ValueError(
-                f"fit_rows must hold positions in the {n} rows: {error}."
-            ) from error
-    if len(rows) < _MIN_ROWS or len(np.unique(rows)) < len(rows):
+    chosen = np.arange(n) if fit_rows is None else np.asarray(fit_rows)
+    try:
+        rows = np.arange(n)[chosen]
+    except IndexError as error:
+        raise ValueError(
+            f"fit_rows must hold positions in the {n} rows, or be a mask of them: "
+            f"{error}."
+        ) from error
+    n_distinct = len(np.unique(rows))
+    if rows.ndim != 1 or n_distinct < max(_MIN_ROWS, len(rows)):
         raise ValueError(
             f"A map must be fitted on at least {_MIN_ROWS} rows, each once. "
-            f"Got {len(rows)} rows, {len(np.unique(rows))} of them distinct."
+            f"Got fit_rows of shape {chosen.shape} with {n_distinct} distinct rows."
         )
     return rows
 

@@ -56,9 +56,7 @@ class AtomAttributionDisplay(DisplayMixin):
     colorbar_ : matplotlib Colorbar
         What the colours mean, centred on 0.
     ax_ : matplotlib Axes
-        Axes with the molecule.
     figure_ : matplotlib Figure
-        Figure with the molecule.
 
     See Also
     --------
@@ -179,9 +177,7 @@ class GeneAttributionDisplay(DisplayMixin):
     zero_line_ : matplotlib Artist
         No change.
     ax_ : matplotlib Axes
-        Axes with the bars.
     figure_ : matplotlib Figure
-        Figure with the bars.
 
     See Also
     --------

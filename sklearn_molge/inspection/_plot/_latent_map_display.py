@@ -58,7 +58,6 @@ class LatentMapDisplay(DisplayMixin):
     ax_ : matplotlib Axes
         The first panel.
     figure_ : matplotlib Figure
-        Figure with the panels.
 
     See Also
     --------

@@ -55,9 +55,7 @@ class RegressionDisplay(DisplayMixin):
     chance_line_ : matplotlib Artist or None
         What a random ranking has; None where its `n_candidates` are not known.
     ax_ : matplotlib Axes
-        Axes with the points.
     figure_ : matplotlib Figure
-        Figure with the points.
 
     See Also
     --------
@@ -297,7 +295,6 @@ class TrainingDistanceDisplay(DisplayMixin):
     ax_ : matplotlib Axes
         The first of them.
     figure_ : matplotlib Figure
-        Figure with the panels.
 
     See Also
     --------

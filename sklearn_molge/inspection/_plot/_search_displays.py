@@ -44,9 +44,7 @@ class ParameterImportanceDisplay(DisplayMixin):
     line_ : matplotlib Artist
         Zero: no influence.
     ax_ : matplotlib Axes
-        Axes with the bars.
     figure_ : matplotlib Figure
-        Figure with the bars.
 
     See Also
     --------
@@ -191,7 +189,6 @@ class ParameterScoreDisplay(DisplayMixin):
     ax_ : matplotlib Axes
         The first panel.
     figure_ : matplotlib Figure
-        The figure.
 
     See Also
     --------
