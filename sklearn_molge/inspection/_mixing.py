@@ -1,7 +1,6 @@
 """Whether profiles lie by cell line, or the lines mix."""
 
 from dataclasses import dataclass, field
-from numbers import Integral
 
 import numpy as np
 import pandas as pd
@@ -9,16 +8,15 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 from sklearn.utils import check_consistent_length, check_random_state
 
-from sklearn_molge._compat import Interval, StrOptions, validate_params
+from sklearn_molge._compat import validate_params
 from sklearn_molge._utils.messages import first_few
 from sklearn_molge._utils.resampling import (
-    RESAMPLING_CONSTRAINTS,
     percentile_interval,
     resampled_sums,
 )
-from sklearn_molge._utils.similarity import METRICS
 from sklearn_molge.base import identify_drugs
 from sklearn_molge.inspection._tied_order import (
+    CONSTRAINTS,
     TIE_TOLERANCE,
     check_embeddings,
     nearest_weights,
@@ -28,8 +26,6 @@ __all__ = ["CellLineMixing", "cell_line_mixing"]
 
 Codes = NDArray[np.intp]
 Floats = NDArray[np.float64]
-
-_COUNT = [Interval(Integral, 1, None, closed="left")]
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,15 +61,7 @@ class CellLineMixing:
     table: pd.DataFrame = field(repr=False)
 
 
-@validate_params(
-    {
-        "metric": [StrOptions(set(METRICS))],
-        "n_neighbors": _COUNT,
-        "n_permutations": _COUNT,
-        **RESAMPLING_CONSTRAINTS,
-    },
-    prefer_skip_nested_validation=True,
-)
+@validate_params(CONSTRAINTS, prefer_skip_nested_validation=True)
 def cell_line_mixing(
     embeddings: ArrayLike,
     cell_lines: ArrayLike,

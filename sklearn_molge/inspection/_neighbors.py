@@ -1,7 +1,6 @@
 """Whether molecules of one mechanism of action are each other's neighbours."""
 
 from dataclasses import dataclass, field
-from numbers import Integral
 
 import numpy as np
 import pandas as pd
@@ -10,15 +9,15 @@ from scipy import sparse
 from sklearn.preprocessing import MultiLabelBinarizer
 from sklearn.utils import check_consistent_length, check_random_state
 
-from sklearn_molge._compat import Interval, StrOptions, validate_params
+from sklearn_molge._compat import validate_params
 from sklearn_molge._utils.resampling import (
-    RESAMPLING_CONSTRAINTS,
     percentile_interval,
     resampled_sums,
 )
 from sklearn_molge._utils.similarity import METRICS
 from sklearn_molge.base import identify_drugs
 from sklearn_molge.inspection._tied_order import (
+    CONSTRAINTS,
     TIE_TOLERANCE,
     TiedOrder,
     check_embeddings,
@@ -37,13 +36,6 @@ Codes = NDArray[np.intp]
 Floats = NDArray[np.float64]
 
 _SCORES = ["rate", "average_precision"]
-
-_CONSTRAINTS: dict[str, list[object]] = {
-    "metric": [StrOptions(set(METRICS))],
-    "n_neighbors": [Interval(Integral, 1, None, closed="left")],
-    "n_permutations": [Interval(Integral, 1, None, closed="left")],
-    **RESAMPLING_CONSTRAINTS,
-}
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,7 +106,7 @@ class NeighborChange:
     table: pd.DataFrame
 
 
-@validate_params(_CONSTRAINTS, prefer_skip_nested_validation=True)
+@validate_params(CONSTRAINTS, prefer_skip_nested_validation=True)
 def same_class_neighbors(
     embeddings: ArrayLike,
     labels: ArrayLike,
@@ -260,7 +252,7 @@ def same_class_neighbors(
 
 
 @validate_params(
-    {**_CONSTRAINTS, "metric": [*_CONSTRAINTS["metric"], tuple]},
+    {**CONSTRAINTS, "metric": [*CONSTRAINTS["metric"], tuple]},
     prefer_skip_nested_validation=True,
 )
 def neighbor_change(

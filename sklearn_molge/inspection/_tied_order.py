@@ -1,16 +1,20 @@
 """Rows in the order of their similarity to each row, ties counted exactly."""
 
 from collections.abc import Iterator
+from numbers import Integral
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 from sklearn.utils import check_array
 
+from sklearn_molge._compat import Interval, StrOptions
+from sklearn_molge._utils.resampling import RESAMPLING_CONSTRAINTS
 from sklearn_molge._utils.rows import distinct_rows
-from sklearn_molge._utils.similarity import SPARSE_METRICS, similarity_to
+from sklearn_molge._utils.similarity import METRICS, SPARSE_METRICS, similarity_to
 
 __all__ = [
+    "CONSTRAINTS",
     "TIE_TOLERANCE",
     "TiedOrder",
     "check_embeddings",
@@ -25,6 +29,15 @@ Codes = NDArray[np.intp]
 # equal numbers come out of BLAS with other last digits.
 TIE_TOLERANCE = 1e-12
 _BLOCK_ROWS = 256
+
+# Of the parameters that all questions about neighbours have.
+_COUNT = [Interval(Integral, 1, None, closed="left")]
+CONSTRAINTS: dict[str, list[object]] = {
+    "metric": [StrOptions(set(METRICS))],
+    "n_neighbors": _COUNT,
+    "n_permutations": _COUNT,
+    **RESAMPLING_CONSTRAINTS,
+}
 
 
 class TiedOrder:
