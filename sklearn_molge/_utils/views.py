@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
 
-from sklearn_molge._utils.rows import distinct_rows, take_distinct
+from sklearn_molge._utils.rows import as_indexable, take_distinct
 from sklearn_molge._utils.similarity import check_view, similarity_to
 from sklearn_molge._utils.typing import (
     Compare,
@@ -87,7 +87,7 @@ class Comparison:
     compare : callable
         Turns prepared profiles into similarities to the distinct molecules.
     codes : ndarray of shape (n_molecules,)
-        Place of each molecule among the distinct ones.
+        Place of each molecule among the distinct ones: 0, 1, ... if all are distinct.
     in_joint_space : bool
         Whether prepared profiles are points of a joint space, which can be averaged.
     """
@@ -99,13 +99,16 @@ class Comparison:
 
     def __call__(self, y: ArrayLike) -> NDArray:
         """Similarity of every profile to every molecule: (n_profiles, n_molecules)."""
-        return self.compare(self.prepare(y))[:, self.codes]
+        similarities = self.compare(self.prepare(y))
+        if similarities.shape[1] == len(self.codes):  # distinct, in their own order
+            return similarities
+        return similarities[:, self.codes]
 
 
 def comparison(estimator: object, X: Rows) -> Comparison:
     """Prepare the molecules X of an estimator, through any Pipeline or wrapper."""
     model, molecules, _ = resolve_views(estimator, X, None)
-    distinct, codes = take_distinct(molecules)
+    distinct, codes = _drop_repeated(molecules)
     if is_embedder(model):
         prepared = compare_embedded(model, distinct)
         prepare, compare = prepared.prepare, prepared.compare
@@ -121,14 +124,23 @@ def comparison(estimator: object, X: Rows) -> Comparison:
 
 def compare_embedded(model: Embedder, X: Rows) -> Comparison:
     """Prepare the molecules X in the joint space of an embedder, by its `metric`."""
-    gallery = check_view(model.transform(X), metric=model.metric, name="X")
-    first, codes = distinct_rows(gallery)
-    to_gallery = similarity_to(gallery[first], metric=model.metric)
+    gallery, codes = _drop_repeated(
+        check_view(model.transform(X), metric=model.metric, name="X")
+    )
+    to_gallery = similarity_to(gallery, metric=model.metric)
 
     def project(y: ArrayLike) -> Matrix:
         return check_view(model.transform_ge(y), metric=model.metric, name="y")
 
     return Comparison(project, to_gallery, codes, True)
+
+
+def _drop_repeated(X: Rows) -> tuple[Matrix, NDArray[np.intp]]:
+    """Return X itself if its rows are distinct, else `take_distinct(X)`."""
+    distinct, codes = take_distinct(X)
+    if len(codes) == distinct.shape[0]:
+        return as_indexable(X), np.arange(len(codes))
+    return distinct, codes
 
 
 def _compare(model: TwoViewEstimator, X: Rows) -> Compare:
