@@ -11,6 +11,7 @@ from sklearn.utils import check_random_state
 
 from sklearn_molge._compat import Interval
 from sklearn_molge._utils.messages import first_few
+from sklearn_molge._utils.typing import RandomState
 
 __all__ = [
     "RESAMPLING_CONSTRAINTS",
@@ -35,7 +36,6 @@ RESAMPLING_CONSTRAINTS: dict[str, list[object]] = {
 Counts = NDArray[np.int64]
 Codes = NDArray[np.intp]
 Floats = NDArray[np.float64]
-RandomState = int | np.random.RandomState | None
 
 
 def encode_drugs(drugs: ArrayLike, n_queries: int) -> tuple[Codes, int]:

@@ -10,11 +10,11 @@ __all__ = ["RetrievalScorer"]
 
 
 class RetrievalScorer(BaseEstimator):
-    r"""Scorer of two-view estimators for cross-validation and searches.
+    """Scorer of two-view estimators for cross-validation and searches.
 
     Every score comes from one ranking of the test fold's molecules. All are larger
     for better: a score of which smaller is better is negated, and its key starts with
-    "neg\_", as in "neg_median_rank".
+    ``neg_``, as in "neg_median_rank".
 
     Parameters
     ----------

@@ -2,13 +2,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sklearn_molge._utils import resampling
 from sklearn_molge.metrics import (
     bootstrap_scores,
     paired_comparison,
     retrieval_scores,
 )
 
+BLOCK = "sklearn_molge._utils.resampling._BLOCK_ELEMENTS"
 SCORES = ["mrr", "median_rank", "hits@3"]
 
 
@@ -65,7 +65,7 @@ def test_blocks_do_not_change_the_result(monkeypatch):
     other = np.random.default_rng(1).permutation(ranks)
     whole = bootstrap_scores(ranks, drugs, random_state=0)
     paired = paired_comparison(ranks, other, drugs, random_state=0)
-    monkeypatch.setattr(resampling, "_BLOCK_ELEMENTS", 7 * len(ranks))
+    monkeypatch.setattr(BLOCK, 7 * len(ranks))
     pd.testing.assert_frame_equal(bootstrap_scores(ranks, drugs, random_state=0), whole)
     blocked = paired_comparison(ranks, other, drugs, random_state=0)
     assert blocked.p_value == paired.p_value

@@ -55,7 +55,7 @@ def test_every_bad_entry_is_named(function):
 
 
 def test_long_lists_of_bad_entries_are_cut_short():
-    with pytest.raises(InvalidSmilesError, match=r"index 19: '', and 5 more") as caught:
+    with pytest.raises(InvalidSmilesError, match=r"index 19: '' and 5 more") as caught:
         check_smiles([""] * 25)
     assert caught.value.indices == list(range(25))
 
