@@ -18,13 +18,13 @@ ORDER = (
     "base", "datasets", "molecules", "expression", "alignment",
     "alignment.losses",
     "alignment.samplers", "retrieval", "metrics", "model_selection", "inspection",
-    "evaluation", "exceptions",
+    "evaluation", "parallel", "exceptions",
 )  # fmt: skip
 
 
 def packages() -> list[str]:
     """Public packages below sklearn_molge, e.g. "alignment.losses"."""
-    found = ["base", "exceptions"]
+    found = ["base", "exceptions", "parallel"]
     for stub in ROOT.rglob("__init__.pyi"):
         if stub.parent != ROOT:
             found.append(".".join(stub.parent.relative_to(ROOT).parts))

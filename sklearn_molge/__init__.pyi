@@ -8,6 +8,7 @@ from . import inspection as inspection
 from . import metrics as metrics
 from . import model_selection as model_selection
 from . import molecules as molecules
+from . import parallel as parallel
 from . import retrieval as retrieval
 
 __version__: str

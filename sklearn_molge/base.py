@@ -2,7 +2,6 @@
 
 from abc import ABCMeta, abstractmethod
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,6 +16,7 @@ from sklearn.utils.validation import (
 
 from sklearn_molge._utils.messages import first_few
 from sklearn_molge._utils.rows import is_text, row_bytes
+from sklearn_molge._utils.typing import Compare, Rows
 from sklearn_molge._utils.views import compare_embedded
 from sklearn_molge.molecules import drug_ids
 
@@ -134,7 +134,7 @@ class TwoViewMixin(metaclass=ABCMeta):
     """
 
     @abstractmethod
-    def compare_to(self, X: Any) -> Callable[[Any], NDArray]:
+    def compare_to(self, X: Rows) -> Compare:
         """Prepare a fixed set of molecules once, to be compared with many profiles.
 
         Parameters
@@ -229,7 +229,7 @@ class EmbedderMixin(TwoViewMixin):
     transform_ge: Callable
     metric: str
 
-    def compare_to(self, X: Any) -> Callable[[Any], NDArray]:
+    def compare_to(self, X: Rows) -> Compare:
         """Project a fixed set of molecules once, to be compared with many profiles.
 
         Parameters

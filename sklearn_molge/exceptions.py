@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-__all__ = ["InvalidSmilesError", "MissingControlError"]
+from sklearn_molge._utils.messages import first_few, first_few_at
 
-_N_SHOWN = 20
+__all__ = ["InvalidSmilesError", "MissingControlError"]
 
 
 class InvalidSmilesError(ValueError):
@@ -38,16 +38,9 @@ class InvalidSmilesError(ValueError):
         super().__init__(self.indices, self.entries)
 
     def __str__(self) -> str:
-        pairs = list(zip(self.indices, self.entries, strict=True))
-        shown = ", ".join(f"index {i}: {e!r}" for i, e in pairs[:_N_SHOWN])
-        more = len(pairs) - _N_SHOWN
-        tail = f", and {more} more (see the `indices` attribute)" if more > 0 else ""
-        what = (
-            "1 entry of X is not a valid SMILES"
-            if len(pairs) == 1
-            else f"{len(pairs)} entries of X are not valid SMILES"
-        )
-        return f"{what}: {shown}{tail}."
+        n = len(self.entries)
+        what = "entry of X is not a" if n == 1 else "entries of X are not"
+        return f"{n} {what} valid SMILES: {first_few_at(self.indices, self.entries)}."
 
 
 class MissingControlError(ValueError):
@@ -64,9 +57,7 @@ class MissingControlError(ValueError):
         super().__init__(self.plates)
 
     def __str__(self) -> str:
-        names = ", ".join(repr(p) for p in self.plates[:_N_SHOWN])
-        more = len(self.plates) - _N_SHOWN
-        tail = f" and {more} more" if more > 0 else ""
         return (
-            f"No control well on plate(s) {names}{tail}; every treated plate needs one."
+            f"No control well on plate(s) {first_few(self.plates)}; "
+            "every treated plate needs one."
         )

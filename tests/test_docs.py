@@ -60,6 +60,7 @@ def test_every_public_name_has_a_page(api, tmp_path):
     expected |= {
         f"sklearn_molge.base.{name}" for name in ("EmbedderMixin", "TwoViewMixin")
     }
+    expected.add("sklearn_molge.parallel.DaskBackend")
     api.write(tmp_path)
     written = {path.stem for path in (tmp_path / "generated").glob("*.rst")}
     assert written == expected

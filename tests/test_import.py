@@ -14,7 +14,9 @@ PACKAGES = (
 HEAVY = ["torch", "chemprop", "lightning", "skorch", "pandas", "rdkit", "sklearn"]
 
 
-@pytest.mark.parametrize("package", ["", *(f".{name}" for name in PACKAGES)])
+@pytest.mark.parametrize(
+    "package", ["", ".parallel", *(f".{name}" for name in PACKAGES)]
+)
 def test_import_is_light(package):
     code = (
         f"import sys, sklearn_molge{package}\n"

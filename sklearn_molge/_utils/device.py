@@ -1,10 +1,10 @@
 """Where to compute, and the seeds of what is drawn there."""
 
-from typing import Any
-
 import numpy as np
 import torch
 from sklearn.utils import check_random_state
+
+from sklearn_molge._utils.typing import RandomState
 
 # Molecules whose hidden vectors stay in the cache of a core between two layers.
 _FORWARD_SIZE = 32
@@ -46,7 +46,7 @@ def derive_seed(*parts: int) -> int:
     return int(np.random.SeedSequence(parts).generate_state(1)[0])
 
 
-def draw_seed(random_state: Any) -> int:
+def draw_seed(random_state: RandomState) -> int:
     """Return the seed of one training."""
     if random_state is None:
         random_state = np.random.RandomState()  # fresh, not numpy's global one

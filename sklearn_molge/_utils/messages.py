@@ -1,15 +1,17 @@
 """Lists in messages: the first few, and how many more there are."""
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import TypeVar
 
 __all__ = ["N_SHOWN", "first_few", "first_few_at"]
 
 N_SHOWN = 20
 
+T = TypeVar("T")
+
 
 def first_few(
-    values: Iterable[Any], *, write: Callable[[Any], str] = repr, n: int = N_SHOWN
+    values: Iterable[T], *, write: Callable[[T], str] = repr, n: int = N_SHOWN
 ) -> str:
     """Write the first `n` values, and say how many more there are.
 
@@ -27,9 +29,9 @@ def first_few(
 
 def first_few_at(
     indices: Iterable[int],
-    values: Iterable[Any],
+    values: Iterable[T],
     *,
-    write: Callable[[Any], str] = repr,
+    write: Callable[[T], str] = repr,
     n: int = N_SHOWN,
 ) -> str:
     """Write the first `n` values with their indices, and how many more there are.
@@ -41,7 +43,7 @@ def first_few_at(
     "index 3: 'CCO', index 7: 'C1CC'"
     """
 
-    def write_at(pair: tuple[int, Any]) -> str:
+    def write_at(pair: tuple[int, T]) -> str:
         return f"index {pair[0]}: {write(pair[1])}"
 
     return first_few(zip(indices, values, strict=True), write=write_at, n=n)

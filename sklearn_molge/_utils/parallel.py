@@ -2,7 +2,6 @@
 
 import hashlib
 import threading
-from typing import Any
 
 import cloudpickle
 import numpy as np
@@ -11,7 +10,7 @@ __all__ = ["SentOnce", "received"]
 
 _lock = threading.Lock()
 # The last object that came to this process, by its key.
-_last: tuple[str, Any] | None = None
+_last: tuple[str, object] | None = None
 
 
 class SentOnce:
@@ -45,13 +44,13 @@ class SentOnce:
     [10, 11, 12]
     """
 
-    def __init__(self, value: Any):
+    def __init__(self, value: object):
         content = cloudpickle.dumps(value)
         self.payload = np.frombuffer(content, dtype=np.uint8)
         self.key = hashlib.blake2b(content, digest_size=16).hexdigest()
 
 
-def received(payload: np.ndarray, key: str) -> Any:
+def received(payload: np.ndarray, key: str):
     """Return the object of a `SentOnce`, which this process unpickles once."""
     global _last
     with _lock:

@@ -1,7 +1,6 @@
 """Rows: text or features, distinct ones, means of groups, blocks."""
 
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -10,6 +9,7 @@ from sklearn.utils import gen_batches
 from sklearn.utils.extmath import row_norms
 
 from sklearn_molge._compat import _safe_indexing
+from sklearn_molge._utils.typing import Matrix, Rows
 
 __all__ = [
     "as_indexable",
@@ -31,7 +31,7 @@ _BLOCK_BYTES = 4 * 2**20
 Blocks = Iterator[tuple[slice, NDArray]]
 
 
-def as_indexable(X: Any) -> Any:
+def as_indexable(X):
     """Return X as it is where it has a shape, and as an array otherwise."""
     return X if hasattr(X, "shape") else np.asarray(X)
 
@@ -58,7 +58,7 @@ def is_text(X) -> bool:
     return one_column and (array.dtype == object or array.dtype.kind in "US")
 
 
-def distinct_rows(X: Any) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+def distinct_rows(X) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Find equal rows of text or features.
 
     Returns
@@ -83,7 +83,7 @@ def distinct_rows(X: Any) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     return first, codes
 
 
-def take_distinct(X: Any) -> tuple[Any, NDArray[np.intp]]:
+def take_distinct(X: Rows) -> tuple[Matrix, NDArray[np.intp]]:
     """Return the distinct rows of X, and for each row of X its place among them."""
     X = as_indexable(X)
     first, codes = distinct_rows(X)

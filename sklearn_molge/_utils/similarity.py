@@ -1,7 +1,6 @@
 """Similarities between the rows of two arrays, larger meaning closer."""
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +10,7 @@ from sklearn.utils.extmath import row_norms, safe_sparse_dot
 from sklearn.utils.validation import check_array
 
 from sklearn_molge._utils.rows import standardize_rows
+from sklearn_molge._utils.typing import Matrix, Rows
 
 __all__ = [
     "METRICS",
@@ -109,7 +109,7 @@ def paired_similarity(A: NDArray, B: NDArray, *, metric: str) -> NDArray:
     return np.concatenate(parts) if parts else np.empty(0, dtype=A.dtype)
 
 
-def check_view(A: Any, *, metric: str, name: str) -> Any:
+def check_view(A: Rows, *, metric: str, name: str) -> Matrix:
     """Check an array that `metric` is to compare."""
     accept_sparse = "csr" if metric in SPARSE_METRICS else False
     return check_array(
@@ -117,7 +117,7 @@ def check_view(A: Any, *, metric: str, name: str) -> Any:
     )
 
 
-def check_views(A: Any, B: Any, *, metric: str) -> tuple[Any, Any]:
+def check_views(A: Rows, B: Rows, *, metric: str) -> tuple[Matrix, Matrix]:
     """Check two arrays that `metric` is to compare; both come out in one dtype."""
     A, B = (
         check_view(A, metric=metric, name="A"),

@@ -3,15 +3,22 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import TypeGuard
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
 
-from sklearn_molge._utils.rows import distinct_rows, take_distinct
+from sklearn_molge._utils.rows import as_indexable, take_distinct
 from sklearn_molge._utils.similarity import check_view, similarity_to
+from sklearn_molge._utils.typing import (
+    Compare,
+    Embedder,
+    Matrix,
+    Rows,
+    TwoViewEstimator,
+)
 
 __all__ = [
     "Comparison",
@@ -22,7 +29,7 @@ __all__ = [
 ]
 
 
-def resolve_views(estimator: Any, X: Any, y: Any) -> tuple[Any, Any, Any]:
+def resolve_views(estimator, X, y):
     """Walk down to the two-view estimator, transforming both views on the way.
 
     Parameters
@@ -60,7 +67,7 @@ def resolve_views(estimator: Any, X: Any, y: Any) -> tuple[Any, Any, Any]:
             )
 
 
-def is_embedder(model: Any) -> bool:
+def is_embedder(model: object) -> TypeGuard[Embedder]:
     """Whether a two-view estimator has a joint space, into which it projects both."""
     return hasattr(model, "transform_ge")
 
@@ -80,25 +87,28 @@ class Comparison:
     compare : callable
         Turns prepared profiles into similarities to the distinct molecules.
     codes : ndarray of shape (n_molecules,)
-        Place of each molecule among the distinct ones.
+        Place of each molecule among the distinct ones: 0, 1, ... if all are distinct.
     in_joint_space : bool
         Whether prepared profiles are points of a joint space, which can be averaged.
     """
 
-    prepare: Callable[[Any], Any]
-    compare: Callable[[Any], NDArray]
+    prepare: Callable[[ArrayLike], Matrix]
+    compare: Callable[[NDArray], NDArray]
     codes: NDArray[np.intp]
     in_joint_space: bool
 
-    def __call__(self, y: Any) -> NDArray:
+    def __call__(self, y: ArrayLike) -> NDArray:
         """Similarity of every profile to every molecule: (n_profiles, n_molecules)."""
-        return self.compare(self.prepare(y))[:, self.codes]
+        similarities = self.compare(self.prepare(y))
+        if similarities.shape[1] == len(self.codes):  # distinct, in their own order
+            return similarities
+        return similarities[:, self.codes]
 
 
-def comparison(estimator: Any, X: Any) -> Comparison:
+def comparison(estimator: object, X: Rows) -> Comparison:
     """Prepare the molecules X of an estimator, through any Pipeline or wrapper."""
     model, molecules, _ = resolve_views(estimator, X, None)
-    distinct, codes = take_distinct(molecules)
+    distinct, codes = _drop_repeated(molecules)
     if is_embedder(model):
         prepared = compare_embedded(model, distinct)
         prepare, compare = prepared.prepare, prepared.compare
@@ -106,25 +116,34 @@ def comparison(estimator: Any, X: Any) -> Comparison:
     else:
         prepare, compare = np.asarray, _compare(model, distinct)
 
-    def prepare_outer(y: Any) -> Any:
+    def prepare_outer(y: ArrayLike) -> Matrix:
         return prepare(resolve_views(estimator, None, y)[2])
 
     return Comparison(prepare_outer, compare, codes, is_embedder(model))
 
 
-def compare_embedded(model: Any, X: Any) -> Comparison:
+def compare_embedded(model: Embedder, X: Rows) -> Comparison:
     """Prepare the molecules X in the joint space of an embedder, by its `metric`."""
-    gallery = check_view(model.transform(X), metric=model.metric, name="X")
-    first, codes = distinct_rows(gallery)
-    to_gallery = similarity_to(gallery[first], metric=model.metric)
+    gallery, codes = _drop_repeated(
+        check_view(model.transform(X), metric=model.metric, name="X")
+    )
+    to_gallery = similarity_to(gallery, metric=model.metric)
 
-    def project(y: Any) -> NDArray:
+    def project(y: ArrayLike) -> Matrix:
         return check_view(model.transform_ge(y), metric=model.metric, name="y")
 
     return Comparison(project, to_gallery, codes, True)
 
 
-def _compare(model: Any, X: Any) -> Callable[[Any], NDArray]:
+def _drop_repeated(X: Rows) -> tuple[Matrix, NDArray[np.intp]]:
+    """Return X itself if its rows are distinct, else `take_distinct(X)`."""
+    distinct, codes = take_distinct(X)
+    if len(codes) == distinct.shape[0]:
+        return as_indexable(X), np.arange(len(codes))
+    return distinct, codes
+
+
+def _compare(model: TwoViewEstimator, X: Rows) -> Compare:
     """Prepare X once where the model offers it; a bare `similarity` serves as well."""
     prepare = getattr(model, "compare_to", None)
     return partial(model.similarity, X) if prepare is None else prepare(X)

@@ -339,6 +339,118 @@ class CoordinatedEmbedder(
         )
         return self._embed_profiles(as_tensor(y))
 
+    # -- on tensors ------------------------------------------------------------------
+
+    def molecule_tensors(self, X):
+        """Return molecules as the molecule tower takes them.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples,) or (n_samples, n_features)
+            Molecules, as in `fit`.
+
+        Returns
+        -------
+        graphs : GraphBatch or None
+            The graphs of the molecules side by side, on the network's device: `V` are
+            the features of the atoms, `bond_features` those of the bonds, `bonds` the
+            two atoms of each bond and `n_atoms` the number of atoms of each molecule.
+            None with ``encoder=None``.
+        features : Tensor of shape (n_samples, n_features) or None
+            Molecule features, on the network's device.
+
+        See Also
+        --------
+        embed_molecules : Projects them into the joint space.
+        """
+        check_is_fitted(self)
+        molecules, index = molecule_inputs(self, check_molecules(self, X, reset=False))
+        parts, device = molecules.take(index), self._module_device
+        graphs, features = (None if p is None else p.to(device) for p in parts)
+        return graphs, features
+
+    def profile_tensor(self, y):
+        """Return profiles as the first layer of the expression tower takes them.
+
+        Parameters
+        ----------
+        y : array-like of shape (n_samples, n_genes)
+            Profiles.
+
+        Returns
+        -------
+        profiles : Tensor of shape (n_samples, n_genes)
+            On the network's device; of unit length with ``module__unit_profiles``.
+
+        See Also
+        --------
+        embed_profiles : Projects them into the joint space.
+        """
+        check_is_fitted(self)
+        y = check_profiles(
+            y, estimator=self, n_genes=self.n_genes_in_, dtype=np.float32
+        )
+        return self._towers.prepare_profiles(as_tensor(y).to(self._module_device))
+
+    def embed_molecules(self, graphs, features):
+        """Project tensors of molecules into the joint space, with a gradient.
+
+        ``embed_molecules(*molecule_tensors(X))`` is ``transform(X)`` as a tensor that
+        can be differentiated by features of atoms, of bonds and of molecules.
+
+        Parameters
+        ----------
+        graphs : GraphBatch or None
+            As of :meth:`molecule_tensors`; ``type(graphs)(V, bond_features, bonds,
+            n_atoms)`` makes one of other features.
+        features : Tensor of shape (n_molecules, n_features) or None
+            As of :meth:`molecule_tensors`.
+
+        Returns
+        -------
+        embeddings : Tensor of shape (n_molecules, embedding_size)
+            Dropout is off.
+        """
+        check_is_fitted(self)
+        return self._towers.eval().embed_molecules(graphs, features)
+
+    def embed_profiles(self, profiles):
+        """Project a tensor of profiles into the joint space, with a gradient.
+
+        ``embed_profiles(profile_tensor(y))`` is ``transform_ge(y)`` as a tensor that
+        can be differentiated by the genes.
+
+        Parameters
+        ----------
+        profiles : Tensor of shape (n_profiles, n_genes)
+            As of :meth:`profile_tensor`.
+
+        Returns
+        -------
+        embeddings : Tensor of shape (n_profiles, embedding_size)
+            Dropout is off.
+
+        Examples
+        --------
+        How much each gene changes the first coordinate of a profile:
+
+        >>> import torch
+        >>> from sklearn_molge.alignment import CoordinatedEmbedder
+        >>> from sklearn_molge.datasets import make_perturbation_study
+        >>> study = make_perturbation_study(20, n_cell_lines=2, random_state=0)
+        >>> net = CoordinatedEmbedder(
+        ...     encoder__hidden_size=8, max_epochs=1, random_state=0
+        ... ).fit(study.smiles, study.ge)
+        >>> profile = net.profile_tensor(study.ge[:1]).requires_grad_()
+        >>> (gradient,) = torch.autograd.grad(
+        ...     net.embed_profiles(profile)[0, 0], profile
+        ... )
+        >>> gradient.shape
+        torch.Size([1, 978])
+        """
+        check_is_fitted(self)
+        return self._towers.eval().embed_profiles(profiles)
+
     def molecule_encoder(self):
         """Return the fitted molecule tower as a transformer of molecules.
 

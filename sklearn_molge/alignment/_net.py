@@ -377,7 +377,8 @@ class PairNet(NeuralNet):
     @torch.inference_mode()
     def _embed_profiles(self, profiles):
         towers = self._towers.eval()
-        return towers.embed_profiles(profiles.to(self._module_device)).cpu().numpy()
+        prepared = towers.prepare_profiles(profiles.to(self._module_device))
+        return towers.embed_profiles(prepared).cpu().numpy()
 
 
 def _is_early_stop(error: KeyboardInterrupt) -> bool:

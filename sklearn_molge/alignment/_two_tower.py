@@ -119,9 +119,9 @@ class ExpressionTower(nn.Module):
             return nn.functional.normalize(profiles, dim=1)
         return profiles
 
-    def forward(self, profiles: Tensor) -> Tensor:
-        """Embed profiles."""
-        return self.network(self.scale(self.prepare(profiles)))
+    def forward(self, prepared: Tensor) -> Tensor:
+        """Embed prepared profiles."""
+        return self.network(self.scale(prepared))
 
 
 class TwoTower(nn.Module):
@@ -311,12 +311,39 @@ class TwoTower(nn.Module):
         self.train(was_training)
 
     def embed_molecules(self, graphs: Any, features: Tensor | None) -> Tensor:
-        """Return the embeddings of molecules, (n_molecules, embedding_size)."""
+        """Project molecules into the joint space.
+
+        Parameters
+        ----------
+        graphs : GraphBatch or None
+            Their graphs, of a tower with a graph network.
+        features : Tensor of shape (n_molecules, n_features) or None
+            Their features, of a tower with features.
+
+        Returns
+        -------
+        embeddings : Tensor of shape (n_molecules, embedding_size)
+        """
         return self._finish(self.molecule_tower(graphs, features))
 
-    def embed_profiles(self, profiles: Tensor) -> Tensor:
-        """Return the embeddings of profiles, (n_profiles, embedding_size)."""
-        return self._finish(self.expression_tower(profiles))
+    def prepare_profiles(self, profiles: Tensor) -> Tensor:
+        """Return profiles of unit length with `unit_profiles`, else as they are."""
+        return self.expression_tower.prepare(profiles)
+
+    def embed_profiles(self, prepared: Tensor) -> Tensor:
+        """Project prepared profiles into the joint space.
+
+        Parameters
+        ----------
+        prepared : Tensor of shape (n_profiles, n_genes)
+            What :meth:`prepare_profiles` returned: gradients along a path from 0 are
+            those of the network, since unit length is no function of such a path.
+
+        Returns
+        -------
+        embeddings : Tensor of shape (n_profiles, embedding_size)
+        """
+        return self._finish(self.expression_tower(prepared))
 
     def _finish(self, embeddings: Tensor) -> Tensor:
         if self.normalize:
@@ -327,7 +354,7 @@ class TwoTower(nn.Module):
         """Embed both views of a batch."""
         return EmbeddedBatch(
             molecules=self.embed_molecules(batch.graphs, batch.features),
-            profiles=self.embed_profiles(batch.profiles),
+            profiles=self.embed_profiles(self.prepare_profiles(batch.profiles)),
             molecule_index=batch.molecule_index,
             molecule_drugs=batch.molecule_drugs,
             inputs=batch.profiles,

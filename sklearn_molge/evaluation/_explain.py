@@ -20,13 +20,13 @@ from sklearn_molge.evaluation._explain_figures import (
 from sklearn_molge.evaluation._report import ReportFigure
 from sklearn_molge.evaluation._tasks import Data, Outcome, Repeat
 from sklearn_molge.inspection import (
+    TRAINING_DISTANCES,
     cell_line_mixing,
     differential_genes,
     neighbor_change,
     performance_regression,
     training_distances,
 )
-from sklearn_molge.inspection._training_distances_plot import DISTANCES
 from sklearn_molge.metrics import retrieval_ranks
 from sklearn_molge.molecules import MorganFingerprinter
 
@@ -150,7 +150,7 @@ def _distances(
     ranks, drugs, sizes = _queries(data, models)
     fits, labels = {}, {}
     for name in distances:
-        per, labels[name] = DISTANCES[name]
+        per, labels[name] = TRAINING_DISTANCES[name]
         fits[name] = performance_regression(
             distances[name], ranks, drugs, per=per, log_x=name in _LOG_X,
             n_candidates=sizes, random_state=_SEED,

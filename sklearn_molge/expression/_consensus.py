@@ -200,7 +200,7 @@ def _check_groups(groups, n_profiles):
     if labels.ndim not in (1, 2) or len(labels) != n_profiles or 0 in labels.shape[1:]:
         raise ValueError(
             f"groups must be of shape ({n_profiles},) or ({n_profiles}, n_columns), "
-            f"one row a profile. Got an array of shape {labels.shape}."
+            f"one row per profile. Got an array of shape {labels.shape}."
         )
     return labels.reshape(n_profiles, -1)
 

@@ -57,7 +57,7 @@ class GeneQuery:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Shape of `profile`, by which scikit-learn knows an array."""
+        """Shape of `profile`: scikit-learn takes what has one for an array."""
         return self.profile.shape
 
     def __repr__(self) -> str:

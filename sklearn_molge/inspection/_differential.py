@@ -2,18 +2,16 @@
 
 from collections.abc import Iterator
 from numbers import Real
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special, stats
 from sklearn.utils import check_array
 
 from sklearn_molge._compat import Interval, StrOptions, validate_params
 from sklearn_molge.datasets import Study
 from sklearn_molge.exceptions import MissingControlError
-from sklearn_molge.inspection._moderated_t import moderated_t_test
 
 __all__ = ["differential_genes"]
 
@@ -60,7 +58,7 @@ def differential_genes(
     Returns
     -------
     counts : DataFrame
-        One row a drug and cell line, sorted: ``drug``, ``cell_line``, ``n_profiles``,
+        One row per drug and cell line, sorted: ``drug``, ``cell_line``, ``n_profiles``,
         ``n_genes_up``, ``n_genes_down`` and their sum ``n_genes``.
 
     Raises
@@ -149,7 +147,7 @@ def _choose_test(study: Study, test: str) -> str:
 
 def _z_score_counts(
     ge: Floats, groups: NDArray[np.object_], threshold: float
-) -> Iterator[tuple[Any, ...]]:
+) -> Iterator[tuple[object, ...]]:
     up = np.count_nonzero(ge >= threshold, axis=1)
     down = np.count_nonzero(ge <= -threshold, axis=1)
     table = pd.DataFrame(
@@ -161,7 +159,7 @@ def _z_score_counts(
 
 def _moderated_t_counts(
     study: Study, ge: Floats, alpha: float, min_log_fold_change: float
-) -> Iterator[tuple[Any, ...]]:
+) -> Iterator[tuple[object, ...]]:
     drugs, lines = study.groups.T
     plates = study.obs["plate"].to_numpy(dtype=object)
     controls_of = {
@@ -230,3 +228,83 @@ class _PlateControls:
             effects, squares / df, float(df), unscaled_variance=1 / weights.sum()
         )
         return effects, stats.false_discovery_control(p_values)
+
+
+def fit_variance_prior(variances: Floats, df: float) -> tuple[float, float]:
+    r"""Fit the prior of residual variances with `df` degrees of freedom by moments.
+
+    Under :math:`1 / \sigma_g^2 \sim \chi^2_{d_0} / (d_0 s_0^2)`, with
+    :math:`e_g = \log s_g^2 - \psi(d/2) + \log(d/2)` (Smyth 2004, section 6.2),
+
+    .. math:: \psi'(d_0 / 2) = \operatorname{var}(e_g) - \psi'(d/2), \qquad
+              s_0^2 = \exp(\bar e + \psi(d_0/2) - \log(d_0/2)).
+
+    Where the variances scatter no more than they would if all genes had the same,
+    :math:`d_0` is infinite and :math:`s_0^2` their mean, the maximum of the
+    likelihood, as in limma. Variances below 1e-5 of the median are raised to it.
+
+    Returns
+    -------
+    prior_df, prior_variance : float
+        :math:`d_0` and :math:`s_0^2`.
+    """
+    median = float(np.median(variances))
+    if median <= 0:
+        raise ValueError(
+            "More than half of the genes have a residual variance of 0; the prior of "
+            "the variances needs replicates that differ."
+        )
+    variances = np.maximum(variances, 1e-5 * median)
+    half = df / 2
+    e = np.log(variances) - special.digamma(half) + np.log(half)
+    excess = _variance(e) - float(special.polygamma(1, half))
+    if excess <= 0:
+        return np.inf, float(np.mean(variances))
+    half_prior = trigamma_inverse(excess)
+    location = np.mean(e) + special.digamma(half_prior) - np.log(half_prior)
+    return 2 * half_prior, float(np.exp(location))
+
+
+def _variance(values: Floats) -> float:
+    return float(np.var(values, ddof=1)) if len(values) > 1 else 0.0
+
+
+def trigamma_inverse(x: float) -> float:
+    """Solve ``trigamma(y) = x`` for y > 0 by Newton's method (Smyth, appendix)."""
+    if x > 1e7:
+        return x**-0.5
+    if x < 1e-6:
+        return 1 / x
+    y = 0.5 + 1 / x
+    for _ in range(50):
+        trigamma = special.polygamma(1, y)
+        step = trigamma * (1 - trigamma / x) / special.polygamma(2, y)
+        y += step
+        # 1 / trigamma is convex, so that y grows from a start that is too small.
+        if -step / y < 1e-8:
+            break
+    return float(y)
+
+
+def moderated_t_test(
+    effects: Floats,
+    variances: Floats,
+    df: float,
+    *,
+    unscaled_variance: float,
+    prior: tuple[float, float] | None = None,
+) -> tuple[Floats, Floats]:
+    r"""Moderated t of each gene's effect, and its two-sided p-value.
+
+    The effect, whose variance is `unscaled_variance` times that of an observation, over
+    :math:`\tilde s_g \sqrt{v}` with
+    :math:`\tilde s_g^2 = (d_0 s_0^2 + d s_g^2) / (d_0 + d)` has :math:`d_0 + d` degrees
+    of freedom, at most those of all genes together. The prior (:math:`d_0`,
+    :math:`s_0^2`) is fitted by default; with :math:`d_0 = 0` this is the t-test.
+    """
+    prior_df, prior_variance = prior or fit_variance_prior(variances, df)
+    weight = 1.0 if np.isinf(prior_df) else prior_df / (prior_df + df)
+    shrunken = weight * prior_variance + (1 - weight) * variances
+    t = effects / np.sqrt(shrunken * unscaled_variance)
+    total = min(prior_df + df, df * len(effects)) if prior_df > 0 else df
+    return t, 2 * stats.t.sf(np.abs(t), total)

@@ -2,7 +2,6 @@
 
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -12,15 +11,13 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 from torch.nn import functional
 
-from sklearn_molge.alignment._coordinated import CoordinatedEmbedder
-from sklearn_molge.alignment._inputs import molecule_inputs
-from sklearn_molge.molecules import GraphBatch
+from sklearn_molge.alignment import CoordinatedEmbedder
 
 # Of the similarities at both ends of the path; more and the sum says little.
 _TOLERANCE = 0.02
 
 
-def check_embedder(model: Any, *, needs_graph: bool = False) -> None:
+def check_embedder(model: object, *, needs_graph: bool = False) -> None:
     """Refuse two-view estimators that have no gradient."""
     if not isinstance(model, CoordinatedEmbedder):
         raise TypeError(
@@ -78,52 +75,40 @@ def integrate(
 
 
 def profile_gradients(
-    model: Any, X: Any, start: NDArray, end: NDArray, n_steps: int
+    model: CoordinatedEmbedder, X, start: NDArray, end: NDArray, n_steps: int
 ) -> NDArray[np.float64]:
     """Integrated gradients of the columns that the expression tower reads."""
-    molecule = torch.from_numpy(np.asarray(model.transform(X))[0])
-    towers, device = model._towers.eval(), model._module_device
-    tower, molecule = towers.expression_tower, molecule.to(device)
+    ends = model.profile_tensor(np.stack([start, end]))
+    molecule = torch.from_numpy(np.asarray(model.transform(X))[0]).to(ends.device)
 
-    def similarities(prepared: Tensor) -> Tensor:
-        # The path lies behind `prepare`: unit length is no function of a path from 0.
-        embedded = towers._finish(tower.network(tower.scale(prepared)))
-        return _similarity(embedded, molecule, model.metric)
+    def similarities(profiles: Tensor) -> Tensor:
+        return _similarity(model.embed_profiles(profiles), molecule, model.metric)
 
-    ends = [
-        tower.prepare(torch.as_tensor(row[None], dtype=torch.float32, device=device))[0]
-        for row in (start, end)
-    ]
     (values,) = integrate(similarities, ends[:1], ends[1:], n_steps=n_steps)
     return values
 
 
 def atom_gradients(
-    model: Any, X: Any, y: Any, n_steps: int
+    model: CoordinatedEmbedder, X, y, n_steps: int
 ) -> tuple[NDArray[np.float64], float]:
     """Integrated gradients of the atoms, and the similarity at the baseline.
 
     The baseline is the same graph with all features of atoms and bonds 0. Half of what
     a bond gets is counted to each of its atoms.
     """
-    molecules, _ = molecule_inputs(model, X)
-    towers, device = model._towers.eval(), model._module_device
-    profile = torch.from_numpy(np.asarray(model.transform_ge(y))[0]).to(device)
+    molecule = np.asarray(X)
+    graph, _ = model.molecule_tensors(molecule)
+    profile = torch.from_numpy(np.asarray(model.transform_ge(y))[0]).to(graph.V.device)
 
     def similarities(atoms: Tensor, bonds: Tensor) -> Tensor:
-        many, features = molecules.take(np.zeros(len(atoms), dtype=np.intp))
-        batch = GraphBatch(
-            atoms.flatten(0, 1),
-            bonds.flatten(0, 1),
-            many.bonds.to(device),
-            many.n_atoms.to(device),
+        many, features = model.molecule_tensors(molecule.repeat(len(atoms)))
+        changed = type(many)(
+            atoms.flatten(0, 1), bonds.flatten(0, 1), many.bonds, many.n_atoms
         )
-        features = None if features is None else features.to(device)
-        embedded = towers.embed_molecules(batch, features)
+        embedded = model.embed_molecules(changed, features)
         return _similarity(embedded, profile, model.metric)
 
-    graph, _ = molecules.take(np.zeros(1, dtype=np.intp))
-    ends = [graph.V.to(device), graph.bond_features.to(device)]
+    ends = [graph.V, graph.bond_features]
     starts = [torch.zeros_like(end) for end in ends]
     with torch.no_grad():
         baseline = similarities(*(start[None] for start in starts)).item()
@@ -143,7 +128,7 @@ def warn_if_incomplete(total: float, similarity: float, baseline: float) -> None
             f"The integrated gradients sum to {total:.3g}, and the similarity changes "
             f"by {similarity - baseline:.3g}. Increase n_steps.",
             ConvergenceWarning,
-            stacklevel=3,
+            stacklevel=5,  # of the call to the public function
         )
 
 

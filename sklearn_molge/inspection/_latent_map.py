@@ -1,7 +1,6 @@
 """Embeddings on a plane, by one reducer for all rows."""
 
 import warnings
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -9,10 +8,11 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 from sklearn.base import clone
 from sklearn.decomposition import PCA
-from sklearn.preprocessing import normalize
 from sklearn.utils import check_array, check_random_state
 
 from sklearn_molge._compat import HasMethods, StrOptions, validate_params
+from sklearn_molge._utils.optional import import_optional
+from sklearn_molge._utils.rows import standardize_rows
 
 __all__ = ["latent_map"]
 
@@ -36,15 +36,15 @@ _MIN_ROWS = 5
 def latent_map(
     embeddings: ArrayLike,
     *,
-    reducer: Any = "auto",
+    reducer: object = "auto",
     fit_rows: ArrayLike | None = None,
     random_state: int | np.random.RandomState | None = None,
 ) -> pd.DataFrame:
-    """Put embeddings on a plane, by one reducer fitted once for all rows.
+    """Project embeddings onto a plane, by one reducer fitted once for all rows.
 
     Parts of the rows, as training and test molecules, are comparable only on one
     map: give all rows in one call, and take the parts from what it returns. (The maps
-    in the paper's code come from one fit a part.)
+    in the paper's code come from one fit per part.)
 
     Parameters
     ----------
@@ -57,8 +57,8 @@ def latent_map(
         length first, and a constant row becomes zero. A transformer with two outputs
         is cloned and sees `embeddings` as they are.
     fit_rows : array-like of int or bool, default=None
-        Rows, or a mask of rows, that the reducer is fitted on; the others are put on
-        the same map by its ``transform``. All by default.
+        Rows, or a mask of rows, that the reducer is fitted on; the others are projected
+        onto the same map by its ``transform``. All by default.
     random_state : int, RandomState instance or None, default=None
         Seed of "umap" and "pca"; pass an int for the same map each time.
 
@@ -103,7 +103,7 @@ def latent_map(
     rows = _fit_rows(fit_rows, array.shape[0])
     if isinstance(reducer, str):
         model, name = _named_reducer(reducer, len(rows), random_state)
-        array = _standardized(array)
+        array = standardize_rows(_dense_floats(array))
     else:
         model, name = clone(reducer), type(reducer).__name__
     coordinates = _fit_once(model, array, rows)
@@ -116,75 +116,54 @@ def latent_map(
 
 
 def _fit_rows(fit_rows: ArrayLike | None, n: int) -> NDArray[np.intp]:
-    if fit_rows is None:
-        rows = np.arange(n)
-    else:
-        chosen = np.asarray(fit_rows)
-        if chosen.dtype.kind not in "iub" or chosen.ndim != 1:
-            raise ValueError(
-                "fit_rows must hold positions of rows, or be a mask of rows. "
-                f"Got an array of shape {chosen.shape} and dtype {chosen.dtype}."
-            )
-        if chosen.dtype == bool and len(chosen) != n:
-            raise ValueError(
-                f"fit_rows must be a mask of the {n} rows. Got {len(chosen)} entries."
-            )
-        try:
-            rows = np.arange(n)[chosen]
-        except IndexError as error:
-            raise ValueError(
-                f"fit_rows must hold positions in the {n} rows: {error}."
-            ) from error
-    if len(rows) < _MIN_ROWS or len(np.unique(rows)) < len(rows):
+    chosen = np.arange(n) if fit_rows is None else np.asarray(fit_rows)
+    try:
+        rows = np.arange(n)[chosen]
+    except IndexError as error:
+        raise ValueError(
+            f"fit_rows must hold positions in the {n} rows, or be a mask of them: "
+            f"{error}."
+        ) from error
+    n_distinct = len(np.unique(rows))
+    if rows.ndim != 1 or n_distinct < max(_MIN_ROWS, len(rows)):
         raise ValueError(
             f"A map must be fitted on at least {_MIN_ROWS} rows, each once. "
-            f"Got {len(rows)} rows, {len(np.unique(rows))} of them distinct."
+            f"Got fit_rows of shape {chosen.shape} with {n_distinct} distinct rows."
         )
     return rows
 
 
-def _named_reducer(name: str, n_rows: int, random_state: Any) -> tuple[Any, str]:
+def _named_reducer(name, n_rows, random_state):
     """Return the reducer and what its axes are called."""
     seed = int(check_random_state(random_state).randint(2**31 - 1))
-    umap_class = None if name == "pca" else _import_umap()
-    if umap_class is not None:
-        n_neighbors = min(_N_NEIGHBORS, n_rows - 1)
-        # On unit rows the cosine is the correlation. More jobs give no fixed result.
-        model = umap_class(
-            n_neighbors=n_neighbors, metric="cosine", random_state=seed, n_jobs=1
-        )
-        return model, "UMAP"
-    if name == "umap":
-        raise ImportError(
-            'latent_map with reducer="umap" needs umap-learn: '
-            'pip install "sklearn-molge[umap]"'
-        )
+    if name != "pca":
+        try:
+            umap = _import_umap()
+        except ImportError:
+            if name == "umap":
+                raise
+        else:
+            k = min(_N_NEIGHBORS, n_rows - 1)
+            # On unit rows cosine is correlation; more jobs give no fixed result.
+            options = {"metric": "cosine", "random_state": seed, "n_jobs": 1}
+            return umap.UMAP(n_neighbors=k, **options), "UMAP"
     return PCA(2, random_state=seed), "PCA"
 
 
-def _import_umap() -> Any:
+def _import_umap():
     with warnings.catch_warnings():
         # It warns that its variant for tensorflow is not there.
         warnings.simplefilter("ignore", ImportWarning)
-        try:
-            from umap import UMAP
-        except ImportError:
-            return None
-    return UMAP
+        needed_by = 'latent_map with reducer="umap"'
+        return import_optional("umap", extra="umap", needed_by=needed_by)
 
 
-def _standardized(array: Any) -> NDArray:
-    """Centre each row and scale it to unit length; a constant row becomes zero."""
+def _dense_floats(array) -> NDArray:
     dense = array.toarray() if sparse.issparse(array) else array
-    if dense.dtype.kind != "f":
-        dense = dense.astype(np.float64)
-    constant = np.ptp(dense, axis=1) == 0
-    rows = normalize(dense - dense.mean(axis=1, keepdims=True))
-    rows[constant] = 0
-    return rows
+    return dense if dense.dtype.kind == "f" else dense.astype(np.float64)
 
 
-def _fit_once(model: Any, array: Any, rows: NDArray[np.intp]) -> NDArray:
+def _fit_once(model, array, rows: NDArray[np.intp]) -> NDArray:
     """Fit on some rows, and put the others on the same map."""
     n = array.shape[0]
     if not hasattr(model, "fit_transform"):

@@ -1,8 +1,6 @@
 """Whether profiles lie by cell line, or the lines mix."""
 
 from dataclasses import dataclass, field
-from numbers import Integral
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,15 +8,15 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 from sklearn.utils import check_consistent_length, check_random_state
 
-from sklearn_molge._compat import Interval, StrOptions, validate_params
+from sklearn_molge._compat import validate_params
+from sklearn_molge._utils.messages import first_few
 from sklearn_molge._utils.resampling import (
-    RESAMPLING_CONSTRAINTS,
     percentile_interval,
-    resampled_counts,
+    resampled_sums,
 )
-from sklearn_molge._utils.similarity import METRICS
 from sklearn_molge.base import identify_drugs
 from sklearn_molge.inspection._tied_order import (
+    CONSTRAINTS,
     TIE_TOLERANCE,
     check_embeddings,
     nearest_weights,
@@ -28,8 +26,6 @@ __all__ = ["CellLineMixing", "cell_line_mixing"]
 
 Codes = NDArray[np.intp]
 Floats = NDArray[np.float64]
-
-_COUNT = [Interval(Integral, 1, None, closed="left")]
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +48,7 @@ class CellLineMixing:
     expected : float
         The same when profiles are mixed at random.
     table : DataFrame
-        One row a line, in sorted order, index "cell_line": n_profiles, other_lines,
+        One row per line, in sorted order, index "cell_line": n_profiles, other_lines,
         expected, mixing.
     """
 
@@ -65,15 +61,7 @@ class CellLineMixing:
     table: pd.DataFrame = field(repr=False)
 
 
-@validate_params(
-    {
-        "metric": [StrOptions(set(METRICS))],
-        "n_neighbors": _COUNT,
-        "n_permutations": _COUNT,
-        **RESAMPLING_CONSTRAINTS,
-    },
-    prefer_skip_nested_validation=True,
-)
+@validate_params(CONSTRAINTS, prefer_skip_nested_validation=True)
 def cell_line_mixing(
     embeddings: ArrayLike,
     cell_lines: ArrayLike,
@@ -99,13 +87,14 @@ def cell_line_mixing(
         Cell line of each profile.
     drugs : array-like of shape (n_samples,), default=None
         Identity of each profile's molecule. The interval resamples whole drugs; by
-        default it takes profiles for independent, and is too narrow where a drug has
+        default it treats profiles as independent, and is too narrow where a drug has
         several.
     n_neighbors : int, default=15
         Number of nearest profiles looked at, k; less than the number of profiles.
     metric : {"correlation", "cosine", "dot", "euclidean", "jaccard", "tanimoto"}, \
             default="correlation"
-        What is near, see :func:`~sklearn_molge.metrics.pairwise_similarity`.
+        How near two profiles are, see
+        :func:`~sklearn_molge.metrics.pairwise_similarity`.
     n_permutations : int, default=1000
         Number of permutations of the cell lines.
     n_resamples : int, default=2000
@@ -113,12 +102,13 @@ def cell_line_mixing(
     confidence_level : float, default=0.95
         Coverage of the interval, in (0, 1).
     random_state : int, RandomState instance or None, default=None
-        Draws permutations and resamples.
+        Controls the permutations and the resampling.
 
     Returns
     -------
     result : CellLineMixing
-        With `mixing`, `interval`, `p_value` and the data frame `table` (a row a line).
+        With `mixing`, `interval`, `p_value` and the data frame `table`, one row per
+        line.
 
     Raises
     ------
@@ -203,7 +193,7 @@ def cell_line_mixing(
     )
 
 
-def _line_codes(array: Any, cell_lines: ArrayLike) -> tuple[NDArray, Codes]:
+def _line_codes(array, cell_lines: ArrayLike) -> tuple[NDArray, Codes]:
     """Return the distinct cell lines, sorted, and each row's as a number."""
     lines = pd.Series(np.asarray(cell_lines, dtype=object))
     check_consistent_length(array, lines)
@@ -211,7 +201,7 @@ def _line_codes(array: Any, cell_lines: ArrayLike) -> tuple[NDArray, Codes]:
     if missing.size:
         raise ValueError(
             "cell_lines must name the line of every row. "
-            f"Missing in rows {missing[:20].tolist()}."
+            f"Missing in rows {first_few(missing.tolist())}."
         )
     names, codes = np.unique(lines.to_numpy(), return_inverse=True)
     if len(names) < 2:
@@ -221,7 +211,7 @@ def _line_codes(array: Any, cell_lines: ArrayLike) -> tuple[NDArray, Codes]:
     return names, codes
 
 
-def _drug_codes(array: Any, drugs: ArrayLike | None) -> Codes:
+def _drug_codes(array, drugs: ArrayLike | None) -> Codes:
     """Return what is resampled: each row's drug as a number, or each row."""
     if drugs is None:
         return np.arange(array.shape[0])
@@ -263,7 +253,5 @@ def _centred_interval(
     rng: np.random.RandomState,
 ) -> Floats:
     """Return (low, high) of the sum of resampled values, around their own sum."""
-    n = len(values)
-    centred = values - values.mean()
-    samples = [counts @ centred for counts in resampled_counts(n, n_resamples, n, rng)]
-    return percentile_interval(np.concatenate(samples), confidence_level)
+    samples = resampled_sums(values - values.mean(), n_resamples, rng)
+    return percentile_interval(samples, confidence_level)

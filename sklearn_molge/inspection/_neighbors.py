@@ -1,24 +1,23 @@
 """Whether molecules of one mechanism of action are each other's neighbours."""
 
 from dataclasses import dataclass, field
-from numbers import Integral
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
+from sklearn.preprocessing import MultiLabelBinarizer
 from sklearn.utils import check_consistent_length, check_random_state
 
-from sklearn_molge._compat import Interval, StrOptions, validate_params
+from sklearn_molge._compat import validate_params
 from sklearn_molge._utils.resampling import (
-    RESAMPLING_CONSTRAINTS,
     percentile_interval,
-    resampled_counts,
+    resampled_sums,
 )
 from sklearn_molge._utils.similarity import METRICS
-from sklearn_molge.inspection import _classes
+from sklearn_molge.base import identify_drugs
 from sklearn_molge.inspection._tied_order import (
+    CONSTRAINTS,
     TIE_TOLERANCE,
     TiedOrder,
     check_embeddings,
@@ -30,18 +29,13 @@ __all__ = [
     "SameClassNeighbors",
     "neighbor_change",
     "same_class_neighbors",
+    "split_classes",
 ]
 
+Codes = NDArray[np.intp]
 Floats = NDArray[np.float64]
 
 _SCORES = ["rate", "average_precision"]
-
-_CONSTRAINTS: dict[str, list[Any]] = {
-    "metric": [StrOptions(set(METRICS))],
-    "n_neighbors": [Interval(Integral, 1, None, closed="left")],
-    "n_permutations": [Interval(Integral, 1, None, closed="left")],
-    **RESAMPLING_CONSTRAINTS,
-}
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,11 +65,11 @@ class SameClassNeighbors:
     expected_average_precision, average_precision_p_value : float
         As above.
     table : DataFrame
-        One row a class of two molecules or more, the largest first, index "class":
+        One row per class of two molecules or more, the largest first, index "class":
         n_molecules, rate, expected, average_precision, expected_average_precision.
         Here a neighbour counts if it is of this very class.
     molecules : DataFrame
-        One row a query, index its drug, or its row without `drugs`: rate,
+        One row per query, index its drug, or its row without `drugs`: rate,
         average_precision, n_same_class (how many others share a class) and
         largest_class (the one of its classes that has most molecules).
     """
@@ -112,7 +106,7 @@ class NeighborChange:
     table: pd.DataFrame
 
 
-@validate_params(_CONSTRAINTS, prefer_skip_nested_validation=True)
+@validate_params(CONSTRAINTS, prefer_skip_nested_validation=True)
 def same_class_neighbors(
     embeddings: ArrayLike,
     labels: ArrayLike,
@@ -143,8 +137,9 @@ def same_class_neighbors(
         molecules.
     metric : {"correlation", "cosine", "dot", "euclidean", "jaccard", "tanimoto"}, \
             default="correlation"
-        What is near, see :func:`~sklearn_molge.metrics.pairwise_similarity`;
-        "jaccard" suits fingerprints.
+        How near two molecules are, see
+        :func:`~sklearn_molge.metrics.pairwise_similarity`; "jaccard" suits
+        fingerprints.
     n_permutations : int, default=1000
         Number of permutations of the labels over the labelled molecules.
     n_resamples : int, default=2000
@@ -152,14 +147,14 @@ def same_class_neighbors(
     confidence_level : float, default=0.95
         Coverage of the intervals, in (0, 1).
     random_state : int, RandomState instance or None, default=None
-        Draws permutations and resamples.
+        Controls the permutations and the resampling.
 
     Returns
     -------
     result : SameClassNeighbors
         With `rate`, `interval`, `expected`, `p_value`, the same of
-        `average_precision`, and the data frames `table` (a row a class) and
-        `molecules` (a row a query).
+        `average_precision`, and the data frames `table` (one row per class) and
+        `molecules` (one row per query).
 
     Raises
     ------
@@ -191,7 +186,7 @@ def same_class_neighbors(
     intervals that are too narrow by a third. With fewer than some 20 classes even these
     are too narrow. Near analogues of one series
     are near in any fingerprint: compare with `neighbor_change`, not with chance
-    alone. Memory grows with the square of the number of molecules (8 bytes a pair).
+    alone. Memory grows with the square of the number of molecules (8 bytes per pair).
 
     References
     ----------
@@ -212,8 +207,8 @@ def same_class_neighbors(
     """
     rng = check_random_state(random_state)
     array = check_embeddings(embeddings, metric)
-    ids, array, member, names = _classes.labelled_molecules(array, labels, drugs)
-    queries, others = _classes.matching_pairs(member)
+    ids, array, member, names = _labelled_molecules(array, labels, drugs)
+    queries, others = _matching_pairs(member)
     n_molecules = len(ids)
     if n_neighbors >= n_molecules:
         raise ValueError(
@@ -236,7 +231,7 @@ def same_class_neighbors(
     expected = random_scores(n_same[is_query], n_molecules - 1).mean(axis=0)
     molecules = pd.DataFrame(found, columns=_SCORES, index=ids[is_query])
     molecules["n_same_class"] = n_same[is_query]
-    molecules["largest_class"] = _classes.largest_class(member, names)[is_query]
+    molecules["largest_class"] = _largest_class(member, names)[is_query]
     classes = molecules["largest_class"]
     low, high = _mean_intervals(found, classes, n_resamples, confidence_level, rng)
     return SameClassNeighbors(
@@ -257,7 +252,7 @@ def same_class_neighbors(
 
 
 @validate_params(
-    {**_CONSTRAINTS, "metric": [*_CONSTRAINTS["metric"], tuple]},
+    {**CONSTRAINTS, "metric": [*CONSTRAINTS["metric"], tuple]},
     prefer_skip_nested_validation=True,
 )
 def neighbor_change(
@@ -281,21 +276,11 @@ def neighbor_change(
         The same molecules, row by row: for example fingerprints and ``transform(X)``.
     labels : array-like of shape (n_samples,)
         Classes of each row, joined by "|".
-    drugs : array-like of shape (n_samples,), default=None
-        Identity of each row's molecule; by default each row is one.
-    n_neighbors : int, default=5
-        Number of nearest molecules looked at.
     metric : str or tuple of two str, default="correlation"
-        What is near; a tuple for `before` and `after`, as
+        How near two molecules are; a tuple for `before` and `after`, as
         ``("jaccard", "correlation")``.
-    n_permutations : int, default=1000
-        Number of permutations of the labels.
-    n_resamples : int, default=2000
-        Number of bootstrap samples of the classes.
-    confidence_level : float, default=0.95
-        Coverage of the intervals, in (0, 1).
-    random_state : int, RandomState instance or None, default=None
-        Draws permutations and resamples.
+    drugs, n_neighbors, n_permutations, n_resamples, confidence_level, random_state
+        As in :func:`same_class_neighbors`.
 
     Returns
     -------
@@ -354,6 +339,56 @@ def neighbor_change(
     return NeighborChange(results[0], results[1], table.assign(low=low, high=high))
 
 
+def split_classes(labels: ArrayLike) -> list[frozenset[str]]:
+    """Return the classes of each row; none where the label is missing or blank."""
+    texts = pd.Series(np.asarray(labels, dtype=object))
+    return [
+        frozenset()
+        if pd.isna(text)
+        else frozenset(name for part in str(text).split("|") if (name := part.strip()))
+        for text in texts
+    ]
+
+
+def _labelled_molecules(array, labels: ArrayLike, drugs: ArrayLike | None):
+    """Return ids, embeddings and classes of the labelled molecules, and class names."""
+    check_consistent_length(array, labels)
+    sets = split_classes(labels)
+    if drugs is None:
+        ids = codes = np.arange(len(sets))
+    else:
+        names = identify_drugs(array, drugs, np.empty(0))
+        ids, codes = np.unique(names, return_inverse=True)
+    binarizer = MultiLabelBinarizer(sparse_output=True)
+    row_classes = sparse.csr_array(binarizer.fit_transform(sets), dtype=np.int64)
+    rows = np.arange(len(codes))
+    of_molecule = sparse.csr_array((np.ones(len(codes)), (codes, rows)))
+    member = sparse.csr_array(of_molecule @ row_classes > 0, dtype=np.int64)
+    labelled = np.flatnonzero(member.sum(axis=1))
+    if drugs is not None:
+        means = of_molecule.multiply(1 / of_molecule.sum(axis=1)[:, None]).tocsr()
+        array = means @ array
+    return ids[labelled], array[labelled], member[labelled], binarizer.classes_
+
+
+def _matching_pairs(member: sparse.csr_array) -> tuple[Codes, Codes]:
+    """Return all ordered pairs of two molecules that share a class."""
+    queries, others = (member @ member.T).nonzero()
+    apart = queries != others
+    if not apart.any():
+        raise ValueError(
+            "labels must name a class that two molecules share. Got "
+            f"{member.shape[0]} labelled molecules, no two of one class."
+        )
+    return queries[apart], others[apart]
+
+
+def _largest_class(member: sparse.csr_array, names: NDArray) -> NDArray:
+    """Return the class of each molecule that most molecules share."""
+    sizes = member.sum(axis=0)
+    return names[np.argmax(member.toarray() * sizes, axis=1)]
+
+
 def _class_table(
     order: TiedOrder, member: sparse.csr_array, names: NDArray
 ) -> pd.DataFrame:
@@ -388,11 +423,7 @@ def _mean_intervals(
 ) -> Floats:
     """Return (low, high) of each column's mean over resampled classes of rows."""
     codes = np.unique(np.asarray(classes, dtype=str), return_inverse=True)[1]
-    n_rows = np.bincount(codes)
-    sums = np.column_stack([np.bincount(codes, column) for column in values.T])
-    n = len(n_rows)
-    means = [
-        (counts @ sums) / (counts @ n_rows)[:, None]
-        for counts in resampled_counts(n, n_resamples, n, rng)
-    ]
-    return percentile_interval(np.concatenate(means).T, confidence_level)
+    columns = [*values.T, np.ones(len(values))]
+    sums = np.column_stack([np.bincount(codes, column) for column in columns])
+    *totals, n_rows = resampled_sums(sums, n_resamples, rng).T
+    return percentile_interval(np.array(totals) / n_rows, confidence_level)

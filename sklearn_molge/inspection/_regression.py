@@ -1,36 +1,32 @@
 """Regression of how well drugs are found on something known about them."""
 
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, fields
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
+from scipy import special, stats
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import column_or_1d
 
 from sklearn_molge._compat import StrOptions, validate_params
+from sklearn_molge._utils.checks import check_n_candidates, check_ranks
 from sklearn_molge._utils.resampling import (
     RESAMPLING_CONSTRAINTS,
     encode_drugs,
     percentile_interval,
+    resampled_sums,
 )
-from sklearn_molge.inspection._drug_permutation import permutation_p_value
-from sklearn_molge.inspection._lines import fit_line, resampled_lines
-from sklearn_molge.inspection._points import chance_response, drug_or_profile_points
-from sklearn_molge.metrics._scores import check_n_candidates, check_ranks
 
 __all__ = ["PerformanceRegression", "performance_regression"]
 
 Floats = NDArray[np.float64]
 
-_SUMMARY = (
-    *("slope", "slope_low", "slope_high", "intercept", "r", "r_low", "r_high"),
-    *("p_value", "naive_p_value", "n", "n_drugs", "n_dropped", "chance"),
-    *("per", "response", "log_x"),
-)
+# Random rankings whose mean response is the chance line: its error is that of the
+# mean response over the root of their number.
+_N_RANDOM = 200
 
-_CONSTRAINTS: dict[str, list[Any]] = {
+_CONSTRAINTS: dict[str, list[object]] = {
     **RESAMPLING_CONSTRAINTS,
     "per": [StrOptions({"drug", "profile"})],
     "response": [StrOptions({"neg_log_mrr", "rank"})],
@@ -58,8 +54,8 @@ class PerformanceRegression:
     naive_p_value : float
         The t-test of the slope, as if all points were independent (the paper's).
     n, n_drugs, n_dropped : int
-        Points, their drugs, and points that were left out because x is 0 where its
-        logarithm is wanted.
+        Points, their drugs, and points that were left out because x is 0 and its
+        logarithm was asked for.
     chance : float or None
         Expected response of a random ranking; None where `n_candidates` was not given.
     per, response, log_x, confidence_level
@@ -70,9 +66,9 @@ class PerformanceRegression:
     """
 
     slope: float
-    intercept: float
     slope_low: float
     slope_high: float
+    intercept: float
     r: float
     r_low: float
     r_high: float
@@ -123,7 +119,7 @@ class PerformanceRegression:
         lines = intercepts + at[:, np.newaxis] * slopes
         return percentile_interval(lines, self.confidence_level)
 
-    def summary(self) -> dict[str, Any]:
+    def summary(self) -> dict[str, float | str | None]:
         """Return the numbers without the points: a row of a table.
 
         Returns
@@ -131,7 +127,9 @@ class PerformanceRegression:
         summary : dict
             Attributes by name, from ``slope`` to ``log_x``.
         """
-        return {name: getattr(self, name) for name in _SUMMARY}
+        names = [field.name for field in fields(self)]
+        told = names[: names.index("confidence_level")]
+        return {name: getattr(self, name) for name in told}
 
 
 @validate_params(
@@ -177,7 +175,7 @@ def performance_regression(
     n_resamples : int, default=2000
         Number of bootstrap samples of the drugs, and of their permutations.
     random_state : int, RandomState instance or None, default=None
-        Draws the drugs.
+        Controls the resampling of the drugs.
 
     Returns
     -------
@@ -203,7 +201,7 @@ def performance_regression(
     where x does not vary, there is no line: slope, r and p-value are NaN.
 
     For ``per="drug"`` the p-value is that of the t-test of the slope. For
-    ``per="profile"`` that test, ``naive_p_value``, takes the profiles of one drug for
+    ``per="profile"`` that test, ``naive_p_value``, treats the profiles of one drug as
     independent and is too small: ``p_value`` lets whole drugs exchange their ranks
     with drugs of as many profiles, in random order within the drug, and is exact if
     such drugs are exchangeable.
@@ -244,7 +242,7 @@ def performance_regression(
     )
     if n_candidates is not None:
         rows["n_candidates"] = _check_sizes(n_candidates, ranks)
-    table = drug_or_profile_points(rows, per, response)
+    table = _points(rows, per, response)
     n_dropped = 0
     if log_x:
         kept = table["x"] > 0
@@ -255,21 +253,21 @@ def performance_regression(
     rng = check_random_state(random_state)
     at, response_ = table["x"].to_numpy(), table["response"].to_numpy()
     codes = pd.factorize(table["drug"], sort=True)[0]
-    slope, intercept, r, naive_p_value = fit_line(at, response_)
-    slopes, intercepts, correlations = resampled_lines(
+    slope, intercept, r, naive_p_value = _fit_line(at, response_)
+    slopes, intercepts, correlations = _resampled_lines(
         at, response_, codes, n_resamples, rng
     )
     p_value = naive_p_value
     if per == "profile" and np.isfinite(r):
-        p_value = permutation_p_value(at, response_, codes, n_resamples, rng)
+        p_value = _permutation_p_value(at, response_, codes, n_resamples, rng)
     slope_low, slope_high = _interval(slopes, confidence_level)
     if np.isnan(r):
-        correlations = np.full(1, np.nan)
+        correlations = np.array([])
     r_low, r_high = _interval(correlations, confidence_level)
     has_line = np.isfinite(slopes)
     chance = None
     if "n_candidates" in rows:
-        chance = chance_response(rows, per, response, rng)
+        chance = _chance_response(rows, per, response, rng)
     return PerformanceRegression(
         slope=slope,
         intercept=intercept,
@@ -333,3 +331,124 @@ def _interval(samples: Floats, confidence_level: float) -> tuple[float, float]:
         return np.nan, np.nan
     low, high = percentile_interval(samples, confidence_level)
     return float(low), float(high)
+
+
+def _points(rows: pd.DataFrame, per: str, response: str) -> pd.DataFrame:
+    """Return one row per drug (sorted) or per profile (in order)."""
+    rows = rows.assign(reciprocal=1 / rows["rank"])
+    if per == "drug":
+        groups = rows.groupby("drug")
+        points = groups[["x", "reciprocal"]].mean()
+        points["median_rank"] = groups["rank"].median()
+        points["n_profiles"] = groups.size()
+        points = points.reset_index()
+    else:
+        points = rows.assign(median_rank=rows["rank"], n_profiles=1)
+    points = points.rename(columns={"reciprocal": "mrr"})
+    if response == "rank":
+        points["response"] = points["median_rank"]
+    else:
+        points["response"] = -np.log(points["mrr"])
+    return points[["drug", "x", "response", "n_profiles", "mrr", "median_rank"]]
+
+
+def _chance_response(rows: pd.DataFrame, per: str, response: str, rng) -> float:
+    """Return the mean response of random rankings of the same queries."""
+    if len(rows) == 0:
+        return np.nan
+    sizes = rows["n_candidates"].to_numpy()
+    if response == "rank" and (per == "profile" or np.ptp(sizes) == 0):
+        return float(np.mean((sizes + 1) / 2))
+    if per == "profile":
+        return float(np.mean(special.gammaln(sizes + 1) / sizes))  # log(M!) / M
+    codes = pd.factorize(rows["drug"], sort=True)[0]
+    order = np.lexsort((sizes, codes))  # the same draws whatever the order of the rows
+    codes, sizes = codes[order], sizes[order]
+    means = []
+    for _ in range(_N_RANDOM):
+        ranks = rng.randint(1, sizes + 1)
+        if response == "rank":
+            of_drug = pd.Series(ranks).groupby(codes).median().to_numpy()
+        else:
+            of_drug = -np.log(np.bincount(codes, 1 / ranks) / np.bincount(codes))
+        means.append(of_drug.mean())
+    return float(np.mean(means))
+
+
+def _fit_line(x: Floats, y: Floats) -> tuple[float, float, float, float]:
+    """Return slope, intercept, r and the p-value of the t-test."""
+    if len(x) < 3 or _is_constant(x):
+        return np.nan, np.nan, np.nan, np.nan
+    if _is_constant(y):
+        return 0.0, float(y.mean()), np.nan, np.nan
+    fit = stats.linregress(x, y)
+    return float(fit.slope), float(fit.intercept), float(fit.rvalue), float(fit.pvalue)
+
+
+def _resampled_lines(
+    x: Floats, y: Floats, codes: NDArray[np.intp], n_resamples: int, rng
+) -> tuple[Floats, Floats, Floats]:
+    """Return slope, intercept and r of each resample of whole drugs."""
+    if len(x) < 3 or _is_constant(x):
+        return (np.full(n_resamples, np.nan),) * 3
+    x_mean, y_mean = x.mean(), y.mean()
+    x, y = x - x_mean, y - y_mean
+    terms = (np.ones_like(x), x, y, x * x, x * y, y * y)
+    sums = np.column_stack([np.bincount(codes, weights=term) for term in terms])
+    n, sx, sy, xx, xy, yy = resampled_sums(sums, n_resamples, rng).T
+    xx, xy, yy = xx - sx**2 / n, xy - sx * sy / n, yy - sy**2 / n
+    # A resample of one value of x has no line; rounding leaves a little of xx.
+    xx = np.where(xx > 1e-12 * sums[:, 3].sum(), xx, np.nan)
+    yy = np.where(yy > 1e-12 * sums[:, 5].sum(), yy, np.nan)
+    slopes = xy / xx
+    intercepts = (sy - slopes * sx) / n + y_mean - slopes * x_mean
+    return slopes, intercepts, xy / np.sqrt(xx * yy)
+
+
+def _is_constant(values: Floats) -> bool:
+    """Whether values differ by no more than the rounding of a mean."""
+    return bool(np.ptp(values) <= 1e-12 * np.abs(values).max())
+
+
+def _permutation_p_value(
+    x: Floats, y: Floats, codes: NDArray[np.intp], n_resamples: int, rng
+) -> float:
+    """Two-sided p-value of no relation of x and y, at least 1 / (1 + n_resamples).
+
+    Drugs exchange their y with drugs of as many rows; within a drug, the order is
+    random. The statistic is the distance of ``sum(x * y)`` from its mean under these
+    permutations. It does not depend on the order of the rows.
+    """
+    x, y = x - x.mean(), y - y.mean()
+    blocks = _blocks(x, y, codes)
+    expected = sum(a.size * a.mean() * b.mean() for a, b in blocks)
+    observed = abs(sum(np.vdot(a, b) for a, b in blocks) - expected)
+    # Equal sums are added up in another order.
+    observed -= 1e-12 * np.sqrt(np.sum(x**2) * np.sum(y**2))
+    extreme = 0
+    for _ in range(n_resamples):
+        total = sum(np.vdot(a, _shuffled(b, rng)) for a, b in blocks)
+        extreme += int(abs(total - expected) >= observed)
+    return (1 + extreme) / (1 + n_resamples)
+
+
+def _blocks(
+    x: Floats, y: Floats, codes: NDArray[np.intp]
+) -> list[tuple[Floats, Floats]]:
+    """Return x and y of the drugs with k rows, as arrays of shape (n_drugs, k)."""
+    order = np.lexsort((y, x, codes))
+    sizes = np.bincount(codes)
+    size_of_row = np.repeat(sizes, sizes)
+    blocks = []
+    for size in np.unique(sizes):
+        rows = order[size_of_row == size].reshape(-1, size)
+        blocks.append((x[rows], y[rows]))
+    return blocks
+
+
+def _shuffled(block: Floats, rng: np.random.RandomState) -> Floats:
+    block = block[rng.permutation(len(block))]
+    if block.shape[1] == 1:
+        return block
+    order = rng.random_sample(block.shape).argsort(axis=1)
+    return np.take_along_axis(block, order, axis=1)

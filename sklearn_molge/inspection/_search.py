@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from numbers import Integral, Real
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -51,7 +50,7 @@ class Searched:
 
     @property
     def columns(self) -> Floats:
-        """What the forest is given: the number, or one column a level."""
+        """What the forest is given: the number, or one column per level."""
         if self.numbers is not None:
             return self.numbers[:, None]
         return (self.codes[:, None] == np.arange(len(self.levels))).astype(float)
@@ -67,16 +66,16 @@ class Searched:
 
 @validate_params(
     {
-        "metric": [str, None],
+        "scoring": [str, None],
         "n_repeats": [Interval(Integral, 1, None, closed="left")],
         "random_state": ["random_state"],
     },
     prefer_skip_nested_validation=True,
 )
 def parameter_importance(
-    search: Any,
+    search: object,
     *,
-    metric: str | None = None,
+    scoring: str | None = None,
     n_repeats: int = 10,
     random_state: int | np.random.RandomState | None = None,
 ) -> pd.DataFrame:
@@ -91,17 +90,17 @@ def parameter_importance(
     search : estimator
         A fitted :class:`~sklearn_molge.model_selection.HyperoptSearchCV`, GridSearchCV
         or another with `cv_results_`.
-    metric : str, default=None
-        Which of several metrics; by default the one that the search maximised.
+    scoring : str, default=None
+        Which of several scores; by default the one that the search maximised.
     n_repeats : int, default=10
         Number of divisions into fifths, each with its forests and permutations.
     random_state : int, RandomState instance or None, default=None
-        Draws divisions, forests and permutations.
+        Controls the divisions, the forests and the permutations.
 
     Returns
     -------
     table : DataFrame
-        One row a parameter that varied, the most important first, index "parameter".
+        One row per parameter that varied, the most important first, index "parameter".
         Parameters that were equal in every trial are one row. Columns:
 
         - kind: "number" or "category".
@@ -112,7 +111,7 @@ def parameter_importance(
           values have no order.
         - p_value: of rho; of a Kruskal-Wallis test for a category.
 
-        ``table.attrs`` has "metric", "n_trials" and "r2", the share of the held-out
+        ``table.attrs`` has "scoring", "n_trials" and "r2", the share of the held-out
         scores' variance that the forests explain: importances mean little where it is
         near 0 or less.
 
@@ -120,7 +119,7 @@ def parameter_importance(
     ------
     ValueError
         If the search has fewer than 10 trials with a finite score, did not vary any
-        parameter, or does not have the metric.
+        parameter, or does not have the score.
 
     See Also
     --------
@@ -135,7 +134,7 @@ def parameter_importance(
         {\sum_i (s_i - \bar s)^2}
 
     is permutation importance (Breiman 2001) as a share of the variance. Values are
-    permuted among the trials that have the parameter. What two parameters both tell is
+    permuted among the trials that have the parameter. What two parameters both say is
     seen in neither: a depth that decides whether there is a width. Trials are those of
     the search, not a random sample: TPE visits good regions more often, with all the
     values that it likes there. p-values are not corrected for the number of parameters.
@@ -157,7 +156,7 @@ def parameter_importance(
     >>> table["importance"].idxmax()
     'alpha'
     """
-    parameters, scores, metric = read_search(search, metric)
+    parameters, scores, scoring = read_search(search, scoring)
     scored = np.isfinite(scores)
     restricted = [_restrict(p, scored) for p in parameters]
     parameters = [p for p in restricted if _varies(p)]
@@ -188,32 +187,31 @@ def parameter_importance(
     table = pd.DataFrame(rows, index=index)
     table = table.sort_values("importance", ascending=False, kind="stable")
     r2 = 1 - float(errors[:, 0].mean())
-    table.attrs = {"metric": metric, "n_trials": len(scores), "r2": r2}
+    table.attrs = {"scoring": scoring, "n_trials": len(scores), "r2": r2}
     return table
 
 
 def read_search(
-    search: Any, metric: str | None = None
+    search, scoring: str | None = None
 ) -> tuple[list[Searched], Floats, str]:
-    """Return the parameters, the mean score of each trial, and the metric's name."""
+    """Return the parameters, the mean score of each trial, and the score's name."""
     check_is_fitted(search, "cv_results_")
     results = search.cv_results_
     start = "mean_test_"
-    metrics = [name[len(start) :] for name in results if name.startswith(start)]
-    if metric is None:
+    known = [name.removeprefix(start) for name in results if name.startswith(start)]
+    if scoring is None:
         wanted = [getattr(search, name, None) for name in ("objective", "refit")]
-        names = [n for n in [*wanted, "score"] if isinstance(n, str) and n in metrics]
-        metric = names[0] if names else None
-    if metric is None or metric not in metrics:
-        raise ValueError(f"metric must be one of {metrics}. Got {metric!r}.")
+        scoring = next((n for n in (*wanted, "score") if n in known), None)
+    if scoring is None or scoring not in known:
+        raise ValueError(f"scoring must be one of {known}. Got {scoring!r}.")
     trials = results["params"]
     names = list(dict.fromkeys(name for params in trials for name in params))
     parameters = [_read(n, [p.get(n, _ABSENT) for p in trials]) for n in names]
-    scores = np.asarray(results[f"{start}{metric}"], dtype=float)
-    return _merge_equal([p for p in parameters if _varies(p)]), scores, metric
+    scores = np.asarray(results[f"{start}{scoring}"], dtype=float)
+    return _merge_equal([p for p in parameters if _varies(p)]), scores, scoring
 
 
-def _read(name: str, values: list[Any]) -> Searched:
+def _read(name: str, values: list[object]) -> Searched:
     given = [value for value in values if value is not _ABSENT]
     present = np.array([value is not _ABSENT for value in values])
     if all(isinstance(v, Real) and not isinstance(v, bool | np.bool_) for v in given):
@@ -231,7 +229,7 @@ def _read(name: str, values: list[Any]) -> Searched:
     return Searched(name, None, codes, levels.tolist())
 
 
-def _texts(values: list[Any]) -> list[str]:
+def _texts(values: list[object]) -> list[str]:
     """Return the names of values, in full where a short one stands for several."""
     short = [_short_text(value) for value in values]
     full = [
@@ -242,7 +240,7 @@ def _texts(values: list[Any]) -> list[str]:
     return list(np.where(n_full > 1, full, short))
 
 
-def _short_text(value: Any) -> str:
+def _short_text(value: object) -> str:
     if hasattr(value, "__name__"):
         return str(value.__name__)
     return type(value).__name__ if hasattr(value, "get_params") else str(value)

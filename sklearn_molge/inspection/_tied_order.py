@@ -1,17 +1,20 @@
 """Rows in the order of their similarity to each row, ties counted exactly."""
 
 from collections.abc import Iterator
-from typing import Any
+from numbers import Integral
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 from sklearn.utils import check_array
 
+from sklearn_molge._compat import Interval, StrOptions
+from sklearn_molge._utils.resampling import RESAMPLING_CONSTRAINTS
 from sklearn_molge._utils.rows import distinct_rows
-from sklearn_molge._utils.similarity import SPARSE_METRICS, similarity_to
+from sklearn_molge._utils.similarity import METRICS, SPARSE_METRICS, similarity_to
 
 __all__ = [
+    "CONSTRAINTS",
     "TIE_TOLERANCE",
     "TiedOrder",
     "check_embeddings",
@@ -26,6 +29,15 @@ Codes = NDArray[np.intp]
 # equal numbers come out of BLAS with other last digits.
 TIE_TOLERANCE = 1e-12
 _BLOCK_ROWS = 256
+
+# Of the parameters that all questions about neighbours have.
+_COUNT = [Interval(Integral, 1, None, closed="left")]
+CONSTRAINTS: dict[str, list[object]] = {
+    "metric": [StrOptions(set(METRICS))],
+    "n_neighbors": _COUNT,
+    "n_permutations": _COUNT,
+    **RESAMPLING_CONSTRAINTS,
+}
 
 
 class TiedOrder:
@@ -47,7 +59,7 @@ class TiedOrder:
         How many are as close, the column included.
     """
 
-    def __init__(self, array: Any, metric: str, n_neighbors: int):
+    def __init__(self, array, metric: str, n_neighbors: int):
         n = array.shape[0]
         self.n_neighbors = n_neighbors
         self.n_closer = np.empty((n, n), dtype=np.int32)
@@ -107,7 +119,7 @@ class TiedOrder:
         return np.column_stack([rate, total / np.maximum(n_relevant, 1)])
 
 
-def nearest_weights(array: Any, metric: str, n_neighbors: int) -> sparse.csr_array:
+def nearest_weights(array, metric: str, n_neighbors: int) -> sparse.csr_array:
     """Return which others are among the nearest of each row; rows sum to n_neighbors.
 
     Where ties cross the border, each of them has the share that is let in.
@@ -126,14 +138,14 @@ def nearest_weights(array: Any, metric: str, n_neighbors: int) -> sparse.csr_arr
 
 
 def random_scores(n_relevant: NDArray, n_others: int) -> Floats:
-    """Return the mean rate and average precision of random orders, a row a query."""
+    """Return mean rate and average precision of random orders, one row per query."""
     harmonic = np.sum(1 / np.arange(1, n_others + 1))
     before = (n_relevant - 1) / max(n_others - 1, 1)
     precision = (harmonic + before * (n_others - harmonic)) / n_others
     return np.column_stack([n_relevant / n_others, precision])
 
 
-def check_embeddings(embeddings: ArrayLike, metric: str) -> Any:
+def check_embeddings(embeddings: ArrayLike, metric: str):
     """Return the embeddings in float64, sparse only where `metric` takes it."""
     return check_array(
         embeddings,
@@ -144,7 +156,7 @@ def check_embeddings(embeddings: ArrayLike, metric: str) -> Any:
     )
 
 
-def _similarity_blocks(array: Any, metric: str) -> Iterator[tuple[slice, Floats]]:
+def _similarity_blocks(array, metric: str) -> Iterator[tuple[slice, Floats]]:
     """Yield blocks of similarities to all rows, minus infinity to the row itself."""
     # Equal rows are compared once, so that their ties are exact.
     first, codes = distinct_rows(array)

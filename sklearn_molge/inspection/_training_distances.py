@@ -1,11 +1,10 @@
 """How far each test row is from everything that was trained on."""
 
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.utils import check_array, check_consistent_length, gen_batches
@@ -22,16 +21,35 @@ from sklearn_molge._utils.similarity import similarity_to
 from sklearn_molge._utils.views import is_embedder, resolve_views
 from sklearn_molge.molecules import MorganFingerprinter
 
-__all__ = ["training_distances"]
+__all__ = ["TRAINING_DISTANCES", "training_distances"]
 
 # Training rows that are transformed at a time.
 _BLOCK_ROWS = 2048
 # Features in single precision agree to 1e-7, and 1 - correlation is their square.
 _ROUNDING = 1e-10
 
-_TRANSFORMER: list[Any] = [HasMethods(["transform"]), None]
+_TRANSFORMER: list[object] = [HasMethods(["transform"]), None]
 
-Features = Callable[[Any], Any]
+TRAINING_DISTANCES = {
+    "fingerprint": ("drug", "Tanimoto distance of fingerprints"),
+    "molecule_features": ("drug", "correlation distance of molecule features"),
+    "aligned_molecule": ("drug", "correlation distance of aligned molecules"),
+    "raw_expression": ("profile", "correlation distance of raw expression"),
+    "aligned_expression": ("profile", "correlation distance of aligned expression"),
+}
+"""The distances of :func:`training_distances` by name: what a point is, and a label.
+
+Those of molecules have one value per drug, so that `per` of
+:func:`performance_regression` is "drug"; those of profiles have one per profile.
+
+Examples
+--------
+>>> from sklearn_molge.inspection import TRAINING_DISTANCES
+>>> TRAINING_DISTANCES["fingerprint"]
+('drug', 'Tanimoto distance of fingerprints')
+"""
+
+Features = Callable[[NDArray], NDArray]
 
 
 @validate_params(
@@ -43,15 +61,15 @@ Features = Callable[[Any], Any]
     prefer_skip_nested_validation=True,
 )
 def training_distances(
-    X_train: Any,
-    y_train: Any,
-    X_test: Any,
-    y_test: Any,
+    X_train: ArrayLike,
+    y_train: ArrayLike,
+    X_test: ArrayLike,
+    y_test: ArrayLike,
     *,
-    molecules: Any = None,
-    expression: Any = None,
-    embedder: Any = None,
-    fingerprinter: Any = None,
+    molecules: object = None,
+    expression: object = None,
+    embedder: object = None,
+    fingerprinter: object = None,
 ) -> pd.DataFrame:
     r"""Distance of each test row to the nearest molecule and profile of the training.
 
@@ -81,12 +99,12 @@ def training_distances(
     Returns
     -------
     distances : DataFrame of shape (n_test_rows, n_distances)
-        One row a test row, in [0, 1] for "fingerprint" and [0, 2] for the others:
+        One row per test row, in [0, 1] for "fingerprint" and [0, 2] for the others:
 
         - "fingerprint": Tanimoto (Jaccard) distance of bits to the nearest training
-          molecule; not there where X holds features and `fingerprinter` is None.
+          molecule; absent where X holds features and `fingerprinter` is None.
         - "molecule_features": correlation distance after `molecules`, to the nearest
-          training molecule; not there without `molecules`.
+          training molecule; absent without `molecules`.
         - "aligned_molecule": the same in the joint space of `embedder`.
         - "raw_expression": correlation distance after `expression`, to the nearest
           training profile.
@@ -104,6 +122,7 @@ def training_distances(
     See Also
     --------
     performance_regression : Do ranks get worse with the distance?
+    TRAINING_DISTANCES : What a point of that regression is, for each distance.
     TrainingDistanceDisplay : All distances in one figure.
 
     Notes
@@ -147,40 +166,32 @@ def training_distances(
         fingerprinter = MorganFingerprinter()
     known, _ = take_distinct(X_train)
     asked, codes = take_distinct(X_test)
-    distances = {}
-
-    def to_molecules(features: Features, name: str, metric: str) -> None:
-        nearest = _nearest(features, known, asked, name=name, metric=metric)
-        distances[name] = nearest[codes]
-
-    def to_profiles(features: Features, name: str) -> None:
-        distances[name] = _nearest(features, y_train, y_test, name=name)
-
+    views: dict[str, Features] = {}
     if fingerprinter is not None:
-        transform = _fitted(fingerprinter, known).transform
-        to_molecules(transform, "fingerprint", "jaccard")
+        views["fingerprint"] = _fitted(fingerprinter, known).transform
     if molecules is not None:
-        transform = _fitted(molecules, known).transform
-        to_molecules(transform, "molecule_features", "correlation")
+        views["molecule_features"] = _fitted(molecules, known).transform
     if model is not None:
-        to_molecules(
-            lambda X: model.transform(resolve_views(embedder, X, None)[1]),
-            "aligned_molecule",
-            "correlation",
+        views["aligned_molecule"] = lambda X: model.transform(
+            resolve_views(embedder, X, None)[1]
         )
-    transform = (
+    views["raw_expression"] = (
         np.asarray if expression is None else _fitted(expression, y_train).transform
     )
-    to_profiles(transform, "raw_expression")
     if model is not None:
-        to_profiles(
-            lambda y: model.transform_ge(resolve_views(embedder, None, y)[2]),
-            "aligned_expression",
+        views["aligned_expression"] = lambda y: model.transform_ge(
+            resolve_views(embedder, None, y)[2]
         )
+    distances = {}
+    for name, features in views.items():
+        if TRAINING_DISTANCES[name][0] == "drug":
+            distances[name] = _nearest(features, known, asked, name)[codes]
+        else:
+            distances[name] = _nearest(features, y_train, y_test, name)
     return pd.DataFrame(distances)
 
 
-def _joint_space(embedder: Any) -> Any:
+def _joint_space(embedder):
     """Return the two-view embedder inside `embedder`."""
     model = resolve_views(embedder, None, None)[0]
     if not is_embedder(model):
@@ -192,7 +203,7 @@ def _joint_space(embedder: Any) -> Any:
     return model
 
 
-def _fitted(transformer: Any, data: Any) -> Any:
+def _fitted(transformer, data):
     """Return a fitted transformer as it is; fit a clone of another."""
     try:
         check_is_fitted(transformer)
@@ -201,14 +212,14 @@ def _fitted(transformer: Any, data: Any) -> Any:
     return transformer
 
 
-def _nearest(
-    features: Features, train: Any, test: Any, *, name: str, metric: str = "correlation"
-) -> NDArray[np.float64]:
+def _nearest(features: Features, train, test, name: str) -> NDArray[np.float64]:
     """Return the distance of each row of `test` to its nearest row of `train`."""
-    gallery = _check_features(features(test), name, metric)
+    gallery = _check_features(features(test), name)
+    metric = "jaccard" if name == "fingerprint" else "correlation"
     compare = similarity_to(gallery, metric=metric)
     closest = np.full(gallery.shape[0], -np.inf)
-    for block in _feature_blocks(features, train, name, metric):
+    for part in gen_batches(train.shape[0], _BLOCK_ROWS):
+        block = _check_features(features(_safe_indexing(train, part)), name)
         if block.shape[1] != gallery.shape[1]:
             raise ValueError(
                 f"Features of {name!r} must be as many for training as for test rows. "
@@ -220,20 +231,12 @@ def _nearest(
     return np.where(distances < _ROUNDING, 0.0, distances)
 
 
-def _feature_blocks(
-    features: Features, train: Any, name: str, metric: str
-) -> Iterator[Any]:
-    blocks: Iterable[slice] = gen_batches(train.shape[0], _BLOCK_ROWS)
-    for rows in blocks:
-        yield _check_features(features(_safe_indexing(train, rows)), name, metric)
-
-
-def _check_features(values: Any, name: str, metric: str) -> Any:
+def _check_features(values, name: str):
     """Check features; in double precision, so that equal rows have distance 0."""
-    accept_sparse = "csr" if metric == "jaccard" else False
+    of_bits = name == "fingerprint"
     return check_array(
         values,
-        accept_sparse=accept_sparse,
-        dtype=None if metric == "jaccard" else np.float64,
+        accept_sparse="csr" if of_bits else False,
+        dtype=None if of_bits else np.float64,
         input_name=f"features of {name!r}",
     )

@@ -40,7 +40,7 @@ class MoleculeDescriptors(SmilesTransformer):
     Attributes
     ----------
     names_ : list of str
-        The descriptors, one a column.
+        The descriptors, one per column.
     mean_ : ndarray of shape (n_descriptors,)
         Mean over the distinct training SMILES where the descriptor is defined, NaN
         if it never is.

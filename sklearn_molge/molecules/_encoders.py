@@ -50,7 +50,7 @@ def load_encoder(
           admet-ai.
         - A module of chemprop (``MPNN``, whose predictor is left out, or
           ``BondMessagePassing``), a `DMPNN`, or any module that maps a
-          :class:`GraphBatch` to one row a molecule. It is copied. An attribute `mode`
+          :class:`GraphBatch` to one row per molecule. It is copied. An attribute `mode`
           names the featuriser mode that it needs, "V2" without one.
     hidden_size, depth, bias, dropout, activation
         Of the "random" encoder; see :class:`DMPNN`.

@@ -20,7 +20,7 @@ __all__ = ["DoubleNNRetriever"]
 
 
 class DoubleNNRetriever(TwoViewMixin, BaseEstimator):
-    r"""Rank molecules by likeness to the drug whose training profile is nearest.
+    r"""Rank molecules by similarity to the drug whose training profile is nearest.
 
     The "double nearest neighbour" baseline of the paper: the query's nearest
     training profile names a training molecule, and candidates are ranked by their
@@ -39,7 +39,7 @@ class DoubleNNRetriever(TwoViewMixin, BaseEstimator):
         paper's code, or among single profiles, as in its formula.
     n_neighbors : int or None, default=1
         Number of neighbours whose molecules are compared with a candidate; None takes
-        all of them, which wants a `temperature`.
+        all of them, which makes sense with a `temperature`.
     temperature : float, default=None
         Neighbours are weighted by ``softmax(similarity / temperature)``; None weights
         them equally.
@@ -149,22 +149,27 @@ class DoubleNNRetriever(TwoViewMixin, BaseEstimator):
         -------
         compare : callable
             Takes profiles of shape (n_profiles, n_genes), and returns their
-            similarities over the known drugs, by `metric`: an array
-            of shape (n_profiles, n_molecules), larger meaning closer.
+            similarities by way of the known drugs: an array of shape (n_profiles,
+            n_molecules), in the unit of `metric`, larger meaning closer.
         """
         check_is_fitted(self)
         X = validate_data(
-            self, X, accept_sparse=self._accept_sparse(), reset=False,
+            self,
+            X,
+            accept_sparse=self._accept_sparse(),
+            reset=False,
             dtype=self.molecules_.dtype,
-        )  # fmt: skip
+        )
         to_profiles = similarity_to(self.profiles_, metric=self.metric_ge)
         to_candidates = similarity_to(X, metric=self.metric)
 
         def similarity(y):
             y = check_profiles(
-                y, estimator=self, n_genes=self.profiles_.shape[1],
+                y,
+                estimator=self,
+                n_genes=self.profiles_.shape[1],
                 dtype=self.profiles_.dtype,
-            )  # fmt: skip
+            )
             weights = sparse.vstack(
                 [
                     self._neighbor_weights(to_profiles(y[rows]))

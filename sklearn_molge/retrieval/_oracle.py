@@ -137,10 +137,10 @@ class OracleRetriever(TwoViewMixin, BaseEstimator):
             similarities[:, ~known] = -np.inf
             if self.leave_query_out:
                 query, fitted = self._find(y, to_profiles)
+                of_drug = (self._codes[fitted][:, None] == place) & known
+                pair, molecule = np.nonzero(of_drug)
                 own = self._similarity_without(y, query, fitted)
-                drug_of_pair = self._codes[fitted]
-                pair, column = np.nonzero((drug_of_pair[:, None] == place) & known)
-                similarities[query[pair], column] = own[pair]
+                similarities[query[pair], molecule] = own[pair]
             return similarities
 
         return similarity

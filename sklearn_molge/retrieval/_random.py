@@ -83,9 +83,9 @@ class RandomRetriever(TwoViewMixin, BaseEstimator):
         Returns
         -------
         compare : callable
-            Takes profiles of shape (n_profiles, n_genes), and returns random
-            numbers, uniform on [0, 1): an array
-            of shape (n_profiles, n_molecules), larger meaning closer.
+            Takes profiles of shape (n_profiles, n_genes), and returns random numbers,
+            uniform on [0, 1): an array of shape (n_profiles, n_molecules), larger
+            meaning closer.
         """
         check_is_fitted(self)
         X = check_molecules(self, X, reset=False, accept_sparse="csr")

@@ -48,7 +48,7 @@ class TransformedTargetRetriever(MetaEstimatorMixin, TwoViewMixin, BaseEstimator
         A two-view estimator, or a Pipeline that ends in one.
     transformer : transformer, default=None
         Such as :class:`~sklearn_molge.expression.L1000Featurizer`, PCA, or a
-        Pipeline of them; None hands the profiles on as they are.
+        Pipeline of them; None leaves the profiles as they are.
 
     Attributes
     ----------
@@ -130,7 +130,7 @@ class TransformedTargetRetriever(MetaEstimatorMixin, TwoViewMixin, BaseEstimator
 
     @available_if(_retriever_has("transform"))
     def transform(self, X):
-        """Lead molecules into the joint space; for retrievers that have one.
+        """Project molecules into the joint space; for retrievers that have one.
 
         Parameters
         ----------
@@ -147,7 +147,7 @@ class TransformedTargetRetriever(MetaEstimatorMixin, TwoViewMixin, BaseEstimator
 
     @available_if(_retriever_has("transform"))
     def fit_transform(self, X, y, **fit_params):
-        """Fit, then lead the molecules into the joint space.
+        """Fit, then project the molecules into the joint space.
 
         Parameters
         ----------
@@ -186,7 +186,7 @@ class TransformedTargetRetriever(MetaEstimatorMixin, TwoViewMixin, BaseEstimator
 
     @available_if(_embeds_profiles)
     def transform_ge(self, y):
-        """Lead profiles into the joint space; for retrievers that have one.
+        """Project profiles into the joint space; for retrievers that have one.
 
         Parameters
         ----------

@@ -217,8 +217,8 @@ class VotingRetriever(MetaEstimatorMixin, TwoViewMixin, _BaseComposition):
         compare : callable
             Takes profiles of shape (n_profiles, n_genes), and returns their mean
             similarities, in standard deviations, or without `standardize` in the unit
-            of the estimators: an array
-            of shape (n_profiles, n_molecules), larger meaning closer.
+            of the estimators: an array of shape (n_profiles, n_molecules), larger
+            meaning closer.
         """
         check_is_fitted(self)
         distinct, codes = take_distinct(X)

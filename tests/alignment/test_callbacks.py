@@ -18,7 +18,7 @@ def test_validation_scores_are_those_of_retrieval_ranks(make_net, study, split):
     _, valid = next(split.split(study.smiles, groups=study.groups))
     X, y, drugs = study.smiles[valid], study.ge[valid], study.groups[valid, 0]
     for key, level in (("valid_mrr", "profile"), ("valid_mrr_drug", "drug")):
-        ranks = retrieval_ranks(net, X, y, drugs=drugs, level=level)
+        ranks = retrieval_ranks(net, X, y, drugs=drugs, per=level)
         assert net.history[-1, key] == pytest.approx(mean_reciprocal_rank(ranks))
 
 

@@ -372,3 +372,13 @@ def test_functions_and_methods_are_known_by_name():
 
 def test_a_path_is_told_as_its_text(tmp_path):
     assert describe(tmp_path) == describe(str(tmp_path))
+
+
+def test_what_cannot_be_told_apart_later_is_refused(make_net, data, tmp_path):
+    net = make_net(
+        checkpoint_folder=tmp_path,
+        callbacks=[LRScheduler(LambdaLR, lr_lambda=lambda epoch: 1.0)],
+    )
+    with pytest.raises(TypeError, match=r"checkpoint_folder: .*<lambda> cannot be imp"):
+        net.fit(*data)
+    assert list(tmp_path.iterdir()) == []

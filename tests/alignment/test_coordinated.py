@@ -55,6 +55,14 @@ def test_score_is_the_mean_reciprocal_rank(fitted, data):
     assert fitted.score(*data) == mean_reciprocal_rank(ranks)
 
 
+def test_every_bad_entry_is_named_by_its_row(fitted):
+    X = np.array(["CCO", "x", "CCO", None, "x", "-666", "CCN"], dtype=object)
+    with pytest.raises(InvalidSmilesError) as caught:
+        fitted.transform(X)
+    assert caught.value.indices == [1, 3, 4, 5]
+    assert caught.value.entries == ["x", None, "x", "-666"]
+
+
 def test_training_learns(make_net, data):
     net = make_net(max_epochs=30, lr=3e-3, module__dropout=0.1).fit(*data)
     losses = net.history[:, "train_loss"]

@@ -14,7 +14,8 @@ from skorch.callbacks import EarlyStopping, GradientNormClipping, LRScheduler
 from skorch.exceptions import DeviceWarning
 from torch.optim import SGD
 
-from sklearn_molge.alignment import CoordinatedEmbedder, _device, _net
+from sklearn_molge._utils import device as _device
+from sklearn_molge.alignment import CoordinatedEmbedder, _net
 from sklearn_molge.alignment._batches import EmbeddedBatch
 from sklearn_molge.alignment._inputs import build_dataset
 from sklearn_molge.alignment._pairs import EpochBatches

@@ -140,12 +140,14 @@ def test_normalize():
 def test_unit_profiles_ignore_the_strength():
     net, plain = (TwoTower(4, 3, unit_profiles=unit) for unit in (True, False))
     y = draw(6, 4)
+
+    def embed(net, profiles):
+        return net.embed_profiles(net.prepare_profiles(profiles))
+
     factors = torch.tensor([[0.1], [1.0], [5.0], [2.0], [9.0], [0.5]])
-    torch.testing.assert_close(net.embed_profiles(factors * y), net.embed_profiles(y))
-    torch.testing.assert_close(
-        net.expression_tower.prepare(y).norm(dim=1), torch.ones(6)
-    )
-    assert not torch.allclose(plain.embed_profiles(2 * y), plain.embed_profiles(y))
+    torch.testing.assert_close(embed(net, factors * y), embed(net, y))
+    torch.testing.assert_close(net.prepare_profiles(y).norm(dim=1), torch.ones(6))
+    assert not torch.allclose(embed(plain, 2 * y), embed(plain, y))
 
 
 def widths(network):

@@ -13,7 +13,7 @@ from joblib.externals.loky import get_reusable_executor
 from sklearn.base import BaseEstimator
 from sklearn.model_selection import KFold, cross_validate
 
-from sklearn_molge.model_selection import DaskBackend
+from sklearn_molge.parallel import DaskBackend
 
 distributed = pytest.importorskip("distributed")
 
@@ -237,9 +237,7 @@ def no_client():
 
 
 def test_dask_is_imported_when_it_is_used():
-    code = (
-        "import sklearn_molge.model_selection._dask, sys; print('dask' in sys.modules)"
-    )
+    code = "import sklearn_molge.parallel, sys; print('dask' in sys.modules)"
     out = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )

@@ -15,11 +15,11 @@ from sklearn_molge.alignment import CCA
 from sklearn_molge.evaluation import AlignedView, evaluate_study
 from sklearn_molge.metrics import RetrievalScorer
 from sklearn_molge.model_selection import (
-    DaskBackend,
     DrugCellLineKFold,
     HyperoptSearchCV,
 )
 from sklearn_molge.molecules import MorganFingerprinter
+from sklearn_molge.parallel import DaskBackend
 from sklearn_molge.retrieval import VotingRetriever
 from sklearn_molge.retrieval._index._embedding import embed_library
 from sklearn_molge.retrieval._index._sources import as_source

@@ -5,8 +5,6 @@ import pytest
 from scipy import sparse
 
 from sklearn_molge.inspection import neighbor_change, same_class_neighbors
-from sklearn_molge.inspection._classes import split_classes
-from sklearn_molge.inspection._tied_order import TiedOrder, random_scores
 
 FAST = {"n_permutations": 20, "n_resamples": 50, "random_state": 0}
 
@@ -17,6 +15,10 @@ def points():
     labels = rng.choice(["a", "b", "a|c", "c", "", "d"], size=40).astype(object)
     labels[3], labels[7] = None, np.nan
     return rng.normal(size=(40, 5)), labels
+
+
+def classes_of(labels):
+    return [set(t.split("|")) if isinstance(t, str) and t else set() for t in labels]
 
 
 def slow_scores(distances, sets, k):
@@ -35,7 +37,7 @@ def slow_scores(distances, sets, k):
 def test_scores_are_those_of_a_slow_loop(points):
     embeddings, labels = points
     result = same_class_neighbors(embeddings, labels, n_neighbors=3, **FAST)
-    slow = slow_scores(1 - np.corrcoef(embeddings), split_classes(labels), 3)
+    slow = slow_scores(1 - np.corrcoef(embeddings), classes_of(labels), 3)
     assert result.n_queries == len(slow)
     assert list(result.molecules.index) == list(slow)
     expected = np.array(list(slow.values()))
@@ -80,22 +82,6 @@ def test_the_table_counts_neighbours_of_the_very_class():
     assert result.table["rate"].to_dict() == {"a": 1, "b": 0.5}
 
 
-@pytest.mark.parametrize("k", [1, 2, 4])
-def test_ties_have_the_mean_over_all_orders(k):
-    """Six molecules at distances 1 1 1 2 2 of the first, every order tried."""
-    array = np.array([[0], [1], [-1], [1], [2], [-2]], dtype=float)
-    order = TiedOrder(array, "euclidean", k)
-    relevant = [1, 3, 4]
-    got = order.scores(np.zeros(3, dtype=int), np.array(relevant))[0]
-    slow = []
-    for near in itertools.permutations([1, 2, 3]):
-        for far in itertools.permutations([4, 5]):
-            hits = [j in relevant for j in (*near, *far)]
-            precisions = [np.mean(hits[: r + 1]) for r, hit in enumerate(hits) if hit]
-            slow.append((np.mean(hits[:k]), np.mean(precisions)))
-    np.testing.assert_allclose(got, np.mean(slow, axis=0))
-
-
 def test_embeddings_that_say_nothing_are_at_chance():
     """All tied: every score is the expected one, to rounding, and p is 1."""
     labels = ["a", "a", "a|b", "b", "c", "c", "d"]
@@ -109,15 +95,17 @@ def test_embeddings_that_say_nothing_are_at_chance():
 
 
 def test_expected_scores_are_the_mean_over_all_orders():
+    """Three of six are of one class: two relevant ones among five others."""
     orders = list(itertools.permutations([1, 1, 0, 0, 0]))
     precisions = [
         np.mean([np.mean(hits[: r + 1]) for r, hit in enumerate(hits) if hit])
         for hits in orders
     ]
     rates = [np.mean(hits[:3]) for hits in orders]
-    np.testing.assert_allclose(
-        random_scores(np.array([2]), 5), [[np.mean(rates), np.mean(precisions)]]
-    )
+    points = np.random.default_rng(0).normal(size=(6, 4))
+    result = same_class_neighbors(points, list("aaabcd"), n_neighbors=3, **FAST)
+    assert result.expected == pytest.approx(np.mean(rates))
+    assert result.expected_average_precision == pytest.approx(np.mean(precisions))
 
 
 def test_planted_classes_are_found_and_shuffled_ones_are_not():
@@ -190,7 +178,7 @@ def test_rows_of_one_drug_are_one_molecule():
 
 def test_unlabelled_rows_change_nothing(points):
     embeddings, labels = points
-    labelled = np.array([bool(names) for names in split_classes(labels)])
+    labelled = np.array([bool(names) for names in classes_of(labels)])
     with_all = same_class_neighbors(embeddings, labels, **FAST)
     without = same_class_neighbors(embeddings[labelled], labels[labelled], **FAST)
     assert with_all.rate == without.rate
@@ -225,10 +213,41 @@ def test_seeds(points):
     np.testing.assert_array_equal(np.random.get_state()[1], state)
 
 
-def test_split_classes():
-    got = split_classes(["a|b", " a | ", "", None, float("nan"), "|", 3])
-    empty = frozenset()
-    assert got == [{"a", "b"}, {"a"}, empty, empty, empty, empty, {"3"}]
+def test_classes_of_a_row_are_joined_by_a_bar():
+    labels = ["a|b", " a | ", "", None, float("nan"), "|", 3, "3", "b"]
+    points = np.random.default_rng(0).normal(size=(9, 4))
+    result = same_class_neighbors(points, labels, n_neighbors=1, **FAST)
+    assert result.n_molecules == 5
+    assert result.table["n_molecules"].to_dict() == {"3": 2, "a": 2, "b": 2}
+
+
+@pytest.mark.parametrize("n_rows", [3, 7, 49])
+def test_many_rows_of_one_drug_are_the_molecule(n_rows, points):
+    embeddings, labels = points
+    drugs = np.arange(40)
+    for metric, X in (
+        ("jaccard", (embeddings > 0.5).astype(float)),
+        ("tanimoto", np.abs(embeddings).round()),
+        ("euclidean", embeddings),
+    ):
+        alone = same_class_neighbors(X, labels, metric=metric, drugs=drugs, **FAST)
+        many = same_class_neighbors(
+            X.repeat(n_rows, 0),
+            labels.repeat(n_rows),
+            metric=metric,
+            drugs=drugs.repeat(n_rows),
+            **FAST,
+        )
+        assert many.rate == pytest.approx(alone.rate, rel=1e-9), metric
+        assert many.interval == pytest.approx(alone.interval, rel=1e-9)
+        np.testing.assert_allclose(
+            many.molecules.iloc[:, :2], alone.molecules.iloc[:, :2]
+        )
+
+
+def test_all_are_of_one_class(points):
+    result = same_class_neighbors(points[0], ["a"] * 40, **FAST)
+    assert (result.rate, result.interval, result.p_value) == (1.0, (1.0, 1.0), 1.0)
 
 
 @pytest.mark.parametrize(
@@ -239,8 +258,11 @@ def test_split_classes():
         ({"metric": "manhattan"}, "metric"),
         ({"labels": list("abcd")}, "no two of one class"),
         ({"labels": [None] * 4}, "Got 0 labelled molecules"),
+        ({"labels": [""] * 4}, "a class that two molecules share"),
+        ({"labels": [np.nan] * 4}, "a class that two molecules share"),
+        ({"labels": ["a", None, None, None]}, "a class that two molecules share"),
         ({"labels": list("aab")}, "inconsistent numbers of samples"),
-        ({"drugs": ["x", None, "y", "z"]}, r"drugs must name .* Missing in rows \[1\]"),
+        ({"drugs": ["x", None, "y", "z"]}, r"drugs must name .* Missing in rows 1"),
         ({"embeddings": [[np.nan], [1], [2], [3]]}, "embeddings contains NaN"),
         ({"n_permutations": 0}, "n_permutations"),
     ],

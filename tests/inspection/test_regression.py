@@ -1,9 +1,10 @@
+from itertools import permutations
+
 import numpy as np
 import pytest
 from scipy import stats
 
 from sklearn_molge.inspection import performance_regression
-from sklearn_molge.inspection._drug_permutation import permutation_p_value
 from sklearn_molge.metrics import chance_scores
 
 DRUGS = ["a", "a", "b", "c", "c", "c", "d"]
@@ -112,17 +113,15 @@ def test_seed_and_order_of_rows():
 
 
 def test_permutation_is_the_exact_test_for_equal_sizes():
-    """Four drugs of one row: all 24 orders of y."""
-    x, y = np.array([0.0, 1, 2, 5]), np.array([1.0, 0, 2, 4])
-    orders = np.array(
-        [p for p in np.ndindex(4, 4, 4, 4) if len(set(p)) == 4], dtype=int
+    """Four drugs of one row: all 24 orders of the ranks."""
+    x, ranks = np.array([0.0, 1, 2, 5]), np.array([2.0, 1, 4, 20])
+    orders = np.array(list(permutations(range(4))))
+    totals = np.abs(np.log(ranks)[orders] @ (x - x.mean()))
+    exact = np.mean(totals >= totals[0] - 1e-9)
+    fit = performance_regression(
+        x, ranks, list("abcd"), per="profile", n_resamples=4000, random_state=0
     )
-    centred = x - x.mean()
-    totals = np.abs(y[orders] @ centred)
-    exact = np.mean(totals >= totals[(orders == np.arange(4)).all(axis=1)] - 1e-9)
-    rng = np.random.RandomState(0)
-    p_value = permutation_p_value(x, y, np.arange(4), 4000, rng)
-    assert p_value == pytest.approx(exact, abs=0.02)
+    assert fit.p_value == pytest.approx(exact, abs=0.02)
 
 
 def test_p_value_of_dependent_profiles_is_honest():
@@ -214,3 +213,93 @@ def test_errors(arguments, message):
     arguments = {"x": X, "ranks": RANKS, "drugs": DRUGS} | arguments
     with pytest.raises(ValueError, match=message):
         performance_regression(**arguments)
+
+
+def test_profile_p_value_by_a_slow_permutation():
+    sizes = [1, 1, 1, 2, 2, 2, 3, 3]
+    codes = np.repeat(np.arange(8), sizes)
+    rng = np.random.RandomState(1)
+    x = rng.normal(size=len(codes)) + rng.normal(size=8)[codes]
+    ranks = np.round(np.exp(1 + 0.5 * x + 0.5 * rng.normal(size=len(codes)))) + 1
+    fit = performance_regression(
+        x, ranks, codes, per="profile", n_resamples=4000, random_state=0
+    )
+    y = np.log(ranks)
+    totals = []
+    for _ in range(4000):
+        shuffled = np.empty(len(y))
+        for size in (1, 2, 3):
+            drugs = [i for i in range(8) if sizes[i] == size]
+            for drug, source in zip(drugs, rng.permutation(drugs), strict=True):
+                shuffled[codes == drug] = rng.permutation(y[codes == source])
+        totals.append(np.sum((x - x.mean()) * shuffled))
+    totals, observed = np.array(totals), np.sum((x - x.mean()) * y)
+    extreme = np.abs(totals - totals.mean()) >= abs(observed - totals.mean())
+    assert abs(fit.p_value - extreme.mean()) < 0.03
+    assert fit.p_value > fit.naive_p_value
+
+
+@pytest.mark.parametrize("per", ["drug", "profile"])
+def test_intervals_and_band_by_a_slow_bootstrap(per):
+    rng = np.random.RandomState(0)
+    drugs = np.repeat(np.arange(25), rng.randint(1, 4, 25))
+    x = rng.normal(size=25)[drugs] + 100
+    ranks = rng.randint(1, 30, len(drugs)) + np.round(4 * (x - x.min()))
+    fit = performance_regression(
+        x, ranks, drugs, per=per, response="rank", n_resamples=4000, random_state=0
+    )
+    table = fit.table
+    rows_of = [np.flatnonzero(table["drug"] == drug) for drug in range(25)]
+    slopes, at = [], []
+    for _ in range(2000):
+        rows = np.concatenate([rows_of[i] for i in rng.randint(0, 25, 25)])
+        line = stats.linregress(table["x"].iloc[rows], table["response"].iloc[rows])
+        slopes.append(line.slope)
+        at.append(line.intercept + line.slope * 101)
+    spread = np.std(slopes)
+    expected = np.quantile(slopes, [0.025, 0.975])
+    np.testing.assert_allclose(
+        [fit.slope_low, fit.slope_high], expected, atol=0.3 * spread
+    )
+    low, high = np.quantile(at, [0.025, 0.975])
+    np.testing.assert_allclose(
+        fit.interval([101])[:, 0], [low, high], atol=0.3 * np.std(at)
+    )
+
+
+@pytest.mark.parametrize("per", ["drug", "profile"])
+def test_chance_does_not_depend_on_the_order_of_rows(per):
+    order = np.random.RandomState(5).permutation(7)
+    sizes = np.ceil(RANKS).astype(int) + np.arange(7)
+    x, ranks, drugs = np.array(X), np.array(RANKS), np.array(DRUGS)
+    for n_candidates in (np.full(7, 20), sizes):
+        one = performance_regression(
+            x, ranks, drugs, per=per, n_candidates=n_candidates, random_state=0
+        )
+        other = performance_regression(
+            x[order], ranks[order], drugs[order], per=per,
+            n_candidates=n_candidates[order], random_state=0,
+        )  # fmt: skip
+        assert other.chance == pytest.approx(one.chance, rel=1e-9)
+        assert other.p_value == pytest.approx(one.p_value, rel=1e-9)
+        assert other.slope_low == pytest.approx(one.slope_low, rel=1e-9)
+
+
+def test_one_profile_a_drug_is_the_same_per_drug_and_per_profile():
+    one, other = (
+        performance_regression(X, RANKS, list("abcdefg"), per=per, random_state=0)
+        for per in ("drug", "profile")
+    )
+    for name in ("slope", "slope_low", "slope_high", "r", "r_low", "r_high"):
+        assert getattr(one, name) == pytest.approx(getattr(other, name), rel=1e-12)
+
+
+@pytest.mark.parametrize("per", ["drug", "profile"])
+def test_nothing_is_left_of_a_logarithm(per):
+    options = {"per": per, "log_x": True, "n_candidates": 20, "random_state": 0}
+    none = performance_regression(np.zeros(7), RANKS, DRUGS, **options)
+    numbers = (none.slope, none.slope_low, none.r, none.p_value, none.chance)
+    assert np.isnan(numbers).all()
+    one = performance_regression(np.arange(7) == 2, RANKS, DRUGS, **options)
+    assert np.isnan(one.slope)
+    assert np.isfinite(one.chance)

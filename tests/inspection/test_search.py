@@ -6,9 +6,18 @@ from scipy import stats
 from sklearn.base import BaseEstimator
 from sklearn.linear_model import Ridge
 from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import FunctionTransformer, PolynomialFeatures
 
-from sklearn_molge.inspection import parameter_importance
-from sklearn_molge.inspection._search import read_search
+from sklearn_molge.inspection import ParameterScoreDisplay, parameter_importance
+
+
+@pytest.fixture
+def read():
+    """Read a search: the Display keeps what was read."""
+    plt = pytest.importorskip("matplotlib.pyplot")
+    yield ParameterScoreDisplay.from_search
+    plt.close("all")
 
 
 class Fitted(BaseEstimator):
@@ -58,7 +67,7 @@ def test_importance_finds_what_the_score_is_made_of():
     assert table.loc["lr", "kind"] == "number"
     assert table.attrs["r2"] > 0.8
     assert table.attrs["n_trials"] == 60
-    assert table.attrs["metric"] == "score"
+    assert table.attrs["scoring"] == "score"
 
 
 def test_rho_and_p_are_those_of_scipy():
@@ -114,9 +123,9 @@ def test_parameters_that_some_trials_do_not_have():
     assert table.loc["growth", "rho"] == pytest.approx(1)
 
 
-def test_only_being_there_is_a_category():
+def test_only_being_there_is_a_category(read):
     trials = [{"a": 1} if i % 2 else {} for i in range(20)]
-    (parameter,), _, _ = read_search(Fitted(trials, np.arange(20.0)))
+    (parameter,) = read(Fitted(trials, np.arange(20.0))).parameters
     assert parameter.levels == ["1", "(not set)"]
     table = parameter_importance(
         Fitted(trials, [float(i % 2) for i in range(20)]), n_repeats=1, random_state=0
@@ -133,10 +142,10 @@ def test_equal_parameters_are_one():
     np.testing.assert_allclose(table["importance"], alone["importance"])
 
 
-def test_classes_and_mixed_values_are_categories():
+def test_classes_and_mixed_values_are_categories(read):
     values = [int, None, 3, "text", (64, 32), Ridge()]
     trials = [{"x": values[i % 6]} for i in range(12)]
-    (parameter,), _, _ = read_search(Fitted(trials, np.zeros(12)))
+    (parameter,) = read(Fitted(trials, np.zeros(12))).parameters
     assert parameter.levels == ["(64, 32)", "3", "None", "Ridge", "int", "text"]
     assert parameter.codes[:6].tolist() == [4, 2, 1, 5, 0, 3]
 
@@ -151,9 +160,9 @@ def test_classes_and_mixed_values_are_categories():
         (np.array([-1.0, 10, 100, 1000]), False),
     ],
 )
-def test_log_scales_are_seen(values, is_log):
+def test_log_scales_are_seen(values, is_log, read):
     trials = [{"x": float(v)} for v in values]
-    (parameter,), _, _ = read_search(Fitted(trials, np.zeros(len(values))))
+    (parameter,) = read(Fitted(trials, np.zeros(len(values)))).parameters
     assert parameter.is_log is is_log
 
 
@@ -163,13 +172,13 @@ def test_constant_scores():
     assert table[["importance", "rho", "p_value"]].isna().all(axis=None)
 
 
-def test_several_metrics():
+def test_several_scores(read):
     trials, scores = made_up(20)
     search = Fitted(trials, [], refit="mrr", mrr=scores, other=-scores)
-    assert read_search(search)[2] == "mrr"
-    np.testing.assert_array_equal(read_search(search, "other")[1], -scores)
+    assert read(search).scoring == "mrr"
+    np.testing.assert_array_equal(read(search, scoring="other").scores, -scores)
     with pytest.raises(ValueError, match=r"must be one of \['mrr', 'other'\]"):
-        parameter_importance(search, metric="score")
+        parameter_importance(search, scoring="score")
     search.refit = False
     with pytest.raises(ValueError, match="Got None"):
         parameter_importance(search)
@@ -190,3 +199,37 @@ def test_a_grid_search_does_too():
     X, y = rng.normal(size=(30, 3)), rng.normal(size=30)
     grid = GridSearchCV(Ridge(), {"alpha": np.logspace(-3, 3, 12)}, cv=2).fit(X, y)
     assert parameter_importance(grid, n_repeats=1, random_state=0).shape == (1, 6)
+
+
+def search_over(steps):
+    rng = np.random.RandomState(0)
+    X = rng.normal(size=(30, 3))
+    y = X @ [1.0, 2.0, 3.0] + rng.normal(size=30)
+    pipe = Pipeline([("step", None), ("model", Ridge())])
+    grid = {"step": steps, "model__alpha": [0.1, 1.0, 10.0, 100.0, 1000.0]}
+    return GridSearchCV(pipe, grid, cv=2).fit(X, y)
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        [PolynomialFeatures(1), PolynomialFeatures(3)],
+        [FunctionTransformer(lambda x: x), FunctionTransformer(lambda x: 0 * x)],
+    ],
+)
+def test_estimators_of_one_class_are_several_levels(steps):
+    table = parameter_importance(search_over(steps), n_repeats=1, random_state=0)
+    assert set(table.index) == {"step", "model__alpha"}
+
+
+def test_estimators_of_several_classes_keep_their_short_names(read):
+    steps = [PolynomialFeatures(1), FunctionTransformer(), "passthrough"]
+    parameters = read(search_over(steps)).parameters
+    levels = {parameter.name: parameter.levels for parameter in parameters}
+    expected = ["FunctionTransformer", "PolynomialFeatures", "passthrough"]
+    assert levels["step"] == expected
+    steps = [PolynomialFeatures(1), PolynomialFeatures(), "passthrough"]
+    parameters = read(search_over(steps)).parameters
+    levels = {parameter.name: parameter.levels for parameter in parameters}
+    expected = ["PolynomialFeatures()", "PolynomialFeatures(degree=1)", "passthrough"]
+    assert levels["step"] == expected

@@ -163,6 +163,8 @@ def test_feature_scaling_happens_on_distinct_molecules():
 def test_errors():
     with pytest.raises(ValueError, match="inconsistent numbers of samples"):
         training_distances(X_TRAIN, Y_TEST, X_TEST, Y_TEST)
+    with pytest.raises(ValueError, match=r"must be as many.* Got 8 and 7"):
+        training_distances(X_TRAIN, Y_TRAIN, X_TEST, Y_TEST[:, :7])
     with pytest.raises(TypeError, match="embedder must have a joint space"):
         training_distances(
             X_TRAIN, Y_TRAIN, X_TEST, Y_TEST, embedder=DoubleNNRetriever()

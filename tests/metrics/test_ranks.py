@@ -8,7 +8,6 @@ from scipy.stats import rankdata
 from sklearn.base import BaseEstimator
 from sklearn.metrics import label_ranking_average_precision_score
 
-from sklearn_molge._utils import rows as blocks
 from sklearn_molge.alignment import CCA
 from sklearn_molge.metrics import (
     mean_reciprocal_rank,
@@ -17,6 +16,7 @@ from sklearn_molge.metrics import (
 )
 from sklearn_molge.molecules import drug_ids
 
+BLOCK = "sklearn_molge._utils.rows._BLOCK_BYTES"
 SMILES = np.array(["CCO", "CCN", "CCCl", "CCBr", "c1ccccc1", "CC#N"], dtype=object)
 
 
@@ -55,7 +55,7 @@ def slow_rank(scores, j):
 
 @pytest.mark.parametrize("block_bytes", [1, 200, 2**22])
 def test_equals_slow_loop_with_many_ties(monkeypatch, block_bytes):
-    monkeypatch.setattr(blocks, "_BLOCK_BYTES", block_bytes)
+    monkeypatch.setattr(BLOCK, block_bytes)
     rng = np.random.default_rng(0)
     table = rng.integers(0, 4, (40, 6)).astype(float)
     match = rng.permutation(np.arange(40) % 6)
@@ -168,7 +168,7 @@ def test_drug_level_without_a_joint_space_averages_similarities(monkeypatch):
         drug_ids(SMILES[[j]])[0]: float(slow_rank(means[j], j)) for j in range(6)
     }
     for size in (1, 2**22):
-        monkeypatch.setattr(blocks, "_BLOCK_BYTES", size)
+        monkeypatch.setattr(BLOCK, size)
         ranks = retrieval_ranks(Table(table), X, y, per="drug")
         np.testing.assert_array_equal(ranks, [expected[d] for d in sorted(expected)])
 

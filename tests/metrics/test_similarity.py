@@ -3,7 +3,6 @@ import pytest
 from scipy import sparse
 from scipy.spatial.distance import cdist
 
-from sklearn_molge._utils.similarity import paired_similarity
 from sklearn_molge.metrics import pairwise_similarity
 
 CONTINUOUS = {
@@ -64,15 +63,6 @@ def test_row_without_variance_correlates_with_nothing(constant, dtype):
     a = np.full((1, 7), constant, dtype=dtype)
     b = np.random.default_rng(0).normal(size=(3, 7)).astype(dtype)
     np.testing.assert_array_equal(pairwise_similarity(a, b), np.zeros((1, 3)))
-
-
-def test_paired_is_the_diagonal():
-    rng = np.random.default_rng(0)
-    a, b = rng.normal(size=(150, 5)), rng.normal(size=(150, 5))
-    np.testing.assert_allclose(
-        paired_similarity(a, b, metric="correlation"),
-        [np.corrcoef(x, z)[0, 1] for x, z in zip(a, b, strict=True)],
-    )
 
 
 def test_bad_input():

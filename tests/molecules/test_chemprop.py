@@ -14,11 +14,12 @@ from sklearn.preprocessing import StandardScaler
 from torch import nn
 
 from sklearn_molge.exceptions import InvalidSmilesError
-from sklearn_molge.molecules import ChempropEmbedder
-from sklearn_molge.molecules import _chemprop as chemprop_module
-from sklearn_molge.molecules._dmpnn import DMPNN
-from sklearn_molge.molecules._encoders import save_encoder
-from sklearn_molge.molecules._graphs import MoleculeGraphs
+from sklearn_molge.molecules import (
+    DMPNN,
+    ChempropEmbedder,
+    MoleculeGraphs,
+    save_encoder,
+)
 
 SMILES = [
     "CC(=O)Oc1ccccc1C(=O)O",
@@ -79,6 +80,15 @@ def test_each_distinct_text_once_in_batches():
     )
 
 
+def test_a_cpu_takes_a_few_at_once():
+    n_at_once = 32 * torch.get_num_threads()
+    smiles = [f"[{i}CH4]" for i in range(1, n_at_once + 4)]
+    embedder = ChempropEmbedder(Counts(), batch_size=10**6, device="cpu").fit(smiles)
+    embedder.encoder_.sizes.clear()
+    embedder.transform(smiles)
+    assert embedder.encoder_.sizes == [n_at_once, 3]
+
+
 def test_the_given_module_is_left_alone():
     module = Counts()
     embedder = ChempropEmbedder(module).fit(SMILES)
@@ -105,7 +115,7 @@ def test_n_jobs_does_not_change_the_result(monkeypatch):
         given.append(n_jobs)
         return from_smiles(smiles, n_jobs=n_jobs, mode=mode)
 
-    monkeypatch.setattr(chemprop_module.MoleculeGraphs, "from_smiles", record)
+    monkeypatch.setattr(MoleculeGraphs, "from_smiles", record)
     embedder = ChempropEmbedder(random_state=0, n_jobs=2)
     with parallel_config("threading"):  # processes would import torch first
         np.testing.assert_array_equal(embedder.fit_transform(SMILES), expected)

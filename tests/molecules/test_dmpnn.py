@@ -10,8 +10,7 @@ from chemprop.nn import (
     SumAggregation,
 )
 
-from sklearn_molge.molecules._dmpnn import DMPNN
-from sklearn_molge.molecules._graphs import MoleculeGraphs
+from sklearn_molge.molecules import DMPNN, MoleculeGraphs
 
 SMILES = [
     "CC(=O)Oc1ccccc1C(=O)O",

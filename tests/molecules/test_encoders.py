@@ -22,9 +22,7 @@ from chemprop.nn.metrics import MAE, RMSE
 from chemprop.utils.v1_to_v2 import convert_model_file_v1_to_v2
 from torch import nn
 
-from sklearn_molge.molecules._dmpnn import DMPNN
-from sklearn_molge.molecules._encoders import load_encoder, save_encoder
-from sklearn_molge.molecules._graphs import MoleculeGraphs
+from sklearn_molge.molecules import DMPNN, MoleculeGraphs, load_encoder, save_encoder
 
 SMILES = ["CCO", "C", "CC(=O)Nc1ccc(O)cc1", "C[C@H](N)C(=O)[O-].[Na+]"]
 

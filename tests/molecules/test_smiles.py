@@ -4,9 +4,20 @@ import numpy as np
 import pandas as pd
 import pytest
 from rdkit import Chem
+from rdkit.Chem.MolStandardize import rdMolStandardize
+from rdkit.rdBase import BlockLogs
 
 from sklearn_molge.exceptions import InvalidSmilesError
-from sklearn_molge.molecules import canonical_smiles, check_smiles, drug_ids
+from sklearn_molge.molecules import (
+    MorganFingerprinter,
+    canonical_smiles,
+    check_smiles,
+    drug_ids,
+    parent_molecule,
+    parse_smiles,
+    parsed_once,
+    valid_smiles_mask,
+)
 
 FUNCTIONS = [check_smiles, canonical_smiles, drug_ids]
 
@@ -44,7 +55,7 @@ def test_every_bad_entry_is_named(function):
 
 
 def test_long_lists_of_bad_entries_are_cut_short():
-    with pytest.raises(InvalidSmilesError, match=r"index 19: '', and 5 more") as caught:
+    with pytest.raises(InvalidSmilesError, match=r"index 19: '' and 5 more") as caught:
         check_smiles([""] * 25)
     assert caught.value.indices == list(range(25))
 
@@ -198,3 +209,96 @@ def test_text_behind_a_molecule_is_refused(text):
 
 def test_extension_of_a_molecule_is_not_refused():
     assert canonical_smiles(["CCO |atomProp:0.p.1|"])[0] == "CCO"
+
+
+# What makes identities faster changes none of them.
+
+
+def slow_id(text):
+    """Choose, uncharge and key every molecule, whether it needs it or not."""
+    parameters = rdMolStandardize.CleanupParameters()
+    parameters.preferOrganic = True
+    chooser = rdMolStandardize.LargestFragmentChooser(parameters)
+    uncharger = rdMolStandardize.Uncharger()
+    with BlockLogs():
+        parent = uncharger.uncharge(chooser.choose(Chem.MolFromSmiles(text)))
+        key = Chem.MolToInchiKey(parent)
+    return key.split("-")[0] if key else Chem.MolToSmiles(parent, isomericSmiles=False)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "C[C@H](N)C(=O)O",
+        "F/C=C/F",
+        "C[C@H]([NH3+])C(=O)[O-].[Na+].[Cl-]",
+        "C[N+](C)(C)CC(=O)[O-]",
+        "O=[N+]([O-])c1ccccc1",
+        "N[Pt](N)(Cl)Cl",
+        "[Na+].[Cl-]",
+        "OC1=CC=NC=C1",
+        "*CCO",
+    ],
+)
+def test_shortcuts_change_no_identity(text):
+    assert drug_ids([text]).tolist() == [slow_id(text)]
+
+
+def test_shortcuts_change_no_identity_of_lincs(shared_data):
+    path = shared_data / "library" / "compoundinfo.txt.gz"
+    texts = pd.read_csv(path, sep="\t", keep_default_na=False)["canonical_smiles"]
+    texts = [text for text in texts[::40] if parse_smiles(text) is not None]
+    assert drug_ids(texts).tolist() == list(map(slow_id, texts))
+
+
+def test_parsed_once_ends_with_its_block():
+    with parsed_once():
+        first = parse_smiles("CCO")
+        assert parse_smiles("CCO") is first
+        assert parse_smiles("x") is None
+        with parsed_once():
+            assert parse_smiles("CCO") is first
+        assert parse_smiles("CCO") is first
+    assert parse_smiles("CCO") is not first
+
+
+def test_parsed_once_shares_molecules_between_functions(monkeypatch):
+    read = []
+    parse = Chem.MolFromSmiles
+    monkeypatch.setattr(
+        Chem, "MolFromSmiles", lambda text: read.append(text) or parse(text)
+    )
+    smiles = ["CCO", "CCN", "CCO"]
+    expected = canonical_smiles(smiles), MorganFingerprinter().transform(smiles)
+    read.clear()
+    with parsed_once():
+        ids = drug_ids(smiles)
+        texts = canonical_smiles(smiles)
+        fingerprints = MorganFingerprinter().fit_transform(smiles)
+    assert read == ["CCO", "CCN"]
+    assert ids[0] == ids[2] != ids[1]
+    np.testing.assert_array_equal(texts, expected[0])
+    np.testing.assert_array_equal(fingerprints, expected[1])
+
+
+@pytest.mark.parametrize(
+    ("text", "parent"),
+    [
+        ("CC(=O)[O-].[Na+]", "CC(=O)O"),
+        ("C[C@H]([NH3+])C(=O)O.[Cl-]", "C[C@H](N)C(=O)O"),
+        ("C[N+](C)(C)C.[Cl-]", "C[N+](C)(C)C"),  # no proton can balance it
+        ("CCO", "CCO"),
+    ],
+)
+def test_parent_molecule(text, parent):
+    mol = parse_smiles(text)
+    assert Chem.MolToSmiles(parent_molecule(mol)) == parent
+    assert Chem.MolToSmiles(mol) == canonical_smiles([text])[0]  # left as it was
+
+
+def test_valid_smiles_mask_agrees_with_check_smiles():
+    entries = np.array(["CCO", "-666", None, np.nan, "C1", "CCN"], dtype=object)
+    valid = valid_smiles_mask(entries)
+    assert valid.tolist() == [True, False, False, False, False, True]
+    assert check_smiles(entries[valid]).tolist() == ["CCO", "CCN"]
+    assert valid_smiles_mask([]).shape == (0,)

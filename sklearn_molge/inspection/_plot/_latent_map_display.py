@@ -1,19 +1,24 @@
 """LatentMapDisplay: embeddings on a plane, classes in colour."""
 
+from __future__ import annotations
+
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from sklearn_molge._compat import StrOptions, validate_params
-from sklearn_molge._utils.optional import import_pyplot
-from sklearn_molge.inspection._classes import split_classes
+from sklearn_molge._utils.plotting import DisplayMixin
 from sklearn_molge.inspection._latent_map import latent_map
 from sklearn_molge.inspection._mixing import cell_line_mixing
-from sklearn_molge.inspection._neighbors import same_class_neighbors
+from sklearn_molge.inspection._neighbors import same_class_neighbors, split_classes
+
+if TYPE_CHECKING:
+    from matplotlib.artist import Artist
+    from matplotlib.axes import Axes
 
 __all__ = ["LatentMapDisplay"]
 
@@ -24,7 +29,7 @@ _N_HIGHLIGHTED = 6
 _N_NEIGHBORS = {"neighbors": 5, "mixing": 15}
 
 
-class LatentMapDisplay:
+class LatentMapDisplay(DisplayMixin):
     """Molecules or profiles on a plane, before and after an embedding.
 
     Make one with :meth:`from_embeddings`. All parameters are stored as attributes.
@@ -32,15 +37,15 @@ class LatentMapDisplay:
     Parameters
     ----------
     coordinates : list of DataFrame or ndarray of shape (n_samples, 2)
-        One a panel, the same rows in each; see :func:`latent_map`. The columns of a
+        One per panel, the same rows in each; see :func:`latent_map`. The columns of a
         data frame name the axes.
     labels : array-like of shape (n_samples,)
         Classes of each row, joined by "|"; empty or NaN where there is none.
     highlight : sequence of str, default=None
         Classes in colour, at most 12; the 6 most frequent by default. A row of several
-        has one marker inside the other. All other rows are grey.
+        classes has one marker inside the other. All other rows are grey.
     titles : sequence of str, default=None
-        One a panel.
+        One per panel.
 
     Attributes
     ----------
@@ -48,8 +53,10 @@ class LatentMapDisplay:
         The points of each class, panel by panel; the grey ones are "other".
     legend_ : matplotlib Legend
         On the right of the last panel, with the number of rows of each class.
-    ax_ : matplotlib Axes, or ndarray of Axes
-        The axes of the panel; an array where there are several.
+    axes_ : ndarray of matplotlib Axes
+        The panels.
+    ax_ : matplotlib Axes
+        The first panel.
     figure_ : matplotlib Figure
 
     See Also
@@ -68,13 +75,13 @@ class LatentMapDisplay:
     >>> display = LatentMapDisplay.from_embeddings(
     ...     before, moa, after=after, reducer="pca", random_state=0
     ... )
-    >>> [ax.get_xlabel() for ax in display.ax_]
+    >>> [ax.get_xlabel() for ax in display.axes_]
     ['PCA 1', 'PCA 1']
     """
 
     def __init__(
         self,
-        coordinates: Sequence[Any],
+        coordinates: Sequence[ArrayLike],
         labels: ArrayLike,
         *,
         highlight: Sequence[str] | None = None,
@@ -99,18 +106,18 @@ class LatentMapDisplay:
         labels: ArrayLike,
         *,
         after: ArrayLike | None = None,
-        coordinates: Sequence[Any] | None = None,
+        coordinates: Sequence[ArrayLike] | None = None,
         highlight: Sequence[str] | None = None,
-        reducer: Any = "auto",
+        reducer: object = "auto",
         score: str | None = "neighbors",
         metric: str | tuple[str, str] = "correlation",
         n_neighbors: int | None = None,
         drugs: ArrayLike | None = None,
         names: Sequence[str] = ("before", "after"),
-        ax: Any = None,
+        ax: Axes | NDArray | None = None,
         random_state: int | np.random.RandomState | None = None,
         **kwargs: Any,
-    ) -> "LatentMapDisplay":
+    ) -> LatentMapDisplay:
         """Draw embeddings, with the number that says what the eye should see.
 
         Parameters
@@ -127,7 +134,7 @@ class LatentMapDisplay:
             What :func:`latent_map` made of `before` and `after`, to draw one map with
             several kinds of labels; computed by default.
         highlight : sequence of str, default=None
-            Classes in colour, at most 12; the 6 most frequent by default.
+            Classes in colour; see the class.
         reducer : {"auto", "umap", "pca"} or transformer, default="auto"
             See :func:`latent_map`; the labels of the axes say which one it was.
         score : {"neighbors", "mixing"} or None, default="neighbors"
@@ -135,7 +142,7 @@ class LatentMapDisplay:
             interval: the rate of :func:`same_class_neighbors`, in per cent, or the
             mixing of :func:`cell_line_mixing`.
         metric : str or tuple of two str, default="correlation"
-            What is near, for `score`; a tuple for `before` and `after`.
+            How near two rows are, for `score`; a tuple for `before` and `after`.
         n_neighbors : int, default=None
             Number of neighbours for `score`; by default 5 for "neighbors" and 15 for
             "mixing".
@@ -143,13 +150,10 @@ class LatentMapDisplay:
             Identity of each row's molecule, for `score`.
         names : sequence of str, default=("before", "after")
             Names of the panels.
-        ax : matplotlib Axes or array-like of Axes, default=None
-            One a panel; a new figure by default. The legend stands to the right of the
-            last one, for which ``layout="constrained"`` makes room.
         random_state : int, RandomState instance or None, default=None
             Seed of the maps and the intervals.
-        **kwargs : dict
-            Passed to matplotlib's ``scatter``.
+        ax, **kwargs
+            As in :meth:`plot`.
 
         Returns
         -------
@@ -171,10 +175,18 @@ class LatentMapDisplay:
             _check_count("coordinates", coordinates, len(spaces))
         _assign(labels, highlight)
         titles = [
-            _title(name, space, labels, score, random_state,
-                   drugs=drugs, metric=one, n_neighbors=n_neighbors)
-            for name, space, one in zip(names, spaces, metrics, strict=False)
-        ]  # fmt: skip
+            _title(
+                name,
+                space,
+                labels,
+                score,
+                drugs=drugs,
+                metric=metric_,
+                n_neighbors=n_neighbors,
+                random_state=random_state,
+            )
+            for name, space, metric_ in zip(names, spaces, metrics, strict=False)
+        ]
         if coordinates is None:
             coordinates = [
                 latent_map(space, reducer=reducer, random_state=random_state)
@@ -183,13 +195,14 @@ class LatentMapDisplay:
         display = cls(coordinates, labels, highlight=highlight, titles=titles)
         return display.plot(ax, **kwargs)
 
-    def plot(self, ax: Any = None, **kwargs: Any) -> "LatentMapDisplay":
+    def plot(self, ax: Axes | NDArray | None = None, **kwargs: Any) -> LatentMapDisplay:
         """Draw the panels.
 
         Parameters
         ----------
         ax : matplotlib Axes or array-like of Axes, default=None
-            One a panel; a new figure by default.
+            One per panel; a new figure by default. The legend stands to the right of
+            the last one, for which ``layout="constrained"`` makes room.
         **kwargs : dict
             Passed to matplotlib's ``scatter``.
 
@@ -215,8 +228,9 @@ class LatentMapDisplay:
                 )
         titles = [""] * n_panels if self.titles is None else self.titles
         _check_count("titles", titles, n_panels)
-        panels = _new_axes(n_panels) if ax is None else np.ravel(np.asarray(ax))
-        _check_count("ax", panels, n_panels)
+        panels = self._use_panels(
+            ax, n_panels, n_columns=n_panels, panel_size=(4.6, 4.6), margin=2.2
+        )
         self.scatters_ = [
             _draw(panel, points, names, member, title, kwargs)
             for panel, points, title in zip(
@@ -227,13 +241,14 @@ class LatentMapDisplay:
         artists = self.scatters_[-1]
         handles = [artists[name] for name in (*names, "other") if name in artists]
         self.legend_ = panels[-1].legend(
-            handles=handles, loc="center left", bbox_to_anchor=(1.01, 0.5),
-            frameon=False, borderaxespad=0,
-        )  # fmt: skip
+            handles=handles,
+            loc="center left",
+            bbox_to_anchor=(1.01, 0.5),
+            frameon=False,
+            borderaxespad=0,
+        )
         for handle in self.legend_.legend_handles:
             handle.set(alpha=1, sizes=[30])
-        self.ax_ = panels[0] if n_panels == 1 else panels
-        self.figure_ = panels[0].figure
         return self
 
 
@@ -258,29 +273,18 @@ def _assign(
     return chosen, np.array(member, dtype=bool).reshape(len(sets), len(chosen))
 
 
-def _title(
-    name: str,
-    embeddings: ArrayLike,
-    labels: ArrayLike,
-    score: str | None,
-    random_state: Any,
-    *,
-    n_neighbors: int | None,
-    **options: Any,
-) -> str:
+def _title(name, embeddings, labels, score, *, n_neighbors, **options) -> str:
     if score is None:
         return name
     k = _N_NEIGHBORS[score] if n_neighbors is None else n_neighbors
-    # No p-value is shown.
-    options |= {"n_neighbors": k, "n_permutations": 1, "random_state": random_state}
+    options |= {"n_neighbors": k, "n_permutations": 1}  # no p-value is shown
     if score == "mixing":
         mixed = cell_line_mixing(embeddings, labels, **options)
         low, high = mixed.interval
         return f"{name}\nmixing {mixed.mixing:.2f} [{low:.2f}, {high:.2f}], chance 1"
     near = same_class_neighbors(embeddings, labels, **options)
-    rate, low, high, chance = 100 * np.array(
-        [near.rate, *near.interval, near.expected]
-    )  # fmt: skip
+    shares = (near.rate, *near.interval, near.expected)
+    rate, low, high, chance = (100 * share for share in shares)
     return (
         f"{name}\nsame-class neighbours {rate:.1f} % [{low:.1f}, {high:.1f}], "
         f"chance {chance:.1f} %"
@@ -288,20 +292,20 @@ def _title(
 
 
 def _draw(
-    ax: Any,
-    points: Any,
+    ax: Axes,
+    points: ArrayLike,
     names: list[str],
     member: NDArray[np.bool_],
     title: str,
-    kwargs: dict[str, Any],
-) -> dict[str, Any]:
+    kwargs: dict,
+) -> dict[str, Artist]:
     """Draw one panel: the grey points, then the classes, the last one on top."""
     x, y = np.asarray(points).T
     size = float(np.clip(15000 / len(member), 8, 36))
     # The markers of one row become smaller, one inside the other.
     sizes = size * 0.35 ** (np.cumsum(member, axis=1) - 1.0)
-    scatters = {}
-    style: dict[str, Any] = {"linewidths": 0, "alpha": 0.85}
+    scatters: dict[str, Artist] = {}
+    style = {"linewidths": 0, "alpha": 0.85}
     other = ~member.any(axis=1)
     if other.any():
         grey = {"color": "0.75", "marker": ".", "zorder": 1, "s": size / 2}
@@ -317,8 +321,9 @@ def _draw(
         scatters[name] = ax.scatter(
             x[rows], y[rows], **(style | color | more | {"label": label} | kwargs)
         )
-    named = isinstance(points, pd.DataFrame)
-    xlabel, ylabel = points.columns if named else ("component 1", "component 2")
+    xlabel, ylabel = "component 1", "component 2"
+    if isinstance(points, pd.DataFrame):
+        xlabel, ylabel = points.columns
     # The axes have no unit; equal steps are equal distances.
     ax.set(xlabel=xlabel, ylabel=ylabel, xticks=[], yticks=[])
     ax.set_title(title, fontsize="small")
@@ -326,16 +331,7 @@ def _draw(
     return scatters
 
 
-def _new_axes(n_panels: int) -> NDArray:
-    plt = import_pyplot("LatentMapDisplay")
-    size = (4.6 * n_panels + 2.2, 4.6)
-    _, axes = plt.subplots(
-        1, n_panels, figsize=size, layout="constrained", squeeze=False
-    )
-    return axes[0]
-
-
-def _check_count(name: str, values: Any, n_panels: int) -> None:
+def _check_count(name: str, values: Sequence, n_panels: int) -> None:
     if len(values) != n_panels:
         raise ValueError(
             f"{name} must have one entry for each of the {n_panels} panels. "

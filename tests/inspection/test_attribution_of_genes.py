@@ -10,8 +10,7 @@ from sklearn.preprocessing import Normalizer, StandardScaler
 from sklearn_molge.alignment import CCA, PRESETS, CoordinatedEmbedder
 from sklearn_molge.exceptions import InvalidSmilesError
 from sklearn_molge.expression import L1000Featurizer
-from sklearn_molge.inspection import _genes
-from sklearn_molge.inspection._genes import gene_attribution
+from sklearn_molge.inspection import gene_attribution
 from sklearn_molge.metrics import similarity
 from sklearn_molge.molecules import MorganFingerprinter
 from sklearn_molge.retrieval import (
@@ -124,8 +123,7 @@ def test_gradients_of_linear_towers_are_weight_times_difference():
     np.testing.assert_allclose(gradient, occlusion, rtol=1e-3, atol=1e-5)
 
 
-def test_occlusion_agrees_with_a_loop_in_blocks(monkeypatch):
-    monkeypatch.setattr(_genes, "_BLOCK_SIZE", 5)
+def test_occlusion_agrees_with_a_loop():
     retriever = TransformedTargetRetriever(
         DoubleNNRetriever("cosine", n_neighbors=3), transformer=PCA(4)
     )
@@ -301,3 +299,16 @@ def test_incomplete_gradients_warn():
         gene_attribution(
             net.fit(SMILES, GE), "CCO", 9 * GE[0], method="gradient", n_steps=1
         )
+
+
+def test_more_genes_than_are_compared_at_a_time():
+    rng = np.random.default_rng(0)
+    weights, profile = rng.normal(size=(2, 2100))
+    result = gene_attribution(Linear(weights), "CCO", profile)
+    np.testing.assert_allclose(result.values, weights * profile, atol=1e-10)
+
+
+def test_an_attribution_does_not_share_memory_with_the_profile():
+    profile = np.array([1.0, 2.0, 3.0])
+    result = gene_attribution(Linear(np.ones(3)), "CCO", profile)
+    assert not np.shares_memory(result.expression, profile)

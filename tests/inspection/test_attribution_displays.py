@@ -4,12 +4,12 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from sklearn_molge.inspection._atoms import AtomAttribution
-from sklearn_molge.inspection._attribution_plot import (
+from sklearn_molge.inspection import (
     AtomAttributionDisplay,
     GeneAttributionDisplay,
+    atom_attribution,
+    gene_attribution,
 )
-from sklearn_molge.inspection._genes import GeneAttribution
 
 
 @pytest.fixture
@@ -24,15 +24,31 @@ def plt():
 
 @pytest.fixture
 def atoms():
-    return AtomAttribution("ClCCO", np.array([0.5, 0, -0.25, 0]), 0.8, 0.1, "occlusion")
+    """Values 0.5, 0, -0.25 and 0."""
+    told = {"ClCCO": 0.8, "****": 0.1}
+    told |= {"*CCO": 0.3, "OC*Cl": 0.8, "O*CCl": 1.05, "*CCCl": 0.8}
+
+    class Told:
+        def similarity(self, X, y):
+            return np.array([[told[text] for text in X]])
+
+    return atom_attribution(Told(), "ClCCO", [1.0])
 
 
 @pytest.fixture
 def genes():
-    values = np.array([0.1, -0.4, 0.2])
-    names = np.array(["HLA-DRA", "MYC", "TP53"], dtype=object)
-    expression = np.array([1.0, -2.04, 0.0])
-    return GeneAttribution("CCO", names, values, expression, 0.8, 0.1, "occlusion")
+    """Values 0.1, -0.4 and 0.2."""
+    profile, baseline = np.array([1, -2.04, 0]), [0, 0, -1]
+    weights = np.array([0.1, 0.4 / 2.04, 0.2])
+
+    class Linear:
+        def similarity(self, X, y):
+            return (y @ weights + 0.8 - profile @ weights)[:, None]
+
+    names = ["HLA-DRA", "MYC", "TP53"]
+    return gene_attribution(
+        Linear(), "CCO", profile, baseline=baseline, gene_names=names
+    )
 
 
 class Chlorine:
@@ -92,7 +108,7 @@ def test_from_estimator_passes_everything_on(plt):
 def test_genes_are_bars_from_the_largest_down(plt, genes):
     display = GeneAttributionDisplay(genes).plot(n_genes=2)
     ax = display.ax_
-    assert [bar.get_width() for bar in display.bars_] == [-0.4, 0.2]
+    assert [bar.get_width() for bar in display.bars_] == pytest.approx([-0.4, 0.2])
     labels = [label.get_text() for label in ax.get_yticklabels()]
     assert labels == ["MYC (\N{MINUS SIGN}2.0)", "TP53 (+0.0)"]
     assert ax.get_ylim()[0] > ax.get_ylim()[1]  # the first on top

@@ -5,6 +5,7 @@ import pickle
 import numpy as np
 import pandas as pd
 import pytest
+from rdkit import Chem
 from scipy import sparse
 from sklearn import config_context
 from sklearn.base import clone
@@ -13,6 +14,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline, make_union
 from sklearn.utils import estimator_checks
 
+from sklearn_molge import molecules
 from sklearn_molge.exceptions import InvalidSmilesError
 from sklearn_molge.molecules import (
     ChempropEmbedder,
@@ -20,7 +22,6 @@ from sklearn_molge.molecules import (
     MoleculeFingerprinter,
     MorganFingerprinter,
 )
-from sklearn_molge.molecules import _transformer as base_module
 
 SMILES = [
     "CC(=O)Oc1ccccc1C(=O)O",
@@ -32,6 +33,7 @@ SMILES = [
     "N[Pt](N)(Cl)Cl",
     "CCO",
 ]
+MANY = [f"[{mass}CH3]C" for mass in range(1, 600)]  # small, and all different
 FINGERPRINTERS = [
     MorganFingerprinter(fp_size=128),
     MorganFingerprinter(fp_size=128, count=True),
@@ -40,6 +42,14 @@ FINGERPRINTERS = [
     MoleculeFingerprinter("rdkit", fp_size=128),
     MoleculeFingerprinter("maccs"),
 ]
+PUBLIC = [getattr(molecules, name) for name in molecules.__all__]
+FINGERPRINTERS += [
+    cls()
+    for cls in PUBLIC
+    if hasattr(cls, "get_params")
+    and cls not in map(type, FINGERPRINTERS)
+    and "fp_size" in cls().get_params()
+]  # a new one takes part in the tests
 DESCRIPTORS = MoleculeDescriptors(["MolWt", "TPSA", "MaxPartialCharge", "fr_benzene"])
 EMBEDDER = ChempropEmbedder(hidden_size=16, random_state=0)
 TRANSFORMERS = [*FINGERPRINTERS, DESCRIPTORS, EMBEDDER]
@@ -94,25 +104,26 @@ def test_each_distinct_text_is_read_once_and_keeps_its_place(transformer, monkey
     transformer.fit(SMILES)
     expected = transformer.transform(SMILES)
     read = []
-    parse = base_module.parse_smiles
+    parse = Chem.MolFromSmiles
     monkeypatch.setattr(
-        base_module, "parse_smiles", lambda text: read.append(text) or parse(text)
+        Chem, "MolFromSmiles", lambda text: read.append(text) or parse(text)
     )
     order = [0, 3, 0, 2, 2, 7, 0]
     features = transformer.transform([SMILES[i] for i in order])
     np.testing.assert_array_equal(features, expected[order])
-    assert read == [SMILES[i] for i in (0, 3, 2, 7)]
+    # MoleculeDescriptors looks for bad entries before it computes.
+    n_times = 2 if isinstance(transformer, MoleculeDescriptors) else 1
+    assert read == [SMILES[i] for i in (0, 3, 2, 7)] * n_times
 
 
 @with_rdkit
-def test_n_jobs_and_chunks_do_not_change_the_result(transformer, monkeypatch):
-    entries = [*SMILES, *SMILES[:3]]
+def test_n_jobs_does_not_change_the_result(transformer):
+    entries = [*SMILES, *MANY, *SMILES[:3]]  # more than one chunk
     expected = transformer.fit_transform(entries)
-    monkeypatch.setattr(base_module, "_CHUNK_SIZE", 3)
-    for n_jobs in (1, 2):
-        transformer.set_params(n_jobs=n_jobs)
-        np.testing.assert_array_equal(transformer.fit_transform(entries), expected)
-        np.testing.assert_array_equal(transformer.transform(entries), expected)
+    np.testing.assert_array_equal(transformer.transform(entries[-5:]), expected[-5:])
+    transformer.set_params(n_jobs=2)
+    np.testing.assert_array_equal(transformer.fit_transform(entries), expected)
+    np.testing.assert_array_equal(transformer.transform(entries), expected)
 
 
 @with_rdkit
@@ -133,13 +144,11 @@ def test_bad_entries_are_named_before_any_computing(
 
 
 @with_rdkit
-def test_bad_entries_of_all_chunks_are_named(transformer, monkeypatch):
+def test_bad_entries_of_all_chunks_are_named(transformer):
     transformer.fit(SMILES)
-    monkeypatch.setattr(base_module, "_CHUNK_SIZE", 2)
-    entries = ["C1", "CC", "CCC", "CCCC", "CCCCC", "C2", None]
     with pytest.raises(InvalidSmilesError) as caught:
-        transformer.transform(entries)
-    assert caught.value.indices == [0, 5, 6]
+        transformer.transform(["C1", *MANY, "C2", None])
+    assert caught.value.indices == [0, len(MANY) + 1, len(MANY) + 2]
 
 
 @pytest.mark.parametrize("X", ["CCO", [["CCO", "CCN"]]])

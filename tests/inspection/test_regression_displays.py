@@ -147,10 +147,10 @@ def test_training_distances_on_own_axes(distances):
     few = distances[["fingerprint", "raw_expression"]]
     figure, axes = plt.subplots(1, 2)
     display = TrainingDistanceDisplay.from_predictions(
-        few, RANKS, DRUGS, response="rank", axes=axes, **OPTIONS
+        few, RANKS, DRUGS, response="rank", ax=axes, **OPTIONS
     )
     assert display.figure_ is figure
-    with pytest.raises(ValueError, match="axes must be one for each of the 2"):
+    with pytest.raises(ValueError, match="ax must have one entry for each of the 2"):
         display.plot(axes[:1])
 
 

@@ -1,16 +1,26 @@
 """Displays of attributions: a molecule with coloured atoms, and bars of genes."""
 
+from __future__ import annotations
+
 from io import BytesIO
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from rdkit import Chem
 
 from sklearn_molge._utils.drawing import draw_molecule
-from sklearn_molge._utils.optional import import_pyplot
-from sklearn_molge.inspection._atoms import AtomAttribution, atom_attribution
-from sklearn_molge.inspection._genes import GeneAttribution, gene_attribution
+from sklearn_molge._utils.plotting import DisplayMixin
+from sklearn_molge.inspection._attribution import (
+    AtomAttribution,
+    GeneAttribution,
+    atom_attribution,
+    gene_attribution,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.colors import ListedColormap
 
 __all__ = ["AtomAttributionDisplay", "GeneAttributionDisplay"]
 
@@ -27,7 +37,7 @@ _OPTIONS = {
 }
 
 
-class AtomAttributionDisplay:
+class AtomAttributionDisplay(DisplayMixin):
     """A molecule whose atoms are coloured by what they add to a match.
 
     Make one with :meth:`from_estimator`. All parameters are stored as attributes.
@@ -46,9 +56,7 @@ class AtomAttributionDisplay:
     colorbar_ : matplotlib Colorbar
         What the colours mean, centred on 0.
     ax_ : matplotlib Axes
-        Axes with the molecule.
     figure_ : matplotlib Figure
-        Figure with the molecule.
 
     See Also
     --------
@@ -75,32 +83,23 @@ class AtomAttributionDisplay:
     @classmethod
     def from_estimator(
         cls,
-        estimator: Any,
+        estimator: object,
         smiles: str,
         profile: ArrayLike,
         *,
-        ax: Any = None,
+        ax: Axes | None = None,
         name: str | None = None,
         limit: float | None = None,
         **kwargs: Any,
-    ) -> "AtomAttributionDisplay":
+    ) -> AtomAttributionDisplay:
         """Compute the attribution and draw it.
 
         Parameters
         ----------
-        estimator : estimator
-            A fitted two-view estimator of SMILES, or a Pipeline, search or wrapper
-            around one.
-        smiles : str
-            The molecule.
-        profile : array-like of shape (n_genes,) or (1, n_genes)
-            The query.
-        ax : matplotlib Axes, default=None
-            Axes to draw on; a new figure by default.
-        name : str, default=None
-            Name of the molecule, for the title.
-        limit : float, default=None
-            Value of the strongest colours; by default the largest absolute value.
+        estimator, smiles, profile
+            As in :func:`~sklearn_molge.inspection.atom_attribution`.
+        ax, name, limit
+            As in :meth:`plot`.
         **kwargs : dict
             Passed to :func:`~sklearn_molge.inspection.atom_attribution`.
 
@@ -112,8 +111,12 @@ class AtomAttributionDisplay:
         return cls(attribution).plot(ax, name=name, limit=limit)
 
     def plot(
-        self, ax: Any = None, *, name: str | None = None, limit: float | None = None
-    ) -> "AtomAttributionDisplay":
+        self,
+        ax: Axes | None = None,
+        *,
+        name: str | None = None,
+        limit: float | None = None,
+    ) -> AtomAttributionDisplay:
         """Draw the molecule.
 
         Parameters
@@ -131,12 +134,12 @@ class AtomAttributionDisplay:
         display : AtomAttributionDisplay
             Itself, with the artists as attributes.
         """
-        ax = _axes(ax, "AtomAttributionDisplay")
+        limit = _check_limit(limit, self.attribution.values)
+        ax = self._use_axes(ax, layout="constrained")
         from matplotlib.cm import ScalarMappable
         from matplotlib.colors import Normalize
         from matplotlib.image import imread
 
-        limit = _check_limit(limit, self.attribution.values)
         colors = ScalarMappable(Normalize(-limit, limit), _colormap())
         rgb = colors.to_rgba(self.attribution.values)[:, :3]
         mol = Chem.MolFromSmiles(self.attribution.smiles)
@@ -150,15 +153,14 @@ class AtomAttributionDisplay:
             )
             for form in ("svg", "png")
         )
-        self.ax_, self.figure_ = ax, ax.figure
         self.image_ = ax.imshow(imread(BytesIO(png)), interpolation="antialiased")
         ax.set_axis_off()
         ax.set_title(_title(name, self.attribution.similarity))
-        self.colorbar_ = ax.figure.colorbar(colors, ax=ax, shrink=0.8, label=_UNIT)
+        self.colorbar_ = self.figure_.colorbar(colors, ax=ax, shrink=0.8, label=_UNIT)
         return self
 
 
-class GeneAttributionDisplay:
+class GeneAttributionDisplay(DisplayMixin):
     """Bars of the genes that add most to a match, for it or against it.
 
     Make one with :meth:`from_estimator`. All parameters are stored as attributes.
@@ -175,9 +177,7 @@ class GeneAttributionDisplay:
     zero_line_ : matplotlib Artist
         No change.
     ax_ : matplotlib Axes
-        Axes with the bars.
     figure_ : matplotlib Figure
-        Figure with the bars.
 
     See Also
     --------
@@ -205,32 +205,23 @@ class GeneAttributionDisplay:
     @classmethod
     def from_estimator(
         cls,
-        estimator: Any,
+        estimator: object,
         smiles: str,
         profile: ArrayLike,
         *,
-        ax: Any = None,
+        ax: Axes | None = None,
         name: str | None = None,
         n_genes: int = 20,
         **kwargs: Any,
-    ) -> "GeneAttributionDisplay":
+    ) -> GeneAttributionDisplay:
         """Compute the attribution and draw it.
 
         Parameters
         ----------
-        estimator : estimator
-            A fitted two-view estimator of SMILES, or a Pipeline, search or wrapper
-            around one.
-        smiles : str
-            The molecule.
-        profile : array-like of shape (n_columns,) or (1, n_columns)
-            The query.
-        ax : matplotlib Axes, default=None
-            Axes to draw on; a new figure by default.
-        name : str, default=None
-            Name of the molecule, for the title.
-        n_genes : int, default=20
-            How many genes to show.
+        estimator, smiles, profile
+            As in :func:`~sklearn_molge.inspection.gene_attribution`.
+        ax, name, n_genes
+            As in :meth:`plot`.
         **kwargs : dict
             Passed to :func:`~sklearn_molge.inspection.gene_attribution`.
 
@@ -242,8 +233,8 @@ class GeneAttributionDisplay:
         return cls(attribution).plot(ax, name=name, n_genes=n_genes)
 
     def plot(
-        self, ax: Any = None, *, name: str | None = None, n_genes: int = 20
-    ) -> "GeneAttributionDisplay":
+        self, ax: Axes | None = None, *, name: str | None = None, n_genes: int = 20
+    ) -> GeneAttributionDisplay:
         """Draw the bars.
 
         Parameters
@@ -263,12 +254,14 @@ class GeneAttributionDisplay:
         if n_genes < 1:
             raise ValueError(f"n_genes must be at least 1. Got {n_genes!r}.")
         shown = self.attribution.table.head(n_genes)
-        height = 1.4 + 0.22 * len(shown)
-        ax = _axes(ax, "GeneAttributionDisplay", figsize=(5.5, height))
+        size = (5.5, 1.4 + 0.22 * len(shown))
+        ax = self._use_axes(ax, figsize=size, layout="constrained")
         values = shown["attribution"].to_numpy()
         colors = _colormap()(np.where(values < 0, 0.0, 1.0))
-        labels = [_gene_label(row) for row in shown.itertuples()]
-        self.ax_, self.figure_ = ax, ax.figure
+        labels = [
+            _gene_label(gene, expression)
+            for gene, expression in zip(shown["gene"], shown["expression"], strict=True)
+        ]
         places = np.arange(len(shown))
         self.bars_ = ax.barh(places, values, color=colors, height=0.75)
         self.zero_line_ = ax.axvline(0, color="0.4", linewidth=0.8)
@@ -283,7 +276,7 @@ class GeneAttributionDisplay:
         return self
 
 
-def _colormap() -> Any:
+def _colormap() -> ListedColormap:
     from matplotlib import colormaps
     from matplotlib.colors import ListedColormap
 
@@ -299,17 +292,11 @@ def _check_limit(limit: float | None, values: NDArray) -> float:
     return float(limit)
 
 
-def _gene_label(row: Any) -> str:
-    sign = "\N{MINUS SIGN}" if row.expression < 0 else "+"
-    return f"{row.gene} ({sign}{abs(row.expression):.1f})"
+def _gene_label(gene: object, expression: float) -> str:
+    sign = "\N{MINUS SIGN}" if expression < 0 else "+"
+    return f"{gene} ({sign}{abs(expression):.1f})"
 
 
 def _title(name: str | None, similarity: float) -> str:
     told = f"similarity {similarity:.2f}"
     return told[0].upper() + told[1:] if name is None else f"{name}: {told}"
-
-
-def _axes(ax: Any, display: str, **kwargs: Any) -> Any:
-    if ax is not None:
-        return ax
-    return import_pyplot(display).subplots(layout="constrained", **kwargs)[1]

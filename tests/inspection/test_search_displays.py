@@ -10,7 +10,6 @@ from sklearn_molge.inspection import (
     ParameterScoreDisplay,
     parameter_importance,
 )
-from sklearn_molge.inspection._search_axes import short_names
 
 plt = pytest.importorskip("matplotlib.pyplot")
 
@@ -99,7 +98,7 @@ def test_chosen_panels(search):
     )
     assert display.axes_[1] is axes[1]
     assert display.axes_[1].get_xscale() == "log"
-    with pytest.raises(ValueError, match=r"as many axes as parameters, 3\. Got 2"):
+    with pytest.raises(ValueError, match=r"one entry for each of the 3 panels\. Got 2"):
         ParameterScoreDisplay.from_search(search, ax=axes)
     with pytest.raises(ValueError, match="Got 'nope'"):
         ParameterScoreDisplay.from_search(search, params=["nope"])
@@ -116,8 +115,17 @@ def test_all_failed_and_all_fine(search):
     assert fine.failures_ == [None] * 3
 
 
-def test_names_lose_what_they_share():
-    assert short_names(["a__b__c", "a__b__d = a__b__e"]) == ["c", "d\n= e"]
-    assert short_names(["a__b", "c"]) == ["a__b", "c"]
-    assert short_names(["pipe__lr", "pipe__net__x"]) == ["lr", "net__x"]
-    assert short_names(["alone__x"]) == ["alone__x"]
+@pytest.mark.parametrize(
+    ("names", "shown"),
+    [
+        (["a__b__c", "a__b__d = a__b__e"], ["c", "d\n= e"]),
+        (["a__b", "c"], ["a__b", "c"]),
+        (["pipe__lr", "pipe__net__x"], ["lr", "net__x"]),
+        (["alone__x"], ["alone__x"]),
+    ],
+)
+def test_names_lose_what_they_share(names, shown):
+    columns = ["importance", "importance_std", "rho", "p_value"]
+    table = pd.DataFrame(0.5, index=names, columns=columns)
+    ax = ParameterImportanceDisplay(table).plot().ax_
+    assert [label.get_text() for label in ax.get_yticklabels()] == shown

@@ -6,11 +6,13 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
-from typing import Any
+from typing import IO
 
 import cloudpickle
 import numpy as np
 from joblib.parallel import ParallelBackendBase, SequentialBackend
+
+from sklearn_molge._utils.optional import import_optional
 
 __all__ = ["DaskBackend"]
 
@@ -30,7 +32,8 @@ class DaskBackend(ParallelBackendBase):
     Dask can compute anew whatever was lost.
 
     Use it by ``joblib.parallel_config(backend=DaskBackend(client))``, around
-    `cross_validate`, `GridSearchCV`, :class:`HyperoptSearchCV`,
+    `cross_validate`, `GridSearchCV`,
+    :class:`~sklearn_molge.model_selection.HyperoptSearchCV`,
     :func:`~sklearn_molge.evaluation.evaluate_study` and whatever else has `n_jobs`.
 
     Parameters
@@ -86,14 +89,14 @@ class DaskBackend(ParallelBackendBase):
     supports_retrieve_callback = True
     default_n_jobs = -1
 
-    def __init__(self, client: Any = None, *, timeout: float = 60, **options: Any):
+    def __init__(self, client=None, *, timeout: float = 60, **options):
         super().__init__()
         self.client = _current_client() if client is None else client
         self.timeout = timeout
         self.options = options
-        self._running: set[Any] = set()
-        self._sent: dict[Any, tuple[Any, Any]] = {}
-        self._used: set[Any] = set()
+        self._running: set = set()
+        self._sent: dict[object, tuple] = {}
+        self._used: set[object] = set()
         self._lock = threading.Lock()
 
     # -- what joblib asks of a backend -----------------------------------------------
@@ -114,7 +117,7 @@ class DaskBackend(ParallelBackendBase):
                 ) from error
         return max(2, sum(self.client.ncores().values()))  # joblib runs 1 in no worker
 
-    def submit(self, func: Callable, callback: Callable | None = None) -> Any:
+    def submit(self, func: Callable, callback: Callable | None = None):
         """Send a task; `callback` gets its future when it has ended."""
         content, futures = self._pack(func)
         with _dask().config.set(_SEND_ANY_SIZE):
@@ -124,7 +127,7 @@ class DaskBackend(ParallelBackendBase):
         with self._lock:
             self._running.add(future)
 
-        def end(future: Any) -> None:
+        def end(future) -> None:
             with self._lock:
                 self._running.discard(future)
             if callback is not None:
@@ -133,7 +136,7 @@ class DaskBackend(ParallelBackendBase):
         future.add_done_callback(end)
         return future
 
-    def retrieve_result_callback(self, out: Any) -> Any:
+    def retrieve_result_callback(self, out):
         """Return the result of a future that has ended, or raise its error."""
         return out.result()
 
@@ -175,14 +178,14 @@ class DaskBackend(ParallelBackendBase):
 
     # -- data ------------------------------------------------------------------------
 
-    def _pack(self, func: Callable) -> tuple[bytes, list[Any]]:
+    def _pack(self, func: Callable) -> tuple[bytes, list]:
         """Pickle a task without its large arrays; return also what stands for them."""
         file = io.BytesIO()
         pickler = _Pickler(file, self._send)
         pickler.dump(func)
         return file.getvalue(), pickler.futures
 
-    def _send(self, array: np.ndarray) -> Any:
+    def _send(self, array: np.ndarray):
         """Return the future of an array, which is sent if it was not yet."""
         with self._lock:
             key = _place(array)
@@ -200,12 +203,12 @@ class DaskBackend(ParallelBackendBase):
 class _Pickler(cloudpickle.Pickler):
     """Pickles by value what has no importable name; large arrays are left to `send`."""
 
-    def __init__(self, file: Any, send: Callable):
+    def __init__(self, file: IO[bytes], send: Callable):
         super().__init__(file, protocol=pickle.HIGHEST_PROTOCOL)
         self._send = send
-        self.futures: list[Any] = []
+        self.futures: list = []
 
-    def persistent_id(self, obj: Any) -> int | None:
+    def persistent_id(self, obj: object) -> int | None:
         """Return the number of a large array among `futures`, None for the rest."""
         if not isinstance(obj, np.ndarray) or _size(obj) < _LARGE:
             return None
@@ -216,7 +219,7 @@ class _Pickler(cloudpickle.Pickler):
 class _Unpickler(pickle.Unpickler):
     """Puts the arrays where they were."""
 
-    def __init__(self, file: Any, arrays: list[np.ndarray]):
+    def __init__(self, file: IO[bytes], arrays: list[np.ndarray]):
         super().__init__(file)
         self._arrays = arrays
 
@@ -227,7 +230,7 @@ class _Unpickler(pickle.Unpickler):
         return array
 
 
-def _call(content: bytes, arrays: list[np.ndarray]) -> Any:
+def _call(content: bytes, arrays: list[np.ndarray]) -> object:
     return _Unpickler(io.BytesIO(content), arrays).load()()
 
 
@@ -236,7 +239,7 @@ def _size(array: np.ndarray) -> int:
     return array.size * each
 
 
-def _place(array: np.ndarray) -> Any:
+def _place(array: np.ndarray) -> object:
     """Return what two arrays share that are the same: views of the same memory."""
     if type(array) not in (np.ndarray, np.memmap):
         return id(array)
@@ -244,13 +247,8 @@ def _place(array: np.ndarray) -> Any:
     return start, array.shape, array.strides, array.dtype.str
 
 
-def _current_client() -> Any:
-    try:
-        distributed = import_module("distributed")
-    except ImportError as error:
-        raise ImportError(
-            "DaskBackend needs distributed: pip install sklearn-molge[dask]"
-        ) from error
+def _current_client():
+    distributed = import_optional("distributed", extra="dask", needed_by="DaskBackend")
     try:
         return distributed.get_client()
     except ValueError as error:
@@ -260,5 +258,5 @@ def _current_client() -> Any:
         ) from error
 
 
-def _dask() -> Any:
+def _dask():
     return import_module("dask")

@@ -1,21 +1,23 @@
 """Displays of a parameter search: what mattered, and what scored where."""
 
-from typing import Any
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
-from sklearn_molge._utils.optional import import_pyplot
+from sklearn_molge._utils.plotting import DisplayMixin
 from sklearn_molge.inspection._search import (
     Searched,
     parameter_importance,
     read_search,
 )
-from sklearn_molge.inspection._search_axes import (
-    describe_test,
-    places_of,
-    short_names,
-)
+
+if TYPE_CHECKING:
+    from matplotlib.artist import Artist
+    from matplotlib.axes import Axes
 
 __all__ = ["ParameterImportanceDisplay", "ParameterScoreDisplay"]
 
@@ -24,7 +26,7 @@ _FAILED = "0.45"
 _FAILED_HEIGHT = 0.04
 
 
-class ParameterImportanceDisplay:
+class ParameterImportanceDisplay(DisplayMixin):
     """Bars of how much each searched parameter decided the score.
 
     Make one with :meth:`from_search`. All parameters are stored as attributes.
@@ -37,14 +39,12 @@ class ParameterImportanceDisplay:
     Attributes
     ----------
     bars_ : matplotlib Artist
-        One bar a parameter, the most important on top, with the standard deviation
+        One bar per parameter, the most important on top, with the standard deviation
         over the repeats.
     line_ : matplotlib Artist
         Zero: no influence.
     ax_ : matplotlib Axes
-        Axes with the bars.
     figure_ : matplotlib Figure
-        Figure with the bars.
 
     See Also
     --------
@@ -70,43 +70,37 @@ class ParameterImportanceDisplay:
     @classmethod
     def from_search(
         cls,
-        search: Any,
+        search: object,
         *,
-        metric: str | None = None,
+        scoring: str | None = None,
         n_repeats: int = 10,
         random_state: int | np.random.RandomState | None = None,
-        ax: Any = None,
+        ax: Axes | None = None,
         max_parameters: int | None = None,
-    ) -> "ParameterImportanceDisplay":
+    ) -> ParameterImportanceDisplay:
         """Compute the importances of a fitted search and draw them.
 
         Parameters
         ----------
         search : estimator
             A fitted search.
-        metric : str, default=None
-            Which of several metrics; by default the one that the search maximised.
-        n_repeats : int, default=10
-            See :func:`parameter_importance`.
-        random_state : int, RandomState instance or None, default=None
-            See :func:`parameter_importance`.
-        ax : matplotlib Axes, default=None
-            Axes to draw on; a new figure by default.
-        max_parameters : int, default=None
-            Draw only so many, the most important.
+        scoring, n_repeats, random_state
+            As in :func:`parameter_importance`.
+        ax, max_parameters
+            As in :meth:`plot`.
 
         Returns
         -------
         display : ParameterImportanceDisplay
         """
         table = parameter_importance(
-            search, metric=metric, n_repeats=n_repeats, random_state=random_state
+            search, scoring=scoring, n_repeats=n_repeats, random_state=random_state
         )
         return cls(table).plot(ax, max_parameters=max_parameters)
 
     def plot(
-        self, ax: Any = None, *, max_parameters: int | None = None
-    ) -> "ParameterImportanceDisplay":
+        self, ax: Axes | None = None, *, max_parameters: int | None = None
+    ) -> ParameterImportanceDisplay:
         """Draw the bars.
 
         Parameters
@@ -122,11 +116,8 @@ class ParameterImportanceDisplay:
             Itself, with the artists as attributes.
         """
         table = self.table.iloc[:max_parameters]
-        if ax is None:
-            plt = import_pyplot("ParameterImportanceDisplay")
-            size = (6.4, 0.9 + 0.32 * len(table))
-            ax = plt.subplots(figsize=size, layout="constrained")[1]
-        self.ax_, self.figure_ = ax, ax.figure
+        size = (6.4, 0.9 + 0.32 * len(table))
+        ax = self._use_axes(ax, figsize=size, layout="constrained")
         places = np.arange(len(table))
         self.bars_ = ax.barh(
             places,
@@ -136,7 +127,7 @@ class ParameterImportanceDisplay:
             error_kw={"ecolor": "0.25", "elinewidth": 1, "capsize": 2},
         )
         self.line_ = ax.axvline(0, color="0.4", linewidth=0.8)
-        names = short_names([str(name) for name in table.index])
+        names = _short_names([str(name) for name in table.index])
         ax.set(yticks=places, ylim=(len(table) - 0.4, -0.6))
         ax.set_yticklabels(names)
         ax.set_xlabel("Importance (share of the score's variance)")
@@ -146,10 +137,11 @@ class ParameterImportanceDisplay:
     def _annotate(self, table: pd.DataFrame) -> None:
         """Write rho and p beside the axes, and how good the forests are."""
         ax = self.ax_
-        texts = [describe_test(row) for _, row in table.iterrows()]
-        for place, text in enumerate(texts):
+        for place, (rho, p_value) in enumerate(
+            zip(table["rho"], table["p_value"], strict=True)
+        ):
             ax.annotate(
-                text,
+                _describe_test(rho, p_value),
                 (1, place),
                 xycoords=("axes fraction", "data"),
                 xytext=(4, 0),
@@ -161,15 +153,15 @@ class ParameterImportanceDisplay:
         if "r2" in table.attrs:
             attrs = table.attrs
             ax.set_title(
-                f"{attrs['metric']}, {attrs['n_trials']} trials; the forest explains "
+                f"{attrs['scoring']}, {attrs['n_trials']} trials; the forest explains "
                 f"{max(attrs['r2'], 0):.0%} of held-out variance",
                 fontsize="small",
                 loc="left",
             )
 
 
-class ParameterScoreDisplay:
-    """One panel a parameter: its value and the score of each trial.
+class ParameterScoreDisplay(DisplayMixin):
+    """One panel per parameter: its value and the score of each trial.
 
     Make one with :meth:`from_search`. All parameters are stored as attributes.
 
@@ -179,7 +171,7 @@ class ParameterScoreDisplay:
         The parameters and their values.
     scores : ndarray of shape (n_trials,)
         Mean score of each trial, NaN where it failed.
-    metric : str, default="score"
+    scoring : str, default="score"
         Name of the score.
 
     Attributes
@@ -197,7 +189,6 @@ class ParameterScoreDisplay:
     ax_ : matplotlib Axes
         The first panel.
     figure_ : matplotlib Figure
-        The figure.
 
     See Also
     --------
@@ -217,22 +208,26 @@ class ParameterScoreDisplay:
     """
 
     def __init__(
-        self, parameters: list[Searched], scores: Any, *, metric: str = "score"
+        self,
+        parameters: list[Searched],
+        scores: NDArray[np.float64],
+        *,
+        scoring: str = "score",
     ):
         self.parameters = parameters
         self.scores = scores
-        self.metric = metric
+        self.scoring = scoring
 
     @classmethod
     def from_search(
         cls,
-        search: Any,
+        search: object,
         *,
         params: list[str] | None = None,
-        metric: str | None = None,
-        ax: Any = None,
+        scoring: str | None = None,
+        ax: Axes | NDArray[np.object_] | None = None,
         n_columns: int = 3,
-    ) -> "ParameterScoreDisplay":
+    ) -> ParameterScoreDisplay:
         """Draw the trials of a fitted search.
 
         Parameters
@@ -241,12 +236,10 @@ class ParameterScoreDisplay:
             A fitted search.
         params : list of str, default=None
             Names of parameters; by default all that varied.
-        metric : str, default=None
-            Which of several metrics; by default the one that the search maximised.
-        ax : matplotlib Axes or array of them, default=None
-            One for each panel; a new figure by default.
-        n_columns : int, default=3
-            Panels side by side in a new figure.
+        scoring : str, default=None
+            As in :func:`parameter_importance`.
+        ax, n_columns
+            As in :meth:`plot`.
 
         Returns
         -------
@@ -258,7 +251,7 @@ class ParameterScoreDisplay:
             If a name is not one of a parameter that varied, or there are not as many
             axes as parameters.
         """
-        parameters, scores, metric = read_search(search, metric)
+        parameters, scores, scoring = read_search(search, scoring)
         if params is not None:
             known = {name: p for p in parameters for name in p.name.split(" = ")}
             unknown = [name for name in params if name not in known]
@@ -270,9 +263,11 @@ class ParameterScoreDisplay:
             parameters = [known[name] for name in params]
         if not parameters:
             raise ValueError("search must have varied at least one parameter.")
-        return cls(parameters, scores, metric=metric).plot(ax, n_columns=n_columns)
+        return cls(parameters, scores, scoring=scoring).plot(ax, n_columns=n_columns)
 
-    def plot(self, ax: Any = None, *, n_columns: int = 3) -> "ParameterScoreDisplay":
+    def plot(
+        self, ax: Axes | NDArray[np.object_] | None = None, *, n_columns: int = 3
+    ) -> ParameterScoreDisplay:
         """Draw the panels.
 
         Parameters
@@ -287,19 +282,25 @@ class ParameterScoreDisplay:
         display : ParameterScoreDisplay
             Itself, with the artists as attributes.
         """
-        self.axes_ = self._make_axes(ax, n_columns)
-        self.ax_, self.figure_ = self.axes_[0], self.axes_[0].figure
-        self.points_: list[Any] = []
-        self.failures_: list[Any] = []
-        self.lines_: list[Any] = []
-        self.bests_: list[Any] = []
-        names = short_names([parameter.name for parameter in self.parameters])
-        for panel, parameter, name in zip(
-            self.axes_, self.parameters, names, strict=True
-        ):
+        panels = self._use_panels(
+            ax,
+            len(self.parameters),
+            n_columns=n_columns,
+            panel_size=(_PANEL, _PANEL),
+            margin=0.5,
+            sharey=True,
+        )
+        self.points_: list[Artist] = []
+        self.failures_: list[Artist | None] = []
+        self.lines_: list[Artist] = []
+        self.bests_: list[Artist | None] = []
+        names = _short_names([parameter.name for parameter in self.parameters])
+        for panel, parameter, name in zip(panels, self.parameters, names, strict=True):
             self._plot_panel(panel, parameter)
             panel.set_xlabel(name)
         if ax is None:
+            for panel in panels[::n_columns]:
+                panel.set_ylabel(f"Mean {self.scoring}")
             self._add_legend()
         return self
 
@@ -322,35 +323,8 @@ class ParameterScoreDisplay:
             frameon=False,
         )
 
-    def _make_axes(self, ax: Any, n_columns: int) -> Any:
-        n_panels = len(self.parameters)
-        if ax is not None:
-            axes = np.atleast_1d(np.asarray(ax, dtype=object)).ravel()
-            if len(axes) != n_panels:
-                raise ValueError(
-                    f"ax must be as many axes as parameters, {n_panels}. Got "
-                    f"{len(axes)}."
-                )
-            return axes
-        plt = import_pyplot("ParameterScoreDisplay")
-        n_columns = min(n_columns, n_panels)
-        n_rows = -(-n_panels // n_columns)
-        _, axes = plt.subplots(
-            n_rows,
-            n_columns,
-            figsize=(_PANEL * n_columns + 0.5, _PANEL * n_rows),
-            sharey=True,
-            squeeze=False,
-            layout="constrained",
-        )
-        for unused in axes.ravel()[n_panels:]:
-            unused.remove()
-        for panel in axes[:, 0]:
-            panel.set_ylabel(f"Mean {self.metric}")
-        return axes.ravel()[:n_panels]
-
-    def _plot_panel(self, ax: Any, parameter: Searched) -> None:
-        x = places_of(ax, parameter)
+    def _plot_panel(self, ax: Axes, parameter: Searched) -> None:
+        x = _places_of(ax, parameter)
         has_score, present = np.isfinite(self.scores), parameter.present
         shown = has_score & present
         trials = np.arange(len(x))
@@ -382,9 +356,71 @@ class ParameterScoreDisplay:
         best = None
         if has_score.any():
             median, top = np.nanmedian(self.scores), np.nanargmax(self.scores)
-            style = {"color": "0.4", "linestyle": "--", "linewidth": 0.8, "zorder": 0.9}
-            self.lines_.append(ax.axhline(median, **style))
+            line = ax.axhline(
+                median, color="0.4", linestyle="--", linewidth=0.8, zorder=0.9
+            )
+            self.lines_.append(line)
             if present[top]:
-                style = {"facecolors": "none", "edgecolors": "tab:red", "s": 60}
-                best = ax.scatter(x[top], self.scores[top], **style)
+                best = ax.scatter(
+                    x[top],
+                    self.scores[top],
+                    facecolors="none",
+                    edgecolors="tab:red",
+                    s=60,
+                )
         self.bests_.append(best)
+
+
+def _short_names(names: list[str]) -> list[str]:
+    """Return names without the prefix that all have, up to a double underscore."""
+    if len(names) < 2:
+        return names
+    parts = [name.split(" = ")[0].split("__")[:-1] for name in names]
+    n_shared = 0
+    for column in zip(*parts, strict=False):
+        if len(set(column)) > 1:
+            break
+        n_shared += 1
+    prefix = "".join(f"{part}__" for part in parts[0][:n_shared])
+    joined = [[n.removeprefix(prefix) for n in name.split(" = ")] for name in names]
+    return ["\n= ".join(parts) for parts in joined]
+
+
+def _places_of(ax: Axes, parameter: Searched) -> NDArray[np.float64]:
+    """Return where each trial lies along the axis, which is set up for it."""
+    if parameter.numbers is not None:
+        if parameter.is_log:
+            _set_log_scale(ax, parameter.numbers)
+        return parameter.numbers
+    levels, codes = parameter.levels, parameter.codes
+    crowded = max(map(len, levels)) * len(levels) > 24
+    ax.set_xticks(np.arange(len(levels)))
+    ax.set_xticklabels(
+        levels,
+        fontsize="small",
+        rotation=30 if crowded else 0,
+        ha="right" if crowded else "center",
+    )
+    ax.set_xlim(-0.5, len(levels) - 0.5)
+    # Spread evenly by the golden ratio: no two neighbours lie on each other.
+    spread = (np.arange(len(codes)) * 0.6180339887 % 1 - 0.5) * 0.5
+    return codes + spread
+
+
+def _describe_test(rho: float, p_value: float) -> str:
+    if np.isnan(p_value):
+        return ""
+    p = "p < 0.001" if p_value < 0.001 else f"p = {p_value:.2g}"
+    return p if np.isnan(rho) else f"rho = {rho:+.2f}, {p}"
+
+
+def _set_log_scale(ax: Axes, numbers: NDArray[np.float64]) -> None:
+    """Label few ticks: those of a range below two decades would collide."""
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    ax.set_xscale("log")
+    ax.xaxis.set_major_locator(LogLocator(subs=(1.0,), numticks=6))
+    ax.xaxis.set_minor_formatter(NullFormatter())
+    if np.nanmax(numbers) < 100 * np.nanmin(numbers):
+        ax.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=6))
+        ax.xaxis.set_major_formatter("{x:g}")

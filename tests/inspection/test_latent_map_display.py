@@ -65,12 +65,12 @@ def test_one_panel(molecules):
 def test_two_panels(molecules):
     embeddings, moa = molecules
     display = draw(embeddings, moa, after=embeddings[:, ::2], score=None)
-    assert [ax.get_title() for ax in display.ax_] == ["before", "after"]
+    assert [ax.get_title() for ax in display.axes_] == ["before", "after"]
     # The most frequent classes first, those as frequent by name.
     assert list(display.scatters_[0]) == ["other", "a", "b", "c", "d"]
     colors = {to_hex(s.get_facecolor()[0]) for s in display.scatters_[1].values()}
     assert len(colors) == 5
-    assert [ax.get_legend() is None for ax in display.ax_] == [True, False]
+    assert [ax.get_legend() is None for ax in display.axes_] == [True, False]
 
 
 def test_mixing_on_given_axes_and_coordinates(molecules):
@@ -85,7 +85,7 @@ def test_mixing_on_given_axes_and_coordinates(molecules):
             score="mixing", drugs=drugs, n_neighbors=4, names=("z-score", "aligned"),
         )  # fmt: skip
         assert display.figure_ is figure
-        assert list(display.ax_) == list(row)
+        assert list(display.axes_) == list(row)
         mixed = cell_line_mixing(
             embeddings, labels, drugs=drugs, n_neighbors=4, random_state=0
         )
@@ -101,7 +101,7 @@ def test_two_metrics_and_arguments_of_scatter(molecules):
         bits, moa, after=embeddings, metric=("jaccard", "correlation"), s=7, alpha=0.5
     )
     rate = 100 * same_class_neighbors(bits, moa, metric="jaccard").rate
-    assert f"{rate:.1f} %" in display.ax_[0].get_title()
+    assert f"{rate:.1f} %" in display.axes_[0].get_title()
     assert display.scatters_[0]["a"].get_sizes() == [7]
     assert display.scatters_[0]["a"].get_alpha() == 0.5
 

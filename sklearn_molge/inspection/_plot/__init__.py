@@ -1,0 +1,1 @@
+"""Displays that draw the numbers of the inspection."""
