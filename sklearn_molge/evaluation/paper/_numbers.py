@@ -5,9 +5,10 @@ from io import StringIO
 import pandas as pd
 
 from sklearn_molge._compat import StrOptions, validate_params
+from sklearn_molge.evaluation.paper._rows import row_id
 from sklearn_molge.metrics import chance_scores
 
-__all__ = ["reference_table"]
+__all__ = ["reference_table", "with_reference"]
 
 PAPER = "Finlayson et al. 2020"
 N_QUERIES, N_DRUGS = 2317, 437
@@ -59,13 +60,13 @@ aligned    | test lines  | euclidean   | 79          | 0.093 | 0.160   | 0.568
 """
 
 _FIGURE_2 = """
-method_name                            | map_printed | mrr
-CCA, aligned / aligned                 | 0.0196      | 0.048
-Corr, aligned / aligned                | 0.0193      | 0.042
-D-NN, raw / Morgan                     | 0.0134      | 0.025
-CCA, raw / Morgan                      | 0.0168      | 0.027
-oracle, train lines, raw, correlation  | 0.0194      | 0.057
-oracle, test lines, raw, euclidean     | 0.0252      | 0.076
+id                                     | map_printed | mrr
+cca_aligned_aligned                    | 0.0196      | 0.048
+corr_aligned_aligned                   | 0.0193      | 0.042
+dnn_raw_morgan                         | 0.0134      | 0.025
+cca_raw_morgan                         | 0.0168      | 0.027
+oracle_train_lines_raw_correlation     | 0.0194      | 0.057
+oracle_test_lines_raw_euclidean        | 0.0252      | 0.076
 """
 
 _REGRESSIONS = """
@@ -111,21 +112,16 @@ margin                | 0.31      | criterion__margin
 RDKit features        | yes       | molecule_features
 """
 
+_NAMES = "table1 table2 figure2 regressions chance data hyperparameters".split()
+
 
 @validate_params(
     {
-        "name": [
-            StrOptions(
-                {
-                    "table1", "table2", "figure2", "regressions", "chance", "data",
-                    "hyperparameters",
-                }
-            )
-        ],
+        "name": [StrOptions(set(_NAMES))],
         "rerun": ["boolean"],
     },
     prefer_skip_nested_validation=True,
-)  # fmt: skip
+)
 def reference_table(name: str = "table1", *, rerun: bool = False) -> pd.DataFrame:
     """Return numbers of the paper, in the form of this library's own tables.
 
@@ -152,9 +148,9 @@ def reference_table(name: str = "table1", *, rerun: bool = False) -> pd.DataFram
     Returns
     -------
     table : DataFrame
-        Scores are indexed by the method's name, as in
-        :func:`finlayson2020_methods`, with the columns ``expression``, ``molecules``,
-        ``method``, ``mrr``, ``median_rank``, ``hits@10``, ``hits@100``, ``source`` and
+        Scores are indexed by the method's identifier, as in
+        :func:`finlayson2020_methods`, with the columns ``label``, ``expression``,
+        ``molecules``, ``method``, ``mrr``, ``median_rank``, ``hits@10``, ``hits@100``, ``source`` and
         ``note``. "regressions" has one row a regression of ``response``, minus the
         natural logarithm of a drug's mean reciprocal rank ("neg_log_mrr") or its
         rank, on ``x``, a distance to the nearest training molecule or profile or a
@@ -182,7 +178,7 @@ def reference_table(name: str = "table1", *, rerun: bool = False) -> pd.DataFram
     --------
     >>> from sklearn_molge.evaluation import reference_table
     >>> table = reference_table("table1")
-    >>> float(table.loc["Corr, aligned / aligned", "mrr"])
+    >>> float(table.loc["corr_aligned_aligned", "mrr"])
     0.042
     >>> float(reference_table("table1", rerun=True)["median_rank"].min())
     127.0
@@ -215,30 +211,30 @@ def _read(text: str) -> pd.DataFrame:
     return table.rename(columns=str.strip)
 
 
-def _in_form(table: pd.DataFrame, names: list[str], source: str) -> pd.DataFrame:
+def _in_form(table: pd.DataFrame, labels: list[str], source: str) -> pd.DataFrame:
     columns = (
-        "expression molecules method mrr median_rank hits@10 hits@100 source note"
+        "label expression molecules method mrr median_rank hits@10 hits@100 source note"
     ).split()
-    table = table.assign(source=source).set_axis(names, axis=0)[columns]
+    table = table.assign(source=source, label=labels)[columns]
     table["median_rank"] = table["median_rank"].astype(float)
-    return table
+    return table.set_axis([row_id(label) for label in labels], axis=0)
 
 
 def _table_1(*, rerun: bool) -> pd.DataFrame:
     table = _read(_TABLE_1_RERUN if rerun else _TABLE_1)
     chemprop = table["molecules"] == "Chemprop"
     table.loc[chemprop, "note"] = "random weights, most likely"
-    names = [
+    labels = [
         f"{row.method}, {row.expression} / {row.molecules}"
         for row in table.itertuples()
     ]
     source = f"{PAPER}, notebook" if rerun else f"{PAPER}, Table 1"
-    return _in_form(table, names, source)
+    return _in_form(table, labels, source)
 
 
 def _table_2(*, rerun: bool) -> pd.DataFrame:
     table = _read(_TABLE_2)
-    names = [
+    labels = [
         f"oracle, {row.lines}, {row.expression}, {row.metric}"
         for row in table.itertuples()
     ]
@@ -247,13 +243,13 @@ def _table_2(*, rerun: bool) -> pd.DataFrame:
     table["note"] = ""
     source = f"{PAPER}, notebook" if rerun else f"{PAPER}, Table 2"
     # The paper repeats the Corr row of its Table 1 here.
-    own = _table_1(rerun=False).loc[["Corr, aligned / aligned"]].assign(source=source)
-    return pd.concat([_in_form(table, names, source), own])
+    own = _table_1(rerun=False).loc[["corr_aligned_aligned"]].assign(source=source)
+    return pd.concat([_in_form(table, labels, source), own])
 
 
 def _figure_2() -> pd.DataFrame:
     """Return the legend's "MAP" beside what it stands for."""
-    table = _read(_FIGURE_2).set_index("method_name").rename_axis(index=None)
+    table = _read(_FIGURE_2).set_index("id").rename_axis(index=None)
     inflation = N_QUERIES / N_DRUGS
     return table.assign(
         inflation=inflation,
@@ -269,3 +265,13 @@ def _chance() -> pd.DataFrame:
     row = {"expression": "", "molecules": "", "method": "chance", **scores}
     table = pd.DataFrame([row | {"note": f"random ranking of {N_DRUGS} drugs"}])
     return _in_form(table, ["chance"], "computed")
+
+
+def with_reference(name: str, table: pd.DataFrame) -> pd.DataFrame:
+    """Append the paper's numbers to one of the tables that the paper has."""
+    paper = reference_table(name).rename(columns={"method": "compared_by"})
+    paper["label"] += " (paper)"
+    shared = paper.reindex(columns=table.columns).assign(error="")
+    shared = shared.rename(index="{}_paper".format)
+    both = pd.concat([table.astype(object), shared.astype(object)])
+    return both.infer_objects().rename_axis("method")

@@ -1,15 +1,91 @@
-"""ReportFigure: a picture with words, drawn from a matplotlib figure."""
+"""What a report is made of: tables and figures with their words, in sections."""
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING
 
-__all__ = ["ReportFigure"]
+import pandas as pd
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["ReportFigure", "ReportTable", "Section", "keeps_index"]
 
 # More points of one axes than this are drawn as an image inside the SVG.
 _N_VECTOR_POINTS = 1000
+
+
+@dataclass(frozen=True, eq=False)
+class ReportTable:
+    """A table of a report: tidy, numeric, with all digits.
+
+    Columns ``s``, ``s_low`` and ``s_high`` are shown as one, a number with its
+    interval. Where there is a column ``label``, it is shown in place of the index.
+    Rows are marked that are chance (the index is "chance"), published (``source`` is
+    not "this run") or failed (``error`` is not empty).
+
+    Parameters
+    ----------
+    frame : DataFrame
+        The table.
+    caption : str, default=""
+        What it shows, in a sentence.
+    """
+
+    frame: pd.DataFrame
+    caption: str = ""
+
+    def check(self, name: str) -> None:
+        """Refuse what cannot be written as a table.
+
+        Parameters
+        ----------
+        name : str
+            Name of the table, for the message.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If `frame` is no DataFrame, has no column, or names two columns alike or
+            by anything but a str.
+        """
+        frame = self.frame
+        if not isinstance(frame, pd.DataFrame):
+            raise TypeError(f"tables[{name!r}] must be a DataFrame. Got {type(frame)}.")
+        if not all(isinstance(column, str) for column in frame.columns):
+            raise ValueError(
+                f"tables[{name!r}] must have columns named by str. Got "
+                f"{list(frame.columns)!r}."
+            )
+        if not len(frame.columns):
+            raise ValueError(
+                f"tables[{name!r}] must have at least one column. Got none."
+            )
+        names = [*frame.index.names, *frame.columns] if keeps_index(frame) else []
+        twice = {str(each) for each in names if names.count(each) > 1}
+        if twice or not frame.columns.is_unique:
+            raise ValueError(
+                f"tables[{name!r}] must have distinct names of index and columns. Got "
+                f"{names or list(frame.columns)!r}."
+            )
+
+    def to_csv(self) -> str:
+        """Return the text of a CSV file.
+
+        Returns
+        -------
+        text : str
+            Without the index where that is a mere count of rows.
+        """
+        return self.frame.to_csv(index=keeps_index(self.frame), lineterminator="\n")
+
+
+def keeps_index(frame: pd.DataFrame) -> bool:
+    """Whether the index says something: a mere count of rows does not."""
+    return not (isinstance(frame.index, pd.RangeIndex) and frame.index.name is None)
 
 
 @dataclass(frozen=True)
@@ -65,7 +141,7 @@ class ReportFigure:
 
     @classmethod
     def from_figure(
-        cls, figure: Any, *, title: str, caption: str, alt: str, dpi: float = 200.0
+        cls, figure: "Figure", *, title: str, caption: str, alt: str, dpi: float = 200.0
     ) -> "ReportFigure":
         """Draw a matplotlib figure as SVG and PNG; the figure is left as it was.
 
@@ -87,22 +163,40 @@ class ReportFigure:
         """
         import matplotlib as mpl
 
-        options: dict[str, Any] = {"bbox_inches": "tight", "dpi": dpi}
         svg, png = io.BytesIO(), io.BytesIO()
+        draw = partial(figure.savefig, bbox_inches="tight", dpi=dpi)
         # The salt and the missing date make equal figures equal files.
-        settings: Any = {"svg.fonttype": "path", "svg.hashsalt": "sklearn_molge"}
-        with mpl.rc_context(settings):
+        with mpl.rc_context({"svg.fonttype": "path", "svg.hashsalt": "sklearn_molge"}):
             with _rasterized_scatters(figure):
-                metadata = {"Date": None, "Creator": None}
-                figure.savefig(svg, format="svg", metadata=metadata, **options)
-            figure.savefig(png, format="png", metadata={"Software": None}, **options)
+                draw(svg, format="svg", metadata={"Date": None, "Creator": None})
+            draw(png, format="png", metadata={"Software": None})
         text = svg.getvalue().decode("utf-8")
         # The lines before <svg> name a file on the web.
         return cls(title, caption, alt, text[text.index("<svg") :], png.getvalue())
 
 
+@dataclass(frozen=True, eq=False)
+class Section:
+    """A section of a report.
+
+    Parameters
+    ----------
+    title : str
+        Its heading.
+    items : mapping of str to ReportTable or ReportFigure
+        What it holds, by name, in the order of the page. Names become names of files:
+        letters, digits and any of ``_ . @ + -``, each once in a report.
+    text : str, default=""
+        A paragraph above them.
+    """
+
+    title: str
+    items: Mapping[str, ReportTable | ReportFigure]
+    text: str = ""
+
+
 @contextmanager
-def _rasterized_scatters(figure: Any) -> Iterator[None]:
+def _rasterized_scatters(figure: "Figure") -> Iterator[None]:
     """Draw large scatters as images within the context."""
     from matplotlib.collections import PathCollection
     from matplotlib.lines import Line2D

@@ -1,31 +1,26 @@
-"""A report as one HTML page that needs no other file and no network."""
+"""Sections as one HTML page that needs no other file and no network."""
 
 import base64
 import hashlib
 import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-import pandas as pd
 from jinja2 import Environment, StrictUndefined, Template
 
-from sklearn_molge.evaluation._report_figure import ReportFigure
-from sklearn_molge.evaluation._report_tables import (
-    TableView,
-    check_frame,
-    keeps_index,
+from sklearn_molge.evaluation.report._sections import (
+    ReportFigure,
+    ReportTable,
+    Section,
 )
+from sklearn_molge.evaluation.report._table_view import Columns, TableView
 
-if TYPE_CHECKING:
-    from sklearn_molge.evaluation._report import StudyReport
+__all__ = ["render_fragment", "render_page"]
 
-__all__ = ["ordered_sections", "render_fragment", "render_page"]
-
-_TEMPLATE = "_report.html.jinja"
-_UNPLACED = "Other results"
+_TEMPLATE = "_page.html.jinja"
 # More rows than this are left to the file of the table.
 _N_ROWS = 100
 # More rows than this scroll inside their own box on a screen.
@@ -79,37 +74,40 @@ class _Figure:
         return size is not None and float(size[1]) > _N_WIDE
 
 
-def ordered_sections(report: "StudyReport") -> list[tuple[str, list[str]]]:
-    """Return titles and names in the order of the page; no result is left out."""
-    sections = [(title, list(names)) for title, names in report.sections.items()]
-    placed = {name for _, names in sections for name in names}
-    rest = [n for n in [*report.tables, *report.figures] if n not in placed]
-    if rest:
-        sections.append((_UNPLACED if sections else "Results", rest))
-    return sections
+def render_page(
+    sections: Sequence[Section], columns: Columns, about: Mapping[str, object]
+) -> str:
+    """Return the whole page.
 
-
-def render_page(report: "StudyReport") -> str:
-    """Return the whole page."""
-    sections = _sections(report)
-    views = [i.view for _, items in sections for i in items if isinstance(i, _Table)]
+    `about` has the words around the sections: title, description, notes, command,
+    settings, versions, and the seconds of each stage.
+    """
+    numbered = list(_numbered(sections, columns))
+    views = [
+        item.view for _, items in numbered for item in items if isinstance(item, _Table)
+    ]
     marks = {mark for view in views for mark in view.marks}
-    columns = {c.name: c for view in views for c in view.columns if c.help}
+    shown = {c.name: c for view in views for c in view.columns if c.info.help}
+    seconds: Mapping[str, float] = about["seconds"]  # type: ignore[assignment]
     return _template().render(
         page=True,
-        report=report,
-        sections=sections,
+        report=about,
+        sections=numbered,
         marks={mark: text for mark, text in _MARKS.items() if mark in marks},
-        columns=list(columns.values()),
+        columns=list(shown.values()),
         has_intervals=any(view.has_intervals for view in views),
-        seconds={stage: duration(value) for stage, value in report.seconds.items()},
-        total=duration(sum(report.seconds.values())),
+        seconds={stage: duration(value) for stage, value in seconds.items()},
+        total=duration(sum(seconds.values())),
     )
 
 
-def render_fragment(report: "StudyReport") -> str:
+def render_fragment(
+    sections: Sequence[Section], columns: Columns, about: Mapping[str, object]
+) -> str:
     """Return the tables alone, for a notebook."""
-    return _template().render(page=False, report=report, sections=_sections(report))
+    return _template().render(
+        page=False, report=about, sections=list(_numbered(sections, columns))
+    )
 
 
 def duration(seconds: float) -> str:
@@ -125,32 +123,30 @@ def duration(seconds: float) -> str:
     return f"{hours} h {minutes} min"
 
 
-def _sections(report: "StudyReport") -> list[tuple[str, list[Any]]]:
-    """Return titles and numbered tables and figures, in the order of the page."""
+def _numbered(
+    sections: Sequence[Section], columns: Columns
+) -> Iterator[tuple[Section, list[_Table | _Figure]]]:
+    """Yield each section with its numbered tables and figures."""
     n_tables = n_figures = 0
-    sections: list[tuple[str, list[Any]]] = []
-    for title, names in ordered_sections(report):
-        items: list[Any] = []
-        for name in names:
-            if name in report.tables:
+    for section in sections:
+        items: list[_Table | _Figure] = []
+        for name, item in section.items.items():
+            if isinstance(item, ReportTable):
                 n_tables += 1
-                caption = report.captions.get(name) or name.replace("_", " ")
-                items.append(_table(name, n_tables, caption, report.tables[name]))
+                items.append(_table(name, n_tables, item, columns))
             else:
                 n_figures += 1
-                figure = report.figures[name]
-                image = _data_uri("image/svg+xml", figure.svg)
-                items.append(_Figure(name, n_figures, figure, image))
-        sections.append((title, items))
-    return sections
+                image = _data_uri("image/svg+xml", item.svg)
+                items.append(_Figure(name, n_figures, item, image))
+        yield section, items
 
 
-def _table(name: str, number: int, caption: str, frame: pd.DataFrame) -> _Table:
-    check_frame(name, frame)
-    csv = frame.to_csv(index=keeps_index(frame), lineterminator="\n")
-    view = TableView.from_frame(frame, max_rows=_N_ROWS)
-    uri = f"data:text/csv;charset=utf-8,{quote(csv)}"
-    return _Table(name, number, caption, view, uri)
+def _table(name: str, number: int, table: ReportTable, columns: Columns) -> _Table:
+    table.check(name)
+    view = TableView.from_frame(table.frame, columns, max_rows=_N_ROWS)
+    csv = f"data:text/csv;charset=utf-8,{quote(table.to_csv())}"
+    caption = table.caption or name.replace("_", " ")
+    return _Table(name, number, caption, view, csv)
 
 
 def _data_uri(kind: str, text: str) -> str:
@@ -177,5 +173,5 @@ def _template() -> Template:
         lstrip_blocks=True,
     )
     environment.filters.update(sha256=_sha256, minus=_minus)
-    source = files("sklearn_molge.evaluation").joinpath(_TEMPLATE)
+    source = files("sklearn_molge.evaluation.report").joinpath(_TEMPLATE)
     return environment.from_string(source.read_text(encoding="utf-8"))
