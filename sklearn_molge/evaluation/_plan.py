@@ -14,7 +14,6 @@ from sklearn.utils import check_random_state
 
 from sklearn_molge.datasets import Study
 from sklearn_molge.evaluation._methods import Method, aligned_views
-from sklearn_molge.evaluation._score_tables import CHANCE, RANK_COLUMNS
 from sklearn_molge.model_selection import DrugCellLineSplit, drug_cell_line_split
 
 __all__ = ["Data", "Plan", "Repeat", "check_methods", "make_repeats", "views_of"]
@@ -22,10 +21,12 @@ __all__ = ["Data", "Plan", "Repeat", "check_methods", "make_repeats", "views_of"
 # A result of another version is another result.
 _PACKAGES = ("sklearn-molge", "scikit-learn", "numpy", "torch", "chemprop", "rdkit")
 
+# What methods must not be called: the other columns and rows of the tables.
+RANK_COLUMNS = ("repeat", "row", "drug", "cell_line", "n_candidates")
+CHANCE = "chance"
+
 RandomState = int | np.random.RandomState | None
-Split = (
-    Mapping[str, object] | DrugCellLineSplit | Sequence[DrugCellLineSplit] | None
-)
+Split = Mapping[str, object] | DrugCellLineSplit | Sequence[DrugCellLineSplit] | None
 
 
 @dataclass(frozen=True)
