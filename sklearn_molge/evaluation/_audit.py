@@ -1,30 +1,30 @@
 """audit_split: what the parts of a split share, and must not."""
 
-from __future__ import annotations
-
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from textwrap import fill
-from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import TransformerMixin
 
 from sklearn_molge._compat import HasMethods, StrOptions, validate_params
 from sklearn_molge.base import one_row_per_drug
 from sklearn_molge.datasets import Study
-from sklearn_molge.evaluation._audit_checks import Facts, run_checks
-from sklearn_molge.evaluation._audit_structure import (
+from sklearn_molge.evaluation._audit_checks import (
+    Facts,
     fingerprint_codes,
     nearest_molecules,
-    paper_fingerprinter,
+    run_checks,
     structure_table,
 )
+from sklearn_molge.evaluation._plan import Repeat
+from sklearn_molge.model_selection import DrugCellLineSplit
 from sklearn_molge.molecules import MorganFingerprinter
 
-__all__ = ["SplitAudit", "audit_split"]
+__all__ = ["SplitAudit", "audit_repeats", "audit_split"]
 
 _PARTS = ("train", "val", "test")
 _QUANTILES = (0.0, 0.25, 0.5, 0.75, 0.9, 1.0)
@@ -115,7 +115,7 @@ class SplitAudit:
         return lines + self._summary_table().to_html()
 
 
-def _count_text(row: Any) -> str:
+def _count_text(row) -> str:
     if pd.isna(row.n_shared):
         return "unknown"
     verdict = {False: " !", True: " ok"}.get(row.ok, "")
@@ -133,9 +133,9 @@ def _count_text(row: Any) -> str:
 )
 def audit_split(
     study: Study,
-    split: Any,
+    split: DrugCellLineSplit | Mapping[str, ArrayLike],
     *,
-    fingerprinter: Any = None,
+    fingerprinter: TransformerMixin | None = None,
     hold_out: str = "both",
 ) -> SplitAudit:
     """Look for what the training, validation and test rows of a study share.
@@ -222,13 +222,18 @@ def audit_split(
     prints = MorganFingerprinter() if fingerprinter is None else fingerprinter
     parents = molecules["parent"].to_numpy(dtype=object)
     molecules["fingerprint"] = fingerprint_codes(parents, prints)
-    molecules["fingerprint_512"] = fingerprint_codes(parents, paper_fingerprinter())
+    # The fingerprint of the paper's D-NN.
+    molecules["fingerprint_512"] = fingerprint_codes(
+        parents, MorganFingerprinter(radius=2, fp_size=512)
+    )
     facts = Facts(study, parts, structures, molecules)
     table = run_checks(facts, forbidden=_FORBIDDEN[hold_out])
     return SplitAudit(table, _neighbours(facts, prints), _part_sizes(facts))
 
 
-def _part_rows(split: Any, n_rows: int) -> dict[str, NDArray[np.intp]]:
+def _part_rows(
+    split: DrugCellLineSplit | Mapping[str, ArrayLike], n_rows: int
+) -> dict[str, NDArray[np.intp]]:
     """Return the positions of each part that is there."""
     parts = {}
     for part in _PARTS:
@@ -281,7 +286,7 @@ def _part_sizes(facts: Facts) -> pd.DataFrame:
     ).T
 
 
-def _neighbours(facts: Facts, fingerprinter: Any) -> pd.DataFrame:
+def _neighbours(facts: Facts, fingerprinter: TransformerMixin) -> pd.DataFrame:
     """Return the nearest training drug of each test drug."""
     train = facts.molecules.loc[sorted(facts.drugs["train"])]
     test = facts.molecules.loc[sorted(facts.drugs["test"])]
@@ -302,3 +307,50 @@ def _neighbours(facts: Facts, fingerprinter: Any) -> pd.DataFrame:
     for column in ("fingerprint", "fingerprint_512"):
         table[f"same_{column}"] = test[column].isin(train[column]).to_numpy()
     return table
+
+
+def _held_out(split: DrugCellLineSplit) -> str:
+    """Return what a split keeps apart, by the labels that it gives to its parts."""
+    if np.array_equal(split.cell_lines["train"], split.cell_lines["test"]):
+        return "drugs"
+    if np.array_equal(split.drugs["train"], split.drugs["test"]):
+        return "cell_lines"
+    return "both"
+
+
+def audit_repeats(
+    study: Study, repeats: Sequence[Repeat]
+) -> tuple[dict[str, pd.DataFrame], list[str]]:
+    """Audit each repeat; return tables, of what was shared most, and the leaks."""
+    audits = [audit_split(study, r.split, hold_out=_held_out(r.split)) for r in repeats]
+    everything = pd.concat([audit.table for audit in audits], ignore_index=True)
+    keys = ["check", "parts"]
+    worst = everything.sort_values("share", ascending=False, kind="stable")
+    worst = worst.drop_duplicates(keys).set_index(keys)
+    # Not every repeat has validation rows.
+    order = everything[keys].drop_duplicates().itertuples(index=False, name=None)
+    table = worst.loc[list(order)].reset_index("parts")
+    # Leaks first, then what is shared and there to be judged.
+    harmless = np.array([ok is not False for ok in table["ok"]])
+    nothing = ~(table["n_shared"].fillna(0).to_numpy(dtype=float) > 0)
+    table = table.iloc[np.lexsort((nothing, harmless))]
+    table = table.rename(columns={"n_a": "in_the_first", "n_b": "in_the_second"})
+    near = pd.concat(
+        [audit.neighbours.assign(repeat=i) for i, audit in enumerate(audits)]
+    )
+    molecules = near.sort_values("similarity", ascending=False).set_index("drug")
+    similar = near.groupby("repeat").agg(
+        test_drugs=("drug", "size"),
+        median_similarity=("similarity", "median"),
+        largest_similarity=("similarity", "max"),
+        above_0_7=("similarity", lambda s: int((s > 0.7).sum())),
+        same_fingerprint=("same_fingerprint", "sum"),
+        same_fingerprint_512=("same_fingerprint_512", "sum"),
+    )
+    leaks = [
+        f"Leak in repeat {i}: {text}"
+        for i, audit in enumerate(audits)
+        for text in audit.violations
+    ]
+    tables = {"audit": table, "similarity": similar, "test_molecules": molecules}
+    return tables, leaks

@@ -1,21 +1,34 @@
-"""The checks of audit_split: what two parts may share, and what they do."""
+"""The checks of audit_split: what makes molecules alike, and what two parts share."""
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from rdkit import Chem
+from rdkit.Chem import rdMolHash
+from rdkit.Chem.Scaffolds import MurckoScaffold
+from sklearn.base import TransformerMixin, clone
 
+from sklearn_molge._utils.messages import first_few
+from sklearn_molge._utils.rows import distinct_rows, row_batches
 from sklearn_molge.datasets import Study
+from sklearn_molge.metrics import pairwise_similarity
+from sklearn_molge.molecules import drug_ids
+from sklearn_molge.molecules._smiles import _standardizers, map_distinct, parse_smiles
 
-__all__ = ["Facts", "run_checks"]
+__all__ = [
+    "Facts",
+    "fingerprint_codes",
+    "nearest_molecules",
+    "run_checks",
+    "structure_table",
+]
 
 _PAIRS = (("train", "test"), ("train", "val"), ("val", "test"))
-_N_EXAMPLES = 3
 _N_LETTERS = 60
 
 # One row for each (entity, key): entities are counted, keys are compared.
@@ -45,11 +58,11 @@ class Facts:
             pd.Index(self.study.smiles[self.parts[part]]).unique()
         ]
 
-    def name(self, *entities: Any) -> str:
+    def name(self, *entities: Hashable) -> str:
         """Name an entity and its counterpart: drugs with their SMILES."""
         return " ~ ".join(dict.fromkeys(map(self._name, entities)))
 
-    def _name(self, entity: Any) -> str:
+    def _name(self, entity: Hashable) -> str:
         if entity not in self.molecules.index:
             return str(entity)
         smiles = str(self.molecules.at[entity, "smiles"])
@@ -75,7 +88,11 @@ def run_checks(facts: Facts, *, forbidden: Sequence[str]) -> pd.DataFrame:
     rows = []
     for check in _checks(facts):
         for a, b in pairs:
-            row: dict[str, Any] = {"check": check.name, "parts": f"{a}/{b}", "ok": None}
+            row: dict[str, object] = {
+                "check": check.name,
+                "parts": f"{a}/{b}",
+                "ok": None,
+            }
             if check.keys is not None:
                 row |= _compare(*check.keys(a, b), facts)
                 if check.name in forbidden:
@@ -87,27 +104,21 @@ def run_checks(facts: Facts, *, forbidden: Sequence[str]) -> pd.DataFrame:
     return table.astype(dict.fromkeys(["n_shared", "n_a", "n_b"], "Int64"))
 
 
-def _compare(first: Keys, second: Keys, facts: Facts) -> dict[str, Any]:
+def _compare(first: Keys, second: Keys, facts: Facts) -> dict[str, object]:
     shared = second[second["key"].isin(first["key"])].drop_duplicates("entity")
-    shown = shared.sort_values("entity", key=_as_text)[:_N_EXAMPLES]
+    shared = shared.sort_values("entity", key=lambda values: values.astype(str))
     partner = first.drop_duplicates("key").set_index("key")["entity"]
-    names = [
-        facts.name(own, partner[key])
-        for own, key in zip(shown["entity"], shown["key"], strict=True)
-    ]
-    more = len(shared) - len(names)
+    pairs = zip(shared["entity"], shared["key"], strict=True)
     n_b = second["entity"].nunique()
     return {
         "n_shared": len(shared),
         "n_a": first["entity"].nunique(),
         "n_b": n_b,
         "share": len(shared) / n_b if n_b else np.nan,
-        "examples": "; ".join(names) + (f"; and {more} more" if more else ""),
+        "examples": first_few(
+            pairs, write=lambda pair: facts.name(pair[0], partner[pair[1]]), n=3
+        ),
     }
-
-
-def _as_text(values: pd.Series) -> pd.Series:
-    return values.astype(str)
 
 
 def _checks(facts: Facts) -> Iterator[_Check]:
@@ -145,7 +156,9 @@ def _of_parts(name: str, reading: str, keys: dict[str, Keys]) -> _Check:
     return _Check(name, reading, lambda a, b: (keys[a], keys[b]))
 
 
-def _keys(values: Any, entities: Any = None) -> Keys:
+def _keys(
+    values: Iterable[Hashable], entities: Iterable[Hashable] | None = None
+) -> Keys:
     entities = values if entities is None else entities
     columns = {"entity": list(entities), "key": list(values)}
     return pd.DataFrame(columns, dtype=object)
@@ -155,18 +168,13 @@ def _form_checks(facts: Facts) -> Iterator[_Check]:
     """Check drugs that are in both parts, in different forms; and mixtures."""
     forms = facts.structures.copy()
     forms["salt"] = [",".join(sorted(ids)) for ids in forms["partners"]]
-    yield _Check(
-        "salts", "one drug with another counter-ion",
-        partial(_other_form_keys, facts, forms["salt"]),
-    )  # fmt: skip
-    yield _Check(
-        "isomers", "one drug with another stereochemistry",
-        partial(_other_form_keys, facts, forms["isomer"]),
-    )  # fmt: skip
-    yield _Check(
-        "mixtures", "a further fragment is a drug of the other part",
-        partial(_mixture_keys, facts),
-    )  # fmt: skip
+    for name, column, reading in (
+        ("salts", "salt", "one drug with another counter-ion"),
+        ("isomers", "isomer", "one drug with another stereochemistry"),
+    ):
+        yield _Check(name, reading, partial(_other_form_keys, facts, forms[column]))
+    reading = "a further fragment is a drug of the other part"
+    yield _Check("mixtures", reading, partial(_mixture_keys, facts))
 
 
 def _other_form_keys(
@@ -182,7 +190,9 @@ def _other_form_keys(
     return _keys(list(first)), _keys(changed, list(second))
 
 
-def _forms_by_drug(drugs: pd.Series, forms: pd.Series) -> dict[Any, frozenset[str]]:
+def _forms_by_drug(
+    drugs: pd.Series, forms: pd.Series
+) -> dict[Hashable, frozenset[str]]:
     return forms.loc[drugs.index].groupby(drugs).agg(frozenset).to_dict()
 
 
@@ -242,3 +252,75 @@ def _profiles(facts: Facts) -> _Check:
         digests = [hashlib.blake2b(p.tobytes()).digest() for p in profiles]
         keys[part] = _keys(digests, [f"row {row}" for row in rows])
     return _of_parts("profiles", "equal in every gene: a copied profile", keys)
+
+
+def structure_table(texts: NDArray[np.object_]) -> pd.DataFrame:
+    """Describe each distinct SMILES: one row a text.
+
+    ``drug``, ``isomer``: identities without and with stereochemistry; ``parent``:
+    SMILES of the uncharged largest fragment; ``partners``: drugs of its others;
+    ``protomer``: equal for tautomers and charge states; ``scaffold``: of Bemis and
+    Murcko, None for an acyclic molecule.
+    """
+    table = pd.DataFrame({"drug": drug_ids(texts)}, index=texts)
+    table["isomer"] = drug_ids(texts, stereo=True)
+    columns = ["parent", "protomer", "scaffold", "fragments"]
+    described = map_distinct(_describe, texts)
+    for name, values in zip(columns, zip(*described, strict=True), strict=True):
+        table[name] = list(values)
+    table["partners"] = _partners(table["drug"], table.pop("fragments"))
+    return table
+
+
+def _describe(mol: Chem.Mol) -> tuple[str, str, str | None, tuple[str, ...]]:
+    chooser, uncharger = _standardizers()
+    parent = uncharger.uncharge(chooser.choose(mol))
+    text = Chem.MolToSmiles(parent)
+    if parse_smiles(text) is None:  # a few metal complexes do not survive it
+        text = Chem.MolToSmiles(mol)
+    scaffold = Chem.MolToSmiles(
+        MurckoScaffold.GetScaffoldForMol(parent), isomericSmiles=False
+    )
+    flat = Chem.Mol(parent)
+    Chem.RemoveStereochemistry(flat)
+    protomer = rdMolHash.MolHash(flat, rdMolHash.HashFunction.HetAtomProtomerv2)
+    whole = Chem.MolToSmiles(mol)
+    fragments = tuple(whole.split(".")) if "." in whole else ()
+    return text, protomer, scaffold or None, fragments
+
+
+def _partners(drugs: pd.Series, fragments: pd.Series) -> pd.Series:
+    """Return the drugs of the fragments other than the molecule itself."""
+    texts = sorted({f for several in fragments for f in several})
+    readable = [text for text in texts if parse_smiles(text) is not None]
+    ids = dict(zip(readable, drug_ids(readable) if readable else [], strict=True))
+    partners = [
+        frozenset(ids[f] for f in several if f in ids) - {drug}
+        for drug, several in zip(drugs, fragments, strict=True)
+    ]
+    return pd.Series(partners, index=drugs.index, dtype=object)
+
+
+def fingerprint_codes(
+    parents: NDArray[np.object_], fingerprinter: TransformerMixin
+) -> NDArray:
+    """Give molecules with equal fingerprints one number."""
+    return distinct_rows(clone(fingerprinter).fit_transform(parents))[1]
+
+
+def nearest_molecules(
+    queries: NDArray[np.object_],
+    gallery: NDArray[np.object_],
+    fingerprinter: TransformerMixin,
+) -> tuple[NDArray[np.intp], NDArray]:
+    """Return the position of the nearest of `gallery`, and Tanimoto's similarity."""
+    both = np.concatenate([gallery, queries])
+    features = clone(fingerprinter).fit_transform(both)
+    known, asked = features[: len(gallery)], features[len(gallery) :]
+    nearest, similarity = [], []
+    for rows in row_batches(len(queries), max(len(gallery), 1)):
+        block = pairwise_similarity(asked[rows], known, metric="tanimoto")
+        best = block.argmax(axis=1)
+        nearest.append(best)
+        similarity.append(block[np.arange(len(best)), best])
+    return np.concatenate(nearest), np.concatenate(similarity)

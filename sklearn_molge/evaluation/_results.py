@@ -1,7 +1,8 @@
 """What came of a study: ranks, scores with intervals, comparisons with a baseline."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,8 +12,7 @@ from sklearn.base import BaseEstimator
 from sklearn_molge.datasets import Study
 from sklearn_molge.evaluation._methods import FittedAlignment, Method
 from sklearn_molge.evaluation._plan import CHANCE, RANK_COLUMNS, Data, Plan, Repeat
-from sklearn_molge.evaluation._run import Outcome, Outcomes
-from sklearn_molge.inspection import PerformanceRegression
+from sklearn_molge.evaluation._run import Outcomes
 from sklearn_molge.metrics import (
     Score,
     bootstrap_scores,
@@ -77,7 +77,7 @@ class Explanation:
     data: Data
     models: list[FittedRepeat]
     molecules: BaseEstimator
-    regressions: dict[str, PerformanceRegression] = field(default_factory=dict)
+    regressions: dict[str, Any] = field(default_factory=dict)
     labels: dict[str, str] = field(default_factory=dict)
     tables: dict[str, pd.DataFrame] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)

@@ -1,87 +1,53 @@
-"""The paper's curves: recall at k in four panels, precision against recall."""
+"""The paper's curves: recall at k in panels, precision against recall."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
-import pandas as pd
-
-from sklearn_molge.evaluation._methods import Method
-from sklearn_molge.evaluation._report import ReportFigure
+from sklearn_molge.evaluation._results import SEED, StudyResults
+from sklearn_molge.evaluation.report._sections import ReportFigure, new_figure
 from sklearn_molge.metrics import RetrievalCurveDisplay
 
-__all__ = ["curve_figures", "new_figure"]
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
-_STYLE = {"linewidth": 1.6}
+__all__ = ["precision_recall", "recall_at_k"]
+
 _MANY = 20  # colours and dashes that can be told apart
 _MOST_BANDS = 9  # more bands than this hide each other
+# The embedder with and without CCA, the raw baselines and the oracles.
+_MAIN = (
+    "cca_aligned_aligned",
+    "corr_aligned_aligned",
+    "cca_raw_six_features",
+    "cca_raw_morgan",
+    "dnn_raw_morgan",
+    "oracle_train_lines_raw_correlation",
+    "oracle_test_lines_raw_euclidean",
+)
 
 
-def new_figure(width: float, height: float, **kwargs: Any) -> Any:
-    """Return a figure that needs no screen and no pyplot."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError(
-            'The figures of a report need matplotlib: pip install "sklearn-molge[plot]"'
-        ) from error
-    return Figure(figsize=(width, height), layout="constrained", **kwargs)
-
-
-def curve_figures(
-    methods: dict[str, Method], ranks: pd.DataFrame, *, random_state: int
-) -> dict[str, ReportFigure]:
-    """Draw what can be drawn of the methods that did not fail."""
-    fine = {n: m for n, m in methods.items() if not ranks[n].isna().any()}
-    panels = {
-        "D-NN": [n for n, m in fine.items() if m.method == "D-NN"],
-        "CCA": [n for n, m in fine.items() if m.method in ("CCA", "Corr")],
-        "Oracles": [n for n, m in fine.items() if "table2" in m.tables],
-        "Other": [
-            n
-            for n, m in fine.items()
-            if "table1" in m.tables and m.method not in ("D-NN", "CCA", "Corr")
-        ],
-        "Ablations": [n for n, m in fine.items() if "ablations" in m.tables],
-    }
-    drawn = {title: names for title, names in panels.items() if names}
-    figures = {}
-    if drawn:
-        figures["recall_at_k"] = _recall_figure(drawn, ranks, random_state)
-    best = _main_methods(fine, ranks)
-    if best:
-        figures["precision_recall"] = _precision_figure(best, ranks, random_state)
-    return figures
-
-
-def _draw(
-    ax: Any, names: Sequence[str], ranks: pd.DataFrame, random_state: int, **kwargs: Any
-) -> None:
-    """Draw the curves on one axes, with a legend beside it, the best method first."""
-    level = 0.95 if len(names) <= _MOST_BANDS else None
-    displays = [
-        RetrievalCurveDisplay.from_predictions(
-            ranks[name], ranks["n_candidates"], drugs=ranks["drug"], name=name, ax=ax,
-            plot_chance=i == 0, random_state=random_state, color=f"C{i % 10}",
-            linestyle="-" if i < 10 else "--", n_resamples=400,
-            confidence_level=level, **_STYLE, **kwargs,
-        )
-        for i, name in enumerate(names)
-    ]  # fmt: skip
-    best_first = sorted(displays, key=lambda display: -display.score)
-    lines = [display.line_ for display in best_first]
-    ax.legend(
-        handles=[*lines, displays[0].chance_line_], loc="center left",
-        bbox_to_anchor=(1.01, 0.5), frameon=False, fontsize="small",
-    )  # fmt: skip
-
-
-def _recall_figure(
-    panels: dict[str, list[str]], ranks: pd.DataFrame, random_state: int
-) -> ReportFigure:
+def recall_at_k(results: StudyResults) -> ReportFigure | None:
+    """Draw recall at k, a panel for each kind of method."""
+    panels: dict[str, list[str]] = {
+        "D-NN": [], "CCA": [], "Oracles": [], "Other": [], "Ablations": []
+    }  # fmt: skip
+    own = {"D-NN": "D-NN", "CCA": "CCA", "Corr": "CCA"}
+    for name, method in results.finished.items():
+        if method.method in own:
+            panels[own[method.method]].append(name)
+        elif "table1" in method.tables:
+            panels["Other"].append(name)
+        if "table2" in method.tables:
+            panels["Oracles"].append(name)
+        if "ablations" in method.tables:
+            panels["Ablations"].append(name)
+    panels = {title: names for title, names in panels.items() if names}
+    if not panels:
+        return None
     figure = new_figure(9.5, 4.0 * len(panels))
     axes = figure.subplots(len(panels), squeeze=False)[:, 0]
     for ax, (title, names) in zip(axes, panels.items(), strict=True):
-        _draw(ax, names[:_MANY], ranks, random_state)
+        _draw(ax, names[:_MANY], results)
         ax.set_title(title, loc="left")
     return ReportFigure.from_figure(
         figure,
@@ -93,26 +59,56 @@ def _recall_figure(
     )
 
 
-def _main_methods(fine: dict[str, Method], ranks: pd.DataFrame) -> list[str]:
-    """Return the embedder with and without CCA, the raw baselines and the oracles."""
-    wanted = [
-        "CCA, aligned / aligned", "Corr, aligned / aligned", "CCA, raw / six features",
-        "CCA, raw / Morgan", "D-NN, raw / Morgan",
-        "oracle, train lines, raw, correlation", "oracle, test lines, raw, euclidean",
-    ]  # fmt: skip
-    return [name for name in wanted if name in fine] or list(fine)[:_MANY]
-
-
-def _precision_figure(
-    names: list[str], ranks: pd.DataFrame, random_state: int
-) -> ReportFigure:
+def precision_recall(results: StudyResults) -> ReportFigure | None:
+    """Draw precision against recall of the main methods."""
+    finished = results.finished
+    names = [name for name in _MAIN if name in finished] or list(finished)[:_MANY]
+    if not names:
+        return None
     figure = new_figure(9.5, 4.6)
-    ax = figure.subplots()
-    _draw(ax, names, ranks, random_state, kind="precision_recall")
+    _draw(figure.subplots(), names, results, kind="precision_recall")
+    labels = ", ".join(results.labels[name] for name in names)
     return ReportFigure.from_figure(
         figure,
         title="Precision and recall",
         caption="Precision (recall at k over k) against recall, with 95 % intervals. "
         "The paper's Figure 2 multiplies precision by the number of profiles a drug.",
-        alt="Precision against recall for " + ", ".join(names) + ".",
+        alt=f"Precision against recall for {labels}.",
+    )
+
+
+def _draw(
+    ax: "Axes", names: Sequence[str], results: StudyResults, kind: str = "recall"
+) -> None:
+    """Draw the curves on one axes, with a legend beside it, the best method first."""
+    ranks, score = results.ranks, results.scores[0]
+    displays = [
+        RetrievalCurveDisplay.from_predictions(
+            ranks[name],
+            ranks["n_candidates"],
+            drugs=ranks["drug"],
+            kind=kind,
+            scoring=score,
+            name=results.labels[name],
+            ax=ax,
+            plot_chance=i == 0,
+            n_resamples=400,
+            confidence_level=0.95 if len(names) <= _MOST_BANDS else None,
+            random_state=SEED,
+            color=f"C{i % 10}",
+            linestyle="-" if i < 10 else "--",
+            linewidth=1.6,
+        )
+        for i, name in enumerate(names)
+    ]
+    best_first = sorted(
+        displays, key=lambda display: display.score, reverse=score.greater_is_better
+    )
+    lines = [display.line_ for display in best_first]
+    ax.legend(
+        handles=[*lines, displays[0].chance_line_],
+        loc="center left",
+        bbox_to_anchor=(1.01, 0.5),
+        frameon=False,
+        fontsize="small",
     )

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from sklearn_molge._utils.optional import import_optional
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["ReportFigure", "ReportTable", "Section", "keeps_index"]
+__all__ = ["ReportFigure", "ReportTable", "Section", "keeps_index", "new_figure"]
 
 # More points of one axes than this are drawn as an image inside the SVG.
 _N_VECTOR_POINTS = 1000
@@ -173,6 +175,15 @@ class ReportFigure:
         text = svg.getvalue().decode("utf-8")
         # The lines before <svg> name a file on the web.
         return cls(title, caption, alt, text[text.index("<svg") :], png.getvalue())
+
+
+def new_figure(width: float, height: float) -> "Figure":
+    """Return a figure that needs no screen and no pyplot; sizes in inches."""
+    plot = import_optional(
+        "matplotlib.figure", extra="plot", needed_by="A figure of a report"
+    )
+    figure: Figure = plot.Figure(figsize=(width, height), layout="constrained")
+    return figure
 
 
 @dataclass(frozen=True, eq=False)
