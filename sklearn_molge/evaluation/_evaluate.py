@@ -191,8 +191,15 @@ def evaluate_study(
     chosen = get_scores(scores)
     if paper.encoder is not None:
         paper.chemprop.fit(study.smiles[:1])  # raises if it cannot be read
-    plan = _make_plan(study, methods, embedders, expression, paper, baseline,
-                      make_repeats(split, study.groups, n_repeats, random_state))
+    plan = _make_plan(
+        study,
+        methods,
+        embedders,
+        expression,
+        paper,
+        baseline,
+        make_repeats(split, study.groups, n_repeats, random_state),
+    )
     audits, leaks = audit_repeats(study, plan.repeats)
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as temporary:

@@ -1,7 +1,5 @@
 """Why the embedder of a study works or fails: numbers and figures."""
 
-from collections.abc import Iterable
-
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -399,6 +397,7 @@ def attribution_best(results: StudyResults) -> ReportFigure | None:
     smiles, profile, line = str(X[row]), y[row], e.data.groups[row, 1]
     called = "pert_name" if "pert_name" in study.obs else "drug"
     name = str(study.obs.iloc[row][called])
+    symbol = "symbol" if "symbol" in study.genes else "gene_id"
     figure = new_figure(11, 4.6)
     left, right = figure.subplots(
         1, 2, width_ratios=(3, 2), gridspec_kw={"wspace": 0.2}
@@ -413,7 +412,7 @@ def attribution_best(results: StudyResults) -> ReportFigure | None:
         smiles,
         profile,
         ax=right,
-        gene_names=study.genes[_symbols(study.genes)].to_numpy(),
+        gene_names=study.genes[symbol].to_numpy(),
         **baseline,
     )
     return ReportFigure.from_figure(
@@ -424,7 +423,3 @@ def attribution_best(results: StudyResults) -> ReportFigure | None:
         "says what the fitted model looks at, not what the drug does.",
         alt=f"The molecule {name} with its atoms coloured, and a bar chart of genes.",
     )
-
-
-def _symbols(columns: Iterable[str]) -> str:
-    return "symbol" if "symbol" in columns else "gene_id"

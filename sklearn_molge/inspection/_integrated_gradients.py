@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from sklearn_molge.alignment._coordinated import CoordinatedEmbedder
 from sklearn_molge.alignment._inputs import molecule_inputs
-from sklearn_molge.molecules._graphs import GraphBatch
+from sklearn_molge.molecules import GraphBatch
 
 # Of the similarities at both ends of the path; more and the sum says little.
 _TOLERANCE = 0.02

@@ -42,9 +42,9 @@ class DrugCellLineSplit:
     train, val, test : ndarray of int
         Sorted row indices. No drug and no cell line that is held out is shared
         between any two. `val` is empty where no validation part was asked for.
-    oracle_train_lines, val_oracle_train_lines : ndarray of int
-        Rows of the drugs of `test`, or of `val`, in the training lines: what an
-        oracle may see. Empty where no line is held out.
+    oracle_train_lines : ndarray of int
+        Rows of the drugs of `test` in the training lines: what an oracle may see.
+        Empty where no line is held out.
     dropped : ndarray of int
         Rows in none of `train`, `val` and `test`.
     drugs, cell_lines : dict of str to ndarray
@@ -55,7 +55,6 @@ class DrugCellLineSplit:
     val: Indices
     test: Indices
     oracle_train_lines: Indices
-    val_oracle_train_lines: Indices
     dropped: Indices
     drugs: dict[str, Labels]
     cell_lines: dict[str, Labels]
@@ -111,9 +110,8 @@ def drug_cell_line_split(
     Returns
     -------
     split : DrugCellLineSplit
-        With the row indices `train`, `val`, `test`, `oracle_train_lines`,
-        `val_oracle_train_lines` and `dropped`, and the labels of each part in `drugs`
-        and `cell_lines`.
+        With the row indices `train`, `val`, `test`, `oracle_train_lines` and
+        `dropped`, and the labels of each part in `drugs` and `cell_lines`.
 
     Raises
     ------
@@ -249,15 +247,11 @@ def _collect(
                 f"The {part} part has no row: none of its {drugs[part].size} drugs is "
                 f"in its cell lines {cell_line.labels[lines[part]].tolist()}."
             )
-    oracles = {}
-    for part in ("val", "test"):
-        seen = cell_line.rows(np.setdiff1d(lines["train"], lines[part]))
-        oracles[part] = np.flatnonzero(oracle_mask(drug, rows[part], seen))
+    seen = cell_line.rows(np.setdiff1d(lines["train"], lines["test"]))
     dropped = ~np.logical_or.reduce(list(rows.values()))
     return DrugCellLineSplit(
         **{part: np.flatnonzero(mask) for part, mask in rows.items()},
-        oracle_train_lines=oracles["test"],
-        val_oracle_train_lines=oracles["val"],
+        oracle_train_lines=np.flatnonzero(oracle_mask(drug, rows["test"], seen)),
         dropped=np.flatnonzero(dropped),
         drugs={part: drug.labels[at] for part, at in drugs.items()},
         cell_lines={part: cell_line.labels[at] for part, at in lines.items()},

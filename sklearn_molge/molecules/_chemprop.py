@@ -5,19 +5,19 @@ from numbers import Integral
 from os import PathLike
 
 import numpy as np
-import pandas as pd
 import torch
 from sklearn.utils import check_random_state, gen_batches
 from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from sklearn_molge._compat import Interval, StrOptions, _fit_context
+from sklearn_molge._utils.device import forward_size, resolve_device
 from sklearn_molge.exceptions import InvalidSmilesError
-from sklearn_molge.molecules._base import SmilesTransformer
 from sklearn_molge.molecules._dmpnn import AGGREGATIONS
 from sklearn_molge.molecules._encoders import load_encoder
-from sklearn_molge.molecules._graphs import MoleculeGraphs, forward_size
-from sklearn_molge.molecules._smiles import as_smiles_array, check_smiles
+from sklearn_molge.molecules._graphs import MoleculeGraphs
+from sklearn_molge.molecules._smiles import check_smiles
+from sklearn_molge.molecules._transformer import SmilesTransformer
 
 __all__ = ["ChempropEmbedder"]
 
@@ -157,8 +157,8 @@ class ChempropEmbedder(SmilesTransformer):
         FileNotFoundError, ImportError, ValueError
             If the network cannot be loaded.
         """
-        smiles = self._check_not_empty(check_smiles(X))
-        self._torch_device()
+        smiles, _, _ = self._distinct_texts(check_smiles(X))
+        resolve_device(self.device)
         seed = check_random_state(self.random_state).randint(np.iinfo(np.int32).max)
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)
@@ -192,8 +192,7 @@ class ChempropEmbedder(SmilesTransformer):
             With index and text of every bad entry.
         """
         check_is_fitted(self)
-        array = self._check_not_empty(as_smiles_array(X))
-        codes, texts = pd.factorize(array, use_na_sentinel=False)
+        array, texts, codes = self._distinct_texts(X)
         try:
             graphs = MoleculeGraphs.from_smiles(
                 texts, n_jobs=self.n_jobs, mode=self.mode_
@@ -204,7 +203,7 @@ class ChempropEmbedder(SmilesTransformer):
         return self._embed(graphs)[codes]
 
     def _embed(self, graphs):
-        device = self._torch_device()
+        device = resolve_device(self.device)
         # On a GPU a copy runs, so that the estimator can be unpickled without one.
         on_cpu = device.type == "cpu"
         encoder = self.encoder_ if on_cpu else deepcopy(self.encoder_).to(device)
@@ -216,25 +215,6 @@ class ChempropEmbedder(SmilesTransformer):
                 _check_vectors(vectors, len(batch))
                 parts.append(vectors.float().cpu().numpy())
         return np.concatenate(parts)
-
-    def _torch_device(self):
-        if self.device == "auto":
-            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        try:
-            return torch.device(self.device)
-        except RuntimeError as error:
-            raise ValueError(
-                "device must be 'auto' or a name that torch.device takes, as 'cpu' or "
-                f"'cuda:0'. Got {self.device!r}."
-            ) from error
-
-    def _check_not_empty(self, smiles):
-        if len(smiles) == 0:
-            raise ValueError(
-                "Found array with 0 sample(s) (shape=(0,)) while a minimum of 1 is "
-                f"required by {type(self).__name__}."
-            )
-        return smiles
 
     @property
     def _n_features_out(self):

@@ -9,8 +9,8 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_molge._compat import Interval, _fit_context
-from sklearn_molge.molecules._base import SmilesTransformer
 from sklearn_molge.molecules._smiles import check_smiles
+from sklearn_molge.molecules._transformer import SmilesTransformer
 
 __all__ = ["MoleculeDescriptors"]
 

@@ -7,8 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from sklearn_molge.molecules._bags import BagSum
-from sklearn_molge.molecules._graphs import GraphBatch
+from sklearn_molge.molecules._graphs import BagSum, GraphBatch
 
 __all__ = ["ACTIVATIONS", "AGGREGATIONS", "DMPNN"]
 
@@ -80,8 +79,7 @@ class DMPNN(nn.Module):
     Examples
     --------
     >>> import torch
-    >>> from sklearn_molge.molecules._dmpnn import DMPNN
-    >>> from sklearn_molge.molecules._graphs import MoleculeGraphs
+    >>> from sklearn_molge.molecules import DMPNN, MoleculeGraphs
     >>> batch = MoleculeGraphs.from_smiles(["CCO", "C"]).take([0, 1])
     >>> DMPNN(hidden_size=8)(batch).shape
     torch.Size([2, 8])

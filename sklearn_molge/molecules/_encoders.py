@@ -1,26 +1,29 @@
-"""Encoders by name, from files and modules, and back into a file."""
+"""Encoders by name, from chemprop's files and modules, and back into a file."""
 
+import argparse
 import importlib.util
 from copy import deepcopy
 from os import PathLike, fspath
 from pathlib import Path
 
+import torch
 from chemprop.models import MPNN
 from chemprop.models.utils import save_model
-from chemprop.nn import BondMessagePassing
+from chemprop.nn import AggregationRegistry, BondMessagePassing, RegressionFFN
+from chemprop.utils.v1_to_v2 import convert_model_dict_v1_to_v2
 from torch import nn
 
-from sklearn_molge.molecules._checkpoints import read_checkpoint
-from sklearn_molge.molecules._conversion import (
-    network_from_chemprop,
-    network_to_chemprop,
-)
-from sklearn_molge.molecules._dmpnn import DMPNN
+from sklearn_molge.molecules._dmpnn import ACTIVATIONS, DMPNN
 from sklearn_molge.molecules._graphs import MODES
 
 __all__ = ["load_encoder", "save_encoder"]
 
 _ADMET_AI = Path("resources", "models", "admet_classification", "model_0.pt")
+_AGGREGATIONS = {
+    "MeanAggregation": "mean",
+    "SumAggregation": "sum",
+    "NormAggregation": "norm",
+}
 
 
 def load_encoder(
@@ -71,14 +74,18 @@ def load_encoder(
 
     Examples
     --------
-    >>> from sklearn_molge.molecules._encoders import load_encoder
+    >>> from sklearn_molge.molecules import load_encoder
     >>> module, mode = load_encoder("random", hidden_size=8)
     >>> module.output_size, mode
     (8, 'V2')
     """
     network: nn.Module
-    if isinstance(encoder, nn.Module):
-        network = _from_module(encoder, aggregation)
+    if isinstance(encoder, MPNN | BondMessagePassing):
+        network = _from_chemprop(
+            encoder.hparams, encoder.state_dict(), aggregation=aggregation
+        )
+    elif isinstance(encoder, nn.Module):
+        network = deepcopy(encoder)
     elif encoder == "random":
         network = DMPNN(
             hidden_size=hidden_size,
@@ -88,10 +95,9 @@ def load_encoder(
             activation=activation,
             aggregation=aggregation,
         )
-    elif encoder == "admet-ai":
-        network = _from_file(_admet_ai_path(), aggregation)
     else:
-        network = _from_file(encoder, aggregation)
+        path = _admet_ai_path() if encoder == "admet-ai" else encoder
+        network = _from_file(path, aggregation)
     return network, _mode_of(network, encoder)
 
 
@@ -113,33 +119,31 @@ def save_encoder(encoder: nn.Module, path: str | PathLike) -> None:
     ------
     TypeError
         If `encoder` is not a DMPNN: chemprop has no class for it.
+
+    Examples
+    --------
+    >>> from sklearn_molge.molecules import DMPNN, load_encoder, save_encoder
+    >>> save_encoder(DMPNN(hidden_size=8), "encoder.pt")  # doctest: +SKIP
+    >>> encoder, mode = load_encoder("encoder.pt")  # doctest: +SKIP
     """
     if not isinstance(encoder, DMPNN):
         raise TypeError(
             "encoder must be a DMPNN to be written for chemprop. Got a "
             f"{type(encoder).__name__}."
         )
-    save_model(path, network_to_chemprop(encoder))
+    save_model(path, _to_chemprop(encoder))
 
 
 def _from_file(path, aggregation):
-    contents = read_checkpoint(path)
+    contents = _read_checkpoint(path)
     try:
-        return network_from_chemprop(
+        return _from_chemprop(
             contents["hyper_parameters"],
             contents["state_dict"],
             aggregation=aggregation,
         )
     except ValueError as error:
         raise ValueError(f"{fspath(path)!r}: {error}") from error
-
-
-def _from_module(module, aggregation):
-    if isinstance(module, MPNN | BondMessagePassing):
-        return network_from_chemprop(
-            module.hparams, module.state_dict(), aggregation=aggregation
-        )
-    return deepcopy(module)
 
 
 def _mode_of(network, encoder):
@@ -171,3 +175,207 @@ def _admet_ai_path():
             'pip install "sklearn-molge[pretrained]".'
         )
     return Path(spec.submodule_search_locations[0], _ADMET_AI)
+
+
+# chemprop's networks as a DMPNN, and back.
+
+
+def _from_chemprop(hyperparameters, weights, *, aggregation):
+    """Build a DMPNN from what chemprop keeps of an ``MPNN`` or its message passing.
+
+    The ``hparams`` and ``state_dict()`` of either. Where those of message passing leave
+    one out, it has chemprop's default; they do not name an aggregation.
+    """
+    passing = hyperparameters.get("message_passing", hyperparameters)
+    _check_message_passing(passing)
+    norm = 100.0
+    batch_norm = False
+    if "message_passing" in hyperparameters:
+        aggregation, norm = _aggregation_of(hyperparameters.get("agg") or {})
+        batch_norm = hyperparameters.get("batch_norm", False)
+        weights = {
+            name.removeprefix("message_passing."): weight
+            for name, weight in weights.items()
+            if name.startswith(("message_passing.", "bn."))
+        }
+    network = DMPNN(
+        atom_features=passing["d_v"],
+        bond_features=passing["d_e"],
+        hidden_size=passing["d_h"],
+        depth=passing.get("depth", 3),
+        bias=passing.get("bias", False),
+        dropout=passing.get("dropout", 0.0),
+        activation=_activation_of(passing.get("activation", "relu")),
+        undirected=passing.get("undirected", False),
+        aggregation=aggregation,
+        aggregation_norm=norm,
+        batch_norm=batch_norm,
+    )
+    _load_weights(network, weights)
+    return network
+
+
+def _check_message_passing(hyperparameters):
+    kind = getattr(hyperparameters.get("cls"), "__name__", "BondMessagePassing")
+    if kind != "BondMessagePassing":
+        raise ValueError(f"message passing must be a BondMessagePassing. Got {kind}.")
+    missing = [name for name in ("d_v", "d_e", "d_h") if name not in hyperparameters]
+    if missing:
+        raise ValueError(f"the hyper-parameters of message passing lack {missing}.")
+
+
+def _load_weights(network, weights):
+    expected = {name: tuple(w.shape) for name, w in network.state_dict().items()}
+    got = {name: tuple(w.shape) for name, w in weights.items()}
+    names = sorted(expected | got)
+    differing = ", ".join(
+        f"{name}: expected {expected.get(name, 'none')}, got {got.get(name, 'none')}"
+        for name in names
+        if expected.get(name) != got.get(name)
+    )
+    if differing:
+        raise ValueError(
+            "the weights are not those of a plain D-MPNN, one without extra atom "
+            f"features or descriptors: {differing}."
+        )
+    network.load_state_dict(weights)
+
+
+def _aggregation_of(hyperparameters):
+    kind = getattr(hyperparameters.get("cls"), "__name__", None)
+    if kind not in _AGGREGATIONS:
+        raise ValueError(
+            f"the aggregation must be one of {list(_AGGREGATIONS)}. Got {kind}."
+        )
+    return _AGGREGATIONS[kind], hyperparameters.get("norm", 100.0)
+
+
+def _activation_of(value):
+    """Name in ACTIVATIONS of an activation: a name, an enum's member or a module."""
+    if isinstance(value, str):
+        name = value.lower()
+    elif type(value).__name__ == "Activation":  # chemprop's enum, read from a file
+        name = value.args[0].lower()
+    else:
+        name = type(value).__name__.lower()
+    if name not in ACTIVATIONS:
+        raise ValueError(
+            f"the activation must be one of {list(ACTIVATIONS)}. Got {name!r}."
+        )
+    module = ACTIVATIONS[name]()
+    for constant in {"negative_slope", "alpha"} & set(vars(module)):
+        expected, got = getattr(module, constant), getattr(value, constant, None)
+        if got not in (None, expected):
+            raise ValueError(
+                f"{constant} of the activation {name!r} must be {expected}. Got {got}."
+            )
+    return name
+
+
+def _to_chemprop(network: DMPNN) -> MPNN:
+    """Make chemprop's ``MPNN``, whose ``fingerprint`` is the network's output."""
+    norm = {"norm": network.aggregation_norm} if network.aggregation == "norm" else {}
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(0)
+        model = MPNN(
+            BondMessagePassing(
+                d_v=network.atom_features,
+                d_e=network.bond_features,
+                d_h=network.hidden_size,
+                bias=network.W_i.bias is not None,
+                depth=network.depth,
+                dropout=network.dropout.p,
+                activation=network.activation,
+                undirected=network.undirected,
+            ),
+            AggregationRegistry[network.aggregation](**norm),
+            RegressionFFN(input_dim=network.output_size),
+            batch_norm=isinstance(network.bn, torch.nn.BatchNorm1d),
+        )
+    weights = network.state_dict()
+    model.bn.load_state_dict(network.bn.state_dict())
+    model.message_passing.load_state_dict(
+        {name: w for name, w in weights.items() if not name.startswith("bn.")}
+    )
+    return model
+
+
+# Files of chemprop and CheMeleon, opened without running their code.
+
+
+class _StandIn:
+    """An object of a file that is neither tensor nor container.
+
+    A pickle names classes and functions that reading it would call. Here each name
+    becomes a subclass of this class, so that arguments and state are kept and nothing
+    is called.
+    """
+
+    args: tuple
+
+    def __new__(cls, *args):
+        self = super().__new__(cls)
+        self.args = args
+        return self
+
+    def __init__(self, *args):
+        pass
+
+    def __setstate__(self, state):
+        self.__dict__.update(state if isinstance(state, dict) else {"state": state})
+
+
+def _stand_in(path):
+    module, _, name = path.rpartition(".")
+    if name == "AttributeDict":  # Lightning's dict
+        return dict
+    if path == "argparse.Namespace":  # the settings in a v1 file; it only holds them
+        return argparse.Namespace
+    return type(name, (_StandIn,), {"__module__": module})
+
+
+def _read_checkpoint(path):
+    """Read a file of chemprop (v1 or v2) or CheMeleon.
+
+    "hyper_parameters" and "state_dict" are as in v2, with tensors, plain containers and
+    numbers. Classes, and objects of any class, are stand-ins of that name.
+    """
+    path = fspath(path)
+    with open(path, "rb"):  # says what is wrong with the path itself
+        pass
+    try:
+        contents = _load(path)
+    except Exception as error:  # zip, pickle and torch raise errors of many kinds
+        # torch's last paragraph but one is the reason, the others are general advice.
+        reason = str(error).split("\n\n")[-2:][0].strip()
+        raise ValueError(
+            f"{path!r} cannot be read: it is damaged, was saved before PyTorch 1.6 "
+            f"(load and save it again), or is no file of PyTorch. {reason}"
+        ) from error
+    keys = list(contents) if isinstance(contents, dict) else []
+    if "state_dict" not in keys or not {"hyper_parameters", "args"} & set(keys):
+        raise ValueError(
+            f"{path!r} is not a chemprop or CheMeleon file: it must hold a dictionary "
+            "with 'state_dict' and 'hyper_parameters' (or 'args', chemprop v1). Got a "
+            f"{type(contents).__name__} with keys {keys[:8]}."
+        )
+    return _converted(contents, path) if "args" in keys else contents
+
+
+def _load(path):
+    names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+    stand_ins = [(_stand_in(name), name) for name in names]
+    with torch.serialization.safe_globals(stand_ins):
+        return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _converted(contents, path):
+    # The scaler of the predictions is not needed and, being NumPy's, not read.
+    contents = {**contents, "data_scaler": {"means": [0.0], "stds": [1.0]}}
+    try:
+        return convert_model_dict_v1_to_v2(contents)
+    except Exception as error:  # the converter fails in many ways on odd files
+        raise ValueError(
+            f"{path!r} is a file of chemprop v1 that chemprop's converter fails on: "
+            f"{error!r}"
+        ) from error

@@ -1,20 +1,242 @@
-"""MoleculeFingerprinter: fingerprints beside the circular ones."""
+"""Fingerprints: MorganFingerprinter and MoleculeFingerprinter."""
 
+from itertools import chain
 from numbers import Integral
-from typing import Any
 
+import numpy as np
 from rdkit.Chem import rdFingerprintGenerator, rdMolDescriptors
+from scipy import sparse
+from sklearn import get_config
 
-from sklearn_molge._compat import Interval, StrOptions
-from sklearn_molge.molecules._base import FingerprintTransformer
+from sklearn_molge._compat import Interval, StrOptions, _fit_context
+from sklearn_molge.molecules._smiles import check_smiles
+from sklearn_molge.molecules._transformer import SmilesTransformer
 
-__all__ = ["MoleculeFingerprinter"]
+__all__ = ["FingerprintTransformer", "MoleculeFingerprinter", "MorganFingerprinter"]
 
-_N_MACCS_BITS = 167
-_CHIRAL_GENERATORS: dict[str, Any] = {
+
+class FingerprintTransformer(SmilesTransformer):
+    """Base of the fingerprints, which learn nothing.
+
+    A subclass has the parameters `count`, `fp_size`, `sparse_output` and `n_jobs`, and
+    ``_fingerprint_function()``, which refuses parameters that do not go together and
+    returns the function from a molecule to RDKit's fingerprint of it.
+    """
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y=None):
+        """Check the parameters and X; there is nothing to learn.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples,) or (n_samples, 1)
+            SMILES.
+        y : Ignored
+            Not used, present for API consistency.
+
+        Returns
+        -------
+        self : object
+            The transformer.
+
+        Raises
+        ------
+        InvalidSmilesError
+            With index and text of every bad entry.
+        """
+        self._fingerprint_function()
+        check_smiles(X)
+        return self
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit_transform(self, X, y=None):
+        """Compute the fingerprints, reading each SMILES once.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples,) or (n_samples, 1)
+            SMILES.
+        y : Ignored
+            Not used, present for API consistency.
+
+        Returns
+        -------
+        fingerprints : ndarray or sparse matrix of shape (n_samples, n_bits)
+            See :meth:`transform`.
+
+        Raises
+        ------
+        InvalidSmilesError
+            With index and text of every bad entry.
+        """
+        return self.transform(X)
+
+    def transform(self, X):
+        """Compute the fingerprints; `fit` need not have been called.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples,) or (n_samples, 1)
+            SMILES.
+
+        Returns
+        -------
+        fingerprints : ndarray or sparse matrix of shape (n_samples, n_bits)
+            Bits as uint8 or counts as uint32. A sparse one is a CSR matrix, or array
+            under ``sklearn.set_config(sparse_interface="sparray")``.
+
+        Raises
+        ------
+        InvalidSmilesError
+            With index and text of every bad entry.
+        """
+        self._fingerprint_function()
+        features, codes = self._distinct_features(X)
+        if self.sparse_output and get_config()["sparse_interface"] == "spmatrix":
+            features = sparse.csr_matrix(features)
+        return features[codes]
+
+    def _featurize(self, mols):
+        function = self._fingerprint_function()
+        fingerprints = [function(mol) for mol in mols]
+        if self.count:
+            counts = [fp.GetNonzeroElements() for fp in fingerprints]
+            bits = [list(c) for c in counts]
+            data = np.array([n for c in counts for n in c.values()], dtype=np.uint32)
+        else:
+            bits = [list(fp.GetOnBits()) for fp in fingerprints]
+            data = np.ones(sum(map(len, bits)), dtype=np.uint8)
+        indices = np.fromiter(chain.from_iterable(bits), dtype=np.int32)
+        indptr = np.cumsum([0, *map(len, bits)], dtype=np.int32)
+        rows = sparse.csr_array(
+            (data, indices, indptr), shape=(len(mols), self._n_features_out)
+        )
+        rows.sort_indices()
+        return rows if self.sparse_output else rows.toarray()
+
+    @property
+    def _n_features_out(self):
+        return self.fp_size
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.requires_fit = False
+        return tags
+
+
+class MorganFingerprinter(FingerprintTransformer):
+    """Morgan (circular) fingerprints: the neighbourhood of every atom, hashed.
+
+    The bits are those of RDKit's Morgan generator. Each distinct SMILES is read and
+    computed once per call.
+
+    Parameters
+    ----------
+    radius : int, default=2
+        Largest neighbourhood of an atom, in bonds; 2 makes what is known as ECFP4.
+    fp_size : int, default=2048
+        Number of bits the neighbourhoods are hashed to.
+    count : bool, default=False
+        How often each neighbourhood occurs (uint32) instead of whether (uint8).
+    feature_invariants : bool, default=False
+        Describe atoms by their pharmacophoric roles (donor, acceptor, aromatic, ...)
+        instead of their element and bonds: FCFP instead of ECFP.
+    include_chirality : bool, default=False
+        Let stereo-centres change the bits. Without it, stereo-isomers are equal.
+    use_bond_types : bool, default=True
+        Let the order of bonds change the bits.
+    sparse_output : bool, default=False
+        Return a sparse matrix; a molecule of drug size sets about 50 bits.
+    n_jobs : int or None, default=None
+        Number of processes; None is 1, or as a ``joblib.parallel_config`` says, and
+        -1 all. The result does not depend on it.
+
+    See Also
+    --------
+    MoleculeFingerprinter : Other fingerprints.
+    MoleculeDescriptors : Standardised physico-chemical descriptors.
+
+    Notes
+    -----
+    The transformer is stateless: `transform` can be called without `fit`. The integer
+    output is small. scikit-learn's estimators convert it to the precision they need;
+    arithmetic of your own should too, since a product of uint8 matrices wraps at 256.
+    For the logarithm of counts put ``FunctionTransformer(np.log1p)`` behind.
+
+    References
+    ----------
+    D. Rogers and M. Hahn, "Extended-connectivity fingerprints", Journal of Chemical
+    Information and Modeling 50 (2010).
+
+    Examples
+    --------
+    >>> from sklearn_molge.molecules import MorganFingerprinter
+    >>> fingerprints = MorganFingerprinter().fit_transform(["CCO", "OCC", "CCN"])
+    >>> fingerprints.shape, fingerprints.dtype
+    ((3, 2048), dtype('uint8'))
+    >>> fingerprints.sum(axis=1).tolist()  # bits set
+    [6, 6, 6]
+    >>> bool((fingerprints[0] == fingerprints[1]).all())
+    True
+    """
+
+    _parameter_constraints: dict = {
+        "radius": [Interval(Integral, 0, None, closed="left")],
+        "fp_size": [Interval(Integral, 1, None, closed="left")],
+        "count": ["boolean"],
+        "feature_invariants": ["boolean"],
+        "include_chirality": ["boolean"],
+        "use_bond_types": ["boolean"],
+        "sparse_output": ["boolean"],
+        "n_jobs": [Integral, None],
+    }
+
+    def __init__(
+        self,
+        radius=2,
+        *,
+        fp_size=2048,
+        count=False,
+        feature_invariants=False,
+        include_chirality=False,
+        use_bond_types=True,
+        sparse_output=False,
+        n_jobs=None,
+    ):
+        self.radius = radius
+        self.fp_size = fp_size
+        self.count = count
+        self.feature_invariants = feature_invariants
+        self.include_chirality = include_chirality
+        self.use_bond_types = use_bond_types
+        self.sparse_output = sparse_output
+        self.n_jobs = n_jobs
+
+    def _fingerprint_function(self):
+        invariants = (
+            rdFingerprintGenerator.GetMorganFeatureAtomInvGen()
+            if self.feature_invariants
+            else None
+        )
+        generator = rdFingerprintGenerator.GetMorganGenerator(
+            radius=self.radius,
+            fpSize=self.fp_size,
+            includeChirality=self.include_chirality,
+            useBondTypes=self.use_bond_types,
+            atomInvariantsGenerator=invariants,
+        )
+        return generator.GetCountFingerprint if self.count else generator.GetFingerprint
+
+
+# Kinds of MoleculeFingerprinter: RDKit's generators, those whose bits can depend on
+# stereo-centres, and functions of a molecule with their number of bits.
+_GENERATORS = {
     "atom_pair": rdFingerprintGenerator.GetAtomPairGenerator,
     "torsion": rdFingerprintGenerator.GetTopologicalTorsionGenerator,
+    "rdkit": rdFingerprintGenerator.GetRDKitFPGenerator,
 }
+_CHIRAL = ("atom_pair", "torsion")
+_KEYS = {"maccs": (rdMolDescriptors.GetMACCSKeysFingerprint, 167)}
 
 
 class MoleculeFingerprinter(FingerprintTransformer):
@@ -71,7 +293,7 @@ class MoleculeFingerprinter(FingerprintTransformer):
     """
 
     _parameter_constraints: dict = {
-        "kind": [StrOptions({"atom_pair", "torsion", "rdkit", "maccs"})],
+        "kind": [StrOptions({*_GENERATORS, *_KEYS})],
         "fp_size": [Interval(Integral, 1, None, closed="left")],
         "count": ["boolean"],
         "include_chirality": ["boolean"],
@@ -97,23 +319,19 @@ class MoleculeFingerprinter(FingerprintTransformer):
         self.n_jobs = n_jobs
 
     def _fingerprint_function(self):
-        if self.include_chirality and self.kind not in _CHIRAL_GENERATORS:
+        if self.include_chirality and self.kind not in _CHIRAL:
             raise ValueError(
                 "include_chirality=True is possible for kind "
-                f"{' and '.join(map(repr, _CHIRAL_GENERATORS))}. Got {self.kind!r}."
+                f"{' and '.join(map(repr, _CHIRAL))}. Got {self.kind!r}."
             )
-        if self.kind == "maccs":
+        if self.kind in _KEYS:
             if self.count:
-                raise ValueError('count=True is not possible for kind "maccs".')
-            return rdMolDescriptors.GetMACCSKeysFingerprint
-        if self.kind == "rdkit":
-            generator = rdFingerprintGenerator.GetRDKitFPGenerator(fpSize=self.fp_size)
-        else:
-            generator = _CHIRAL_GENERATORS[self.kind](
-                fpSize=self.fp_size, includeChirality=self.include_chirality
-            )
+                raise ValueError(f'count=True is not possible for kind "{self.kind}".')
+            return _KEYS[self.kind][0]
+        options = {"includeChirality": True} if self.include_chirality else {}
+        generator = _GENERATORS[self.kind](fpSize=self.fp_size, **options)
         return generator.GetCountFingerprint if self.count else generator.GetFingerprint
 
     @property
     def _n_features_out(self):
-        return _N_MACCS_BITS if self.kind == "maccs" else self.fp_size
+        return _KEYS[self.kind][1] if self.kind in _KEYS else self.fp_size

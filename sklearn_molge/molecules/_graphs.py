@@ -1,7 +1,8 @@
-"""MoleculeGraphs: the graphs of many molecules, computed once and kept small."""
+"""Graphs of molecules: computed once, kept small, drawn in batches, summed over."""
 
 from collections.abc import Sequence
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -12,28 +13,17 @@ from rdkit.rdBase import BlockLogs
 from sklearn.utils import gen_batches
 from sklearn.utils.parallel import Parallel, delayed
 from torch import Tensor
+from torch.nn import functional
 
-from sklearn_molge.molecules._bags import GraphBags, ranges
-from sklearn_molge.molecules._smiles import as_smiles_array, check_smiles
+from sklearn_molge._utils.rows import as_smiles_array
+from sklearn_molge.molecules._smiles import check_smiles
 
-__all__ = ["MODES", "GraphBatch", "MoleculeGraphs", "forward_size"]
+__all__ = ["MODES", "BagSum", "GraphBatch", "MoleculeGraphs"]
 
 # chemprop's featuriser modes: number of atom features and of bond features.
 MODES = {"V1": (133, 14), "V2": (72, 14), "ORGANIC": (44, 14), "RIGR": (52, 2)}
 # Fixed, so that the result cannot depend on n_jobs.
 _CHUNK_SIZE = 512
-# Molecules whose hidden vectors stay in the cache of a core between two layers.
-_FORWARD_SIZE = 32
-
-
-def forward_size(batch_size: int, device: torch.device) -> int:
-    """Molecules to lead through a network at once, at most `batch_size`.
-
-    On a CPU more than a few take up to 1.5 times as long each.
-    """
-    if device.type != "cpu":
-        return batch_size
-    return min(batch_size, _FORWARD_SIZE * torch.get_num_threads())
 
 
 class GraphBatch:
@@ -65,6 +55,23 @@ class GraphBatch:
         The molecule of each atom.
     bags : GraphBags
         Which rows the layers of a :class:`DMPNN` sum over.
+
+    See Also
+    --------
+    MoleculeGraphs : Makes batches.
+
+    Examples
+    --------
+    A network of your own for ``encoder=``: the sum of each molecule's atom features.
+
+    >>> import torch
+    >>> from sklearn_molge.molecules import MoleculeGraphs
+    >>> class AtomSum(torch.nn.Module):
+    ...     def forward(self, graphs):
+    ...         sums = graphs.V.new_zeros(len(graphs), graphs.V.shape[1])
+    ...         return sums.index_add(0, graphs.batch, graphs.V)
+    >>> AtomSum()(MoleculeGraphs.from_smiles(["CCO", "C"]).take([0, 1])).shape
+    torch.Size([2, 72])
     """
 
     def __init__(
@@ -106,7 +113,7 @@ class GraphBatch:
         return molecules.repeat_interleave(self.n_atoms, output_size=len(self.V))
 
     @cached_property
-    def bags(self) -> GraphBags:
+    def bags(self) -> "GraphBags":
         return GraphBags.of_graph(self.edge_index, self.n_atoms, self.batch)
 
 
@@ -132,7 +139,7 @@ class MoleculeGraphs:
 
     Examples
     --------
-    >>> from sklearn_molge.molecules._graphs import MoleculeGraphs
+    >>> from sklearn_molge.molecules import MoleculeGraphs
     >>> graphs = MoleculeGraphs.from_smiles(["CCO", "C", "c1ccccc1"])
     >>> batch = graphs.take([2, 0])
     >>> len(batch), tuple(batch.V.shape), tuple(batch.E.shape)
@@ -224,8 +231,8 @@ class MoleculeGraphs:
         """
         chosen = torch.from_numpy(np.arange(len(self))[indices]).to(self.n_atoms.device)
         n_atoms, n_bonds = self.n_atoms[chosen], self.n_bonds[chosen]
-        atoms = ranges((self.n_atoms.cumsum(0) - self.n_atoms)[chosen], n_atoms)
-        rows = ranges((self.n_bonds.cumsum(0) - self.n_bonds)[chosen], n_bonds)
+        atoms = _ranges((self.n_atoms.cumsum(0) - self.n_atoms)[chosen], n_atoms)
+        rows = _ranges((self.n_bonds.cumsum(0) - self.n_bonds)[chosen], n_bonds)
         first_atom = (n_atoms.cumsum(0) - n_atoms).repeat_interleave(n_bonds)
         masses = self.atom_masses[atoms, None]
         return GraphBatch(
@@ -280,3 +287,122 @@ def _exact_masses(masses, texts, n_atoms):
             mol = Chem.MolFromSmiles(texts[i])
         exact[molecules == i] = [0.01 * atom.GetMass() for atom in mol.GetAtoms()]
     return exact
+
+
+# What the layers of a D-MPNN need besides products: sums over bags of rows.
+
+
+class Bags(NamedTuple):
+    """Which rows of a matrix are summed: a matrix of zeros and ones, by its rows.
+
+    Attributes
+    ----------
+    rows : Tensor
+        The rows of the first bag, of the second, ...
+    starts : Tensor of shape (n_bags,) or None
+        Where in `rows` each bag begins; None if each bag is one row.
+    """
+
+    rows: Tensor
+    starts: Tensor | None = None
+
+    def to(self, device: str | torch.device) -> "Bags":
+        """Return the bags on a device."""
+        starts = self.starts
+        return Bags(
+            self.rows.to(device, non_blocking=True),
+            None if starts is None else starts.to(device, non_blocking=True),
+        )
+
+    def sum(self, x: Tensor) -> Tensor:
+        """Sum of the rows of each bag; zeros for an empty one."""
+        if self.starts is None:
+            return x.index_select(0, self.rows)
+        return functional.embedding_bag(self.rows, x, self.starts, mode="sum")
+
+
+class BagSum(torch.autograd.Function):
+    """Sum over bags whose gradient is a sum over the transposed bags.
+
+    PyTorch's own gradient would scatter: slower, and on a GPU in no fixed order.
+    """
+
+    @staticmethod
+    def forward(ctx, x, bags, transposed):
+        ctx.transposed = transposed
+        return bags.sum(x)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, gradient):
+        return ctx.transposed.sum(gradient.contiguous()), None, None
+
+
+class GraphBags(NamedTuple):
+    """The sums of message passing, each with its transpose.
+
+    Attributes
+    ----------
+    sources : pair of Bags
+        To each directed bond the atom that it leaves.
+    messages : pair of Bags
+        To each directed bond those that arrive at the atom it leaves, but its reverse.
+    arrivals : pair of Bags
+        To each atom the directed bonds that arrive.
+    molecules : pair of Bags
+        To each molecule its atoms.
+    """
+
+    sources: tuple[Bags, Bags]
+    messages: tuple[Bags, Bags]
+    arrivals: tuple[Bags, Bags]
+    molecules: tuple[Bags, Bags]
+
+    def to(self, device: str | torch.device) -> "GraphBags":
+        """Return the bags on a device."""
+        sources, messages, arrivals, molecules = (
+            (one.to(device), other.to(device)) for one, other in self
+        )
+        return GraphBags(sources, messages, arrivals, molecules)
+
+    @classmethod
+    def of_graph(
+        cls, edge_index: Tensor, n_atoms: Tensor, batch: Tensor
+    ) -> "GraphBags":
+        """Find the bags of a graph whose directed bonds 2i and 2i + 1 are one bond."""
+        source, target = edge_index
+        degrees = torch.bincount(target, minlength=len(batch))
+        starts = degrees.cumsum(0) - degrees
+        arriving = torch.argsort(target, stable=True)
+        leaving = arriving ^ 1
+        return cls(
+            (Bags(source), Bags(leaving, starts)),
+            (
+                _other_bonds(source, arriving, starts, degrees),
+                _other_bonds(target, leaving, starts, degrees),
+            ),
+            (Bags(arriving, starts), Bags(target)),
+            (
+                Bags(torch.arange(len(batch), device=batch.device), _starts(n_atoms)),
+                Bags(batch),
+            ),
+        )
+
+
+def _ranges(starts: Tensor, lengths: Tensor) -> Tensor:
+    """Join arange(start, start + length) of each start and length."""
+    shifts = (starts - _starts(lengths)).repeat_interleave(lengths)
+    return shifts + torch.arange(len(shifts), device=shifts.device)
+
+
+def _starts(lengths):
+    return lengths.cumsum(0) - lengths
+
+
+def _other_bonds(atoms, bonds_by_atom, starts, degrees):
+    """Of each bond, the bonds listed at its atom in `atoms` but its own reverse."""
+    lengths = degrees[atoms]
+    rows = bonds_by_atom[_ranges(starts[atoms], lengths)]
+    bonds = torch.arange(len(atoms), device=atoms.device)
+    others = rows != (bonds ^ 1).repeat_interleave(lengths)
+    return Bags(rows[others], _starts(lengths - 1))

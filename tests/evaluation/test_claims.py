@@ -1,8 +1,8 @@
 import numpy as np
 import pandas as pd
 import pytest
-
 from sklearn_molge.evaluation._claims import claim_tables
+
 from sklearn_molge.metrics import paired_comparison
 
 

@@ -2,7 +2,6 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy.stats import t as student
-
 from sklearn_molge.evaluation._finlayson2020 import reference_table
 
 SCORES = ["mrr", "median_rank", "hits@10", "hits@100"]

@@ -4,6 +4,8 @@ from itertools import product
 
 import pytest
 from sklearn.base import clone
+from sklearn_molge.evaluation._aligned_view import aligned_views
+from sklearn_molge.evaluation._embedders import preset_embedder
 
 from sklearn_molge.alignment import CoordinatedEmbedder
 from sklearn_molge.alignment.losses import InfoNCELoss, QuadrupletLoss
@@ -13,8 +15,6 @@ from sklearn_molge.evaluation import (
     finlayson2020_methods,
     reference_table,
 )
-from sklearn_molge.evaluation._aligned_view import aligned_views
-from sklearn_molge.evaluation._embedders import preset_embedder
 from sklearn_molge.evaluation._methods import profile_features
 from sklearn_molge.expression import L1000Featurizer
 

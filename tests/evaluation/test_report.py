@@ -10,9 +10,9 @@ from urllib.parse import unquote
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn_molge.evaluation._html import render_page
 
 from sklearn_molge.evaluation import ReportFigure, StudyReport
-from sklearn_molge.evaluation._html import render_page
 
 example = runpy.run_path(str(Path(__file__).with_name("example_report.py")))
 VOID = {"meta", "link", "img", "br", "input", "hr"}

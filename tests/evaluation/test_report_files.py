@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from pandas.testing import assert_frame_equal
+from sklearn_molge.evaluation._html import render_page
 
 from sklearn_molge.evaluation import StudyReport, _report_files
-from sklearn_molge.evaluation._html import render_page
 
 example = runpy.run_path(str(Path(__file__).with_name("example_report.py")))
 

@@ -87,7 +87,7 @@ def test_lines_of_the_paper():
     assert split.cell_lines["train"].tolist() == sorted(set(LINES) - {"A549", "HT29"})
     # 40 drugs: 32 in 6 lines, 4 in one, 4 in one; the oracle has 4 drugs in 6 lines.
     assert [len(getattr(split, p)) for p in PARTS] == [192, 4, 4]
-    assert len(split.oracle_train_lines) == len(split.val_oracle_train_lines) == 24
+    assert len(split.oracle_train_lines) == 24
     assert len(split.dropped) == 40 * 8 - 200
     assert repr(split) == (
         "<DrugCellLineSplit of rows: train=192, val=4, test=4, dropped=120>"
@@ -130,7 +130,7 @@ def test_fractions_are_of_all_drugs_and_rounded_up(n_drugs, val, test, expected)
 )
 def test_without_validation_nothing_is_set_aside(none):
     split = drug_cell_line_split(full_table(30), random_state=0, **none)
-    assert split.val.size == split.val_oracle_train_lines.size == 0
+    assert split.val.size == 0
     assert len(split.train) == 27 * 7
     assert len(split.test) == 3
     assert split.drugs["val"].size == split.cell_lines["val"].size == 0

@@ -20,7 +20,7 @@ from sklearn_molge.molecules import (
     MoleculeFingerprinter,
     MorganFingerprinter,
 )
-from sklearn_molge.molecules import _base as base_module
+from sklearn_molge.molecules import _transformer as base_module
 
 SMILES = [
     "CC(=O)Oc1ccccc1C(=O)O",

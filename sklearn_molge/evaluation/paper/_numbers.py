@@ -150,11 +150,11 @@ def reference_table(name: str = "table1", *, rerun: bool = False) -> pd.DataFram
     table : DataFrame
         Scores are indexed by the method's identifier, as in
         :func:`finlayson2020_methods`, with the columns ``label``, ``expression``,
-        ``molecules``, ``method``, ``mrr``, ``median_rank``, ``hits@10``, ``hits@100``, ``source`` and
-        ``note``. "regressions" has one row a regression of ``response``, minus the
-        natural logarithm of a drug's mean reciprocal rank ("neg_log_mrr") or its
-        rank, on ``x``, a distance to the nearest training molecule or profile or a
-        number of genes.
+        ``molecules``, ``method``, ``mrr``, ``median_rank``, ``hits@10``,
+        ``hits@100``, ``source`` and ``note``. "regressions" has one row a regression
+        of ``response``, minus the natural logarithm of a drug's mean reciprocal rank
+        ("neg_log_mrr") or its rank, on ``x``, a distance to the nearest training
+        molecule or profile or a number of genes.
 
     Raises
     ------
