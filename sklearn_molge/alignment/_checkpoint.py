@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sklearn_molge._utils.identity import describe
+from sklearn_molge._utils.identity import NotImportableError, describe
 
 # What changes nothing about the trained weights.
 _NOT_PART_OF_A_RUN = {"checkpoint_folder", "verbose"}
@@ -38,7 +38,11 @@ class Checkpoint:
     """
 
     def __init__(self, folder: Any, net: Any, dataset: Any):
-        self.path = Path(folder) / f"{_identity(net, dataset)}.pt"
+        try:
+            identity = _identity(net, dataset)
+        except NotImportableError as error:
+            raise TypeError(f"checkpoint_folder: {error}") from error
+        self.path = Path(folder) / f"{identity}.pt"
         self.path.parent.mkdir(parents=True, exist_ok=True)
 
     def write(self, net: Any) -> None:

@@ -1,17 +1,19 @@
 """Groups of rows: which drug, which cell line; and what may be learnt from what."""
 
+import math
 from dataclasses import dataclass
-from typing import Any
+from numbers import Integral
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import check_consistent_length
 
-__all__ = ["Factor", "disjoint_masks", "encode_groups", "oracle_mask"]
+from sklearn_molge._utils.messages import first_few
+
+__all__ = ["Factor", "count_of", "disjoint_masks", "encode_groups", "oracle_mask"]
 
 _COLUMNS = ("drug", "cell_line")
-_N_SHOWN = 20
 
 Mask = NDArray[np.bool_]
 
@@ -42,7 +44,9 @@ class Factor:
         return chosen[self.codes]
 
 
-def encode_groups(groups: Any, *data: Any) -> tuple[Factor, Factor]:
+def encode_groups(
+    groups: ArrayLike | pd.DataFrame | None, *data: ArrayLike | None
+) -> tuple[Factor, Factor]:
     """Check `groups` and return drugs and cell lines.
 
     `data` are arrays that must be as long as `groups`, or None.
@@ -63,15 +67,22 @@ def encode_groups(groups: Any, *data: Any) -> tuple[Factor, Factor]:
     check_consistent_length(*data, labels)
     missing = np.flatnonzero(pd.isna(labels).any(axis=1))
     if missing.size:
-        more = ", ..." if missing.size > _N_SHOWN else ""
         raise ValueError(
             f"groups must not have missing labels. {missing.size} of {len(labels)} "
-            f"rows have, at indices {missing[:_N_SHOWN].tolist()}{more}."
+            f"rows have, at indices {first_few(missing.tolist())}."
         )
     drug, cell_line = (
         Factor.from_labels(name, labels[:, i]) for i, name in enumerate(_COLUMNS)
     )
     return drug, cell_line
+
+
+def count_of(share_or_count, n_labels: int) -> int:
+    """Return a count as it is, and a fraction of `n_labels` rounded up."""
+    if isinstance(share_or_count, Integral):
+        return int(share_or_count)
+    # 0.07 * 100 is 7.000000000000001 in floating point.
+    return math.ceil(round(share_or_count * n_labels, 8))
 
 
 def disjoint_masks(drug: Mask, cell_line: Mask, hold_out: str) -> tuple[Mask, Mask]:

@@ -3,21 +3,26 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import check_random_state
 
 from sklearn_molge._compat import Interval, StrOptions, validate_params
-from sklearn_molge.model_selection._base import count_of
-from sklearn_molge.model_selection._groups import Factor, encode_groups, oracle_mask
+from sklearn_molge._utils.messages import first_few
+from sklearn_molge.model_selection._groups import (
+    Factor,
+    count_of,
+    encode_groups,
+    oracle_mask,
+)
 
 __all__ = ["DrugCellLineSplit", "drug_cell_line_split"]
 
 Indices = NDArray[np.intp]
 Labels = NDArray[np.object_]
-Choice = float | Sequence[Any]
+Choice = float | Sequence[object]
 
 _VAL = [
     Interval(Real, 0, 1, closed="left"),
@@ -30,7 +35,6 @@ _TEST = [
     "array-like",
 ]
 _PARTS = ("train", "val", "test")
-_N_SHOWN = 20
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -77,7 +81,7 @@ class DrugCellLineSplit:
     prefer_skip_nested_validation=True,
 )
 def drug_cell_line_split(
-    groups: Any,
+    groups: ArrayLike | pd.DataFrame,
     *,
     val_drugs: Choice = 0.1,
     test_drugs: Choice = 0.1,
@@ -110,8 +114,8 @@ def drug_cell_line_split(
     Returns
     -------
     split : DrugCellLineSplit
-        With the row indices `train`, `val`, `test`, `oracle_train_lines` and
-        `dropped`, and the labels of each part in `drugs` and `cell_lines`.
+        With the row indices `train`, `val`, `test`, `oracle_train_lines` and `dropped`,
+        and the labels of each part in `drugs` and `cell_lines`.
 
     Raises
     ------
@@ -168,7 +172,7 @@ def drug_cell_line_split(
     return _collect(drug, cell_line, *divided)
 
 
-def _has_val(choices: dict[str, Any]) -> bool:
+def _has_val(choices: dict[str, Choice]) -> bool:
     """Return whether a validation part is asked for; refuse a contradiction."""
     empty = [name for name, val in choices.items() if _is_nothing(val)]
     named = [name for name, val in choices.items() if not isinstance(val, Real)]
@@ -181,12 +185,12 @@ def _has_val(choices: dict[str, Any]) -> bool:
     return not empty
 
 
-def _is_nothing(choice: Any) -> bool:
+def _is_nothing(choice) -> bool:
     return choice == 0 if isinstance(choice, Real) else len(choice) == 0
 
 
 def _divide(
-    factor: Factor, val: Any, test: Any, rng: np.random.RandomState
+    factor: Factor, val, test, rng: np.random.RandomState
 ) -> dict[str, Indices]:
     """Divide the positions of the labels of `factor` into the three parts."""
     if _is_nothing(test):
@@ -218,17 +222,14 @@ def _divide(
     return {"train": np.sort(rest), **parts}
 
 
-def _find(factor: Factor, argument: str, names: Sequence[Any]) -> Indices:
+def _find(factor: Factor, argument: str, names: Sequence[object]) -> Indices:
     """Return the positions of named labels."""
     known = {label: position for position, label in enumerate(factor.labels)}
     unknown = [name for name in names if name not in known]
     if unknown:
-        shown = ", ".join(repr(label) for label in factor.labels[:_N_SHOWN])
-        more = len(known) - _N_SHOWN
-        tail = f" and {more} more" if more > 0 else ""
         raise ValueError(
-            f"{argument} names {unknown[:_N_SHOWN]}, which groups does not hold. Its "
-            f"{factor.plural} are {shown}{tail}."
+            f"{argument} names {first_few(unknown)}, which groups does not hold. Its "
+            f"{factor.plural} are {first_few(factor.labels)}."
         )
     return np.unique(np.array([known[name] for name in names], dtype=np.intp))
 
@@ -248,10 +249,11 @@ def _collect(
                 f"in its cell lines {cell_line.labels[lines[part]].tolist()}."
             )
     seen = cell_line.rows(np.setdiff1d(lines["train"], lines["test"]))
+    oracle = oracle_mask(drug, rows["test"], seen)
     dropped = ~np.logical_or.reduce(list(rows.values()))
     return DrugCellLineSplit(
         **{part: np.flatnonzero(mask) for part, mask in rows.items()},
-        oracle_train_lines=np.flatnonzero(oracle_mask(drug, rows["test"], seen)),
+        oracle_train_lines=np.flatnonzero(oracle),
         dropped=np.flatnonzero(dropped),
         drugs={part: drug.labels[at] for part, at in drugs.items()},
         cell_lines={part: cell_line.labels[at] for part, at in lines.items()},

@@ -5,35 +5,33 @@ import time
 import warnings
 from functools import partial
 from numbers import Integral
-from typing import Any
+from traceback import format_exc
 
+import joblib
 import numpy as np
 from hyperopt import pyll
 from sklearn.base import clone, is_classifier
+from sklearn.exceptions import FitFailedWarning
 from sklearn.model_selection import check_cv
 from sklearn.utils import check_random_state, indexable
+from sklearn.utils.parallel import Parallel, delayed
 
 from sklearn_molge._compat import (
     BaseSearchCV,
     Interval,
     StrOptions,
     _check_method_params,
+    _fit_and_score,
     _fit_context,
     _MultimetricScorer,
 )
-from sklearn_molge.model_selection._hyperopt_folds import (
-    Folds,
-    collect_errors,
-    find_metric,
-    scored_folds,
-)
-from sklearn_molge.model_selection._hyperopt_rounds import run_rounds
-from sklearn_molge.model_selection._hyperopt_space import SearchSpace
-from sklearn_molge.model_selection._hyperopt_spark import run_on_spark
+from sklearn_molge._utils.identity import NotImportableError, describe
+from sklearn_molge._utils.progress import progress_bar
 from sklearn_molge.model_selection._hyperopt_trials import (
+    SearchSpace,
     TrialFile,
     TrialLog,
-    identify,
+    has_stalled,
     suggest_function,
 )
 
@@ -101,11 +99,6 @@ class HyperoptSearchCV(BaseSearchCV):
     trials_path : path-like or None, default=None
         File (JSON) that keeps the trials after each round. If it exists the search
         goes on from it; see Notes.
-    backend : {"joblib", "spark"}, default="joblib"
-        "spark" runs trials as tasks of hyperopt's ``SparkTrials``, `n_suggestions` at a
-        time, with pyspark installed. Data travel with each task. It was tested with a
-        stand-in for ``SparkTrials``, not on a cluster; which trials are suggested
-        depends on the workers' speed, and `trials_path` cannot be used.
     random_state : int, RandomState instance or None, default=None
         Decides the suggestions. Pass an int to get the same trials again, if the
         estimator and `cv` give the same scores again.
@@ -153,7 +146,8 @@ class HyperoptSearchCV(BaseSearchCV):
     was never interrupted, apart from times. `n_iter` and `early_stopping` may change:
     more trials are added to a finished search, in rounds of their own. With
     ``random_state=None`` the seed is taken from the file. A shuffling `cv` needs an
-    int `random_state`, else its splits differ.
+    int `random_state`, else its splits differ. What is a search's own, such as a
+    function that scores, must be importable by its name, and be no lambda.
 
     Callbacks given to `set_callbacks` see the search as one task.
 
@@ -187,7 +181,6 @@ class HyperoptSearchCV(BaseSearchCV):
         "n_suggestions": [_COUNT],
         "early_stopping": [_COUNT, None],
         "trials_path": [str, os.PathLike, None],
-        "backend": [StrOptions({"joblib", "spark"})],
         "random_state": ["random_state"],
     }
 
@@ -211,7 +204,6 @@ class HyperoptSearchCV(BaseSearchCV):
         n_suggestions=1,
         early_stopping=None,
         trials_path=None,
-        backend="joblib",
         random_state=None,
     ):
         super().__init__(
@@ -233,7 +225,6 @@ class HyperoptSearchCV(BaseSearchCV):
         self.n_suggestions = n_suggestions
         self.early_stopping = early_stopping
         self.trials_path = trials_path
-        self.backend = backend
         self.random_state = random_state
 
     # scikit-learn's own `fit` calls `_run_search`, but raises where all trials of a
@@ -262,6 +253,9 @@ class HyperoptSearchCV(BaseSearchCV):
         ValueError
             If a parameter, the space or a name in it is not what it should be, if
             `trials_path` holds another search, or if all trials fail.
+        TypeError
+            If there is a `trials_path` and a function or class in the search that
+            cannot be imported by its name.
         KeyboardInterrupt
             If the user interrupts; with `trials_path` the same call goes on.
         """
@@ -275,7 +269,7 @@ class HyperoptSearchCV(BaseSearchCV):
             estimator=self, X=X, y=y, metadata=None
         )
         cv = check_cv(self.cv, y, classifier=is_classifier(base))
-        folds = Folds(
+        folds = _Folds(
             base,
             X,
             y,
@@ -298,11 +292,6 @@ class HyperoptSearchCV(BaseSearchCV):
 
     def _check_scoring(self):
         """Return the scorer; refuse what cannot be known to fail later."""
-        if self.backend == "spark" and self.trials_path is not None:
-            raise ValueError(
-                "trials_path keeps the trials of backend='joblib' only. Got backend="
-                f"'spark' and trials_path={self.trials_path!r}."
-            )
         scorer, _ = self._get_scorers()
         if isinstance(scorer, _MultimetricScorer):
             self._find_metric([{"test_scores": scorer._scorers, "error": None}])
@@ -311,13 +300,17 @@ class HyperoptSearchCV(BaseSearchCV):
 
     @property
     def _find_metric(self):
-        return partial(find_metric, objective=self.objective, refit=self.refit)
+        return partial(_find_metric, objective=self.objective, refit=self.refit)
 
     def _search(self, space, folds):
         """Run all trials, or those that a file does not have yet."""
         file = saved = None
         if self.trials_path is not None:
-            file = TrialFile(self.trials_path, identify(self, space, folds))
+            try:
+                identity = _identify(self, space, folds)
+            except NotImportableError as error:
+                raise TypeError(f"trials_path: {error}") from error
+            file = TrialFile(self.trials_path, identity)
             saved = file.read()
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         log = TrialLog(
@@ -328,38 +321,32 @@ class HyperoptSearchCV(BaseSearchCV):
             find_metric=self._find_metric,
         )
         self.trials_ = log.trials
-        budget = {
-            "n_iter": self.n_iter,
-            "patience": self.early_stopping,
-            "verbose": self.verbose,
-        }
-        if self.backend == "spark":
-            run_on_spark(log, folds, parallelism=self.n_suggestions, **budget)
-            return log
         for trial in [] if saved is None else saved["trials"][: self.n_iter]:
             log.add(trial["values"])
             log.record(trial["folds"])
-        run_rounds(
+        _run_rounds(
             log,
             folds,
             file=file,
+            n_iter=self.n_iter,
             n_suggestions=self.n_suggestions,
+            patience=self.early_stopping,
+            verbose=self.verbose,
             n_jobs=self.n_jobs,
             pre_dispatch=self.pre_dispatch,
-            **budget,
         )
         return log
 
     def _collect(self, log):
         """Set the attributes about the trials."""
-        errors = collect_errors(log.folds)
-        scored = scored_folds(
+        errors = _collect_errors(log.folds)
+        scored = _scored_folds(
             [fold for folds in log.folds for fold in folds],
             error_score=self.error_score,
             return_train_score=self.return_train_score,
         )
         with warnings.catch_warnings():
-            if any(errors):  # collect_errors has said it, and which
+            if any(errors):  # _collect_errors has said it, and which
                 warnings.filterwarnings("ignore", "One or more of the", UserWarning)
             results = self._format_results(log.params, self.n_splits_, scored)
         results["error"] = errors
@@ -374,7 +361,7 @@ class HyperoptSearchCV(BaseSearchCV):
             self.best_params_ = results["params"][self.best_index_]
         self.cv_results_ = results
 
-    def _refit(self, base: Any, X: Any, y: Any, fit_params: dict[str, Any]) -> None:
+    def _refit(self, base, X, y, fit_params):
         params = clone(self.best_params_, safe=False)
         self.best_estimator_ = clone(base).set_params(**params)
         start = time.time()
@@ -385,3 +372,183 @@ class HyperoptSearchCV(BaseSearchCV):
         self.refit_time_ = time.time() - start
         if hasattr(self.best_estimator_, "feature_names_in_"):
             self.feature_names_in_ = self.best_estimator_.feature_names_in_
+
+
+def _run_rounds(
+    log, folds, *, file, n_iter, n_suggestions, patience, verbose, **parallel_options
+):
+    """Fill `log` up to `n_iter` trials, or until nothing has improved for a while.
+
+    The points of a round are suggested together, and all their folds are evaluated in
+    one parallel call: how many run at a time does not change what is suggested.
+    """
+    n_splits = len(folds.splits)
+    bar = progress_bar(shown=verbose, total=n_iter, initial=len(log), unit="trial")
+    with bar, Parallel(**parallel_options) as parallel:
+        while len(log) < n_iter and not has_stalled(log.losses, patience):
+            start = len(log)
+            points = log.suggest(min(n_suggestions, n_iter - start))
+            out = parallel(task for point in points for task in folds.tasks(point))
+            for i, point in enumerate(points):
+                log.record(out[i * n_splits : (i + 1) * n_splits])
+                if verbose > 1:
+                    score = "failed" if log.losses[-1] is None else -log.losses[-1]
+                    bar.write(f"trial {start + i}: score={score}, {point}")
+            if file is not None:
+                file.write(log)
+            bar.set_postfix(best=f"{log.best_score:.4g}")
+            bar.update(len(points))
+
+
+class _Folds:
+    """Estimator, data and splits of a search.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Cloned for each fold.
+    X, y : array-like
+        The data.
+    splits : list of (train, test)
+        Row indices. They are drawn once: trials must not differ by them.
+    **options : dict
+        Passed to scikit-learn's ``_fit_and_score``; `error_score` among them.
+    """
+
+    def __init__(self, estimator, X, y, splits, **options):
+        if not splits:
+            raise ValueError("cv must yield at least one split. It yielded none.")
+        self.estimator = estimator
+        self.X, self.y = X, y
+        self.splits = splits
+        self.options = options
+
+    def tasks(self, params):
+        """Yield the folds of one trial as tasks for joblib."""
+        for train, test in self.splits:
+            yield delayed(_evaluate_fold)(
+                clone(self.estimator),
+                self.X,
+                self.y,
+                train=train,
+                test=test,
+                parameters=params,
+                **self.options,
+            )
+
+
+def _evaluate_fold(estimator, X, y, *, error_score, **options):
+    start = time.perf_counter()
+    try:
+        fold = _fit_and_score(
+            estimator,
+            X,
+            y,
+            verbose=0,
+            return_times=True,
+            error_score="raise",
+            **options,
+        )
+    except Exception:
+        if error_score == "raise":
+            raise
+        elapsed = time.perf_counter() - start
+        return {
+            "fit_time": elapsed,
+            "score_time": 0.0,
+            "test_scores": None,
+            "error": format_exc(),
+        }
+    fold["error"] = fold.pop("fit_error")
+    return fold
+
+
+def _find_metric(folds, *, objective, refit):
+    """Return the name of the metric to maximise, None where there is only one.
+
+    Raises ValueError where there are several and neither name is one of them.
+    """
+    scores = next((f["test_scores"] for f in folds if f["error"] is None), None)
+    if scores is None:
+        return None
+    if not isinstance(scores, dict):
+        if objective is not None:
+            raise ValueError(
+                f"objective={objective!r} names one of several metrics, and scoring "
+                "returns a single number."
+            )
+        return None
+    name = refit if objective is None else objective
+    if not isinstance(name, str) or name not in scores:
+        raise ValueError(
+            f"scoring returns several metrics, {sorted(scores)}: refit or objective "
+            f"must name the one to maximise. Got refit={refit!r} and "
+            f"objective={objective!r}."
+        )
+    if refit and not callable(refit) and refit not in scores:
+        raise ValueError(
+            f"scoring returns several metrics, {sorted(scores)}: refit must be one of "
+            f"them, a function or False. Got {refit!r}."
+        )
+    return name
+
+
+def _scored_folds(folds, *, error_score, return_train_score):
+    """Return the folds as scikit-learn formats them, failures with `error_score`."""
+    good = next(fold["test_scores"] for fold in folds if fold["error"] is None)
+    failed = error_score
+    if isinstance(good, dict):
+        failed = dict.fromkeys(good, error_score)
+    names = ["test_scores", "train_scores"][: 1 + return_train_score]
+    return [
+        {
+            "fit_time": fold["fit_time"],
+            "score_time": fold["score_time"],
+            **{name: fold[name] if fold["error"] is None else failed for name in names},
+        }
+        for fold in folds
+    ]
+
+
+def _collect_errors(trials):
+    """Return each trial's first traceback or None, with a warning where there is one.
+
+    Raises ValueError where all folds of all trials failed.
+    """
+    texts = [next((f["error"] for f in folds if f["error"]), None) for folds in trials]
+    failed = [text for text in texts if text is not None]
+    if all(fold["error"] for folds in trials for fold in folds):
+        raise ValueError(
+            f"All {len(trials)} trials failed. It is very likely that the model or the "
+            "space is misconfigured; error_score='raise' stops at the first. The last "
+            f"error:\n{texts[-1]}"
+        )
+    if failed:
+        warnings.warn(
+            f"{len(failed)} of {len(trials)} trials failed in at least one fold; "
+            f"cv_results_['error'] has the errors. The last one:\n{failed[-1]}",
+            FitFailedWarning,
+            stacklevel=4,
+        )
+    return np.array(texts, dtype=object)
+
+
+def _identify(search, space, folds):
+    """Return a hash of all that decides the trials of a search, by what it is of."""
+    refit = search.refit if isinstance(search.refit, str) else None
+    options = folds.options
+    parts = {
+        "estimator": describe(search.estimator),
+        "param_distributions": space.identity(),
+        "algorithm": [describe(search.algorithm), search.n_initial_points],
+        "n_suggestions": search.n_suggestions,
+        "scoring": describe([search.scoring, search.objective, refit]),
+        "error_score": repr(search.error_score),
+        "return_train_score": search.return_train_score,
+        "X": folds.X,
+        "y": folds.y,
+        "fit parameters": [options["fit_params"], options["score_params"]],
+        "the splits of cv": folds.splits,
+        "random_state": describe(search.random_state),
+    }
+    return {name: joblib.hash(part) for name, part in parts.items()}

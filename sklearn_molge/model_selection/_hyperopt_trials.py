@@ -1,27 +1,213 @@
-"""What a search has tried so far: hyperopt's history, our scores, and their file."""
+"""What a search draws from and what it has tried: its space, its trials, their file."""
 
 import json
 import os
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from types import FunctionType
+from typing import Any, TypeGuard
 
 import joblib
 import numpy as np
-from hyperopt import STATUS_FAIL, STATUS_OK, Trials, anneal, rand, tpe
-from hyperopt.base import JOB_STATE_DONE
+from hyperopt import (
+    STATUS_FAIL,
+    STATUS_OK,
+    Trials,
+    anneal,
+    hp,
+    pyll,
+    rand,
+    space_eval,
+    tpe,
+)
+from hyperopt.base import JOB_STATE_DONE, Domain
+from hyperopt.exceptions import DuplicateLabel
+from sklearn.base import BaseEstimator, clone
 
-from sklearn_molge._utils.identity import describe
-from sklearn_molge.model_selection._hyperopt_folds import Fold, Folds, mean_score
-from sklearn_molge.model_selection._hyperopt_space import SearchSpace, active_values
+from sklearn_molge._utils.files import replace_bytes
+from sklearn_molge._utils.identity import describe, imported_name
 
-__all__ = ["TrialFile", "TrialLog", "has_stalled", "identify", "suggest_function"]
+__all__ = [
+    "Fold",
+    "SearchSpace",
+    "TrialFile",
+    "TrialLog",
+    "has_stalled",
+    "suggest_function",
+]
+
+# One fold of one trial: fit_time, score_time, test_scores (None where it failed),
+# train_scores if asked for, error (a traceback, or None).
+Fold = dict[str, Any]
+Params = dict[str, object]
+
+
+# Points at which the names of the parameters are tried out before the search.
+_N_PROBES = 32
+
+
+class SearchSpace:
+    """The distributions that a search draws from.
+
+    Parameters
+    ----------
+    param_distributions : dict or hyperopt expression
+        See :class:`~sklearn_molge.model_selection.HyperoptSearchCV`.
+    """
+
+    def __init__(self, param_distributions: object):
+        self.expression = _merge_equal(_as_expression(param_distributions))
+        try:
+            self.domain = Domain(None, self.expression)
+        except DuplicateLabel as error:
+            raise ValueError(
+                "Each hyperopt expression in param_distributions must have a label of "
+                f"its own. {error.args[0]!r} comes twice, with other distributions."
+            ) from error
+        if not self.domain.params:
+            raise ValueError(
+                "param_distributions must hold a hyperopt expression or a list to "
+                f"draw from. Got {param_distributions!r}."
+            )
+
+    @property
+    def labels(self) -> list[str]:
+        """The labels of hyperopt's expressions."""
+        return sorted(self.domain.params)
+
+    def params(self, values: Mapping[str, object]) -> Params:
+        """Return the parameters at a point, given each active label's value."""
+        return self.flatten(space_eval(self.expression, values))
+
+    def flatten(self, point: object) -> Params:
+        """Return the parameters at a point; a branch gives way to its contents."""
+        if not _is_branch(point):
+            raise TypeError(
+                "param_distributions must be a dict of parameters, or an expression "
+                f"that draws one. It drew {point!r}."
+            )
+        params: Params = {}
+        for name, value in point.items():
+            inside = self.flatten(value) if _is_branch(value) else {name: plain(value)}
+            twice = sorted(params.keys() & inside.keys())
+            if twice:
+                raise ValueError(
+                    f"param_distributions sets {twice} twice at one point."
+                )
+            params.update(inside)
+        return params
+
+    def check(self, estimator: BaseEstimator) -> None:
+        """Raise what `set_params` raises, at points drawn from the space."""
+        trials = Trials()
+        for seed in range(_N_PROBES):
+            (doc,) = rand.suggest([seed], self.domain, trials, seed)
+            params = self.params(active_values(doc))
+            clone(estimator).set_params(**clone(params, safe=False))
+
+    def identity(self) -> str:
+        """Return a hash that tells this space from others."""
+        return _node_keys(self.expression, name=imported_name)[id(self.expression)]
+
+
+def active_values(doc):
+    """Return the values of one of hyperopt's trials, without inactive labels."""
+    values = doc["misc"]["vals"]
+    return {label: plain(value[0]) for label, value in values.items() if len(value)}
+
+
+def plain(value):
+    """Return numpy's numbers as Python's own."""
+    if isinstance(value, np.generic):
+        return value.item()
+    if type(value) in (list, tuple):
+        return type(value)(plain(v) for v in value)
+    if type(value) is dict:
+        return {plain(k): plain(v) for k, v in value.items()}
+    return value
+
+
+def _as_expression(distributions):
+    if isinstance(distributions, pyll.Apply):
+        return distributions
+    bad = [name for name in distributions if not isinstance(name, str)]
+    if bad:
+        raise TypeError(
+            f"The keys of param_distributions must be names, str. Got {bad[0]!r}."
+        )
+    return {name: _distribution(name, v) for name, v in distributions.items()}
+
+
+def _merge_equal(expression: object) -> pyll.Apply:
+    """Return a copy with one node for each label and distribution.
+
+    scikit-learn's `clone` copies a dict entry by entry, and so parts what several
+    entries have in common.
+    """
+    expression = pyll.as_apply(expression)
+    keys = _node_keys(expression, name=id)
+    merged: dict[str, pyll.Apply] = {}
+    copies: dict[int, pyll.Apply] = {}
+    for node in pyll.dfs(expression):
+        copy = node.clone_from_inputs([copies[id(each)] for each in node.inputs()])
+        if node.name == "hyperopt_param":
+            copy = merged.setdefault(keys[id(node)], copy)
+        copies[id(node)] = copy
+    return copies[id(expression)]
+
+
+def _node_keys(
+    expression: pyll.Apply, *, name: Callable[[type | FunctionType], object]
+) -> dict[int, str]:
+    """Return a hash of each node, and of all below it, by the node's id."""
+    keys: dict[int, str] = {}
+    for node in pyll.dfs(expression):
+        if isinstance(node, pyll.Literal):
+            content = ["literal", describe(node.obj, name=name)]
+        else:
+            names = [each for each, _ in node.named_args]
+            content = [node.name, names, [keys[id(each)] for each in node.inputs()]]
+        keys[id(node)] = joblib.hash(content)
+    return keys
+
+
+def _distribution(name, value):
+    """Return what hyperopt takes for one entry: a list is a choice."""
+    if hasattr(value, "rvs"):
+        raise TypeError(
+            f"param_distributions[{name!r}] must be a hyperopt expression such as "
+            f"hp.uniform({name!r}, 0, 1), a list to choose from or a fixed value. Got "
+            f"a scipy distribution, {value!r}."
+        )
+    if isinstance(value, list | np.ndarray):
+        if len(value) == 0:
+            raise ValueError(f"param_distributions[{name!r}] has nothing to draw from.")
+        return hp.choice(name, [_constant(option) for option in value])
+    return _constant(value)
+
+
+def _constant(value):
+    """Keep a value without expressions as it is: hyperopt turns lists into tuples."""
+    return value if _has_expression(value) else pyll.Literal(value)
+
+
+def _has_expression(value: object) -> bool:
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list | tuple):
+        return any(_has_expression(v) for v in value)
+    return isinstance(value, pyll.Apply)
+
+
+def _is_branch(value: object) -> TypeGuard[Params]:
+    return isinstance(value, dict) and all(isinstance(key, str) for key in value)
+
 
 _FORMAT = 1
 
 
-def suggest_function(algorithm: Any, n_initial_points: int) -> Callable[..., Any]:
+def suggest_function(algorithm, n_initial_points):
     """Return hyperopt's function that suggests the next point."""
     if algorithm == "tpe":
         return partial(tpe.suggest, n_startup_jobs=n_initial_points, verbose=False)
@@ -68,18 +254,18 @@ class TrialLog:
     def __init__(
         self,
         space: SearchSpace,
-        suggest: Callable[..., Any],
+        suggest: Callable,
         *,
         seed: int,
-        error_score: Any,
+        error_score: float | str,
         find_metric: Callable[[list[Fold]], str | None],
     ):
         self.space = space
         self.seed = seed
         self.error_score = error_score
         self.trials = Trials()
-        self.values: list[dict[str, Any]] = []
-        self.params: list[dict[str, Any]] = []
+        self.values: list[Params] = []
+        self.params: list[Params] = []
         self.folds: list[list[Fold]] = []
         self.suggest_one = suggest
         self.find_metric = find_metric
@@ -97,7 +283,7 @@ class TrialLog:
         """The best mean score so far, NaN where there is none."""
         return -min((x for x in self.losses if x is not None), default=np.nan)
 
-    def suggest(self, n_points: int) -> list[dict[str, Any]]:
+    def suggest(self, n_points: int) -> list[Params]:
         """Return the parameters of the next points.
 
         They stay in hyperopt's history without a score, which counts as a bad one, so
@@ -111,7 +297,7 @@ class TrialLog:
             self.add(active_values(doc))
         return self.params[first:]
 
-    def add(self, values: Mapping[str, Any]) -> None:
+    def add(self, values: Mapping[str, object]) -> None:
         """Add a point that has no score yet."""
         tid, domain = len(self.params), self.space.domain
         labels = self.space.labels
@@ -141,27 +327,6 @@ class TrialLog:
         if errors:
             doc["misc"]["error"] = errors[0]
         self.folds.append(folds)
-
-
-def identify(search: Any, space: SearchSpace, folds: Folds) -> dict[str, str]:
-    """Return a hash of all that decides the trials of a search, by what it is of."""
-    refit = search.refit if isinstance(search.refit, str) else None
-    options = folds.options
-    parts = {
-        "estimator": describe(search.estimator),
-        "param_distributions": space.identity(),
-        "algorithm": [describe(search.algorithm), search.n_initial_points],
-        "n_suggestions": search.n_suggestions,
-        "scoring": describe([search.scoring, search.objective, refit]),
-        "error_score": repr(search.error_score),
-        "return_train_score": search.return_train_score,
-        "X": folds.X,
-        "y": folds.y,
-        "fit parameters": [options["fit_params"], options["score_params"]],
-        "the splits of cv": folds.splits,
-        "random_state": describe(search.random_state),
-    }
-    return {name: joblib.hash(part) for name, part in parts.items()}
 
 
 class TrialFile:
@@ -226,6 +391,12 @@ class TrialFile:
                 for values, folds in zip(log.values, log.folds, strict=False)
             ],
         }
-        unfinished = self.path.with_name(f"{self.path.name}.part")
-        unfinished.write_text(json.dumps(content), encoding="utf-8")
-        os.replace(unfinished, self.path)
+        replace_bytes(self.path, json.dumps(content).encode())
+
+
+def mean_score(folds, metric, error_score) -> float:
+    """Return the mean of one metric, NaN where a fold failed without a score."""
+    scores = [fold["test_scores"] for fold in folds]
+    if metric is not None:
+        scores = [s if s is None else s[metric] for s in scores]
+    return float(np.mean([error_score if s is None else s for s in scores]))

@@ -1,28 +1,116 @@
 """Cross-validation in which no test drug and no test cell line was trained on."""
 
+from abc import ABCMeta, abstractmethod
 from collections.abc import Iterator
 from itertools import product
 from numbers import Integral, Real
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator
 from sklearn.model_selection import KFold
 from sklearn.utils import check_random_state
 
-from sklearn_molge._compat import Interval
-from sklearn_molge.model_selection._base import (
-    BaseDrugCellLineSplit,
-    Block,
+from sklearn_molge._compat import Interval, StrOptions
+from sklearn_molge.model_selection._groups import (
+    Factor,
+    Mask,
     count_of,
+    disjoint_masks,
+    encode_groups,
+    oracle_mask,
 )
-from sklearn_molge.model_selection._groups import Factor, Mask
 
 __all__ = ["DrugCellLineKFold", "DrugCellLineShuffleSplit"]
 
+Indices = NDArray[np.intp]
+Block = tuple[str, Mask, Mask]
+Seed = int | np.random.RandomState | None
 _SHARE_OR_COUNT = [
     Interval(Real, 0, 1, closed="neither"),
     Interval(Integral, 1, None, closed="left"),
 ]
+
+
+class BaseDrugCellLineSplit(BaseEstimator, metaclass=ABCMeta):
+    """Turn held-out drugs and cell lines into training and test rows."""
+
+    _parameter_constraints: ClassVar[dict] = {
+        "hold_out": [StrOptions({"both", "drugs", "cell_lines"})],
+        "train": [StrOptions({"disjoint", "oracle_train_lines", "oracle_test_lines"})],
+        "random_state": ["random_state"],
+    }
+
+    __metadata_request__split: ClassVar[dict] = {"groups": True}
+
+    hold_out: str
+    train: str
+
+    def split(
+        self,
+        X: ArrayLike,
+        y: ArrayLike | None = None,
+        groups: ArrayLike | None = None,
+    ) -> Iterator[tuple[Indices, Indices]]:
+        """Return the training and test rows of each split.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+            Only its length is looked at.
+        y : array-like of shape (n_samples, ...), default=None
+            Only its length is looked at.
+        groups : array-like or DataFrame of shape (n_samples, 2)
+            Drug and cell line of each row. A DataFrame with columns "drug" and
+            "cell_line", in any order and among others, is read by these names.
+
+        Returns
+        -------
+        splits : iterator of (train, test)
+            Sorted row indices, ndarray of int.
+
+        Raises
+        ------
+        ValueError
+            If `groups` is missing, has another shape or length or missing labels,
+            if there are too few drugs or cell lines, or if a part would be empty.
+        """
+        self._check()
+        drug, cell_line = encode_groups(groups, X, y)
+        blocks = self._blocks(drug, cell_line)
+        # All of them now: an empty one must not end a long run half-way.
+        return iter([self._rows(drug, *block) for block in blocks])
+
+    @abstractmethod
+    def _blocks(self, drug: Factor, cell_line: Factor) -> Iterator[Block]:
+        """Yield name, rows of held-out drugs and rows of held-out lines."""
+
+    def _check(self) -> None:
+        self._validate_params()
+        if self.hold_out == "drugs" and self.train == "oracle_train_lines":
+            raise ValueError(
+                "train='oracle_train_lines' needs held-out cell lines, hold_out='both' "
+                "or 'cell_lines'. With hold_out='drugs' every line is a training line."
+            )
+
+    def _rows(
+        self, drug: Factor, name: str, held_drugs: Mask, held_lines: Mask
+    ) -> tuple[Indices, Indices]:
+        train, test = disjoint_masks(held_drugs, held_lines, self.hold_out)
+        _check_rows(train, name, "no training row: every row shares a drug or a line")
+        _check_rows(test, name, "no test row: none of its drugs is in its lines")
+        if self.train == "oracle_test_lines":
+            train = test
+        elif self.train == "oracle_train_lines":
+            train = oracle_mask(drug, test, ~held_lines)
+            _check_rows(train, name, "no row of a test drug in a training line")
+        return np.flatnonzero(train), np.flatnonzero(test)
+
+
+def _check_rows(mask: Mask, name: str, what: str) -> None:
+    if not mask.any():
+        raise ValueError(f"{name} has {what}. Use fewer folds, or hold out others.")
 
 
 class DrugCellLineKFold(BaseDrugCellLineSplit):
@@ -107,7 +195,9 @@ class DrugCellLineKFold(BaseDrugCellLineSplit):
         self.shuffle = shuffle
         self.random_state = random_state
 
-    def get_n_splits(self, X: Any = None, y: Any = None, groups: Any = None) -> int:
+    def get_n_splits(
+        self, X: object = None, y: object = None, groups: object = None
+    ) -> int:
         """Return the number of splits.
 
         Parameters
@@ -142,7 +232,9 @@ class DrugCellLineKFold(BaseDrugCellLineSplit):
             names = ", ".join(name for name in (drug_name, line_name) if name)
             yield f"Test block ({names})", drugs, lines
 
-    def _folds(self, factor: Factor, seed: Any) -> list[tuple[str, Mask]]:
+    def _folds(
+        self, factor: Factor, seed: int | np.random.RandomState | None
+    ) -> list[tuple[str, Mask]]:
         """Return name and rows of each fold of the labels."""
         n_folds, n_labels = getattr(self, f"n_{factor.name}_folds"), len(factor.labels)
         if n_folds > n_labels:
@@ -224,7 +316,9 @@ class DrugCellLineShuffleSplit(BaseDrugCellLineSplit):
         self.train = train
         self.random_state = random_state
 
-    def get_n_splits(self, X: Any = None, y: Any = None, groups: Any = None) -> int:
+    def get_n_splits(
+        self, X: object = None, y: object = None, groups: object = None
+    ) -> int:
         """Return the number of splits.
 
         Parameters

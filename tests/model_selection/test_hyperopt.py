@@ -423,3 +423,54 @@ def test_it_searches_in_a_pipeline():
     space = {"alpha": [0.1, 1.0]}
     pipe = make_pipeline(StandardScaler(), make(Ridge(), space, n_iter=2))
     assert pipe.fit(A, b).predict(A).shape == (20,)
+
+
+@pytest.mark.parametrize("refit", [True, "other"])
+def test_refit_is_checked_after_the_first_trial(refit):
+    calls = []
+
+    def two(model, X, y=None):
+        calls.append(model)
+        return {"a": 1.0, "b": 2.0}
+
+    search = make(scoring=two, objective="a", refit=refit)
+    with pytest.raises(ValueError, match=f"refit must be one of them.*{refit!r}"):
+        search.fit(X)
+    assert len(calls) == 2
+
+
+def test_scores_that_are_nan_are_said():
+    with pytest.warns(UserWarning, match="test scores are non-finite"):
+        search = make(scoring=lambda *_: np.nan, n_iter=3).fit(X)
+    assert all(error is None for error in search.cv_results_["error"])
+    assert search.trials_.losses() == [None] * 3
+
+
+def test_no_splits():
+    with pytest.raises(ValueError, match="cv must yield at least one split"):
+        make(cv=[]).fit(X)
+
+
+@pytest.mark.parametrize("early_stopping", [1, 2, 5])
+def test_early_stopping_by_hand(early_stopping):
+    scores = make(n_iter=12).fit(X).cv_results_["mean_test_score"]
+    n = since = 0
+    best = -np.inf
+    while n < 12 and since < early_stopping:
+        since = 0 if scores[n] > best else since + 1
+        best = max(best, scores[n])
+        n += 1
+    search = make(n_iter=12, early_stopping=early_stopping).fit(X)
+    np.testing.assert_array_equal(search.cv_results_["mean_test_score"], scores[:n])
+
+
+def test_seeds_and_global_generators():
+    before = np.random.get_state()[1].copy()
+    seeds = [np.random.RandomState(3), np.random.RandomState(3), 3]
+    runs = [make(n_initial_points=2, random_state=s).fit(X) for s in seeds]
+    points = [run.cv_results_["params"] for run in runs]
+    assert points[0] == points[1] == points[2]
+    # The instance has moved on, as everywhere in scikit-learn.
+    again = make(n_initial_points=2, random_state=seeds[0]).fit(X)
+    assert again.cv_results_["params"] != points[0]
+    np.testing.assert_array_equal(np.random.get_state()[1], before)

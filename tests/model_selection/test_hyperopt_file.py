@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 from hyperopt import hp
-from sklearn.base import BaseEstimator
+from sklearn.base import BaseEstimator, clone
 from sklearn.exceptions import FitFailedWarning
 from sklearn.linear_model import Ridge
 from sklearn.model_selection import KFold
@@ -178,6 +178,61 @@ def test_bad_paths(tmp_path):
         make(path).fit(X)
 
 
+def test_a_clone_goes_on_with_the_file_of_the_search(tmp_path):
+    shared = hp.uniform("shared", -1, 1)
+    search = make(tmp_path / "trials.json", n_iter=3)
+    search.set_params(param_distributions={"x": shared, "y": shared})
+    first = search.fit(X).cv_results_["params"]
+    again = clone(search).set_params(n_iter=4).fit(X).cv_results_["params"]
+    assert again[:3] == first
+    assert len(again) == 4
+
+
+class Untouched(Bowl):
+    def fit(self, X, y=None):
+        raise AssertionError("fitted before the input was checked")
+
+
+def test_a_folder_to_write_in(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    search = make(tmp_path / "trials.json").set_params(estimator=Untouched())
+    with pytest.raises(PermissionError, match="folder to write in"):
+        search.fit(X)
+
+
+def test_a_folder_is_no_file(tmp_path):
+    with pytest.raises(OSError, match=str(tmp_path)):
+        make(tmp_path).set_params(estimator=Untouched()).fit(X)
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"scoring": lambda model, X, y=None: 0.0},
+        {"param_distributions": {"x": [lambda: 1, lambda: 2]}},
+    ],
+)
+def test_what_cannot_be_told_apart_later_is_refused(tmp_path, params):
+    search = make(tmp_path / "trials.json").set_params(estimator=Untouched(), **params)
+    with pytest.raises(TypeError, match=r"trials_path: .*<lambda> cannot be imported"):
+        search.fit(X)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.FitFailedWarning")
+def test_an_interrupt_in_a_trial_keeps_those_before(tmp_path, interrupted_after):
+    path = tmp_path / "trials.json"
+    whole = make(n_iter=5).fit(X)
+    interrupted_after(7)  # in the second fold of the fourth trial
+    search = make(path, n_iter=5)
+    with pytest.raises(KeyboardInterrupt):
+        search.fit(X)
+    assert not hasattr(search, "cv_results_")
+    interrupted_after(1)  # the last fit, on all data: none of the three is repeated
+    kept = make(path, n_iter=3).fit(X)
+    assert kept.cv_results_["params"] == whole.cv_results_["params"][:3]
+
+
 def run_search(path, n_iter):
     rng = np.random.default_rng(0)
     space = {"alpha": hp.loguniform("alpha", -3, 3), "solver": ["svd", "cholesky"]}
@@ -211,3 +266,41 @@ def test_another_process_goes_on(tmp_path):
     )
     assert len(json.loads(path.read_text())["trials"]) == 4
     assert_same(run_search(path, 6), run_search(None, 6))
+
+
+SCRIPT = """
+import sys
+import numpy as np
+from hyperopt import hp
+from sklearn.linear_model import ElasticNet
+from sklearn_molge.model_selection import HyperoptSearchCV
+tol = hp.choice("inner", [{"tol": hp.uniform("tol", 0, 1)}, {"positive": True}])
+space = {
+    "alpha": hp.loguniform("alpha", -3, 5),
+    "l1_ratio": hp.uniform("l1_ratio", 0.1, 1),
+    "branch": hp.choice("branch", [tol, {"selection": "random", "random_state": 0}]),
+}
+search = HyperoptSearchCV(
+    ElasticNet(), space, n_iter=9, n_initial_points=3, cv=2, random_state=0,
+    trials_path=sys.argv[1],
+)
+rng = np.random.default_rng(0)
+search.fit(rng.normal(size=(20, 3)), rng.normal(size=20))
+print(search.cv_results_["params"])
+"""
+
+
+def test_the_hash_seed_of_python_does_not_matter(tmp_path):
+    def run(seed, name):
+        out = subprocess.run(
+            [sys.executable, "-c", SCRIPT, str(tmp_path / name)],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return out.stdout
+
+    assert run("1", "a") == run("2", "b")
+    first, second = (json.loads((tmp_path / name).read_text()) for name in "ab")
+    assert first["identity"] == second["identity"]

@@ -256,14 +256,17 @@ def test_wrong_parameters(cv, message):
         (["a", "b"], r"must have shape \(n_samples, 2\).*Got an array of shape \(2,\)"),
         ([["a", "b", "c"]] * 4, r"Got an array of shape \(4, 3\)"),
         (pd.DataFrame({"drug": ["a"], "line": ["b"], "x": 1}), r"shape \(1, 3\)"),
-        ([("a", "x"), (None, "x"), ("b", np.nan)], r"2 of 3 rows.*\[1, 2\]"),
+        (
+            [("a", "x"), (None, "x"), ("b", np.nan)],
+            r"2 of 3 rows .* 1, 2\.",
+        ),
         (
             pd.DataFrame(
                 {"drug": ["a", pd.NA], "cell_line": ["x", "y"]}, dtype="string"
             ),
-            r"1 of 2 rows have, at indices \[1\]\.",
+            r"1 of 2 rows have, at indices 1\.",
         ),
-        ([("a", None)] * 30, r"30 of 30 rows.*19, ?|19\], \.\.\."),
+        ([("a", None)] * 30, r"30 of 30 rows have, .* 19 and 10 more"),
     ],
 )
 def test_wrong_groups(groups, message):
