@@ -179,10 +179,8 @@ def report_notes(
             + "; ".join(failed)
         )
     if refused:
-        notes.append(
-            f"Computed anew in each call, since it cannot be kept in cache_folder: "
-            f"{', '.join(refused)} ({next(iter(refused.values()))})"
-        )
+        why = next(iter(refused.values()))
+        notes.append(f"Not kept in cache_folder: {', '.join(refused)}. {why}")
     if not plan.validated:
         notes.append(
             "There are no validation rows: embedders trained for a fixed number of "

@@ -18,7 +18,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import has_fit_parameter
 
 from sklearn_molge._utils.files import replacing
-from sklearn_molge._utils.identity import describe, is_frozen
+from sklearn_molge._utils.identity import NotImportableError, describe, is_frozen
 from sklearn_molge._utils.progress import progress_bar
 from sklearn_molge.evaluation._methods import (
     FittedAlignment,
@@ -60,7 +60,7 @@ class ResultCache:
         """Return the file of a result of the task `name` that depends on `parts`."""
         try:
             key = joblib.hash(describe(parts))
-        except TypeError as error:
+        except NotImportableError as error:
             self.refused.setdefault(f"{kind} {name!r}", str(error))
             return self.temporary / f"{kind}-{uuid4().hex}.joblib"
         return self.folder / f"{kind}-{key}.joblib"
