@@ -231,8 +231,8 @@ def test_labels_stand_for_the_index():
     page = parse(report._repr_html_())
     assert cells_of(page, 0) == [
         ["method", "mrr", "Gain"],
-        ["chance", "0.1", "0.1"],
-        ["CCA, raw", "0.2", "1.0"],
+        ["chance", "0.100", "0.1"],
+        ["CCA, raw", "0.200", "1.0"],
     ]
     assert page.find("tr")[1]["attrs"]["class"] == "chance"
     assert "cca_raw" not in str(report)
