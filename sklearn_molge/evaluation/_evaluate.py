@@ -29,11 +29,7 @@ from sklearn_molge.evaluation._plan import (
     make_repeats,
     views_of,
 )
-from sklearn_molge.evaluation._results import (
-    StudyResults,
-    choose_baseline,
-    rank_table,
-)
+from sklearn_molge.evaluation._results import StudyResults, choose_baseline, rank_table
 from sklearn_molge.evaluation._run import (
     ResultCache,
     fit_embedders,

@@ -162,9 +162,7 @@ def _is_list_of_splits(split: object) -> bool:
 
 
 def check_methods(
-    methods: Mapping[str, object],
-    embedders: Mapping[str, object],
-    baseline: str | None,
+    methods: Mapping[str, object], embedders: Mapping[str, object], baseline: str | None
 ) -> dict[str, Method]:
     """Make a Method of each, and see that what they name is there."""
     _check_names(methods)

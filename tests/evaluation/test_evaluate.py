@@ -327,7 +327,8 @@ def test_bad_input_raises_before_any_fit_of_a_recorder(study):
         ({"methods": {"a": row, "b": 3}}, TypeError, r"methods\['b'\]"),
         ({"methods": {"a": row, "b": AlignedView()}}, ValueError, "'aligned'"),
         ({"baseline": "nobody"}, ValueError, "baseline must be one of"),
-        ({"preset": "best"}, ValueError, "preset"),
+        ({"scores": ["map"]}, ValueError, "scores"),
+        ({"paper": "quick"}, ValueError, "paper"),
         ({"study": "folder"}, ValueError, "study"),
     ):
         options = {"study": study, "methods": {"a": row}, "embedders": {}} | options

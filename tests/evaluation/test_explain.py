@@ -11,11 +11,7 @@ from sklearn_molge.alignment.samplers import DrugBalancedSampler
 from sklearn_molge.datasets import Study, make_perturbation_study
 
 # To see how many rows a map is drawn from; no report tells.
-from sklearn_molge.evaluation import (
-    AlignedView,
-    _explain,
-    evaluate_study,
-)
+from sklearn_molge.evaluation import AlignedView, _explain, evaluate_study
 from sklearn_molge.model_selection import drug_cell_line_split
 from sklearn_molge.molecules import MorganFingerprinter
 

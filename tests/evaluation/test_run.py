@@ -17,14 +17,9 @@ from sklearn_molge.alignment import CCA, CoordinatedEmbedder
 from sklearn_molge.alignment.losses import InfoNCELoss
 from sklearn_molge.alignment.samplers import DrugBalancedSampler
 from sklearn_molge.datasets import make_perturbation_study
-from sklearn_molge.evaluation import (
-    AlignedView,
-    evaluate_study,
-)
+from sklearn_molge.evaluation import AlignedView, evaluate_study
 from sklearn_molge.molecules import MorganFingerprinter
-from sklearn_molge.retrieval import (
-    TransformedTargetRetriever,
-)
+from sklearn_molge.retrieval import TransformedTargetRetriever
 
 SEEN = []  # what Recorder was fitted on, in this process
 SPLIT = {"val_drugs": 0.2, "test_drugs": 0.3, "val_cell_lines": 1}

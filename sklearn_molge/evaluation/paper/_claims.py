@@ -28,9 +28,7 @@ _CONTRASTS = {
         ("cca_raw_chemprop", "dnn_raw_chemprop"),
         ("cca_aligned_aligned", "dnn_aligned_aligned"),
     ],
-    "the embedder beats CCA of raw views": [
-        ("corr_aligned_aligned", "cca_raw_morgan"),
-    ],
+    "the embedder beats CCA of raw views": [("corr_aligned_aligned", "cca_raw_morgan")],
     "CCA on top helps": [("cca_aligned_aligned", "corr_aligned_aligned")],
     "embedding lifts the oracles": [
         (

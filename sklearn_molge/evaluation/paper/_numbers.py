@@ -116,10 +116,7 @@ _NAMES = "table1 table2 figure2 regressions chance data hyperparameters".split()
 
 
 @validate_params(
-    {
-        "name": [StrOptions(set(_NAMES))],
-        "rerun": ["boolean"],
-    },
+    {"name": [StrOptions(set(_NAMES))], "rerun": ["boolean"]},
     prefer_skip_nested_validation=True,
 )
 def reference_table(name: str = "table1", *, rerun: bool = False) -> pd.DataFrame:

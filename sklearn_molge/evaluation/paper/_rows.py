@@ -12,13 +12,7 @@ from sklearn.preprocessing import FunctionTransformer, Normalizer, StandardScale
 from skorch.callbacks import EarlyStopping
 
 from sklearn_molge._compat import StrOptions, validate_params
-from sklearn_molge.alignment import (
-    CCA,
-    PRESETS,
-    CoordinatedEmbedder,
-    losses,
-    samplers,
-)
+from sklearn_molge.alignment import CCA, PRESETS, CoordinatedEmbedder, losses, samplers
 from sklearn_molge.evaluation._methods import AlignedView, Method
 from sklearn_molge.expression import L1000Featurizer
 from sklearn_molge.molecules import (

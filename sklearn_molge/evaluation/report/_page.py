@@ -11,11 +11,7 @@ from urllib.parse import quote
 
 from jinja2 import Environment, StrictUndefined, Template
 
-from sklearn_molge.evaluation.report._sections import (
-    ReportFigure,
-    ReportTable,
-    Section,
-)
+from sklearn_molge.evaluation.report._sections import ReportFigure, ReportTable, Section
 from sklearn_molge.evaluation.report._table_view import Columns, TableView
 
 __all__ = ["render_fragment", "render_page"]
@@ -167,10 +163,7 @@ def _minus(text: str) -> str:
 @cache
 def _template() -> Template:
     environment = Environment(
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters.update(sha256=_sha256, minus=_minus)
     source = files("sklearn_molge.evaluation.report").joinpath(_TEMPLATE)
