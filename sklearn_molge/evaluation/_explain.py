@@ -403,17 +403,16 @@ def attribution_best(results: StudyResults) -> ReportFigure | None:
         1, 2, width_ratios=(3, 2), gridspec_kw={"wspace": 0.2}
     )
     AtomAttributionDisplay.from_estimator(m.model, smiles, profile, ax=left, name=name)
-    baseline = {}
+    baseline: str | NDArray = "zero"
     if study.control_ge is not None:  # what the treatment changed
-        control = profile[len(profile) // 2 :]
-        baseline = {"baseline": np.concatenate([control, control])}
+        baseline = np.tile(profile[len(profile) // 2 :], 2)
     GeneAttributionDisplay.from_estimator(
         m.model,
         smiles,
         profile,
         ax=right,
         gene_names=study.genes[symbol].to_numpy(),
-        **baseline,
+        baseline=baseline,
     )
     return ReportFigure.from_figure(
         figure,

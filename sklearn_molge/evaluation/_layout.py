@@ -82,7 +82,7 @@ _CAPTIONS = {
 
 def make_sections(
     results: StudyResults,
-    audits: Mapping[str, pd.DataFrame],
+    audits: dict[str, pd.DataFrame],
     figures: Sequence[DrawFigure] | None,
     *,
     reference: bool,
@@ -117,7 +117,7 @@ def make_sections(
 
 
 def _tables(
-    results: StudyResults, audits: Mapping[str, pd.DataFrame], *, reference: bool
+    results: StudyResults, audits: dict[str, pd.DataFrame], *, reference: bool
 ) -> dict[str, pd.DataFrame]:
     tables = results.score_tables()
     if reference:

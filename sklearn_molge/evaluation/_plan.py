@@ -5,6 +5,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import joblib
 import numpy as np
@@ -97,7 +98,7 @@ class Plan:
         return all(len(repeat.split.val) for repeat in self.repeats)
 
 
-def views_of(study: Study, *, files: Sequence[object] = ()) -> Data:
+def views_of(study: Study, *, files: Sequence[Any] = ()) -> Data:
     """Return what methods are fitted on: with controls, [treated | control].
 
     What results depend on beside settings and rows goes into the identity of the data:
@@ -111,7 +112,7 @@ def views_of(study: Study, *, files: Sequence[object] = ()) -> Data:
     return Data(X, y, groups, joblib.hash(parts))
 
 
-def _is_file(path: object) -> bool:
+def _is_file(path: Any) -> bool:
     return isinstance(path, str | os.PathLike) and Path(path).is_file()
 
 

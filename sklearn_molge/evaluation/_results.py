@@ -211,8 +211,8 @@ class StudyResults:
 
     def _chance_row(self) -> dict[str, object]:
         sizes = self.ranks["n_candidates"]
-        words = {"label": CHANCE, "expression": "", "molecules": ""}
-        row: dict[str, object] = words | {"compared_by": CHANCE}
+        row: dict[str, object] = {"label": CHANCE, "expression": "", "molecules": ""}
+        row["compared_by"] = CHANCE
         row |= self._score_columns(None) | chance_scores(sizes, scores=self.scores)
         row |= dict.fromkeys((*_COMPARED, "valid_mrr"), np.nan)
         return row | {"seconds": 0.0, "error": "", "source": _SOURCE, "chosen": ""}

@@ -131,7 +131,7 @@ def _slopes(regressions: pd.DataFrame) -> Iterator[dict[str, object]]:
             }
 
 
-def _verdict(low: float, high: float, p_value: float, sign: int) -> str:
+def _verdict(low, high, p_value, sign):
     """Say whether interval and test agree that the value has this sign."""
     if not (np.isfinite(low) and np.isfinite(high)):
         return "cannot be said"

@@ -297,7 +297,8 @@ def _read_item(
 
 def _table_to_json(frame: pd.DataFrame) -> str:
     """Return Table Schema, as pandas' ``orient="table"`` but with all digits."""
-    index, flat = None, frame
+    index: Any = None
+    flat = frame
     if keeps_index(frame):
         index = [name or "index" for name in frame.index.names]
         flat = frame.rename_axis(index=index).reset_index()

@@ -1,7 +1,7 @@
 """What a report is made of: tables and figures with their words, in sections."""
 
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -207,24 +207,20 @@ class Section:
 
 
 @contextmanager
-def _rasterized_scatters(figure: "Figure") -> Iterator[None]:
+def _rasterized_scatters(figure):
     """Draw large scatters as images within the context."""
     from matplotlib.collections import PathCollection
     from matplotlib.lines import Line2D
 
-    scatters = [ax.findobj(PathCollection) for ax in figure.axes]
-    large = [
-        artist
-        for group in scatters
-        if sum(len(each.get_offsets()) for each in group) > _N_VECTOR_POINTS
-        for artist in group
-    ]
-    large += [
-        artist
-        for artist in figure.findobj(Line2D)
-        if artist.get_marker() not in ("None", None, "", " ")
-        and len(artist.get_xdata()) > _N_VECTOR_POINTS
-    ]
+    large = []
+    for ax in figure.axes:
+        scatters = ax.findobj(PathCollection)
+        if sum(len(each.get_offsets()) for each in scatters) > _N_VECTOR_POINTS:
+            large += scatters
+    for line in figure.findobj(Line2D):
+        marked = line.get_marker() not in ("None", None, "", " ")
+        if marked and len(line.get_xdata()) > _N_VECTOR_POINTS:
+            large.append(line)
     before = [artist.get_rasterized() for artist in large]
     for artist in large:
         artist.set_rasterized(True)

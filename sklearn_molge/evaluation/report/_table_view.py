@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -163,8 +164,7 @@ def _flatten(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[bool]]:
     heads = flat.index.get_level_values(0)
     chance = [str(value).lower().startswith("chance") for value in heads]
     if _LABEL in frame and frame.index.nlevels == 1:
-        name = flat.index.name
-        flat = flat.set_index(_LABEL).rename_axis(index=name)
+        flat = flat.set_index(_LABEL).rename_axis(index=str(flat.index.name))
     return flat.reset_index(), chance
 
 
@@ -208,7 +208,7 @@ def _cells(head: pd.DataFrame, frame: pd.DataFrame, column: Column) -> Iterator[
         yield Cell(_number(value, digits, column), interval, key)
 
 
-def _text(value: object) -> str:
+def _text(value: Any) -> str:
     if isinstance(value, (bool, np.bool_)):
         return "yes" if value else "no"
     if isinstance(value, (float, np.floating)) and np.isfinite(value):
@@ -227,7 +227,7 @@ def _digits(info: ColumnInfo, values: pd.Series) -> int:
     return int(np.clip(3 - np.floor(np.log10(finite.max())), 0, 3))
 
 
-def _number(value: float, digits: int, column: Column) -> str:
+def _number(value: Any, digits: int, column: Column) -> str:
     if pd.isna(value):
         return MISSING
     if column.name == "p_value" and 0 <= value < 0.001:
