@@ -241,52 +241,25 @@ def _make_parser() -> argparse.ArgumentParser:
 
 
 def _add_data(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("study")
-    group.add_argument(
-        "--data",
-        nargs="+",
-        required=True,
-        metavar="PATH",
-        help="a folder in the layout of the public LINCS releases; .gct, .gctx and "
-        f".h5ad files, which are joined; or {SIMULATED!r}",
+    add = parser.add_argument_group("study").add_argument
+    data = (
+        "a folder in the layout of the public LINCS releases; .gct, .gctx and .h5ad "
+        f"files, which are joined; or {SIMULATED!r}"
     )
-    group.add_argument(
-        "--level",
-        type=int,
-        choices=(3, 4, 5),
-        default=5,
-        help="3: log2 intensities, 4: z-scores of wells, 5: of signatures (default: 5)",
-    )
-    group.add_argument(
-        "--metadata",
-        type=Path,
-        metavar="FILE",
-        help="table of profiles beside GCT and GCTX files",
-    )
-    group.add_argument(
-        "--pert-time",
-        type=float,
-        metavar="HOURS",
-        help="keep profiles of this time of exposure",
-    )
-    group.add_argument(
-        "--pert-dose", type=float, metavar="UM", help="keep profiles of this dose in um"
-    )
-    group.add_argument(
-        "--cell-lines", type=_names, metavar="A,B,...", help="keep these cell lines"
-    )
-    group.add_argument(
-        "--shared-by-all-lines",
-        action="store_true",
-        default=None,
-        help="keep drugs that are in each of the lines, as the paper does",
-    )
-    group.add_argument(
-        "--molecules",
-        type=_count,
-        metavar="N",
-        help=f"of the simulated study (default: {N_MOLECULES})",
-    )
+    add("--data", nargs="+", required=True, metavar="PATH", help=data)
+    level = "3: log2 intensities, 4: z-scores of wells, 5: of signatures (default: 5)"
+    add("--level", type=int, choices=(3, 4, 5), default=5, help=level)
+    metadata = "table of profiles beside GCT and GCTX files"
+    add("--metadata", type=Path, metavar="FILE", help=metadata)
+    time = "keep profiles of this time of exposure"
+    add("--pert-time", type=float, metavar="HOURS", help=time)
+    dose = "keep profiles of this dose in um"
+    add("--pert-dose", type=float, metavar="UM", help=dose)
+    add("--cell-lines", type=_names, metavar="A,B,...", help="keep these cell lines")
+    shared = "keep drugs that are in each of the lines, as the paper does"
+    add("--shared-by-all-lines", action="store_true", default=None, help=shared)
+    molecules = f"of the simulated study (default: {N_MOLECULES})"
+    add("--molecules", type=_count, metavar="N", help=molecules)
 
 
 def _add_split(parser: argparse.ArgumentParser) -> None:
@@ -299,12 +272,8 @@ def _add_split(parser: argparse.ArgumentParser) -> None:
     for name in ("test_drugs", "val_drugs", "test_cell_lines", "val_cell_lines"):
         part, what = name.split("_", 1)
         said = {"test": "to score on", "val": "to select by; 0 for none"}[part]
-        group.add_argument(
-            f"--{name.replace('_', '-')}",
-            type=_choice,
-            metavar="SHARE|N|NAMES",
-            help=f"{what.replace('_', ' ')} {said}",
-        )
+        flag, text = f"--{name.replace('_', '-')}", f"{what.replace('_', ' ')} {said}"
+        group.add_argument(flag, type=_choice, metavar="SHARE|N|NAMES", help=text)
     group.add_argument(
         "--geometry",
         choices=("paper",),
@@ -314,83 +283,48 @@ def _add_split(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_methods(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("methods")
-    group.add_argument(
-        "--preset",
-        choices=("recommended", "paper", "quick"),
-        default="recommended",
-        help="settings of the trained embedder (default: recommended)",
+    add = parser.add_argument_group("methods").add_argument
+    presets = ("recommended", "paper", "quick")
+    preset = "settings of the trained embedder (default: recommended)"
+    add("--preset", choices=presets, default="recommended", help=preset)
+    encoder = "pretrained graph network, a chemprop file"
+    add("--encoder", "--weights", type=Path, metavar="FILE", help=encoder)
+    baseline = (
+        "method that all are compared with, such as cca_raw_morgan (default: the best "
+        "classical one on the validation rows)"
     )
-    group.add_argument(
-        "--encoder",
-        "--weights",
-        type=Path,
-        metavar="FILE",
-        help="pretrained graph network, a chemprop file",
-    )
-    group.add_argument(
-        "--baseline",
-        metavar="NAME",
-        help="method that all are compared with, such as "
-        "cca_raw_morgan (default: the best classical one on the "
-        "validation rows)",
-    )
-    group.add_argument(
-        "--reference",
-        choices=("finlayson2020",),
-        help="print the paper's numbers below",
-    )
-    group.add_argument(
-        "--no-ablations",
-        dest="ablations",
-        action="store_false",
-        help="leave the ablations out",
-    )
-    group.add_argument(
-        "--no-inspection",
-        dest="inspect",
-        action="store_false",
-        help="leave out what explains the scores",
-    )
+    add("--baseline", metavar="NAME", help=baseline)
+    reference = "print the paper's numbers below"
+    add("--reference", choices=("finlayson2020",), help=reference)
+    ablations = "leave the ablations out"
+    add("--no-ablations", dest="ablations", action="store_false", help=ablations)
+    inspection = "leave out what explains the scores"
+    add("--no-inspection", dest="inspect", action="store_false", help=inspection)
 
 
 def _add_run(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("run")
-    group.add_argument(
-        "--out", type=Path, required=True, metavar="REPORT", help="folder of the report"
+    add = group.add_argument
+    out = "folder of the report"
+    add("--out", type=Path, required=True, metavar="REPORT", help=out)
+    repeats = "divisions of the study (default: 3)"
+    add("--repeats", type=_count, default=3, metavar="N", help=repeats)
+    jobs = "processes, -1 for all; same numbers"
+    add("--jobs", type=_jobs, metavar="N", help=jobs)
+    cache = (
+        "folder of finished fits, from which a killed command goes on (default: "
+        "REPORT/cache). They are pickles: do not use one that you do not trust"
     )
-    group.add_argument(
-        "--repeats",
-        type=_count,
-        default=3,
-        metavar="N",
-        help="divisions of the study (default: 3)",
-    )
-    group.add_argument(
-        "--jobs", type=_jobs, metavar="N", help="processes, -1 for all; same numbers"
-    )
-    group.add_argument(
-        "--cache",
-        type=Path,
-        metavar="DIR",
-        help="folder of finished fits, from which a killed command goes on (default: "
-        "REPORT/cache). They are pickles: do not use one that you do not trust",
-    )
-    group.add_argument("--quiet", action="store_true", help="no progress, no tables")
+    add("--cache", type=Path, metavar="DIR", help=cache)
+    add("--quiet", action="store_true", help="no progress, no tables")
     _add_common(group)
 
 
-def _add_common(parser: Any) -> None:
-    parser.add_argument(
-        "--seed",
-        type=_seed,
-        default=0,
-        metavar="N",
-        help="of the simulation, divisions and methods (default: 0)",
-    )
-    parser.add_argument(
-        "--traceback", action="store_true", help="show where an error happened"
-    )
+def _add_common(parser) -> None:
+    seed = "of the simulation, divisions and methods (default: 0)"
+    parser.add_argument("--seed", type=_seed, default=0, metavar="N", help=seed)
+    where = "show where an error happened"
+    parser.add_argument("--traceback", action="store_true", help=where)
 
 
 def _choice(text: str) -> float | int | list[str]:

@@ -92,28 +92,32 @@ def make_sections(
     `figures` are drawn beside those of the report; None draws none at all.
     """
     tables = _tables(results, audits, reference=reference)
-    layout = SECTIONS | ({_MORE: tuple(figures)} if figures else {})
-    sections, failed = [], []
-    for title, parts in layout.items():
+    notes: list[str] = []
+    sections = []
+    for title, parts in (SECTIONS | {_MORE: tuple(figures or ())}).items():
         items: dict[str, ReportTable | ReportFigure] = {}
         for part in parts:
             if isinstance(part, str):
                 if len(tables.get(part, ())):
                     items[part] = ReportTable(tables[part], _CAPTIONS[part])
             elif figures is not None:
-                try:
-                    drawn = part(results)
-                except Exception as error:
-                    failed.append(
-                        f"The figure {part.__name__} failed: "
-                        f"{type(error).__name__}: {error}"
-                    )
-                    continue
+                drawn = _draw(part, results, notes)
                 if drawn is not None:
                     items[part.__name__] = drawn
         if items:
             sections.append(Section(title, items))
-    return sections, failed
+    return sections, notes
+
+
+def _draw(
+    draw: DrawFigure, results: StudyResults, notes: list[str]
+) -> ReportFigure | None:
+    try:
+        return draw(results)
+    except Exception as error:
+        name, kind = draw.__name__, type(error).__name__
+        notes.append(f"The figure {name} failed: {kind}: {error}")
+        return None
 
 
 def _tables(

@@ -1,7 +1,7 @@
 """What `evaluate_study` runs: one fit of one method or embedder, kept on disk."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from pickle import PicklingError
@@ -22,7 +22,6 @@ from sklearn_molge._utils.identity import NotImportableError, describe, is_froze
 from sklearn_molge._utils.progress import progress_bar
 from sklearn_molge.evaluation._methods import (
     FittedAlignment,
-    Method,
     aligned_views,
     put_towers,
 )
@@ -194,44 +193,24 @@ def run_methods(plan: Plan, fitted: Outcomes, cache: ResultCache, run: Run) -> O
                 outcomes[i, name] = Outcome(error=f"embedder {failed[0]}")
                 continue
             paths = {k: o.path for k, o in sources.items() if o.path is not None}
+            data = plan.data
+            path = _method_path(name, method, ready, paths, data, repeat, cache)
             tasks[i, name] = delayed(_method_task)(
-                ready,
-                method,
-                plan.data,
-                repeat,
-                paths,
-                cache,
-                _method_path(name, method, ready, paths, plan.data, repeat, cache),
+                ready, method, data, repeat, paths, cache, path
             )
     outcomes |= run(tasks)
-    return {key: outcomes[key] for key in _keys(plan)}
+    repeats = range(len(plan.repeats))
+    return {(i, name): outcomes[i, name] for i in repeats for name in plan.methods}
 
 
-def _keys(plan: Plan) -> list[Key]:
-    return [(i, name) for i in range(len(plan.repeats)) for name in plan.methods]
-
-
-def _method_path(
-    name: str,
-    method: Method,
-    candidates: Sequence[BaseEstimator],
-    paths: Mapping[str, Path],
-    data: Data,
-    repeat: Repeat,
-    cache: ResultCache,
-) -> Path:
+def _method_path(name, method, candidates, paths, data, repeat, cache):
     """Return the file of a method's result, which depends on its embedders' files."""
     if not all(map(cache.keeps, paths.values())):
         return cache.temporary / f"method-{uuid4().hex}.joblib"
-    return cache.path(
-        "method",
-        name,
-        [_settings(each) for each in candidates],
-        method.train,
-        method.shuffle_molecules,
-        [path.name for path in paths.values()],
-        *_what(data, repeat),
-    )
+    settings = [_settings(each) for each in candidates]
+    seen = method.train, method.shuffle_molecules
+    names = [path.name for path in paths.values()]
+    return cache.path("method", name, settings, *seen, names, *_what(data, repeat))
 
 
 def run_tasks(tasks: dict[Key, Any], *, n_jobs: int | None, verbose: int) -> Outcomes:
@@ -253,23 +232,14 @@ def run_tasks(tasks: dict[Key, Any], *, n_jobs: int | None, verbose: int) -> Out
     return outcomes
 
 
-def _with_key(
-    key: Key, function: Callable[..., Outcome], *args: object
-) -> tuple[Key, Outcome]:
+def _with_key(key, function, *args):
     """Run a task; joblib's backends see its arguments, and send a large one once."""
     return key, function(*args)
 
 
-def _embedder_task(
-    embedder: BaseEstimator,
-    expression: BaseEstimator,
-    data: Data,
-    repeat: Repeat,
-    cache: ResultCache,
-    path: Path,
-) -> Outcome:
+def _embedder_task(embedder, expression, data, repeat, cache, path):
     if path.exists():
-        outcome: Outcome = cache.load(path)[1]
+        outcome = cache.load(path)[1]
         outcome.path = path  # the folder may have been moved
         return outcome
     start = time.perf_counter()
@@ -287,9 +257,7 @@ def _embedder_task(
     return outcome
 
 
-def _fit_embedder(
-    embedder: BaseEstimator, expression: BaseEstimator, data: Data, repeat: Repeat
-) -> FittedAlignment:
+def _fit_embedder(embedder, expression, data, repeat):
     """Fit on the training rows; one with `train_split` watches the validation rows."""
     train, val = repeat.split.train, repeat.split.val
     expression = clone(expression).fit(data.y[train])
@@ -313,10 +281,8 @@ def _training_details(embedder: BaseEstimator) -> dict[str, float]:
         return {}
     if not (isinstance(history[0], Mapping) and "train_loss" in history[0]):
         return {}  # of another kind of estimator
-    details: dict[str, float] = {
-        "n_epochs": len(history),
-        "train_loss": float(history[-1]["train_loss"]),
-    }
+    last = history[-1]
+    details = {"n_epochs": len(history), "train_loss": float(last["train_loss"])}
     if "valid_mrr" in history[0]:
         scores = [epoch["valid_mrr"] for epoch in history]
         details["best_epoch"] = int(np.argmax(scores)) + 1
@@ -324,18 +290,9 @@ def _training_details(embedder: BaseEstimator) -> dict[str, float]:
     return details
 
 
-def _method_task(
-    candidates: Sequence[BaseEstimator],
-    method: Method,
-    data: Data,
-    repeat: Repeat,
-    paths: Mapping[str, Path],
-    cache: ResultCache,
-    path: Path,
-) -> Outcome:
+def _method_task(candidates, method, data, repeat, paths, cache, path):
     if path.exists():
-        found: Outcome = cache.load(path)
-        return found
+        return cache.load(path)
     start = time.perf_counter()
     try:
         alignments = {name: cache.load(file)[0] for name, file in paths.items()}
@@ -348,9 +305,7 @@ def _method_task(
     return outcome
 
 
-def _fit_and_rank(
-    candidates: Sequence[BaseEstimator], method: Method, data: Data, repeat: Repeat
-) -> Outcome:
+def _fit_and_rank(candidates, method, data, repeat):
     """Select on the validation rows and rank the test rows."""
     rows = repeat.rows(method.train)
     val = repeat.split.val if method.train == "train" else rows[:0]
@@ -369,7 +324,7 @@ def _fit_and_rank(
     return Outcome(ranks=ranks, valid_mrr=float(best_mrr), chosen=chosen)
 
 
-def _ranks(model: BaseEstimator, data: Data, rows: NDArray[np.intp]) -> NDArray:
+def _ranks(model, data, rows):
     return retrieval_ranks(model, data.X[rows], data.y[rows], drugs=data.drugs[rows])
 
 

@@ -32,15 +32,9 @@ aligned    | aligned   | CCA    | 130         | 0.048 | 0.093   | 0.425    |
 aligned    | aligned   | Corr   | 126         | 0.042 | 0.085   | 0.432    |
 """
 
-# What the notebook in the authors' repository shows; its D-NN rows are the same.
+# What the notebook in the authors' repository shows beside the same D-NN rows.
 _TABLE_1_RERUN = """
 expression | molecules | method | median_rank | mrr   | hits@10 | hits@100 | note
-raw        | Morgan    | D-NN   | 206         | 0.025 | 0.037   | 0.240    | 512 bits
-raw        | Chemprop  | D-NN   | 211         | 0.025 | 0.035   | 0.254    |
-raw        | aligned   | D-NN   | 189         | 0.033 | 0.047   | 0.290    |
-aligned    | Morgan    | D-NN   | 214         | 0.025 | 0.041   | 0.256    | 512 bits
-aligned    | Chemprop  | D-NN   | 196         | 0.022 | 0.037   | 0.278    |
-aligned    | aligned   | D-NN   | 137         | 0.039 | 0.072   | 0.402    |
 raw        | Morgan    | CCA    | 169         | 0.040 | 0.067   | 0.347    | 512 bits
 raw        | Chemprop  | CCA    | 198         | 0.027 | 0.045   | 0.293    |
 raw        | aligned   | CCA    | 139         | 0.044 | 0.075   | 0.407    |
@@ -49,6 +43,7 @@ aligned    | Chemprop  | CCA    | 166         | 0.031 | 0.059   | 0.343    |
 aligned    | aligned   | CCA    | 130         | 0.046 | 0.091   | 0.423    |
 aligned    | aligned   | Corr   | 127         | 0.039 | 0.085   | 0.429    |
 """
+
 
 # The notebook shows the same numbers.
 _TABLE_2 = """
@@ -218,7 +213,10 @@ def _in_form(table: pd.DataFrame, labels: list[str], source: str) -> pd.DataFram
 
 
 def _table_1(*, rerun: bool) -> pd.DataFrame:
-    table = _read(_TABLE_1_RERUN if rerun else _TABLE_1)
+    table = _read(_TABLE_1)
+    if rerun:
+        same = table[table["method"] == "D-NN"]
+        table = pd.concat([same, _read(_TABLE_1_RERUN)], ignore_index=True)
     chemprop = table["molecules"] == "Chemprop"
     table.loc[chemprop, "note"] = "random weights, most likely"
     labels = [
