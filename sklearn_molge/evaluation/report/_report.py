@@ -1,5 +1,7 @@
 """StudyReport: sections of tables and figures, as files, HTML and text."""
 
+import base64
+import hashlib
 import json
 import math
 import os
@@ -8,15 +10,18 @@ import textwrap
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
+from functools import cache
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 import pandas as pd
+from jinja2 import Environment, StrictUndefined, Template
 from pandas.io.json import build_table_schema
 
 from sklearn_molge._utils.files import replace_bytes
-from sklearn_molge.evaluation.report._page import render_fragment, render_page
 from sklearn_molge.evaluation.report._sections import (
     ReportFigure,
     ReportTable,
@@ -25,6 +30,7 @@ from sklearn_molge.evaluation.report._sections import (
 )
 from sklearn_molge.evaluation.report._table_view import (
     ColumnInfo,
+    TableView,
     score_columns,
     text_table,
 )
@@ -36,6 +42,20 @@ _FORMAT = 2
 _NAME = re.compile(r"[A-Za-z0-9][\w.@+-]*", re.ASCII)
 _ABOUT = "title description settings versions seconds command notes".split()
 _DTYPES = {"number": np.float64, "integer": np.int64, "boolean": np.bool_}
+_TEMPLATE = "_page.html.jinja"
+# More rows than this are left to the file of the table.
+_N_ROWS = 100
+# More rows than this scroll inside their own box on a screen.
+_N_TALL = 40
+# More intervals than this in a row go below their numbers.
+_N_BESIDE = 2
+# Figures of more points (1/72 inch) than this do not fit a telephone.
+_N_WIDE = 560
+_MARKS = {
+    "chance": "what a random ranking scores",
+    "published": "not computed in this run; the source is named below the table",
+    "failed": "the method raised an error, shown below the table",
+}
 
 
 @dataclass(eq=False, repr=False)
@@ -143,19 +163,18 @@ class StudyReport:
         """
         self._check()
         # All texts first: what cannot be written leaves no half of a report.
-        page = render_page(self.sections, self.columns, self._about())
-        files: dict[str, str | bytes] = {"report.html": page}
+        contents: dict[str, str | bytes] = {"report.html": self._render(page=True)}
         for name, table in self._of_kind(ReportTable):
-            files[f"tables/{name}.csv"] = table.to_csv()
-            files[f"tables/{name}.json"] = _table_to_json(table.frame)
+            contents[f"tables/{name}.csv"] = table.to_csv()
+            contents[f"tables/{name}.json"] = _table_to_json(table.frame)
         for name, figure in self.figures.items():
-            files[f"figures/{name}.svg"] = figure.svg
+            contents[f"figures/{name}.svg"] = figure.svg
             if figure.png:
-                files[f"figures/{name}.png"] = figure.png
-        files["ranks.csv"] = self.ranks.to_csv(index=False, lineterminator="\n")
-        files["report.json"] = self._metadata_to_json()
+                contents[f"figures/{name}.png"] = figure.png
+        contents["ranks.csv"] = self.ranks.to_csv(index=False, lineterminator="\n")
+        contents["report.json"] = self._metadata_to_json()
         folder = Path(folder)
-        for path, content in files.items():
+        for path, content in contents.items():
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
             data = content.encode("utf-8") if isinstance(content, str) else content
             replace_bytes(folder / path, data)
@@ -218,10 +237,39 @@ class StudyReport:
         )
 
     def _repr_html_(self) -> str:
-        return render_fragment(self.sections, self.columns, self._about())
+        return self._render(page=False)
 
-    def _about(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in _ABOUT}
+    def _render(self, *, page: bool) -> str:
+        """Return the whole page, or the tables alone, for a notebook."""
+        sections = list(self._numbered())
+        tables = [i for _, items in sections for i in items if isinstance(i, _Table)]
+        marks = {mark for table in tables for mark in table.view.marks}
+        shown = {c.name: c for t in tables for c in t.view.columns if c.info.help}
+        return _template().render(
+            page=page,
+            report=self,
+            sections=sections,
+            marks={mark: text for mark, text in _MARKS.items() if mark in marks},
+            columns=list(shown.values()),
+            has_intervals=any(table.view.has_intervals for table in tables),
+            seconds={stage: _duration(s) for stage, s in self.seconds.items()},
+            total=_duration(sum(self.seconds.values())),
+        )
+
+    def _numbered(self) -> Iterator[tuple[Section, list["_Table | _Figure"]]]:
+        """Yield each section with its numbered tables and figures."""
+        n_tables = n_figures = 0
+        for section in self.sections:
+            items: list[_Table | _Figure] = []
+            for name, item in section.items.items():
+                if isinstance(item, ReportTable):
+                    n_tables += 1
+                    items.append(_numbered_table(name, n_tables, item, self.columns))
+                else:
+                    n_figures += 1
+                    image = _data_uri("image/svg+xml", item.svg)
+                    items.append(_Figure(name, n_figures, item, image))
+            yield section, items
 
     def _of_kind(self, kind: type) -> Iterator[tuple[str, Any]]:
         for section in self.sections:
@@ -264,12 +312,96 @@ class StudyReport:
         ]
         metadata = {
             "format": _FORMAT,
-            **self._about(),
+            **{name: getattr(self, name) for name in _ABOUT},
             "sections": sections,
             "columns": {name: asdict(info) for name, info in self.columns.items()},
             "has_ranks": bool(len(self.ranks.columns)),
         }
         return json.dumps(metadata, indent=1, allow_nan=False, ensure_ascii=False)
+
+
+@dataclass(frozen=True)
+class _Table:
+    """A table as the template needs it."""
+
+    name: str
+    number: int
+    caption: str
+    view: TableView
+    csv: str  # a data URI
+    kind: str = "table"
+
+    @property
+    def tall(self) -> bool:
+        return len(self.view.rows) > _N_TALL
+
+    @property
+    def stacked(self) -> bool:
+        """Whether intervals go below their numbers, for want of width."""
+        return sum(c.has_interval for c in self.view.columns) > _N_BESIDE
+
+
+@dataclass(frozen=True)
+class _Figure:
+    """A figure as the template needs it."""
+
+    name: str
+    number: int
+    figure: ReportFigure
+    image: str  # a data URI
+    kind: str = "figure"
+
+    @property
+    def wide(self) -> bool:
+        """Whether it scrolls on a telephone, where it would be too small to read."""
+        size = re.search(r'viewBox="\S+ \S+ ([\d.]+)', self.figure.svg)
+        return size is not None and float(size[1]) > _N_WIDE
+
+
+def _numbered_table(name, number, table, columns):
+    table.check(name)
+    view = TableView.from_frame(table.frame, columns, max_rows=_N_ROWS)
+    csv = f"data:text/csv;charset=utf-8,{quote(table.to_csv())}"
+    caption = table.caption or name.replace("_", " ")
+    return _Table(name, number, caption, view, csv)
+
+
+def _duration(seconds: float) -> str:
+    """Return a run time in the units that one would say it in."""
+    if not seconds >= 0:
+        return "-"
+    if seconds < 60:
+        return f"{seconds:.1f} s" if seconds < 9.95 else f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min"
+
+
+def _data_uri(kind: str, text: str) -> str:
+    return f"data:{kind};base64,{base64.b64encode(text.encode()).decode()}"
+
+
+def _sha256(text: str) -> str:
+    """Return what a content security policy knows a script by."""
+    digest = hashlib.sha256(text.encode("utf-8")).digest()
+    return f"sha256-{base64.b64encode(digest).decode()}"
+
+
+def _minus(text: str) -> str:
+    """Set the minus signs of a number."""
+    return re.sub(r"(?<![\w.])-(?=\d)|(?<=e)-(?=\d)", "\N{MINUS SIGN}", text)
+
+
+@cache
+def _template() -> Template:
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters.update(sha256=_sha256, minus=_minus)
+    source = files("sklearn_molge.evaluation.report").joinpath(_TEMPLATE)
+    return environment.from_string(source.read_text(encoding="utf-8"))
 
 
 def _wrap(text: str) -> str:
