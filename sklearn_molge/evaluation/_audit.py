@@ -1,7 +1,7 @@
 """audit_split: what the parts of a split share, and must not."""
 
 import hashlib
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from html import escape
@@ -239,7 +239,7 @@ def audit_split(
         parents, MorganFingerprinter(radius=2, fp_size=512)
     )
     facts = _Facts(study, parts, structures, molecules)
-    table = _run_checks(facts, forbidden=_FORBIDDEN[hold_out])
+    table = _run_checks(facts, _FORBIDDEN[hold_out])
     return SplitAudit(table, _neighbours(facts, prints), _part_sizes(facts))
 
 
@@ -368,17 +368,13 @@ class _Check:
     keys: Callable[[str, str], tuple[Keys, Keys]] | None
 
 
-def _run_checks(facts: _Facts, *, forbidden: Sequence[str]) -> pd.DataFrame:
+def _run_checks(facts, forbidden):
     """Return the table of :class:`SplitAudit`."""
     pairs = [(a, b) for a, b in _PAIRS if a in facts.parts and b in facts.parts]
     rows = []
     for check in _checks(facts):
         for a, b in pairs:
-            row: dict[str, object] = {
-                "check": check.name,
-                "parts": f"{a}/{b}",
-                "ok": None,
-            }
+            row = {"check": check.name, "parts": f"{a}/{b}", "ok": None}
             if check.keys is not None:
                 row |= _compare(*check.keys(a, b), facts)
                 if check.name in forbidden:
@@ -442,9 +438,7 @@ def _of_parts(name: str, reading: str, keys: dict[str, Keys]) -> _Check:
     return _Check(name, reading, lambda a, b: (keys[a], keys[b]))
 
 
-def _keys(
-    values: Iterable[Hashable], entities: Iterable[Hashable] | None = None
-) -> Keys:
+def _keys(values, entities=None) -> Keys:
     entities = values if entities is None else entities
     columns = {"entity": list(entities), "key": list(values)}
     return pd.DataFrame(columns, dtype=object)
@@ -463,9 +457,7 @@ def _form_checks(facts: _Facts) -> Iterator[_Check]:
     yield _Check("mixtures", reading, partial(_mixture_keys, facts))
 
 
-def _other_form_keys(
-    facts: _Facts, forms: pd.Series, a: str, b: str
-) -> tuple[Keys, Keys]:
+def _other_form_keys(facts, forms, a, b):
     """Return keys by which drugs meet that are not in one and the same form in both."""
     of_part = {p: _forms_by_drug(facts.texts(p)["drug"], forms) for p in (a, b)}
     first, second = of_part[a], of_part[b]

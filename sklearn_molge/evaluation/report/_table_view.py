@@ -1,7 +1,7 @@
 """Tables of a report as text cells: intervals merged, rows marked, numbers rounded."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -50,26 +50,21 @@ Columns = Mapping[str, ColumnInfo]
 def score_columns(scores: Sequence[Score] | None = None) -> dict[str, ColumnInfo]:
     """Return how the scores of a table, and what goes with them, are shown."""
     scores = get_scores() if scores is None else scores
-    columns = {
-        score.name: ColumnInfo(
-            str(score.label),
-            score.description,
-            score.greater_is_better,
-            decimals=3 if score.greater_is_better else 1,
+    columns = {}
+    for s in scores:
+        decimals = 3 if s.greater_is_better else 1  # a share, or a number of ranks
+        label = str(s.label)
+        columns[s.name] = ColumnInfo(
+            label, s.description, s.greater_is_better, decimals
         )
-        for score in scores
-    }
-    first = scores[0].label
-    return columns | {
-        "difference": ColumnInfo(
-            "difference", f"{first} minus that of the baseline", True, 3
-        ),
-        "p_value": ColumnInfo("p", "", False, 3),
-        "valid_mrr": ColumnInfo(
-            "validation MRR", "mean reciprocal rank of the validation rows", True, 3
-        ),
-        "seconds": ColumnInfo("time, s"),
-    }
+    first = columns[scores[0].name]
+    meaning = f"{first.label} minus that of the baseline"
+    columns["difference"] = replace(first, label="difference", help=meaning)
+    meaning = "mean reciprocal rank of the validation rows"
+    columns["valid_mrr"] = ColumnInfo("validation MRR", meaning, True, 3)
+    columns["p_value"] = ColumnInfo("p", "", False, 3)
+    columns["seconds"] = ColumnInfo("time, s")
+    return columns
 
 
 @dataclass(frozen=True)
@@ -184,6 +179,8 @@ def _column(name: str, frame: pd.DataFrame, columns: Columns) -> Column:
         for value in values
     )
     info = columns.get(name) or ColumnInfo(name.replace("_", " "))
+    if name == "difference" and "p_value" not in frame.columns:
+        info = replace(info, help="")  # not to the baseline
     has_interval = f"{name}_low" in frame.columns and f"{name}_high" in frame.columns
     return Column(name, info, numeric, has_interval)
 
