@@ -374,7 +374,7 @@ def _run_checks(facts, forbidden):
     rows = []
     for check in _checks(facts):
         for a, b in pairs:
-            row = {"check": check.name, "parts": f"{a}/{b}", "ok": None}
+            row = dict[str, object](check=check.name, parts=f"{a}/{b}", ok=None)
             if check.keys is not None:
                 row |= _compare(*check.keys(a, b), facts)
                 if check.name in forbidden:

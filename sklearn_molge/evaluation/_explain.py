@@ -102,33 +102,19 @@ def _load(
 
 def _distances(e: Explanation) -> None:
     """Regress performance on distance to training."""
-    X, y = e.data.X, e.data.y
     tables = []
     for m in e.models:
-        train = m.repeat.split.train
-        tables.append(
-            training_distances(
-                X[train],
-                y[train],
-                X[m.test],
-                y[m.test],
-                molecules=e.molecules,
-                expression=m.alignment.expression,
-                embedder=m.model,
-            )
-        )
+        rows = m.repeat.split.train, m.test
+        views = [view[part] for part in rows for view in (e.data.X, e.data.y)]
+        spaces = {"expression": m.alignment.expression, "embedder": m.model}
+        tables.append(training_distances(*views, molecules=e.molecules, **spaces))
     distances = pd.concat(tables, ignore_index=True)
     ranks, drugs, sizes = e.queries()
     for name in distances:
         per, e.labels[name] = DISTANCES[name]
+        how = {"per": per, "log_x": name in _LOG_X, "random_state": SEED}
         e.regressions[name] = performance_regression(
-            distances[name],
-            ranks,
-            drugs,
-            per=per,
-            log_x=name in _LOG_X,
-            n_candidates=sizes,
-            random_state=SEED,
+            distances[name], ranks, drugs, n_candidates=sizes, **how
         )
 
 
@@ -138,12 +124,9 @@ def _specificity(e: Explanation) -> None:
     n_genes = differential_genes(e.study).groupby("drug")["n_genes"].mean()
     x = np.log1p(pd.Series(drugs).map(n_genes).to_numpy(dtype=np.float64))
     known = ~np.isnan(x)
+    x, ranks, drugs, sizes = (each[known] for each in (x, ranks, drugs, sizes))
     e.regressions[_N_GENES] = performance_regression(
-        x[known],
-        ranks[known],
-        drugs[known],
-        n_candidates=sizes[known],
-        random_state=SEED,
+        x, ranks, drugs, n_candidates=sizes, random_state=SEED
     )
     e.labels[_N_GENES] = "ln(1 + number of genes changed)"
 
@@ -161,12 +144,9 @@ def _mechanisms(e: Explanation) -> None:
         ):
             X, labels = _distinct_molecules(e.study, m.test)
             before = transformer.fit(e.data.X[m.repeat.split.train]).transform(X)
+            after, metrics = m.model.transform(X), (metric, "correlation")
             change = neighbor_change(
-                before,
-                m.model.transform(X),
-                labels,
-                metric=(metric, "correlation"),
-                random_state=SEED,
+                before, after, labels, metric=metrics, random_state=SEED
             )
             rows += _change_rows(change, space, m.number)
     e.tables["mechanisms"] = pd.DataFrame(rows).set_index("measure")
