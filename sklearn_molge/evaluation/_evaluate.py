@@ -187,15 +187,8 @@ def evaluate_study(
     chosen = get_scores(scores)
     if paper.encoder is not None:
         paper.chemprop.fit(study.smiles[:1])  # raises if it cannot be read
-    plan = _make_plan(
-        study,
-        methods,
-        embedders,
-        expression,
-        paper,
-        baseline,
-        make_repeats(split, study.groups, n_repeats, random_state),
-    )
+    repeats = make_repeats(split, study.groups, n_repeats, random_state)
+    plan = _make_plan(study, methods, embedders, expression, paper, baseline, repeats)
     audits, leaks = audit_repeats(study, plan.repeats)
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as temporary:
@@ -259,18 +252,15 @@ def _make_plan(study, methods, embedders, expression, paper, baseline, repeats):
     data = views_of(study, files=[paper.encoder])
     validated = all(len(repeat.split.val) for repeat in repeats)
     if expression is None:
-        expression = paper.expression(
-            study.level, controls=study.control_ge is not None
-        )
+        controls = study.control_ge is not None
+        expression = paper.expression(study.level, controls=controls)
     if embedders is None:
         embedders = {"aligned": paper.embedder(validated=validated)}
     if methods is None:
         n_drugs = min(len(set(data.drugs[r.split.train])) for r in repeats)
         fewest = min(n_drugs, len(study.genes))
-        methods = paper.methods(
-            expression,
-            n_components=max(1, min(50, fewest // 2)),
-            embedder=next(iter(embedders), "aligned"),
-        )
+        n_components = max(1, min(50, fewest // 2))
+        shared = next(iter(embedders), "aligned")
+        methods = paper.methods(expression, n_components=n_components, embedder=shared)
     checked = check_methods(methods, embedders, baseline)
     return Plan(study, data, repeats, checked, dict(embedders), expression)

@@ -64,28 +64,14 @@ class Repeat:
 
 @dataclass(frozen=True)
 class Plan:
-    """What is fitted, on what.
-
-    Attributes
-    ----------
-    study : Study
-    data : Data
-        Its two views.
-    repeats : list of Repeat
-    methods : dict of str to Method
-        The rows of the tables.
-    embedders : dict of str to estimator
-        What the rows' :class:`AlignedView` stand for.
-    expression : transformer
-        Of the profiles, for the embedders.
-    """
+    """What is fitted, on what."""
 
     study: Study
-    data: Data
+    data: Data  # its two views
     repeats: list[Repeat]
-    methods: dict[str, Method]
-    embedders: dict[str, BaseEstimator]
-    expression: BaseEstimator
+    methods: dict[str, Method]  # the rows of the tables
+    embedders: dict[str, BaseEstimator]  # what the rows' AlignedView stand for
+    expression: BaseEstimator  # transformer of profiles before the embedders
 
     @property
     def labels(self) -> dict[str, str]:

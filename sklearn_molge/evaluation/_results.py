@@ -29,23 +29,12 @@ _COMPARED = ("difference", "difference_low", "difference_high", "p_value")
 
 @dataclass(frozen=True)
 class FittedRepeat:
-    """An embedder of one repeat, the rows that it was tested on, and its ranks there.
+    """An embedder of one repeat, its test rows, and its ranks there."""
 
-    Attributes
-    ----------
-    number : int
-        Of the repeat.
-    repeat : Repeat
-    alignment : FittedAlignment
-    model : estimator
-        Both views: SMILES and profiles as the study has them.
-    ranks : ndarray of shape (n_test,)
-    """
-
-    number: int
+    number: int  # of the repeat
     repeat: Repeat
     alignment: FittedAlignment
-    model: BaseEstimator
+    model: BaseEstimator  # of SMILES and profiles as the study has them
     ranks: NDArray
 
     @property
@@ -166,11 +155,9 @@ class StudyResults:
         }
         table = None
         if not errors:
+            ranks, drugs = self.ranks[name], self.ranks["drug"]
             table = bootstrap_scores(
-                self.ranks[name],
-                self.ranks["drug"],
-                scores=self.scores,
-                random_state=SEED,
+                ranks, drugs, scores=self.scores, random_state=SEED
             )
         row |= self._score_columns(table)
         row |= self._difference(name)
@@ -199,13 +186,8 @@ class StudyResults:
             return unknown
         if not {name, baseline} <= self.finished.keys():
             return unknown
-        c = paired_comparison(
-            self.ranks[name],
-            self.ranks[baseline],
-            self.ranks["drug"],
-            scoring=self.scores[0],
-            random_state=SEED,
-        )
+        three = (self.ranks[column] for column in (name, baseline, "drug"))
+        c = paired_comparison(*three, scoring=self.scores[0], random_state=SEED)
         values = (c.difference, c.low, c.high, c.p_value)
         return dict(zip(_COMPARED, values, strict=True))
 

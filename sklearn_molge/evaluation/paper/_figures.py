@@ -28,9 +28,8 @@ _MAIN = (
 
 def recall_at_k(results: StudyResults) -> ReportFigure | None:
     """Draw recall at k, a panel for each kind of method."""
-    panels: dict[str, list[str]] = {
-        "D-NN": [], "CCA": [], "Oracles": [], "Other": [], "Ablations": []
-    }  # fmt: skip
+    titles = ("D-NN", "CCA", "Oracles", "Other", "Ablations")
+    panels: dict[str, list[str]] = {title: [] for title in titles}
     own = {"D-NN": "D-NN", "CCA": "CCA", "Corr": "CCA"}
     for name, method in results.finished.items():
         if method.method in own:
@@ -82,25 +81,17 @@ def _draw(
 ) -> None:
     """Draw the curves on one axes, with a legend beside it, the best method first."""
     ranks, score = results.ranks, results.scores[0]
-    displays = [
-        RetrievalCurveDisplay.from_predictions(
-            ranks[name],
-            ranks["n_candidates"],
-            drugs=ranks["drug"],
-            kind=kind,
-            scoring=score,
-            name=results.labels[name],
-            ax=ax,
-            plot_chance=i == 0,
-            n_resamples=400,
-            confidence_level=0.95 if len(names) <= _MOST_BANDS else None,
-            random_state=SEED,
-            color=f"C{i % 10}",
-            linestyle="-" if i < 10 else "--",
-            linewidth=1.6,
+    level = 0.95 if len(names) <= _MOST_BANDS else None
+    options = {"ax": ax, "kind": kind, "scoring": score, "linewidth": 1.6}
+    options |= {"n_resamples": 400, "confidence_level": level, "random_state": SEED}
+    displays = []
+    for i, name in enumerate(names):
+        style = {"color": f"C{i % 10}", "linestyle": "-" if i < 10 else "--"}
+        given = {"drugs": ranks["drug"], "name": results.labels[name]} | style
+        display = RetrievalCurveDisplay.from_predictions(
+            ranks[name], ranks["n_candidates"], plot_chance=i == 0, **given, **options
         )
-        for i, name in enumerate(names)
-    ]
+        displays.append(display)
     best_first = sorted(
         displays, key=lambda display: display.score, reverse=score.greater_is_better
     )

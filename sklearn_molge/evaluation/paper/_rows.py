@@ -1,13 +1,12 @@
 """The rows of the paper's tables, what is compared beside them, and the embedder."""
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from os import PathLike
 from typing import Any
 
 from sklearn.base import BaseEstimator, clone
-from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, Normalizer, StandardScaler
 from skorch.callbacks import EarlyStopping
 
@@ -157,13 +156,8 @@ class PaperOptions:
         if self.encoder is not None and settings["encoder"] is not None:
             settings["encoder"] = self.encoder
         if validated:
-            best = EarlyStopping(
-                "valid_mrr",
-                lower_is_better=False,
-                load_best=True,
-                patience=settings["max_epochs"],
-                sink=_nowhere,
-            )
+            kept = {"lower_is_better": False, "load_best": True, "sink": _nowhere}
+            best = EarlyStopping("valid_mrr", settings["max_epochs"], **kept)
             settings["callbacks"] = [best]
         return CoordinatedEmbedder(**settings)
 
@@ -196,9 +190,8 @@ class PaperOptions:
             embedder=embedder,
         )
         if self.ablations:
-            rows |= ablation_methods(
-                expression, encoder=self.encoder, preset=self.preset
-            )
+            own = {"encoder": self.encoder, "preset": self.preset}
+            rows |= ablation_methods(expression, **own)
         return rows
 
 
@@ -280,34 +273,23 @@ def finlayson2020_methods(
                 if kind == "D-NN":
                     bits = name == "Morgan"
                     retriever = DoubleNNRetriever("jaccard" if bits else "correlation")
-                rows[row_id(kind, seen, name)] = Method(
-                    _pipeline(features, retriever, transformer),
-                    seen,
-                    name,
-                    kind,
-                    label=f"{kind}, {seen} / {name}",
-                )
-    rows[row_id("Corr", "aligned", "aligned")] = Method(
-        AlignedView("both", embedder=embedder),
-        "aligned",
-        "aligned",
-        "Corr",
-        label="Corr, aligned / aligned",
-        tables=("table1", "table2"),
-    )
+                label = f"{kind}, {seen} / {name}"
+                pipeline = _pipeline(features, retriever, transformer)
+                rows[row_id(label)] = Method(pipeline, seen, name, kind, label)
+    label, both = "Corr, aligned / aligned", AlignedView("both", embedder=embedder)
+    views = ("aligned", "aligned", "Corr")
+    rows[row_id(label)] = Method(both, *views, label, tables=("table1", "table2"))
     rows |= _strong_rows(raw, n_components)
     return rows | _oracle_rows(profiles, metric)
 
 
-def row_id(*parts: str) -> str:
-    """Return the identifier of a row: "D-NN", "raw", "Morgan" is dnn_raw_morgan."""
-    text = "_".join(parts).lower().replace("-nn", "nn").replace("+ ", "")
+def row_id(label: str) -> str:
+    """Return a row's identifier: that of "D-NN, raw / Morgan" is dnn_raw_morgan."""
+    text = label.lower().replace("d-nn", "dnn").replace("+ ", "")
     return re.sub(r"[^a-z0-9]+", "_", text)
 
 
-def _pipeline(
-    features: BaseEstimator, retriever: BaseEstimator, transformer: BaseEstimator
-) -> Pipeline:
+def _pipeline(features, retriever, transformer):
     target = TransformedTargetRetriever(retriever, clone(transformer))
     return make_pipeline(clone(features), target)
 
@@ -322,39 +304,28 @@ def _strong_rows(raw: BaseEstimator, n_components: int) -> dict[str, Method]:
         for power in (1, 2)
     ]
     shuffled = _pipeline(MorganFingerprinter(), CCA(n_components), raw)
+    strong, chance = "CCA, raw / six features", "CCA, shuffled molecules"
+    names = ("raw", "Morgan, shuffled", "CCA")
     return {
-        "cca_raw_six_features": Method(
-            candidates, "raw", "six features", "CCA", label="CCA, raw / six features"
-        ),
-        "cca_shuffled_molecules": Method(
-            shuffled,
-            "raw",
-            "Morgan, shuffled",
-            "CCA",
-            label="CCA, shuffled molecules",
-            shuffle_molecules=True,
-        ),
+        row_id(strong): Method(candidates, "raw", "six features", "CCA", strong),
+        row_id(chance): Method(shuffled, *names, chance, shuffle_molecules=True),
     }
 
 
-def _oracle_rows(
-    profiles: Mapping[str, BaseEstimator], metric: str
-) -> dict[str, Method]:
+def _oracle_rows(profiles, metric):
     paper = {"train lines": "correlation", "test lines": "euclidean"}
     seen = {"train lines": "oracle_train_lines", "test lines": "oracle_test_lines"}
     rows = {}
     for lines, own_metric in paper.items():
         for name, transformer in profiles.items():
             for used in dict.fromkeys((own_metric, metric)):
-                oracle = OracleRetriever(used)
-                rows[row_id("oracle", lines, name, used)] = Method(
-                    TransformedTargetRetriever(oracle, clone(transformer)),
-                    name,
-                    f"own profiles in the {lines}",
-                    f"oracle, {used}",
-                    label=f"oracle, {lines}, {name}, {used}",
-                    tables=("table2",),
-                    train=seen[lines],
+                label = f"oracle, {lines}, {name}, {used}"
+                oracle = TransformedTargetRetriever(
+                    OracleRetriever(used), clone(transformer)
+                )
+                names = (name, f"own profiles in the {lines}", f"oracle, {used}")
+                rows[row_id(label)] = Method(
+                    oracle, *names, label, tables=("table2",), train=seen[lines]
                 )
     return rows
 
@@ -422,12 +393,7 @@ def ablation_methods(
     }
 
 
-def _ablation(
-    label: str,
-    base: dict[str, Any],
-    change: dict[str, Any],
-    expression: BaseEstimator | None,
-) -> Method:
+def _ablation(label, base, change, expression):
     settings = base | change
     if change.get("criterion"):  # the base loss's own parameters go with it
         own = [key for key in settings if key.startswith("criterion__")]
@@ -435,9 +401,8 @@ def _ablation(
     if settings["encoder"] is None:
         graph = [key for key in settings if key.startswith("encoder__")]
         settings = {k: v for k, v in settings.items() if k not in graph}
-    embedder: BaseEstimator = CoordinatedEmbedder(**settings)
+    embedder = CoordinatedEmbedder(**settings)
     if expression is not None:
         embedder = TransformedTargetRetriever(embedder, clone(expression))
-    return Method(
-        embedder, "aligned", "aligned", label, label=label, tables=("ablations",)
-    )
+    names = ("aligned", "aligned", label, label)
+    return Method(embedder, *names, tables=("ablations",))
