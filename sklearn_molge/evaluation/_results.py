@@ -85,6 +85,10 @@ class StudyResults:
 
     Attributes
     ----------
+    plan : Plan
+        What was fitted, on what: repeats, methods, embedders.
+    fitted, outcomes : dict of (int, str) to Outcome
+        What came of each embedder and of each method, by repeat and name.
     study : Study
         The molecules and profiles.
     methods : dict of str to Method
@@ -100,6 +104,19 @@ class StudyResults:
         The method that all are compared with.
     explained : Explanation or None
         What explains the scores of the first embedder.
+
+    Examples
+    --------
+    A figure of a report: `evaluate_study` gets it as ``figures=[ranks_by_line]``.
+
+    >>> from matplotlib.figure import Figure
+    >>> from sklearn_molge.evaluation import ReportFigure, StudyResults
+    >>> def ranks_by_line(results: StudyResults) -> ReportFigure:
+    ...     picture = Figure()
+    ...     means = results.ranks.groupby("cell_line")["CCA"].mean()
+    ...     picture.subplots().bar(means.index, means)
+    ...     words = {"title": "Ranks by line", "caption": "Means.", "alt": "Bars."}
+    ...     return ReportFigure.from_figure(picture, **words)
     """
 
     plan: Plan

@@ -35,6 +35,13 @@ class ReportTable:
         The table.
     caption : str, default=""
         What it shows, in a sentence.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from sklearn_molge.evaluation import ReportTable
+    >>> ReportTable(pd.DataFrame({"mrr": [0.25]}, index=["CCA"]), "One method.").to_csv()
+    ',mrr\nCCA,0.25\n'
     """
 
     frame: pd.DataFrame
@@ -199,6 +206,14 @@ class Section:
         letters, digits and any of ``_ . @ + -``, each once in a report.
     text : str, default=""
         A paragraph above them.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from sklearn_molge.evaluation import ReportTable, Section
+    >>> table = ReportTable(pd.DataFrame({"mrr": [0.25]}, index=["CCA"]))
+    >>> Section("Results", {"scores": table}).title
+    'Results'
     """
 
     title: str

@@ -36,6 +36,11 @@ class ColumnInfo:
     decimals : int or None, default=None
         Of a column that does not hold whole numbers alone; None takes what its largest
         number wants.
+
+    Examples
+    --------
+    >>> from sklearn_molge.evaluation import ColumnInfo
+    >>> gain = ColumnInfo("Gain", "mean discounted gain", True, decimals=3)
     """
 
     label: str
