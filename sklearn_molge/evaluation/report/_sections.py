@@ -40,8 +40,11 @@ class ReportTable:
     --------
     >>> import pandas as pd
     >>> from sklearn_molge.evaluation import ReportTable
-    >>> ReportTable(pd.DataFrame({"mrr": [0.25]}, index=["CCA"]), "One method.").to_csv()
-    ',mrr\nCCA,0.25\n'
+    >>> frame = pd.DataFrame({"mrr": [0.25]}, index=["CCA"])
+    >>> print(ReportTable(frame, "One method.").to_csv())
+    ,mrr
+    CCA,0.25
+    <BLANKLINE>
     """
 
     frame: pd.DataFrame
