@@ -7,26 +7,36 @@ import shlex
 import sys
 import traceback
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sklearn_molge.evaluation._command_options import (
-    N_MOLECULES,
-    PROGRAM,
-    SIMULATED,
-    make_parser,
-)
+from sklearn_molge._utils.optional import import_optional
 
 if TYPE_CHECKING:  # importing this module stays light
     from sklearn_molge.datasets import Study
 
 __all__ = ["main"]
 
+PROGRAM = "python -m sklearn_molge"
+SIMULATED = "simulated"
+N_MOLECULES = 300
 N_LINES = 8
 _SPLIT = ("val_drugs", "test_drugs", "val_cell_lines", "test_cell_lines")
 _FILTERS = ("pert_time", "pert_dose", "cell_lines", "metadata", "shared_by_all_lines")
 # What a user can mend; anything else is our fault, and shows where it happened.
 _USER_ERRORS = (ValueError, OSError, ImportError)
+_EXAMPLES = """\
+examples:
+  {0} evaluate --data simulated --preset quick --out demo
+  {0} evaluate --data path/to/lincs --pert-time 24 --pert-dose 10 \\
+      --test-drugs 0.35 --val-drugs 0.15 --test-cell-lines 6 --val-cell-lines 3 \\
+      --out report
+  {0} evaluate --data a.gct b.h5ad --metadata wells.csv --level 3 \\
+      --out report
+
+A command that was killed goes on where it was when it is called again.
+"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -44,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         stderr, 130 after an interruption.
     """
     argv = sys.argv[1:] if argv is None else list(argv)
-    parser = make_parser()
+    parser = _make_parser()
     options = parser.parse_args(argv)
     try:
         _check(options)
@@ -76,7 +86,7 @@ def _check(options: argparse.Namespace) -> None:
     needed: list[tuple[str, Path | None]] = [
         ("--data", Path(p)) for p in options.data if not simulated
     ]
-    for name in ("metadata", "weights"):
+    for name in ("metadata", "encoder"):
         needed.append((f"--{name}", getattr(options, name, None)))
     for flag, path in needed:
         if path is not None and not path.exists():
@@ -125,12 +135,7 @@ def _is_h5ad(path: str) -> bool:
 def _load_h5ad(path: str, level: int) -> Study:
     from sklearn_molge.datasets import Study
 
-    try:
-        import anndata
-    except ImportError as error:
-        raise ImportError(
-            '.h5ad files need anndata: pip install "sklearn-molge[anndata]"'
-        ) from error
+    anndata = import_optional("anndata", extra="anndata", needed_by="An .h5ad file")
     try:
         data = anndata.read_h5ad(path)
     except (OSError, KeyError, TypeError, ValueError) as error:  # without its name
@@ -159,20 +164,22 @@ def _evaluate(options: argparse.Namespace, command: str) -> int:
         print(study, flush=True)
     report = evaluation.evaluate_study(
         study,
+        paper=evaluation.PaperOptions(
+            preset=options.preset,
+            encoder=options.encoder,
+            ablations=options.ablations,
+            reference=options.reference is not None,
+        ),
         split=_split(options),
-        preset=options.preset,
-        ablations=options.ablations,
-        weights=options.weights,
         n_repeats=options.repeats,
-        reference=options.reference,
         baseline=options.baseline,
         inspect=options.inspect,
         cache_folder=options.cache or options.out / "cache",
-        command=command,
         random_state=options.seed,
         n_jobs=options.jobs,
         verbose=int(not options.quiet),
     )
+    report.command = command
     saved = report.save(options.out)
     if not options.quiet:
         print(f"\n{report}\n")
@@ -191,3 +198,179 @@ def _audit(options: argparse.Namespace) -> int:
     audit = audit_split(study, split)
     print(study, audit, sep="\n\n")
     return 1 if audit.violations else 0
+
+
+def _make_parser() -> argparse.ArgumentParser:
+    """Return the parser of all commands."""
+    parser = argparse.ArgumentParser(
+        prog=PROGRAM,
+        description="Rank molecules by the expression profiles that they induce.",
+    )
+    parser.add_argument(
+        "--version",
+        action="version",
+        version=f"sklearn-molge {version('sklearn-molge')}",
+    )
+    commands = parser.add_subparsers(
+        title="commands", dest="command", required=True, metavar="COMMAND"
+    )
+    evaluate = commands.add_parser(
+        "evaluate",
+        help="compare methods on a study, and write a report",
+        description="Fit the paper's methods, oracles, a strong classical Pipeline "
+        "and ablations\non one study, score them on unseen drugs in unseen cell lines, "
+        "and write tables,\nfigures and a report in HTML.",
+        epilog=_EXAMPLES.format(PROGRAM),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    _add_data(evaluate)
+    _add_split(evaluate)
+    _add_methods(evaluate)
+    _add_run(evaluate)
+    audit = commands.add_parser(
+        "audit",
+        help="say what the parts of a split share",
+        description="Draw a split of a study and look for what its parts share: drugs, "
+        "cell lines, salts, isomers, fingerprints, plates, copied profiles. The exit "
+        "code is 1 where a drug or a cell line is in two parts.",
+    )
+    _add_data(audit)
+    _add_split(audit)
+    _add_common(audit)
+    return parser
+
+
+def _add_data(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("study").add_argument
+    data = (
+        "a folder in the layout of the public LINCS releases; .gct, .gctx and .h5ad "
+        f"files, which are joined; or {SIMULATED!r}"
+    )
+    add("--data", nargs="+", required=True, metavar="PATH", help=data)
+    level = "3: log2 intensities, 4: z-scores of wells, 5: of signatures (default: 5)"
+    add("--level", type=int, choices=(3, 4, 5), default=5, help=level)
+    metadata = "table of profiles beside GCT and GCTX files"
+    add("--metadata", type=Path, metavar="FILE", help=metadata)
+    time = "keep profiles of this time of exposure"
+    add("--pert-time", type=float, metavar="HOURS", help=time)
+    dose = "keep profiles of this dose in um"
+    add("--pert-dose", type=float, metavar="UM", help=dose)
+    add("--cell-lines", type=_names, metavar="A,B,...", help="keep these cell lines")
+    shared = "keep drugs that are in each of the lines, as the paper does"
+    add("--shared-by-all-lines", action="store_true", default=None, help=shared)
+    molecules = f"of the simulated study (default: {N_MOLECULES})"
+    add("--molecules", type=_count, metavar="N", help=molecules)
+
+
+def _add_split(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group(
+        "split",
+        "A share (0.1), a number (3), or names (HT29,PC3). A single name\n"
+        "that looks like a number needs a comma behind it (697,). Default: as in the\n"
+        "paper, a tenth of the drugs and one cell line for each part.",
+    )
+    for name in ("test_drugs", "val_drugs", "test_cell_lines", "val_cell_lines"):
+        part, what = name.split("_", 1)
+        said = {"test": "to score on", "val": "to select by; 0 for none"}[part]
+        flag, text = f"--{name.replace('_', '-')}", f"{what.replace('_', ' ')} {said}"
+        group.add_argument(flag, type=_choice, metavar="SHARE|N|NAMES", help=text)
+    group.add_argument(
+        "--geometry",
+        choices=("paper",),
+        help="paper: select by A549 and score on HT29 (of the simulated study, by two "
+        "lines drawn), with a tenth of the drugs for each; the options above override",
+    )
+
+
+def _add_methods(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("methods").add_argument
+    presets = ("recommended", "paper", "quick")
+    preset = "settings of the trained embedder (default: recommended)"
+    add("--preset", choices=presets, default="recommended", help=preset)
+    encoder = "pretrained graph network, a chemprop file"
+    add("--encoder", "--weights", type=Path, metavar="FILE", help=encoder)
+    baseline = (
+        "method that all are compared with, such as cca_raw_morgan (default: the best "
+        "classical one on the validation rows)"
+    )
+    add("--baseline", metavar="NAME", help=baseline)
+    reference = "print the paper's numbers below"
+    add("--reference", choices=("finlayson2020",), help=reference)
+    ablations = "leave the ablations out"
+    add("--no-ablations", dest="ablations", action="store_false", help=ablations)
+    inspection = "leave out what explains the scores"
+    add("--no-inspection", dest="inspect", action="store_false", help=inspection)
+
+
+def _add_run(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("run")
+    add = group.add_argument
+    out = "folder of the report"
+    add("--out", type=Path, required=True, metavar="REPORT", help=out)
+    repeats = "divisions of the study (default: 3)"
+    add("--repeats", type=_count, default=3, metavar="N", help=repeats)
+    jobs = "processes, -1 for all; same numbers"
+    add("--jobs", type=_jobs, metavar="N", help=jobs)
+    cache = (
+        "folder of finished fits, from which a killed command goes on (default: "
+        "REPORT/cache). They are pickles: do not use one that you do not trust"
+    )
+    add("--cache", type=Path, metavar="DIR", help=cache)
+    add("--quiet", action="store_true", help="no progress, no tables")
+    _add_common(group)
+
+
+def _add_common(parser) -> None:
+    seed = "of the simulation, divisions and methods (default: 0)"
+    parser.add_argument("--seed", type=_seed, default=0, metavar="N", help=seed)
+    where = "show where an error happened"
+    parser.add_argument("--traceback", action="store_true", help=where)
+
+
+def _choice(text: str) -> float | int | list[str]:
+    """Read a share, a number, or names."""
+    for kind in (int, float):
+        try:
+            value = kind(text)
+        except ValueError:
+            continue
+        if value < 0 or value != value or (kind is float and value >= 1):
+            break
+        return value
+    else:
+        return _names(text)
+    raise argparse.ArgumentTypeError(
+        f"must be a share in [0, 1), a number of at least 0, or names. Got {text!r}"
+    )
+
+
+def _names(text: str) -> list[str]:
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if not names:
+        raise argparse.ArgumentTypeError(f"must be names, joined by ','. Got {text!r}")
+    return names
+
+
+def _whole(text: str, least: int, said: str) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        value = least - 1
+    if value < least:
+        raise argparse.ArgumentTypeError(f"must be {said}. Got {text!r}")
+    return value
+
+
+def _count(text: str) -> int:
+    return _whole(text, 1, "a whole number of at least 1")
+
+
+def _seed(text: str) -> int:
+    return _whole(text, 0, "a whole number of at least 0")
+
+
+def _jobs(text: str) -> int:
+    value = _whole(text, -1, "a whole number of at least 1, or -1 for all")
+    if value == 0:
+        raise argparse.ArgumentTypeError("must be at least 1, or -1 for all. Got '0'")
+    return value

@@ -1,37 +1,88 @@
-"""The rows of the paper's tables, as estimators by name."""
+"""What is compared: rows of the tables, and embedders that they share."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from sklearn.base import clone
+from sklearn.base import BaseEstimator, TransformerMixin, clone
+from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import FunctionTransformer, Normalizer, StandardScaler
 
-from sklearn_molge._compat import StrOptions, validate_params
-from sklearn_molge.alignment import (
-    CCA,
-    PRESETS,
-    CoordinatedEmbedder,
-    FittedTower,
-)
-from sklearn_molge.evaluation._aligned_view import AlignedView
-from sklearn_molge.expression import L1000Featurizer
-from sklearn_molge.molecules import ChempropEmbedder, MorganFingerprinter
-from sklearn_molge.retrieval import (
-    DoubleNNRetriever,
-    OracleRetriever,
-    TransformedTargetRetriever,
-)
+from sklearn_molge._compat import StrOptions
+from sklearn_molge._utils.views import is_embedder
+from sklearn_molge.alignment import CoordinatedEmbedder, FittedTower
+from sklearn_molge.retrieval import TransformedTargetRetriever
 
-__all__ = ["Method", "finlayson2020_methods", "profile_features"]
+__all__ = ["AlignedView", "FittedAlignment", "Method", "aligned_views", "put_towers"]
 
 TABLES = ("table1", "table2", "ablations")
 TRAINING_ROWS = ("train", "oracle_train_lines", "oracle_test_lines")
 
 
+class AlignedView(TransformerMixin, BaseEstimator):
+    """Place of a shared embedder in a method of :func:`evaluate_study`.
+
+    The embedder is fitted once for each repeat, and every method that names it gets
+    the same fitted towers. Alone it cannot be fitted.
+
+    Parameters
+    ----------
+    view : {"molecules", "profiles", "both"}, default="both"
+        "molecules" is a transformer of SMILES, for a Pipeline step; "profiles" one of
+        profiles, for :class:`~sklearn_molge.retrieval.TransformedTargetRetriever`;
+        "both" is the embedder itself, which ranks by its own similarity.
+    embedder : str, default="aligned"
+        Its name in the parameter `embedders` of :func:`evaluate_study`.
+
+    See Also
+    --------
+    sklearn_molge.alignment.FittedTower : What it is replaced by.
+
+    Examples
+    --------
+    CCA of the aligned molecules with the profiles as they are:
+
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from sklearn_molge.alignment import CCA
+    >>> from sklearn_molge.evaluation import AlignedView
+    >>> row = make_pipeline(AlignedView("molecules"), CCA(10))
+    """
+
+    _parameter_constraints: dict = {
+        "view": [StrOptions({"molecules", "profiles", "both"})],
+        "embedder": [str],
+    }
+
+    def __init__(self, view="both", *, embedder="aligned"):
+        self.view = view
+        self.embedder = embedder
+
+    def fit(self, X, y=None):
+        """Refuse: `evaluate_study` replaces this object before it fits anything.
+
+        Parameters
+        ----------
+        X : Ignored
+            Not used.
+        y : Ignored
+            Not used.
+
+        Raises
+        ------
+        TypeError
+            Always.
+        """
+        raise TypeError(
+            f"AlignedView(embedder={self.embedder!r}) only stands for an embedder "
+            "inside evaluate_study; elsewhere use the fitted embedder's "
+            "molecule_encoder() and expression_encoder()."
+        )
+
+
 @dataclass(frozen=True)
 class Method:
     """A row of a table: an estimator, what it sees, and how it is labelled.
+
+    The name of a row is its key in the parameter `methods` of :func:`evaluate_study`.
 
     Parameters
     ----------
@@ -40,7 +91,9 @@ class Method:
         :class:`AlignedView` may stand for a shared embedder. Of a list, each is fitted
         and the one with the best mean reciprocal rank on the validation rows is kept.
     expression, molecules, method : str, default=""
-        Labels: what represents the profiles, the molecules, and what compares them.
+        What represents the profiles, the molecules, and what compares them, in words.
+    label : str, default=""
+        What the report calls the row; its name by default.
     tables : tuple of {"table1", "table2", "ablations"}, default=("table1",)
         The tables in which it stands.
     train : {"train", "oracle_train_lines", "oracle_test_lines"}, default="train"
@@ -68,10 +121,11 @@ class Method:
     ('table1',)
     """
 
-    estimator: Any
+    estimator: BaseEstimator | Sequence[BaseEstimator]
     expression: str = ""
     molecules: str = ""
     method: str = ""
+    label: str = ""
     tables: tuple[str, ...] = ("table1",)
     train: str = "train"
     shuffle_molecules: bool = False
@@ -86,7 +140,7 @@ class Method:
             raise ValueError("estimator must hold at least one estimator. Got [].")
 
     @property
-    def candidates(self) -> list[Any]:
+    def candidates(self) -> list[BaseEstimator]:
         """The estimators to select from."""
         if isinstance(self.estimator, list | tuple):
             return list(self.estimator)
@@ -108,7 +162,7 @@ class Method:
         )
 
 
-def _has_embedder(estimator: Any) -> bool:
+def _has_embedder(estimator: BaseEstimator) -> bool:
     parts = [estimator, *estimator.get_params(deep=True).values()]
     return any(
         isinstance(part, AlignedView | CoordinatedEmbedder | FittedTower)
@@ -116,135 +170,50 @@ def _has_embedder(estimator: Any) -> bool:
     )
 
 
-def profile_features(level: int | None, *, controls: bool, preset: str) -> Any:
-    """Return the transformer of profiles that a study of this level wants."""
-    if level != 3:  # z-scores are relative to their plate already
-        return FunctionTransformer()
-    if not controls:
-        return StandardScaler()
-    if preset == "paper":
-        return L1000Featurizer(["control", "treated", "log2_fold_change"])
-    return L1000Featurizer(["difference"])
+@dataclass(frozen=True)
+class FittedAlignment:
+    """A fitted embedder, and the fitted transformer of profiles before it."""
+
+    embedder: BaseEstimator
+    expression: BaseEstimator
+
+    def tower(self, view: str) -> BaseEstimator:
+        """Return what an :class:`AlignedView` stands for."""
+        expression = make_pipeline(FrozenEstimator(self.expression))
+        if view == "both":
+            return TransformedTargetRetriever(
+                FrozenEstimator(self.embedder), expression
+            )
+        tower = FittedTower(_with_both_views(self.embedder), view=view)
+        if view == "profiles":
+            expression.steps.append(("tower", tower))
+            return expression
+        return tower
 
 
-@validate_params(
-    {
-        "expression": "no_validation",
-        "n_components": [int],
-        "weights": "no_validation",
-        "embedder": [str],
-        "metric": [StrOptions({"correlation", "cosine", "dot", "euclidean"})],
-    },
-    prefer_skip_nested_validation=True,
-)
-def finlayson2020_methods(
-    expression: Any = None,
-    *,
-    n_components: int = 50,
-    weights: Any = "random",
-    embedder: str = "aligned",
-    metric: str = "correlation",
-) -> dict[str, Method]:
-    """Return every row of the paper's Tables 1 and 2, and what they lack.
+def _with_both_views(embedder: BaseEstimator) -> BaseEstimator:
+    """Return the embedder, in a wrapper that has `transform_ge` if it hides that."""
+    if is_embedder(embedder):
+        return embedder
+    both = TransformedTargetRetriever(FrozenEstimator(embedder))
+    both.retriever_, both.transformer_ = both.retriever, None  # it is fitted already
+    return both
 
-    Table 1: raw and aligned profiles by Morgan, Chemprop and aligned molecules, ranked
-    by D-NN and CCA, and the embedder's own correlation. Table 2: oracles of raw and
-    aligned profiles in the training and the test lines, with the query left out, by
-    the paper's metric (correlation in the training lines, Euclidean distance in the
-    test lines) and all by correlation. Beside these: a strong classical Pipeline, and
-    CCA fitted on shuffled molecules.
 
-    Parameters
-    ----------
-    expression : transformer or None, default=None
-        Of the raw profiles; None leaves them as they are.
-    n_components : int, default=50
-        Of CCA, at least 1 and at most the size of the embedding.
-    weights : str, path-like or nn.Module, default="random"
-        Graph network of :class:`~sklearn_molge.molecules.ChempropEmbedder`. The
-        paper's own "Chemprop" rows most likely had random weights (see there).
-    embedder : str, default="aligned"
-        Name of the shared embedder.
-    metric : {"correlation", "cosine", "dot", "euclidean"}, default="correlation"
-        Common metric of the oracles.
+def aligned_views(estimator: BaseEstimator) -> dict[str, AlignedView]:
+    """Return the placeholders in an estimator by parameter, "" for itself."""
+    if isinstance(estimator, AlignedView):
+        return {"": estimator}
+    found = estimator.get_params(deep=True).items()
+    return {name: value for name, value in found if isinstance(value, AlignedView)}
 
-    Returns
-    -------
-    methods : dict of str to Method
-        For the parameter `methods` of :func:`evaluate_study`.
 
-    References
-    ----------
-    Finlayson et al. 2020, Tables 1 and 2; Sections 3.2 and 4.
-
-    Examples
-    --------
-    >>> from sklearn_molge.evaluation import finlayson2020_methods
-    >>> list(finlayson2020_methods())[:3]
-    ['D-NN, raw / Morgan', 'D-NN, raw / Chemprop', 'D-NN, raw / aligned']
-    """
-    raw = FunctionTransformer() if expression is None else expression
-    profiles = {"raw": raw, "aligned": AlignedView("profiles", embedder=embedder)}
-    molecules = {
-        "Morgan": MorganFingerprinter(),
-        "Chemprop": make_pipeline(ChempropEmbedder(weights), StandardScaler()),
-        "aligned": AlignedView("molecules", embedder=embedder),
+def put_towers(
+    estimator: BaseEstimator, alignments: Mapping[str, FittedAlignment]
+) -> BaseEstimator:
+    """Return a clone of the estimator with fitted towers for its placeholders."""
+    towers = {
+        name: alignments[view.embedder].tower(view.view)
+        for name, view in aligned_views(estimator).items()
     }
-    rows = {}
-    for kind in ("D-NN", "CCA"):
-        for seen, transformer in profiles.items():
-            for name, features in molecules.items():
-                if kind == "CCA":
-                    retriever: Any = CCA(n_components)
-                else:
-                    bits = name == "Morgan"
-                    retriever = DoubleNNRetriever("jaccard" if bits else "correlation")
-                rows[f"{kind}, {seen} / {name}"] = Method(
-                    _pipeline(features, retriever, transformer), seen, name, kind
-                )
-    rows["Corr, aligned / aligned"] = Method(
-        AlignedView("both", embedder=embedder), "aligned", "aligned", "Corr",
-        tables=("table1", "table2"),
-    )  # fmt: skip
-    rows |= _strong_rows(raw, n_components)
-    return rows | _oracle_rows(profiles, metric)
-
-
-def _pipeline(features: Any, retriever: Any, transformer: Any) -> Any:
-    target = TransformedTargetRetriever(retriever, clone(transformer))
-    return make_pipeline(clone(features), target)
-
-
-def _strong_rows(raw: Any, n_components: int) -> dict[str, Method]:
-    """Return the strongest classical Pipeline that we know, and shuffled CCA."""
-    joined = PRESETS["recommended"]["molecule_features"]
-    unit = make_pipeline(clone(raw), Normalizer())
-    candidates = [
-        _pipeline(joined, CCA(n, correlation_power=power), unit)
-        for n in (n_components, 2 * n_components)
-        for power in (1, 2)
-    ]
-    shuffled = _pipeline(MorganFingerprinter(), CCA(n_components), raw)
-    return {
-        "CCA, raw / six features": Method(candidates, "raw", "six features", "CCA"),
-        "CCA, shuffled molecules": Method(
-            shuffled, "raw", "Morgan, shuffled", "CCA", shuffle_molecules=True
-        ),
-    }
-
-
-def _oracle_rows(profiles: dict[str, Any], metric: str) -> dict[str, Method]:
-    paper = {"train lines": "correlation", "test lines": "euclidean"}
-    seen = {"train lines": "oracle_train_lines", "test lines": "oracle_test_lines"}
-    rows = {}
-    for lines, own_metric in paper.items():
-        for name, transformer in profiles.items():
-            for used in dict.fromkeys((own_metric, metric)):
-                rows[f"oracle, {lines}, {name}, {used}"] = Method(
-                    TransformedTargetRetriever(
-                        OracleRetriever(used), clone(transformer)
-                    ),
-                    name, f"own profiles in the {lines}", f"oracle, {used}",
-                    tables=("table2",), train=seen[lines],
-                )  # fmt: skip
-    return rows
+    return towers[""] if "" in towers else clone(estimator).set_params(**towers)

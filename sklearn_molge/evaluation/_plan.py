@@ -3,47 +3,107 @@
 import importlib.metadata
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import joblib
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
 
 from sklearn_molge.datasets import Study
-from sklearn_molge.evaluation._aligned_view import aligned_views
-from sklearn_molge.evaluation._methods import Method
-from sklearn_molge.evaluation._tables import CHANCE, RANK_COLUMNS
-from sklearn_molge.evaluation._tasks import Data, Repeat
-from sklearn_molge.model_selection import drug_cell_line_split
-from sklearn_molge.model_selection._holdout import DrugCellLineSplit
+from sklearn_molge.evaluation._methods import Method, aligned_views
+from sklearn_molge.model_selection import DrugCellLineSplit, drug_cell_line_split
 
-__all__ = ["check_methods", "make_repeats", "views_of"]
+__all__ = ["Data", "Plan", "Repeat", "check_methods", "make_repeats", "views_of"]
 
 # A result of another version is another result.
 _PACKAGES = ("sklearn-molge", "scikit-learn", "numpy", "torch", "chemprop", "rdkit")
 
+# What methods must not be called: the other columns and rows of the tables.
+RANK_COLUMNS = ("repeat", "row", "drug", "cell_line", "n_candidates")
+CHANCE = "chance"
 
-def views_of(study: Study, weights: Any = None) -> Data:
+RandomState = int | np.random.RandomState | None
+Split = Mapping[str, object] | DrugCellLineSplit | Sequence[DrugCellLineSplit] | None
+
+
+@dataclass(frozen=True)
+class Data:
+    """The two views of a study, and the drug and cell line of each row."""
+
+    X: NDArray[np.object_]
+    y: NDArray
+    groups: NDArray[np.object_]
+    identity: str
+
+    @property
+    def drugs(self) -> NDArray[np.object_]:
+        return self.groups[:, 0]
+
+    def __sizeof__(self) -> int:
+        """Say what joblib's Dask backend goes by: what is large is sent once."""
+        return object.__sizeof__(self) + self.y.nbytes
+
+
+@dataclass(frozen=True)
+class Repeat:
+    """One division of the rows, and the seed of what is fitted on it."""
+
+    split: DrugCellLineSplit
+    seed: int
+
+    def rows(self, train: str) -> NDArray[np.intp]:
+        """Return the rows that a method is fitted on."""
+        if train == "oracle_train_lines":
+            return self.split.oracle_train_lines
+        return self.split.test if train == "oracle_test_lines" else self.split.train
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is fitted, on what."""
+
+    study: Study
+    data: Data  # its two views
+    repeats: list[Repeat]
+    methods: dict[str, Method]  # the rows of the tables
+    embedders: dict[str, BaseEstimator]  # what the rows' AlignedView stand for
+    expression: BaseEstimator  # transformer of profiles before the embedders
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """What each method is called."""
+        return {name: m.label or name for name, m in self.methods.items()}
+
+    @property
+    def validated(self) -> bool:
+        """Whether every repeat has validation rows."""
+        return all(len(repeat.split.val) for repeat in self.repeats)
+
+
+def views_of(study: Study, *, files: Sequence[Any] = ()) -> Data:
     """Return what methods are fitted on: with controls, [treated | control].
 
     What results depend on beside settings and rows goes into the identity of the data:
-    the content of the file of weights, and the versions of what computes.
+    the content of `files`, and the versions of what computes.
     """
     X, groups = study.smiles, study.groups
     y = study.ge if study.control_ge is None else study.paired_ge()
     versions = [importlib.metadata.version(name) for name in _PACKAGES]
-    content = Path(weights).read_bytes() if _is_file(weights) else b""
+    content = b"".join(Path(path).read_bytes() for path in files if _is_file(path))
     parts = (list(X), y, groups.tolist(), versions, content)
     return Data(X, y, groups, joblib.hash(parts))
 
 
-def _is_file(weights: Any) -> bool:
-    return isinstance(weights, str | os.PathLike) and Path(weights).is_file()
+def _is_file(path: Any) -> bool:
+    return isinstance(path, str | os.PathLike) and Path(path).is_file()
 
 
 def make_repeats(
-    split: Any, groups: Any, n_repeats: int, random_state: Any
+    split: Split, groups: ArrayLike, n_repeats: int, random_state: RandomState
 ) -> list[Repeat]:
     """Draw the divisions, and a seed for each."""
     rng = check_random_state(random_state)
@@ -69,26 +129,27 @@ def make_repeats(
             "DrugCellLineSplit that this function returns, or a list of "
             f"n_repeats={n_repeats} DrugCellLineSplit. Got {split!r}."
         )
+    n_rows = len(np.asarray(groups))
     for i, drawn in enumerate(splits):
         if not len(drawn.test) or not len(drawn.train):
             raise ValueError(f"split {i} has no training or no test rows: {drawn!r}.")
         largest = max(rows.max() for rows in (drawn.train, drawn.test))
-        if largest >= len(groups):
+        if largest >= n_rows:
             raise ValueError(
-                f"split {i} must be of this study, which has {len(groups)} rows. Got "
-                f"row {largest}."
+                f"split {i} must be of this study, which has {n_rows} rows. Got row "
+                f"{largest}."
             )
     return [Repeat(drawn, seed) for drawn, (_, seed) in zip(splits, seeds, strict=True)]
 
 
-def _is_list_of_splits(split: Any) -> bool:
+def _is_list_of_splits(split: object) -> bool:
     return isinstance(split, Sequence) and all(
         isinstance(drawn, DrugCellLineSplit) for drawn in split
     )
 
 
 def check_methods(
-    methods: Mapping[str, Any], embedders: Mapping[str, Any], baseline: str | None
+    methods: Mapping[str, object], embedders: Mapping[str, object], baseline: str | None
 ) -> dict[str, Method]:
     """Make a Method of each, and see that what they name is there."""
     _check_names(methods)
@@ -121,7 +182,7 @@ def check_methods(
     return checked
 
 
-def _check_names(methods: Mapping[str, Any]) -> None:
+def _check_names(methods: Mapping[str, object]) -> None:
     if not methods:
         raise ValueError("methods must have at least one entry. Got none.")
     taken = [name for name in methods if name in (*RANK_COLUMNS, CHANCE)]
@@ -132,7 +193,7 @@ def _check_names(methods: Mapping[str, Any]) -> None:
         )
 
 
-def _is_estimator(value: Any) -> bool:
+def _is_estimator(value: object) -> bool:
     return (
         hasattr(value, "fit")
         and hasattr(value, "get_params")

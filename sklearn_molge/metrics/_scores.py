@@ -54,6 +54,8 @@ class Score:
         Whether larger is better.
     label : str, default=None
         What tables, legends and axes call it; by default `name`.
+    description : str, default=""
+        What it means, for a reader of a report.
 
     Notes
     -----
@@ -83,6 +85,7 @@ class Score:
     chance: Callable[[NDArray[np.int64]], ArrayLike] = field(repr=False)
     greater_is_better: bool = True
     label: str | None = None
+    description: str = field(default="", repr=False)
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name:
@@ -154,7 +157,15 @@ def _share_of_k(n_candidates: NDArray[np.int64], k: int) -> NDArray[np.float64]:
     return np.minimum(k, n_candidates) / n_candidates
 
 
-MRR = Score("mrr", _reciprocal, np.mean, _mean_of_reciprocals, label="MRR")
+MRR = Score(
+    "mrr",
+    _reciprocal,
+    np.mean,
+    _mean_of_reciprocals,
+    label="MRR",
+    description="mean reciprocal rank: the mean of 1 / rank of the true molecule; 1 is "
+    "perfect",
+)
 MEDIAN_RANK = Score(
     "median_rank",
     _itself,
@@ -162,6 +173,7 @@ MEDIAN_RANK = Score(
     _mixture_median,
     greater_is_better=False,
     label="Median rank",
+    description="median rank of the true molecule among the candidates; 1 is the best",
 )
 
 
@@ -173,6 +185,8 @@ def hits(k: int) -> Score:
         np.mean,
         partial(_share_of_k, k=k),
         label=f"Hits at {k}",
+        description="share of the queries whose true molecule is among the first"
+        + (f" {k}" if k > 1 else ""),
     )
 
 

@@ -1,3 +1,4 @@
+from ._holdout import DrugCellLineSplit as DrugCellLineSplit
 from ._holdout import drug_cell_line_split as drug_cell_line_split
 from ._hyperopt import HyperoptSearchCV as HyperoptSearchCV
 from ._split import DrugCellLineKFold as DrugCellLineKFold

@@ -53,6 +53,17 @@ class DrugCellLineSplit:
         Rows in none of `train`, `val` and `test`.
     drugs, cell_lines : dict of str to ndarray
         Labels that were given to "train", "val" and "test".
+
+    See Also
+    --------
+    drug_cell_line_split : Makes one.
+
+    Examples
+    --------
+    >>> from sklearn_molge.model_selection import drug_cell_line_split
+    >>> groups = [[drug, line] for drug in "abcdef" for line in "XYZ"]
+    >>> drug_cell_line_split(groups, random_state=0)
+    <DrugCellLineSplit of rows: train=4, val=1, test=1, dropped=12>
     """
 
     train: Indices

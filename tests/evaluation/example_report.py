@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from sklearn_molge.evaluation import ReportFigure, StudyReport
+from sklearn_molge.evaluation import ReportFigure, ReportTable, Section, StudyReport
 
 TYPICAL = {"mrr": 0.08, "median_rank": 60, "hits@1": 0.03, "hits@10": 0.2}
 TYPICAL |= {"hits@100": 0.6}
@@ -106,28 +106,33 @@ def make_report():
     ceilings = ["chance", *(f"oracle {i}" for i in range(4))]
     explained = ["distances", "specificity", "maps", "genes"]
     ranks = {"repeat": [0, 0], "row": [3, 7], "drug": ["A", "B"]}
+    table1 = ReportTable(
+        method_table(NAMES),
+        "Unseen drugs in unseen cell lines: how high each method ranks the true "
+        "molecule. 95 % intervals from resampling whole drugs; the difference in MRR "
+        "to the baseline, CCA, raw / Morgan.",
+    )
+    table2 = ReportTable(
+        method_table(ceilings),
+        "Ceilings: oracles rank by the drugs' own measured profiles.",
+    )
+    audit = ReportTable(audit_table(), "What the parts of each repeat share.")
+    curves = {kind: draw(kind) for kind in ("recall", "precision")}
     return StudyReport(
         title="Which molecule causes this profile?",
-        tables={
-            "table1": method_table(NAMES),
-            "table2": method_table(ceilings),
-            "audit": audit_table(),
-            "neighbours": many,
-        },
-        captions={
-            "table1": "Unseen drugs in unseen cell lines: how high each method ranks "
-            "the true molecule. 95 % intervals from resampling whole drugs; the "
-            "difference in MRR to the baseline, CCA, raw / Morgan.",
-            "table2": "Ceilings: oracles rank by the drugs' own measured profiles.",
-            "audit": "What the parts of each repeat share.",
-        },
-        figures={kind: draw(kind) for kind in ("recall", "precision", *explained)},
-        sections={
-            "How good is each method?": ["table1", "recall", "precision"],
-            "How far from the ceiling?": ["table2"],
-            "Why does it work, and where does it fail?": explained,
-            "Is the comparison honest?": ["audit"],
-        },
+        sections=[
+            Section("How good is each method?", {"table1": table1, **curves}),
+            Section("How far from the ceiling?", {"table2": table2}),
+            Section(
+                "Why does it work, and where does it fail?",
+                {kind: draw(kind) for kind in explained},
+                text="Of the embedder alone.",
+            ),
+            Section(
+                "Is the comparison honest?",
+                {"audit": audit, "neighbours": ReportTable(many)},
+            ),
+        ],
         description={
             "Profiles": "12,328",
             "Drugs": "1,294",

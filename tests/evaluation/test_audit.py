@@ -5,10 +5,10 @@ import pandas as pd
 import pytest
 
 from sklearn_molge.datasets import Study, load_lincs, make_perturbation_study
-from sklearn_molge.evaluation._audit import audit_split
+from sklearn_molge.evaluation import audit_split
 from sklearn_molge.exceptions import InvalidSmilesError
 from sklearn_molge.model_selection import drug_cell_line_split
-from sklearn_molge.molecules import MorganFingerprinter
+from sklearn_molge.molecules import MorganFingerprinter, drug_ids
 
 # Two drugs in each part, different in every respect.
 SMILES = [
@@ -283,6 +283,9 @@ def test_rows_outside_the_parts_may_be_anything():
         ({"train": [0], "test": np.zeros(6, dtype=bool)}, r"must have rows to test on"),
         ({"train": [0], "test": [6]}, r"test rows of split must be positions in the 6"),
         ({"train": [0.5], "test": [5]}, r"train rows of split must be positions"),
+        ({"train": [0], "test": np.ones(3, dtype=bool)}, "test rows of split must be"),
+        ({"train": [0], "tset": [1]}, "must have rows to test on"),
+        (([0], [1]), "must have rows to train on"),
     ],
 )
 def test_bad_split(split, message):
@@ -312,3 +315,112 @@ def test_real_study(level5_folder):
     # The paper's way to divide: isomers of 7 of the test drugs are trained on.
     assert counts(leaky)[["drugs", "isomers", "perturbagen ids"]].tolist() == [7, 7, 0]
     assert len(leaky.violations) == 6
+
+
+# -- poor studies, and slow loops ------------------------------------------------------
+
+POOR_SMILES = ["CCO", "OCC", "c1ccccc1", "CCN", "CCN.Cl", "Cc1ccccc1", "CCO", "CC(=O)O"]
+POOR_LINES = ["A", "B", "A", "B", "C", "C", "A", "B"]
+
+
+def make_poor_study(smiles=POOR_SMILES, *, controls=None, ge=None, **obs):
+    rng = np.random.default_rng(0)
+    ge = rng.normal(size=(len(smiles), 4)) if ge is None else ge
+    return Study(
+        smiles=smiles,
+        ge=ge,
+        genes=pd.DataFrame({"symbol": list("abcd")}),
+        obs=pd.DataFrame({"cell_line": POOR_LINES[: len(smiles)]} | obs),
+        control_ge=None if controls is None else np.ones((len(controls), 4)),
+        control_obs=None if controls is None else pd.DataFrame({"plate": controls}),
+    )
+
+
+def shared(audit, check, parts="train/test"):
+    table = audit.table.set_index(["check", "parts"])
+    return table.loc[(check, parts), ["n_a", "n_b", "n_shared"]].tolist()
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_counts_by_a_slow_loop(seed):
+    rng = np.random.default_rng(seed)
+    n = 30
+    ge = rng.integers(0, 2, size=(n, 2)).astype(np.float32) @ np.ones((2, 4))
+    smiles = rng.choice(POOR_SMILES, n).tolist()
+    obs = {name: rng.choice(list("PQRSTUVW"), n) for name in ("plate", "pert_id")}
+    study = Study(
+        smiles=smiles,
+        ge=ge,
+        genes=pd.DataFrame({"symbol": list("abcd")}),
+        obs=pd.DataFrame({"cell_line": rng.choice(list("ABCDEF"), n), **obs}),
+        control_ge=np.ones((9, 4)),
+        control_obs=pd.DataFrame({"plate": list("PQRPQRWWV")}),
+    )
+    part = rng.choice(["train", "val", "test"], n)
+    split = {name: np.flatnonzero(part == name) for name in ("train", "val", "test")}
+    audit = audit_split(study, split)
+    drugs = drug_ids(smiles)
+    plates = study.obs["plate"].tolist()
+    entities = {
+        "rows": range(n),
+        "drugs": drugs,
+        "drugs, as grouped": drugs,
+        "cell lines": study.obs["cell_line"].tolist(),
+        "perturbagen ids": study.obs["pert_id"].tolist(),
+        "plates": plates,
+    }
+    for a, b in (("train", "test"), ("train", "val"), ("val", "test")):
+        for check, values in entities.items():
+            first, second = ({values[i] for i in split[name]} for name in (a, b))
+            slow = [len(first), len(second), len(first & second)]
+            assert shared(audit, check, f"{a}/{b}") == slow, check
+        wells = [
+            {i for i, plate in enumerate("PQRPQRWWV") if plate in of_part}
+            for of_part in ({plates[i] for i in split[name]} for name in (a, b))
+        ]
+        slow = [len(wells[0]), len(wells[1]), len(wells[0] & wells[1])]
+        assert shared(audit, "control wells", f"{a}/{b}") == slow
+        copies = sum(any((ge[i] == ge[j]).all() for j in split[a]) for i in split[b])
+        assert shared(audit, "profiles", f"{a}/{b}")[2] == copies
+
+
+def test_only_what_a_study_must_have():
+    audit = audit_split(make_poor_study(), {"train": [0, 2], "test": [3, 4]})
+    unknown = audit.table.loc[audit.table["n_shared"].isna(), "check"].tolist()
+    assert unknown == ["perturbagen ids", "plates", "control wells"]
+    assert audit.violations == []
+    assert str(audit).count("unknown") == 3
+    assert "unknown" in audit._repr_html_()
+
+
+def test_missing_entries_are_not_shared():
+    plates = [None, "P", np.nan, None, "P", None, None, "Q"]
+    lines = {"cell_line": ["A", None, "A", "B", None, "C", "A", "B"]}
+    study = make_poor_study(plate=plates, controls=["P", "Q"], **lines)
+    audit = audit_split(study, {"train": [0, 1, 2], "test": [3, 4]})
+    assert shared(audit, "plates") == [1, 1, 1]
+    assert shared(audit, "cell lines") == [1, 1, 0]
+    assert shared(audit, "control wells") == [1, 1, 1]
+    audit = audit_split(study, {"train": [0, 2], "test": [3]})
+    assert shared(audit, "plates") == [0, 0, 0]
+    assert "control wells" in str(audit)
+
+
+def test_nothing_is_changed_or_drawn():
+    study = make_poor_study(plate=list("PPQQPPQQ"), controls=["P", "Q"])
+    before, obs = study.ge.copy(), study.obs.copy()
+    state = np.random.get_state()[1].copy()
+    split = {"train": np.array([0, 2]), "test": np.array([3, 4])}
+    first, second = (audit_split(study, split) for _ in range(2))
+    pd.testing.assert_frame_equal(first.table, second.table)
+    np.testing.assert_array_equal(study.ge, before)
+    pd.testing.assert_frame_equal(study.obs, obs)
+    np.testing.assert_array_equal(np.random.get_state()[1], state)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_splits_of_the_library_are_honest(seed):
+    study = make_perturbation_study(25, n_cell_lines=5, level=3, random_state=seed)
+    for hold_out in ("both", "drugs", "cell_lines"):
+        split = drug_cell_line_split(study.groups, hold_out=hold_out, random_state=seed)
+        assert audit_split(study, split, hold_out=hold_out).violations == []

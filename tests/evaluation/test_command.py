@@ -9,12 +9,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sklearn_molge import evaluation
+from sklearn_molge import evaluation, model_selection
+from sklearn_molge.__main__ import main
 from sklearn_molge.datasets import Study, make_perturbation_study
-from sklearn_molge.evaluation._command import main
+from sklearn_molge.evaluation import PaperOptions
 
 
 class FakeReport:
+    command = ""
+
     def save(self, folder):
         folder.mkdir(parents=True, exist_ok=True)
         return folder / "report.html"
@@ -29,8 +32,9 @@ def calls(monkeypatch):
     made = []
 
     def evaluate_study(study, **options):
-        made.append((study, options))
-        return FakeReport()
+        report = FakeReport()
+        made.append((study, options, report))
+        return report
 
     monkeypatch.setitem(evaluation.__dict__, "evaluate_study", evaluate_study)
     return made
@@ -43,17 +47,16 @@ def evaluate(*arguments, out):
 
 def test_defaults(calls, tmp_path, capsys):
     assert evaluate("--data", "simulated", out=tmp_path / "new") == 0
-    (study, options), *more = calls
+    (study, options, report), *more = calls
     assert not more
     assert study.level == 5
     assert len(set(study.groups[:, 1])) == 8
     expected = make_perturbation_study(20, level=5, random_state=0)
     np.testing.assert_array_equal(study.ge, expected.ge)
-    command = options.pop("command")
-    assert command.startswith("python -m sklearn_molge evaluate --out ")
+    assert report.command.startswith("python -m sklearn_molge evaluate --out ")
     assert options == {
-        "split": None, "preset": "recommended", "ablations": True, "weights": None,
-        "n_repeats": 3, "reference": None, "baseline": None, "inspect": True,
+        "split": None, "paper": PaperOptions(), "n_repeats": 3, "baseline": None,
+        "inspect": True,
         "cache_folder": tmp_path / "new" / "cache", "random_state": 0, "n_jobs": None,
         "verbose": 1,
     }  # fmt: skip
@@ -69,23 +72,23 @@ def test_every_option(calls, tmp_path, capsys):
     code = evaluate(
         "--data", "simulated", "--level", 3, "--preset", "paper", "--repeats", 2,
         "--test-drugs", 0.35, "--val-drugs", 4, "--test-cell-lines", "LINE01,LINE02",
-        "--val-cell-lines", 1, "--weights", weights, "--reference", "finlayson2020",
+        "--val-cell-lines", 1, "--encoder", weights, "--reference", "finlayson2020",
         "--no-ablations", "--no-inspection", "--jobs", -1, "--cache", tmp_path / "c",
-        "--seed", 7, "--baseline", "CCA, raw / Morgan", "--quiet", out=tmp_path,
+        "--seed", 7, "--baseline", "cca_raw_morgan", "--quiet", out=tmp_path,
     )  # fmt: skip
     assert code == 0
-    ((study, options),) = calls
+    ((study, options, report),) = calls
     assert study.level == 3
     assert options.pop("split") == {
         "test_drugs": 0.35, "val_drugs": 4, "test_cell_lines": ["LINE01", "LINE02"],
         "val_cell_lines": 1,
     }  # fmt: skip
-    command = shlex.split(options.pop("command"))
+    command = shlex.split(report.command)
     assert command[:4] == ["python", "-m", "sklearn_molge", "evaluate"]
-    assert "CCA, raw / Morgan" in command
+    assert "cca_raw_morgan" in command
     assert options == {
-        "preset": "paper", "ablations": False, "weights": weights, "n_repeats": 2,
-        "reference": "finlayson2020", "baseline": "CCA, raw / Morgan",
+        "paper": PaperOptions("paper", weights, ablations=False, reference=True),
+        "n_repeats": 2, "baseline": "cca_raw_morgan",
         "inspect": False, "cache_folder": tmp_path / "c", "random_state": 7,
         "n_jobs": -1,
         "verbose": 0,
@@ -96,7 +99,7 @@ def test_every_option(calls, tmp_path, capsys):
 
 def test_the_noted_command_repeats_the_call(calls, tmp_path):
     evaluate("--data", "simulated", "--test-drugs", "0.2", out=tmp_path / "a b")
-    noted = shlex.split(calls[0][1]["command"])
+    noted = shlex.split(calls[0][2].command)
     assert main(noted[3:]) == 0
     assert calls[0][1] == calls[1][1]
 
@@ -138,7 +141,7 @@ def h5ad(tmp_path):
 def test_h5ad_and_named_lines(calls, tmp_path, h5ad):
     more = ["--geometry", "paper", "--test-cell-lines", "PC3"]
     assert evaluate("--data", h5ad, "--level", 3, *more, out=tmp_path / "out") == 0
-    ((study, options),) = calls
+    ((study, options, _),) = calls
     assert list(study.smiles) == ["CCO", "CCN", "CCC"]
     assert options["split"]["val_cell_lines"] == ["A549"]
     assert options["split"]["test_cell_lines"] == ["PC3"]
@@ -173,7 +176,7 @@ def test_real_plates_are_joined(calls, tmp_path, level3_folder):
             "--metadata", level3_folder / "obs.csv", out=tmp_path,
         )  # fmt: skip
     assert code == 0
-    ((study, _),) = calls
+    ((study, *_),) = calls
     assert set(study.obs["cell_line"]) == {"A375", "HT115"}
     assert study.control_ge is not None
 
@@ -182,7 +185,7 @@ def test_real_plates_are_joined(calls, tmp_path, level3_folder):
     ("arguments", "message"),
     [
         (["--data", "nowhere"], "--data: there is no nowhere"),
-        (["--data", "simulated", "--weights", "no.pt"], "--weights: there is no no.pt"),
+        (["--data", "simulated", "--weights", "no.pt"], "--encoder: there is no no.pt"),
         (["--data", "simulated", "--pert-time", "6"], "--pert-time: for LINCS"),
         (["--data", "simulated", "x"], "--data: 'simulated' stands alone"),
         (["--data", ".", "--molecules", "9"], "--molecules is for --data simulated"),
@@ -279,6 +282,74 @@ def test_interruption(tmp_path, capsys, monkeypatch):
     assert "The same command goes on" in capsys.readouterr().err
 
 
+SMALL_AUDIT = ["audit", "--data", "simulated", "--molecules", "20"]
+
+
+def test_an_audit_that_finds_a_violation_says_so_by_its_code(monkeypatch, capsys):
+    def leaky(groups, **options):
+        return {"train": np.arange(5), "test": np.arange(4, 9)}
+
+    assert evaluation.audit_split  # it is loaded before the splits are changed
+    monkeypatch.setitem(model_selection.__dict__, "drug_cell_line_split", leaky)
+    assert main(SMALL_AUDIT) == 1
+    assert "VIOLATION: rows in both parts" in capsys.readouterr().out
+
+
+def test_an_interrupted_audit_does_not_go_on(monkeypatch, capsys):
+    def interrupted(groups, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(model_selection.__dict__, "drug_cell_line_split", interrupted)
+    assert main(SMALL_AUDIT) == 130
+    assert capsys.readouterr().err == "Interrupted.\n"
+
+
+def write_other_hdf5(path):
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(path, "w") as file:
+        file["matrix"] = 1
+
+
+@pytest.mark.filterwarnings("ignore:Element '/matrix'")
+@pytest.mark.parametrize(
+    "write", [lambda path: path.write_text("no HDF5"), write_other_hdf5]
+)
+def test_a_damaged_h5ad_is_named(tmp_path, capsys, write):
+    pytest.importorskip("anndata")
+    path = tmp_path / "study.h5ad"
+    write(path)
+    assert main(["audit", "--data", str(path)]) == 2
+    assert f"error: {path} cannot be read as .h5ad" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--test-drugs", "0"], "'test_drugs'"),
+        (["--test-drugs", "100"], "leave none of the 20 distinct drugs"),
+        (["--test-drugs", "0.5", "--val-drugs", "0.5"], "leave none of the 20"),
+        (["--test-cell-lines", "NOPE"], "names 'NOPE'"),
+        (["--seed", str(2**32)], "'random_state'"),
+        (["--pert-time", "6"], "--pert-time: for LINCS folders"),
+    ],
+)
+def test_wrong_input_of_an_audit(capsys, arguments, message):
+    assert main([*SMALL_AUDIT, *arguments]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("python -m sklearn_molge audit: error: ")
+    assert message in err
+    assert len(err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("name", ["empty.gct", "words.gct", "words.gctx", "words.txt"])
+def test_files_of_something_else(tmp_path, capsys, name):
+    path = tmp_path / name
+    path.write_text("" if "empty" in name else "words\n")
+    assert main(["audit", "--data", str(path)]) == 2
+    assert name in capsys.readouterr().err
+
+
 def test_audit(capsys):
     small = ["audit", "--data", "simulated", "--molecules", "20"]
     assert main(small) == 0
@@ -292,7 +363,7 @@ def test_audit(capsys):
 def test_audit_of_a_bad_split(capsys):
     small = ["audit", "--data", "simulated", "--molecules", "20"]
     assert main([*small, "--test-cell-lines", "HT29"]) == 2
-    assert "names ['HT29'], which groups does not hold" in capsys.readouterr().err
+    assert "names 'HT29', which groups does not hold" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("command", [[], ["evaluate"], ["audit"]])

@@ -5,17 +5,16 @@ from itertools import product
 import pytest
 from sklearn.base import clone
 
-from sklearn_molge.alignment import CoordinatedEmbedder
+from sklearn_molge.alignment import CCA, CoordinatedEmbedder
 from sklearn_molge.alignment.losses import InfoNCELoss, QuadrupletLoss
 from sklearn_molge.evaluation import (
     AlignedView,
+    Method,
+    PaperOptions,
     ablation_methods,
     finlayson2020_methods,
     reference_table,
 )
-from sklearn_molge.evaluation._aligned_view import aligned_views
-from sklearn_molge.evaluation._embedders import preset_embedder
-from sklearn_molge.evaluation._methods import profile_features
 from sklearn_molge.expression import L1000Featurizer
 
 
@@ -25,11 +24,13 @@ def test_every_row_of_table_1_is_there():
     cells = product(("D-NN", "CCA"), ("raw", "aligned"), ("Morgan", "Chemprop",
                                                           "aligned"))  # fmt: skip
     for kind, expression, molecules in cells:
-        row = methods[f"{kind}, {expression} / {molecules}"]
-        assert (row.method, row.expression, row.molecules) == (
-            kind, expression, molecules,
-        )  # fmt: skip
-        views = {view.view for view in aligned_views(row.estimator).values()}
+        name = f"{kind.replace('-', '')}_{expression}_{molecules}".lower()
+        row = methods[name]
+        cells = (row.method, row.expression, row.molecules)
+        assert cells == (kind, expression, molecules)
+        assert row.label == f"{kind}, {expression} / {molecules}"
+        parts = row.estimator.get_params().values()
+        views = {part.view for part in parts if isinstance(part, AlignedView)}
         expected = {"profiles"} if expression == "aligned" else set()
         expected |= {"molecules"} if molecules == "aligned" else set()
         assert views == expected
@@ -58,14 +59,17 @@ def test_every_oracle_of_table_2_is_there():
 def test_what_may_be_the_baseline():
     classical = [n for n, m in finlayson2020_methods().items() if m.is_classical]
     assert classical == [
-        "D-NN, raw / Morgan", "D-NN, raw / Chemprop", "CCA, raw / Morgan",
-        "CCA, raw / Chemprop", "CCA, raw / six features",
-    ]  # fmt: skip
+        "dnn_raw_morgan",
+        "dnn_raw_chemprop",
+        "cca_raw_morgan",
+        "cca_raw_chemprop",
+        "cca_raw_six_features",
+    ]
 
 
 @pytest.mark.parametrize("preset", ["recommended", "paper", "quick"])
 def test_ablations_differ_in_one_thing(preset):
-    rows = ablation_methods(preset=preset, weights="weights.pt")
+    rows = ablation_methods(preset=preset, encoder="weights.pt")
     base = rows["base"].estimator.get_params(deep=False)
     changes = {
         "loss": {"criterion"},
@@ -84,42 +88,63 @@ def test_ablations_differ_in_one_thing(preset):
             and repr(base.get(key)) != repr(own.get(key))
         }
         if name != "base":
-            assert keys == changes[name.split(":")[0]], name
+            assert keys == changes[method.label.split(":")[0]], name
         clone(method.estimator)
     assert len({name for name in rows if name.startswith("loss")}) == 9
-    assert "pretrained weights" not in ablation_methods(preset=preset)
+    assert "pretrained_weights" in rows
+    assert "pretrained_weights" not in ablation_methods(preset=preset)
 
 
 def test_preset_embedder_keeps_its_best_epoch():
-    embedder = preset_embedder("paper", weights="weights.pt", validated=True)
+    embedder = PaperOptions("paper", encoder="weights.pt").embedder(validated=True)
     assert isinstance(embedder, CoordinatedEmbedder)
     assert embedder.encoder == "weights.pt"
     assert embedder.criterion is QuadrupletLoss
     (callback,) = embedder.callbacks
     assert callback.load_best
     assert callback.patience == embedder.max_epochs
-    plain = preset_embedder("recommended", weights="weights.pt", validated=False)
+    plain = PaperOptions(encoder="weights.pt").embedder(validated=False)
     assert plain.encoder is None
     assert plain.criterion is InfoNCELoss
     assert plain.callbacks is None
 
 
 def test_profile_features_by_level():
-    blocks = profile_features(3, controls=True, preset="paper")
+    paper, quick = PaperOptions("paper"), PaperOptions("quick")
+    blocks = paper.expression(3, controls=True)
     assert isinstance(blocks, L1000Featurizer)
     assert list(blocks.blocks) == ["control", "treated", "log2_fold_change"]
-    assert list(profile_features(3, controls=True, preset="quick").blocks) == [
-        "difference"
-    ]
-    scaled = profile_features(3, controls=False, preset="paper")
-    assert type(scaled).__name__ == "StandardScaler"
+    assert list(quick.expression(3, controls=True).blocks) == ["difference"]
+    assert type(paper.expression(3, controls=False)).__name__ == "StandardScaler"
     for level in (4, 5, None):
-        assert profile_features(level, controls=False, preset="paper").func is None
+        assert paper.expression(level, controls=False).func is None
 
 
-def test_unknown_preset():
+def test_unknown_names():
     with pytest.raises(ValueError, match="preset"):
         ablation_methods(preset="best")
+    with pytest.raises(ValueError, match="preset"):
+        PaperOptions(preset="best")
     with pytest.raises(ValueError, match="metric"):
         finlayson2020_methods(metric="jaccard")
     assert AlignedView().view == "both"
+
+
+def test_aligned_view_alone_says_what_to_use():
+    with pytest.raises(TypeError, match="molecule_encoder"):
+        AlignedView("molecules").fit(["CCO"])
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"train": "all"}, "train must be one of"),
+        ({"tables": ("table3",)}, "tables must be of"),
+        ({"tables": ()}, "tables must be of"),
+    ],
+)
+def test_method_says_what_is_wrong(options, match):
+    with pytest.raises(ValueError, match=match):
+        Method(CCA(2), **options)
+    with pytest.raises(ValueError, match="at least one"):
+        Method([])

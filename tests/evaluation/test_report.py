@@ -11,8 +11,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sklearn_molge.evaluation import ReportFigure, StudyReport
-from sklearn_molge.evaluation._html import render_page
+from sklearn_molge.evaluation import (
+    ColumnInfo,
+    ReportFigure,
+    ReportTable,
+    Section,
+    StudyReport,
+)
 
 example = runpy.run_path(str(Path(__file__).with_name("example_report.py")))
 VOID = {"meta", "link", "img", "br", "input", "hr"}
@@ -84,7 +89,9 @@ def cells_of(page, number):
 
 
 def html_cells(frame):
-    report = StudyReport("A study", {"scores": frame})
+    report = StudyReport(
+        "A study", [Section("Results", {"scores": ReportTable(frame)})]
+    )
     return cells_of(parse(report._repr_html_()), 0)
 
 
@@ -104,8 +111,14 @@ def test_page_is_semantic(page, report):
 def test_every_table_and_figure_is_there_with_words(page, report):
     captions = [caption["text"] for caption in page.find("caption")]
     assert len(captions) == len(page.find("table")) == len(report.tables)
-    for i, (name, caption) in enumerate(zip(report.tables, captions, strict=True), 1):
-        words = report.captions.get(name, name)
+    tables = {
+        name: item
+        for section in report.sections
+        for name, item in section.items.items()
+        if isinstance(item, ReportTable)
+    }
+    for i, (name, caption) in enumerate(zip(tables, captions, strict=True), 1):
+        words = tables[name].caption or name
         assert " ".join(caption.split()) == f"Table {i}. {words}"
     assert [e["attrs"]["alt"] for e in page.find("img")] == [
         figure.alt for figure in report.figures.values()
@@ -138,7 +151,7 @@ def test_page_needs_no_network(page, folder):
         assert not re.search(r'href="(?!#|data:)|url\((?!#)|<!DOCTYPE|<script', svg)
 
 
-def test_names_are_escaped(page, report, folder):
+def test_names_are_escaped(page, report, folder, tmp_path):
     evil = example["EVIL"]
     text = (folder / "report.html").read_text(encoding="utf-8")
     assert "<script>alert" not in text
@@ -148,11 +161,19 @@ def test_names_are_escaped(page, report, folder):
     frame = pd.DataFrame({evil: [evil]}, index=pd.Index(["x"], name="i" + evil))
     figure = ReportFigure(evil, evil, evil, SVG)
     words = {evil: evil}
+    items = {"t": ReportTable(frame, evil), "f": figure}
     nasty = StudyReport(
-        evil, {"t": frame}, {"t": evil}, {"f": figure}, {evil: ["t", "f"]}, words,
-        words, words, {evil: 1.0}, f"run {evil}\nagain", [evil],
-    )  # fmt: skip
-    html = parse(render_page(nasty))
+        evil,
+        [Section(evil, items, text=evil)],
+        words,
+        words,
+        words,
+        {evil: 1.0},
+        f"run {evil}\nagain",
+        [evil],
+        columns={evil: ColumnInfo(evil, evil)},
+    )
+    html = parse(nasty.save(tmp_path).read_text(encoding="utf-8"))
     assert len(html.find("script")) == 1
     assert html.find("code")[0]["text"] == f"run {evil}\nagain"
     parse(nasty._repr_html_())
@@ -177,7 +198,7 @@ def test_cells():
         index=["first", "second"],
     )
     assert html_cells(frame) == [
-        ["method", "MRR", "median rank", "difference", "p", "n", "tiny", "large",
+        ["method", "MRR", "Median rank", "difference", "p", "n", "tiny", "large",
          "odd low", "words", "ok"],
         ["first", "0.215 [0.178, 0.255]", "17.5", f"{MINUS}0.051", "< 0.001", "97,210",
          f"1.5e{MINUS}07", "12,346", "0", "a", "yes"],
@@ -197,6 +218,24 @@ def test_a_number_without_interval_stands_alone():
     ]
     with_row_numbers = frame.reset_index(names="m")
     assert html_cells(with_row_numbers)[1] == ["CCA", "0.500 [0.400, 0.600]"]
+
+
+def test_labels_stand_for_the_index():
+    frame = pd.DataFrame(
+        {"label": ["chance", "CCA, raw"], "mrr": [0.1, 0.2], "gain": [0.11, 0.99]},
+        index=pd.Index(["chance", "cca_raw"], name="method"),
+    )
+    columns = {"gain": ColumnInfo("Gain", greater_is_better=True, decimals=1)}
+    table = {"scores": ReportTable(frame)}
+    report = StudyReport("A study", [Section("Results", table)], columns=columns)
+    page = parse(report._repr_html_())
+    assert cells_of(page, 0) == [
+        ["method", "mrr", "Gain"],
+        ["chance", "0.100", "0.1"],
+        ["CCA, raw", "0.200", "1.0"],
+    ]
+    assert page.find("tr")[1]["attrs"]["class"] == "chance"
+    assert "cca_raw" not in str(report)
 
 
 def test_marks_are_words(page):
@@ -220,7 +259,7 @@ def test_keys_sort_as_the_data_frame(page, report):
     table = page.find("table")[0]
     rows = page.find("tr", inside=table)[1:]
     cells = [page.find("td", inside=row) for row in rows]
-    column = cells_of(page, 0)[0].index("median rank") - 1
+    column = cells_of(page, 0)[0].index("Median rank") - 1
     keys = [row[column]["attrs"]["data-key"] for row in cells]
     values = [float(key) if key else np.nan for key in keys]
     np.testing.assert_array_equal(values, frame["median_rank"])
@@ -229,7 +268,7 @@ def test_keys_sort_as_the_data_frame(page, report):
         for h in page.find("th", inside=page.find("thead", inside=table)[0])
     }
     assert firsts["MRR"] == firsts["difference"] == "descending"
-    assert firsts["median rank"] == firsts["p"] == firsts["method"] == "ascending"
+    assert firsts["Median rank"] == firsts["p"] == firsts["method"] == "ascending"
 
 
 def test_long_tables_are_cut_on_the_page_alone(report, folder):

@@ -7,8 +7,7 @@ import pandas as pd
 import pytest
 from pandas.testing import assert_frame_equal
 
-from sklearn_molge.evaluation import StudyReport, _report_files
-from sklearn_molge.evaluation._html import render_page
+from sklearn_molge.evaluation import ReportTable, Section, StudyReport
 
 example = runpy.run_path(str(Path(__file__).with_name("example_report.py")))
 
@@ -24,7 +23,7 @@ def folder(report, tmp_path_factory):
 
 
 def small_report(frame):
-    return StudyReport("A study", {"scores": frame})
+    return StudyReport("A study", [Section("Results", {"scores": ReportTable(frame)})])
 
 
 def test_files(report, folder):
@@ -45,17 +44,21 @@ def test_files(report, folder):
         assert [each["name"] for each in fields][-1] == frame.columns[-1]
 
 
-def test_load_gives_the_report_back(report, folder):
+def test_load_gives_the_report_back(report, folder, tmp_path):
     again = StudyReport.load(folder)
     assert list(again.tables) == list(report.tables)
     for name, frame in report.tables.items():
         assert_frame_equal(again.tables[name], frame, check_exact=True)
     assert_frame_equal(again.ranks, report.ranks)
     assert again.figures == report.figures
-    same = "title captions sections description settings versions seconds command notes"
+    for section, old in zip(again.sections, report.sections, strict=True):
+        assert (section.title, section.text) == (old.title, old.text)
+        assert list(section.items) == list(old.items)
+    same = "title description settings versions seconds command notes columns"
     for name in same.split():
         assert getattr(again, name) == getattr(report, name)
-    assert render_page(again) == render_page(report)
+    page = again.save(tmp_path)
+    assert page.read_bytes() == (folder / "report.html").read_bytes()
 
 
 @pytest.mark.parametrize(
@@ -92,47 +95,41 @@ def test_save_replaces_and_leaves_no_scraps(tmp_path):
     assert StudyReport.load(tmp_path).ranks.empty
 
 
-def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
-    path = tmp_path / "report.html"
-    path.write_text("old")
-    monkeypatch.setattr(_report_files.os, "replace", lambda *_: 1 / 0)
-    with pytest.raises(ZeroDivisionError):
-        _report_files.write_whole(path, "new")
-    assert [p.name for p in tmp_path.iterdir()] == ["report.html"]
-    assert path.read_text() == "old"
+TABLE = ReportTable(pd.DataFrame({"x": [1]}))
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("items", "message"),
     [
-        ({"tables": {"../x": pd.DataFrame({"x": [1]})}}, r"must have names.*'\.\./x'"),
-        ({"tables": {"x": pd.DataFrame({1: [1]})}}, r"columns named by str.*\[1\]"),
-        ({"tables": {"x": pd.DataFrame()}}, "at least one column"),
+        ({"../x": TABLE}, r"must have names.*'\.\./x'"),
+        ({"x": ReportTable(pd.DataFrame({1: [1]}))}, r"columns named by str.*\[1\]"),
+        ({"x": ReportTable(pd.DataFrame())}, "at least one column"),
         (
-            {"tables": {"x": pd.DataFrame({"a": [1]}, pd.Index([3], name="a"))}},
+            {"x": ReportTable(pd.DataFrame({"a": [1]}, pd.Index([3], name="a")))},
             "distinct names",
         ),
-        ({"sections": {"A": ["nothing"]}}, r"among \['t'\]. Got \['nothing'\]"),
-        ({"sections": {"A": ["t"], "B": ["t"]}}, r"each name once. Got \['t'\]"),
-        ({"captions": {"u": "words"}}, r"captions must be of tables.*Got \['u'\]"),
+        ({"t": TABLE}, r"each name once. Got \['t'\]"),
     ],
 )
-def test_wrong_names_are_refused_before_anything_is_written(change, message, tmp_path):
-    fields = {"title": "A study", "tables": {"t": pd.DataFrame({"x": [1]})}} | change
-    report = StudyReport(**fields)
+def test_wrong_names_are_refused_before_anything_is_written(items, message, tmp_path):
+    sections = [Section("A", {"t": TABLE}), Section("B", items)]
+    report = StudyReport("A study", sections)
     with pytest.raises(ValueError, match=message):
         report.save(tmp_path / "new")
     assert not (tmp_path / "new").exists()
 
 
 def test_a_table_is_a_data_frame(tmp_path):
-    with pytest.raises(TypeError, match=r"tables\['t'\] must be a DataFrame"):
-        StudyReport("A study", {"t": [1, 2]}).save(tmp_path)
+    with pytest.raises(TypeError, match=r"tables\['scores'\] must be a DataFrame"):
+        small_report([1, 2]).save(tmp_path)
+    bare = StudyReport("A study", [Section("A", {"t": TABLE.frame})])
+    with pytest.raises(TypeError, match="must hold ReportTable and ReportFigure"):
+        bare.save(tmp_path)
 
 
 def test_load_refuses_what_is_no_report(tmp_path):
     with pytest.raises(FileNotFoundError):
         StudyReport.load(tmp_path)
     (tmp_path / "report.json").write_text("{}")
-    with pytest.raises(ValueError, match="must be a report of format 1"):
+    with pytest.raises(ValueError, match="must be a report of format 2"):
         StudyReport.load(tmp_path)

@@ -1,66 +1,96 @@
 """What `evaluate_study` runs: one fit of one method or embedder, kept on disk."""
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from pickle import PicklingError
 from typing import Any
+from uuid import uuid4
 
+import cloudpickle
+import joblib
 import numpy as np
 from joblib import Parallel, delayed
 from numpy.typing import NDArray
-from sklearn.base import clone
+from sklearn.base import BaseEstimator, clone
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import has_fit_parameter
-from tqdm.auto import tqdm
 
-from sklearn_molge._utils.identity import is_frozen
-from sklearn_molge.evaluation._aligned_view import (
+from sklearn_molge._utils.files import replacing
+from sklearn_molge._utils.identity import NotImportableError, describe, is_frozen
+from sklearn_molge._utils.progress import progress_bar
+from sklearn_molge.evaluation._methods import (
     FittedAlignment,
     aligned_views,
     put_towers,
 )
-from sklearn_molge.evaluation._cache import ResultCache
-from sklearn_molge.evaluation._methods import Method
+from sklearn_molge.evaluation._plan import Data, Plan, Repeat
 from sklearn_molge.metrics import mean_reciprocal_rank, retrieval_ranks
-from sklearn_molge.model_selection._holdout import DrugCellLineSplit
 
-__all__ = ["Data", "Outcome", "Repeat", "fit_embedders", "run_methods"]
+__all__ = ["Outcome", "ResultCache", "fit_embedders", "run_methods", "run_tasks"]
 
 # What decides where and how a network is trained, not what it becomes.
 _NOT_PART_OF_A_RESULT = {"checkpoint_folder", "verbose", "n_jobs"}
 
 
-@dataclass(frozen=True)
-class Data:
-    """The two views and the drug of each row."""
+class ResultCache:
+    """Results of tasks in files, each named by what it depends on.
 
-    X: NDArray[np.object_]
-    y: NDArray
-    groups: NDArray[np.object_]
-    identity: str
+    A kill leaves a whole file or none. They are pickles: opening a folder from a source
+    that is not trusted runs its code.
 
-    @property
-    def drugs(self) -> NDArray[np.object_]:
-        return self.groups[:, 0]
+    Parameters
+    ----------
+    folder : path-like or None
+        Where results stay, made if it is not there; None keeps none.
+    temporary : path-like
+        Folder for the results of this call that cannot stay, because nothing tells
+        their settings from others'.
+    """
 
-    def __sizeof__(self) -> int:
-        """Say what joblib's Dask backend goes by: what is large is sent once."""
-        return object.__sizeof__(self) + self.y.nbytes
+    def __init__(self, folder: Any, temporary: Any):
+        self.temporary = Path(temporary)
+        self.folder = self.temporary if folder is None else Path(folder)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.refused: dict[str, str] = {}  # why, by the names of tasks
 
+    def path(self, kind: str, name: str, *parts: Any) -> Path:
+        """Return the file of a result of the task `name` that depends on `parts`."""
+        try:
+            key = joblib.hash(describe(parts))
+        except NotImportableError as error:
+            self.refused.setdefault(f"{kind} {name!r}", str(error))
+            return self.temporary / f"{kind}-{uuid4().hex}.joblib"
+        return self.folder / f"{kind}-{key}.joblib"
 
-@dataclass(frozen=True)
-class Repeat:
-    """One division of the rows, and the seed of what is fitted on it."""
+    def keeps(self, path: Path) -> bool:
+        """Whether the result stays for other calls."""
+        return path.parent == self.folder
 
-    split: DrugCellLineSplit
-    seed: int
+    def load(self, path: Path) -> Any:
+        """Read a result.
 
-    def rows(self, train: str) -> NDArray[np.intp]:
-        """Return the rows that a method is fitted on."""
-        if train == "oracle_train_lines":
-            return self.split.oracle_train_lines
-        return self.split.test if train == "oracle_test_lines" else self.split.train
+        Raises
+        ------
+        ValueError
+            If the file cannot be read.
+        """
+        try:
+            return joblib.load(path)
+        except Exception as error:
+            raise ValueError(
+                f"cache_folder: {path} cannot be read ({type(error).__name__}: "
+                f"{error}); remove it to compute it again."
+            ) from error
+
+    def save(self, path: Path, value: Any) -> None:
+        """Write a result."""
+        with replacing(path) as draft:
+            try:
+                joblib.dump(value, draft)
+            except (PicklingError, AttributeError, TypeError):  # holds a lambda
+                draft.write_bytes(cloudpickle.dumps(value))
 
 
 @dataclass
@@ -92,7 +122,7 @@ class Outcome:
     seconds: float = 0.0
     error: str = ""
     path: Path | None = None
-    details: dict[str, Any] = field(default_factory=dict)
+    details: dict[str, float] = field(default_factory=dict)
 
 
 class ValidationRows:
@@ -111,7 +141,7 @@ class ValidationRows:
         return 1
 
 
-def seeded(estimator: Any, seed: int) -> Any:
+def seeded(estimator: BaseEstimator, seed: int) -> BaseEstimator:
     """Return a clone in which each `random_state` that is None has a seed.
 
     What is frozen is not cloned: it stays as the user has it.
@@ -129,42 +159,32 @@ def seeded(estimator: Any, seed: int) -> Any:
     return estimator
 
 
-def fit_embedders(
-    embedders: dict[str, Any],
-    expression: Any,
-    data: Data,
-    repeats: Sequence[Repeat],
-    cache: ResultCache,
-    run: Callable,
-) -> dict[tuple[int, str], Outcome]:
+Key = tuple[int, str]  # number of the repeat, name
+Outcomes = dict[Key, Outcome]
+Run = Callable[[dict[Key, Any]], Outcomes]
+
+
+def fit_embedders(plan: Plan, cache: ResultCache, run: Run) -> Outcomes:
     """Fit every embedder once for each repeat."""
     tasks = {}
-    for i, repeat in enumerate(repeats):
-        before = seeded(expression, repeat.seed)
-        for name, embedder in embedders.items():
+    for i, repeat in enumerate(plan.repeats):
+        before = seeded(plan.expression, repeat.seed)
+        for name, embedder in plan.embedders.items():
             ready = seeded(embedder, repeat.seed)
-            path = cache.path(
-                "embedder", _settings(ready), before, *_what(data, repeat)
-            )
+            what = (_settings(ready), before, *_what(plan.data, repeat))
+            path = cache.path("embedder", name, *what)
             tasks[i, name] = delayed(_embedder_task)(
-                ready, before, data, repeat, cache, path
+                ready, before, plan.data, repeat, cache, path
             )
     outcomes = run(tasks)
     return {key: outcomes[key] for key in tasks}  # they end in any order
 
 
-def run_methods(
-    methods: dict[str, Method],
-    data: Data,
-    repeats: Sequence[Repeat],
-    fitted: dict[tuple[int, str], Outcome],
-    cache: ResultCache,
-    run: Callable,
-) -> dict[tuple[int, str], Outcome]:
+def run_methods(plan: Plan, fitted: Outcomes, cache: ResultCache, run: Run) -> Outcomes:
     """Fit every method and rank the test profiles, for each repeat."""
     tasks, outcomes = {}, {}
-    for i, repeat in enumerate(repeats):
-        for name, method in methods.items():
+    for i, repeat in enumerate(plan.repeats):
+        for name, method in plan.methods.items():
             ready = [seeded(e, repeat.seed) for e in method.candidates]
             needed = {v.embedder for e in ready for v in aligned_views(e).values()}
             sources = {key: fitted[i, key] for key in sorted(needed)}
@@ -172,30 +192,35 @@ def run_methods(
             if failed:
                 outcomes[i, name] = Outcome(error=f"embedder {failed[0]}")
                 continue
-            paths = {key: outcome.path for key, outcome in sources.items()}
-            path = cache.path(
-                "method", [_settings(e) for e in ready], method.train,
-                method.shuffle_molecules, [p.name for p in paths.values() if p],
-                *_what(data, repeat),
-            )  # fmt: skip
+            paths = {k: o.path for k, o in sources.items() if o.path is not None}
+            data = plan.data
+            path = _method_path(name, method, ready, paths, data, repeat, cache)
             tasks[i, name] = delayed(_method_task)(
                 ready, method, data, repeat, paths, cache, path
             )
     outcomes |= run(tasks)
-    return {(i, n): outcomes[i, n] for i in range(len(repeats)) for n in methods}
+    repeats = range(len(plan.repeats))
+    return {(i, name): outcomes[i, name] for i in repeats for name in plan.methods}
 
 
-def run_tasks(
-    tasks: dict[tuple[int, str], Any], *, n_jobs: Any, verbose: Any, unit: str
-) -> dict[tuple[int, str], Outcome]:
+def _method_path(name, method, candidates, paths, data, repeat, cache):
+    """Return the file of a method's result, which depends on its embedders' files."""
+    if not all(map(cache.keeps, paths.values())):
+        return cache.temporary / f"method-{uuid4().hex}.joblib"
+    settings = [_settings(each) for each in candidates]
+    seen = method.train, method.shuffle_molecules
+    names = [path.name for path in paths.values()]
+    return cache.path("method", name, settings, *seen, names, *_what(data, repeat))
+
+
+def run_tasks(tasks: dict[Key, Any], *, n_jobs: int | None, verbose: int) -> Outcomes:
     """Run delayed tasks in processes, with a progress bar."""
     try:
         parallel = Parallel(n_jobs=n_jobs, return_as="generator_unordered")
     except ValueError:  # a backend that returns all at the end, as Ray's
         parallel = Parallel(n_jobs=n_jobs)
-    bar = tqdm(total=len(tasks), unit=unit, disable=not verbose)
     outcomes = {}
-    with bar:
+    with progress_bar(shown=verbose, total=len(tasks), unit="fit") as bar:
         for key, outcome in parallel(
             delayed(_with_key)(key, function, *args)
             for key, (function, args, _) in tasks.items()
@@ -207,35 +232,32 @@ def run_tasks(
     return outcomes
 
 
-def _with_key(key: Any, function: Callable, *args: Any) -> tuple[Any, Outcome]:
+def _with_key(key, function, *args):
     """Run a task; joblib's backends see its arguments, and send a large one once."""
     return key, function(*args)
 
 
-def _embedder_task(
-    embedder: Any, expression: Any, data: Data, repeat: Repeat, cache: ResultCache,
-    path: Path,
-) -> Outcome:  # fmt: skip
-    if cache.has(path):
+def _embedder_task(embedder, expression, data, repeat, cache, path):
+    if path.exists():
         outcome = cache.load(path)[1]
         outcome.path = path  # the folder may have been moved
         return outcome
     start = time.perf_counter()
     try:
-        alignment = _fit_embedder(embedder, expression, data, repeat, cache)
+        if embedder.get_params(deep=False).get("checkpoint_folder", "") is None:
+            kept = cache.folder / "checkpoints" if cache.keeps(path) else None
+            embedder.set_params(checkpoint_folder=kept)
+        alignment = _fit_embedder(embedder, expression, data, repeat)
     except Exception as error:
         return Outcome(error=_text(error), seconds=time.perf_counter() - start)
-    outcome = Outcome(
-        seconds=time.perf_counter() - start, path=path,
-        details=_training_details(alignment.embedder),
-    )  # fmt: skip
+    seconds = time.perf_counter() - start
+    details = _training_details(alignment.embedder)
+    outcome = Outcome(seconds=seconds, path=path, details=details)
     cache.save(path, (alignment, outcome))
     return outcome
 
 
-def _fit_embedder(
-    embedder: Any, expression: Any, data: Data, repeat: Repeat, cache: ResultCache
-) -> FittedAlignment:
+def _fit_embedder(embedder, expression, data, repeat):
     """Fit on the training rows; one with `train_split` watches the validation rows."""
     train, val = repeat.split.train, repeat.split.val
     expression = clone(expression).fit(data.y[train])
@@ -248,23 +270,19 @@ def _fit_embedder(
             embedder.set_params(train_split=ValidationRows(len(train)))
         if has_fit_parameter(embedder, "groups"):
             groups = {"groups": data.groups[rows]}
-    if params.get("checkpoint_folder", "") is None:
-        embedder.set_params(checkpoint_folder=cache.folder / "checkpoints")
     embedder.fit(data.X[rows], expression.transform(data.y[rows]), **groups)
     return FittedAlignment(embedder, expression)
 
 
-def _training_details(embedder: Any) -> dict[str, Any]:
+def _training_details(embedder: BaseEstimator) -> dict[str, float]:
     """Return what a training's history says of its epochs."""
     history = getattr(embedder, "history_", None)
     if not (isinstance(history, list) and history):
         return {}
     if not (isinstance(history[0], Mapping) and "train_loss" in history[0]):
         return {}  # of another kind of estimator
-    details = {
-        "n_epochs": len(history),
-        "train_loss": float(history[-1]["train_loss"]),
-    }
+    last = history[-1]
+    details = {"n_epochs": len(history), "train_loss": float(last["train_loss"])}
     if "valid_mrr" in history[0]:
         scores = [epoch["valid_mrr"] for epoch in history]
         details["best_epoch"] = int(np.argmax(scores)) + 1
@@ -272,11 +290,8 @@ def _training_details(embedder: Any) -> dict[str, Any]:
     return details
 
 
-def _method_task(
-    candidates: list[Any], method: Method, data: Data, repeat: Repeat,
-    paths: dict[str, Path], cache: ResultCache, path: Path,
-) -> Outcome:  # fmt: skip
-    if cache.has(path):
+def _method_task(candidates, method, data, repeat, paths, cache, path):
+    if path.exists():
         return cache.load(path)
     start = time.perf_counter()
     try:
@@ -290,9 +305,7 @@ def _method_task(
     return outcome
 
 
-def _fit_and_rank(
-    candidates: list[Any], method: Method, data: Data, repeat: Repeat
-) -> Outcome:
+def _fit_and_rank(candidates, method, data, repeat):
     """Select on the validation rows and rank the test rows."""
     rows = repeat.rows(method.train)
     val = repeat.split.val if method.train == "train" else rows[:0]
@@ -311,23 +324,21 @@ def _fit_and_rank(
     return Outcome(ranks=ranks, valid_mrr=float(best_mrr), chosen=chosen)
 
 
-def _ranks(model: Any, data: Data, rows: NDArray[np.intp]) -> NDArray:
+def _ranks(model, data, rows):
     return retrieval_ranks(model, data.X[rows], data.y[rows], drugs=data.drugs[rows])
 
 
-def _settings(estimator: Any) -> Any:
+def _settings(estimator: BaseEstimator) -> list[object]:
     """Return what decides an estimator's result."""
     params = estimator.get_params(deep=False)
     kept = {k: v for k, v in params.items() if k not in _NOT_PART_OF_A_RESULT}
     return [type(estimator), kept]
 
 
-def _what(data: Data, repeat: Repeat) -> Iterable[Any]:
-    split = repeat.split
-    return (
-        data.identity, split.train, split.val, split.test,
-        split.oracle_train_lines, repeat.seed,
-    )  # fmt: skip
+def _what(data: Data, repeat: Repeat) -> list[object]:
+    parts = ("train", "val", "test", "oracle_train_lines")
+    rows = [getattr(repeat.split, part) for part in parts]
+    return [data.identity, *rows, repeat.seed]
 
 
 def _text(error: Exception) -> str:

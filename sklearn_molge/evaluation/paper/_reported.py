@@ -1,13 +1,16 @@
-"""The numbers of Finlayson et al. 2020, to set beside one's own."""
+"""What Finlayson et al. (2020) report and claim, to set beside one's own."""
 
+from collections.abc import Iterator, Mapping
 from io import StringIO
 
+import numpy as np
 import pandas as pd
 
 from sklearn_molge._compat import StrOptions, validate_params
-from sklearn_molge.metrics import chance_scores
+from sklearn_molge.evaluation.paper._rows import row_id
+from sklearn_molge.metrics import chance_scores, paired_comparison
 
-__all__ = ["reference_table"]
+__all__ = ["claim_tables", "reference_table", "with_reference"]
 
 PAPER = "Finlayson et al. 2020"
 N_QUERIES, N_DRUGS = 2317, 437
@@ -31,15 +34,9 @@ aligned    | aligned   | CCA    | 130         | 0.048 | 0.093   | 0.425    |
 aligned    | aligned   | Corr   | 126         | 0.042 | 0.085   | 0.432    |
 """
 
-# What the notebook in the authors' repository shows; its D-NN rows are the same.
+# What the notebook in the authors' repository shows beside the same D-NN rows.
 _TABLE_1_RERUN = """
 expression | molecules | method | median_rank | mrr   | hits@10 | hits@100 | note
-raw        | Morgan    | D-NN   | 206         | 0.025 | 0.037   | 0.240    | 512 bits
-raw        | Chemprop  | D-NN   | 211         | 0.025 | 0.035   | 0.254    |
-raw        | aligned   | D-NN   | 189         | 0.033 | 0.047   | 0.290    |
-aligned    | Morgan    | D-NN   | 214         | 0.025 | 0.041   | 0.256    | 512 bits
-aligned    | Chemprop  | D-NN   | 196         | 0.022 | 0.037   | 0.278    |
-aligned    | aligned   | D-NN   | 137         | 0.039 | 0.072   | 0.402    |
 raw        | Morgan    | CCA    | 169         | 0.040 | 0.067   | 0.347    | 512 bits
 raw        | Chemprop  | CCA    | 198         | 0.027 | 0.045   | 0.293    |
 raw        | aligned   | CCA    | 139         | 0.044 | 0.075   | 0.407    |
@@ -48,6 +45,7 @@ aligned    | Chemprop  | CCA    | 166         | 0.031 | 0.059   | 0.343    |
 aligned    | aligned   | CCA    | 130         | 0.046 | 0.091   | 0.423    |
 aligned    | aligned   | Corr   | 127         | 0.039 | 0.085   | 0.429    |
 """
+
 
 # The notebook shows the same numbers.
 _TABLE_2 = """
@@ -59,13 +57,13 @@ aligned    | test lines  | euclidean   | 79          | 0.093 | 0.160   | 0.568
 """
 
 _FIGURE_2 = """
-method_name                            | map_printed | mrr
-CCA, aligned / aligned                 | 0.0196      | 0.048
-Corr, aligned / aligned                | 0.0193      | 0.042
-D-NN, raw / Morgan                     | 0.0134      | 0.025
-CCA, raw / Morgan                      | 0.0168      | 0.027
-oracle, train lines, raw, correlation  | 0.0194      | 0.057
-oracle, test lines, raw, euclidean     | 0.0252      | 0.076
+id                                     | map_printed | mrr
+cca_aligned_aligned                    | 0.0196      | 0.048
+corr_aligned_aligned                   | 0.0193      | 0.042
+dnn_raw_morgan                         | 0.0134      | 0.025
+cca_raw_morgan                         | 0.0168      | 0.027
+oracle_train_lines_raw_correlation     | 0.0194      | 0.057
+oracle_test_lines_raw_euclidean        | 0.0252      | 0.076
 """
 
 _REGRESSIONS = """
@@ -111,21 +109,13 @@ margin                | 0.31      | criterion__margin
 RDKit features        | yes       | molecule_features
 """
 
+_NAMES = "table1 table2 figure2 regressions chance data hyperparameters".split()
+
 
 @validate_params(
-    {
-        "name": [
-            StrOptions(
-                {
-                    "table1", "table2", "figure2", "regressions", "chance", "data",
-                    "hyperparameters",
-                }
-            )
-        ],
-        "rerun": ["boolean"],
-    },
+    {"name": [StrOptions(set(_NAMES))], "rerun": ["boolean"]},
     prefer_skip_nested_validation=True,
-)  # fmt: skip
+)
 def reference_table(name: str = "table1", *, rerun: bool = False) -> pd.DataFrame:
     """Return numbers of the paper, in the form of this library's own tables.
 
@@ -152,13 +142,13 @@ def reference_table(name: str = "table1", *, rerun: bool = False) -> pd.DataFram
     Returns
     -------
     table : DataFrame
-        Scores are indexed by the method's name, as in
-        :func:`finlayson2020_methods`, with the columns ``expression``, ``molecules``,
-        ``method``, ``mrr``, ``median_rank``, ``hits@10``, ``hits@100``, ``source`` and
-        ``note``. "regressions" has one row a regression of ``response``, minus the
-        natural logarithm of a drug's mean reciprocal rank ("neg_log_mrr") or its
-        rank, on ``x``, a distance to the nearest training molecule or profile or a
-        number of genes.
+        Scores are indexed by the method's identifier, as in
+        :func:`finlayson2020_methods`, with the columns ``label``, ``expression``,
+        ``molecules``, ``method``, ``mrr``, ``median_rank``, ``hits@10``,
+        ``hits@100``, ``source`` and ``note``. "regressions" has one row a regression
+        of ``response``, minus the natural logarithm of a drug's mean reciprocal rank
+        ("neg_log_mrr") or its rank, on ``x``, a distance to the nearest training
+        molecule or profile or a number of genes.
 
     Raises
     ------
@@ -182,7 +172,7 @@ def reference_table(name: str = "table1", *, rerun: bool = False) -> pd.DataFram
     --------
     >>> from sklearn_molge.evaluation import reference_table
     >>> table = reference_table("table1")
-    >>> float(table.loc["Corr, aligned / aligned", "mrr"])
+    >>> float(table.loc["corr_aligned_aligned", "mrr"])
     0.042
     >>> float(reference_table("table1", rerun=True)["median_rank"].min())
     127.0
@@ -215,30 +205,33 @@ def _read(text: str) -> pd.DataFrame:
     return table.rename(columns=str.strip)
 
 
-def _in_form(table: pd.DataFrame, names: list[str], source: str) -> pd.DataFrame:
+def _in_form(table: pd.DataFrame, labels: list[str], source: str) -> pd.DataFrame:
     columns = (
-        "expression molecules method mrr median_rank hits@10 hits@100 source note"
+        "label expression molecules method mrr median_rank hits@10 hits@100 source note"
     ).split()
-    table = table.assign(source=source).set_axis(names, axis=0)[columns]
+    table = table.assign(source=source, label=labels)[columns]
     table["median_rank"] = table["median_rank"].astype(float)
-    return table
+    return table.set_axis([row_id(label) for label in labels], axis=0)
 
 
 def _table_1(*, rerun: bool) -> pd.DataFrame:
-    table = _read(_TABLE_1_RERUN if rerun else _TABLE_1)
+    table = _read(_TABLE_1)
+    if rerun:
+        same = table[table["method"] == "D-NN"]
+        table = pd.concat([same, _read(_TABLE_1_RERUN)], ignore_index=True)
     chemprop = table["molecules"] == "Chemprop"
     table.loc[chemprop, "note"] = "random weights, most likely"
-    names = [
+    labels = [
         f"{row.method}, {row.expression} / {row.molecules}"
         for row in table.itertuples()
     ]
     source = f"{PAPER}, notebook" if rerun else f"{PAPER}, Table 1"
-    return _in_form(table, names, source)
+    return _in_form(table, labels, source)
 
 
 def _table_2(*, rerun: bool) -> pd.DataFrame:
     table = _read(_TABLE_2)
-    names = [
+    labels = [
         f"oracle, {row.lines}, {row.expression}, {row.metric}"
         for row in table.itertuples()
     ]
@@ -247,13 +240,13 @@ def _table_2(*, rerun: bool) -> pd.DataFrame:
     table["note"] = ""
     source = f"{PAPER}, notebook" if rerun else f"{PAPER}, Table 2"
     # The paper repeats the Corr row of its Table 1 here.
-    own = _table_1(rerun=False).loc[["Corr, aligned / aligned"]].assign(source=source)
-    return pd.concat([_in_form(table, names, source), own])
+    own = _table_1(rerun=False).loc[["corr_aligned_aligned"]].assign(source=source)
+    return pd.concat([_in_form(table, labels, source), own])
 
 
 def _figure_2() -> pd.DataFrame:
     """Return the legend's "MAP" beside what it stands for."""
-    table = _read(_FIGURE_2).set_index("method_name").rename_axis(index=None)
+    table = _read(_FIGURE_2).set_index("id").rename_axis(index=None)
     inflation = N_QUERIES / N_DRUGS
     return table.assign(
         inflation=inflation,
@@ -269,3 +262,146 @@ def _chance() -> pd.DataFrame:
     row = {"expression": "", "molecules": "", "method": "chance", **scores}
     table = pd.DataFrame([row | {"note": f"random ranking of {N_DRUGS} drugs"}])
     return _in_form(table, ["chance"], "computed")
+
+
+def with_reference(name: str, table: pd.DataFrame) -> pd.DataFrame:
+    """Append the paper's numbers to one of the tables that the paper has."""
+    paper = reference_table(name).rename(columns={"method": "compared_by"})
+    paper["label"] += " (paper)"
+    shared = paper.reindex(columns=table.columns).assign(error="")
+    shared = shared.rename(index="{}_paper".format)
+    both = pd.concat([table.astype(object), shared.astype(object)])
+    return both.infer_objects().rename_axis("method")
+
+
+# Of each claim: the row that should be better, and the row that should be worse.
+_CONTRASTS = {
+    "aligned profiles beat raw ones": [
+        ("cca_aligned_aligned", "cca_raw_aligned"),
+        ("cca_aligned_morgan", "cca_raw_morgan"),
+        ("dnn_aligned_aligned", "dnn_raw_aligned"),
+        ("dnn_aligned_morgan", "dnn_raw_morgan"),
+    ],
+    "aligned molecules beat Morgan bits": [
+        ("cca_aligned_aligned", "cca_aligned_morgan"),
+        ("cca_raw_aligned", "cca_raw_morgan"),
+        ("dnn_aligned_aligned", "dnn_aligned_morgan"),
+        ("dnn_raw_aligned", "dnn_raw_morgan"),
+    ],
+    "CCA beats D-NN": [
+        ("cca_raw_morgan", "dnn_raw_morgan"),
+        ("cca_raw_chemprop", "dnn_raw_chemprop"),
+        ("cca_aligned_aligned", "dnn_aligned_aligned"),
+    ],
+    "the embedder beats CCA of raw views": [("corr_aligned_aligned", "cca_raw_morgan")],
+    "CCA on top helps": [("cca_aligned_aligned", "corr_aligned_aligned")],
+    "embedding lifts the oracles": [
+        (
+            "oracle_train_lines_aligned_correlation",
+            "oracle_train_lines_raw_correlation",
+        ),
+        ("oracle_test_lines_aligned_correlation", "oracle_test_lines_raw_correlation"),
+        ("oracle_test_lines_aligned_euclidean", "oracle_test_lines_raw_euclidean"),
+    ],
+}
+
+# Of each claim: rows of the regressions, and the sign that their slopes should have.
+_SLOPES = {
+    "distance to training hurts": (
+        [
+            "fingerprint",
+            "molecule_features",
+            "aligned_molecule",
+            "raw_expression",
+            "aligned_expression",
+        ],
+        1,
+    ),
+    "broad effects are easier": (["n_genes"], -1),
+}
+_ALPHA = 0.05
+_RESPONSES = {"drug": "-ln MRR of the drug", "profile": "ln rank of the profile"}
+
+
+def claim_tables(
+    ranks: pd.DataFrame,
+    labels: Mapping[str, str],
+    regressions: pd.DataFrame | None = None,
+    *,
+    random_state: int = 0,
+) -> dict[str, pd.DataFrame]:
+    """Return the claims about methods and about slopes, those that can be tested.
+
+    Parameters
+    ----------
+    ranks : DataFrame
+        One row a query, with its drug and the rank that each method gave it.
+    labels : mapping of str to str
+        What each method is called.
+    regressions : DataFrame or None, default=None
+        Slopes of the embedder's performance.
+    random_state : int, default=0
+        Draws the intervals.
+
+    Returns
+    -------
+    tables : dict of str to DataFrame
+        "claims" and "claims_slopes", where there are any.
+    """
+    tables = {"claims": list(_contrasts(ranks, labels, random_state))}
+    if regressions is not None:
+        tables["claims_slopes"] = list(_slopes(regressions))
+    return {
+        name: pd.DataFrame(rows).set_index("claim")
+        for name, rows in tables.items()
+        if rows
+    }
+
+
+def _contrasts(
+    ranks: pd.DataFrame, labels: Mapping[str, str], random_state: int
+) -> Iterator[dict[str, object]]:
+    for claim, pairs in _CONTRASTS.items():
+        for better, worse in pairs:
+            if better not in ranks or worse not in ranks:
+                continue
+            if ranks[[better, worse]].isna().any(axis=None):
+                continue
+            c = paired_comparison(
+                ranks[better], ranks[worse], ranks["drug"], random_state=random_state
+            )
+            yield {
+                "claim": claim,
+                "holds": _verdict(c.low, c.high, c.p_value, 1),
+                "gain": c.difference,
+                "gain_low": c.low,
+                "gain_high": c.high,
+                "p_value": c.p_value,
+                "measured": f"MRR of {labels[better]}, less that of {labels[worse]}",
+            }
+
+
+def _slopes(regressions: pd.DataFrame) -> Iterator[dict[str, object]]:
+    for claim, (names, sign) in _SLOPES.items():
+        for name in names:
+            if name not in regressions.index:
+                continue
+            r = regressions.loc[name]
+            holds = _verdict(r["slope_low"], r["slope_high"], r["p_value"], sign)
+            yield {
+                "claim": claim,
+                "holds": holds,
+                **r[["slope", "slope_low", "slope_high", "p_value"]],
+                "measured": f"{_RESPONSES[str(r['per'])]} on {r['label']}",
+            }
+
+
+def _verdict(low, high, p_value, sign):
+    """Say whether interval and test agree that the value has this sign."""
+    if not (np.isfinite(low) and np.isfinite(high)):
+        return "cannot be said"
+    if sign < 0:
+        low, high = -high, -low
+    if p_value >= _ALPHA or low <= 0 <= high:
+        return "undecided"
+    return "yes" if low > 0 else "no: the opposite"

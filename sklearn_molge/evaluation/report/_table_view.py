@@ -1,50 +1,84 @@
 """Tables of a report as text cells: intervals merged, rows marked, numbers rounded."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-__all__ = ["Cell", "Column", "Row", "TableView", "check_frame", "text_table"]
+from sklearn_molge.evaluation.report._sections import keeps_index
+from sklearn_molge.metrics import Score, get_scores
+
+__all__ = ["Cell", "ColumnInfo", "Row", "TableView", "text_table"]
 
 MISSING = "-"
 THIS_RUN = "this run"
+_LABEL = "label"  # shown in place of the index
 # Shown as marks and footnotes instead.
 _REMARKS = ("error", "source")
-
-# Label, meaning, whether larger is better (None: neither is).
-_KNOWN: dict[str, tuple[str, str, bool | None]] = {
-    "mrr": (
-        "MRR",
-        "mean reciprocal rank: the mean of 1 / rank of the true molecule; 1 is perfect",
-        True,
-    ),
-    "median_rank": (
-        "median rank",
-        "median rank of the true molecule among the candidates; 1 is the best",
-        False,
-    ),
-    "difference": ("difference", "", True),
-    "p_value": ("p", "", False),
-    "valid_mrr": ("validation MRR", "MRR of the validation rows", True),
-    "seconds": ("time, s", "", None),
-}
-_HITS = "hits@"
 _N_TEXT_ROWS = 40
 _N_HEAD_ROWS = 10  # of a longer table: the files have all
 
 
 @dataclass(frozen=True)
+class ColumnInfo:
+    """How a column is shown wherever it occurs.
+
+    Parameters
+    ----------
+    label : str
+        Its heading.
+    help : str, default=""
+        Its meaning, for "How to read the tables".
+    greater_is_better : bool or None, default=None
+        None where neither is better.
+    decimals : int or None, default=None
+        Of a column that does not hold whole numbers alone; None takes what its largest
+        number wants.
+
+    Examples
+    --------
+    >>> from sklearn_molge.evaluation import ColumnInfo
+    >>> gain = ColumnInfo("Gain", "mean discounted gain", True, decimals=3)
+    """
+
+    label: str
+    help: str = ""
+    greater_is_better: bool | None = None
+    decimals: int | None = None
+
+
+Columns = Mapping[str, ColumnInfo]
+
+
+def score_columns(scores: Sequence[Score] | None = None) -> dict[str, ColumnInfo]:
+    """Return how the scores of a table, and what goes with them, are shown."""
+    scores = get_scores() if scores is None else scores
+    columns = {}
+    for s in scores:
+        decimals = 3 if s.greater_is_better else 1  # a share, or a number of ranks
+        label = str(s.label)
+        columns[s.name] = ColumnInfo(
+            label, s.description, s.greater_is_better, decimals
+        )
+    first = columns[scores[0].name]
+    meaning = f"{first.label} minus that of the baseline"
+    columns["difference"] = replace(first, label="difference", help=meaning)
+    meaning = "mean reciprocal rank of the validation rows"
+    columns["valid_mrr"] = ColumnInfo("validation MRR", meaning, True, 3)
+    columns["p_value"] = ColumnInfo("p", "", False, 3)
+    columns["seconds"] = ColumnInfo("time, s")
+    return columns
+
+
+@dataclass(frozen=True)
 class Column:
-    """A column as it is shown: its label, its meaning and how it sorts."""
+    """A column of one table as it is shown."""
 
     name: str
-    label: str
-    help: str
+    info: ColumnInfo
     numeric: bool
-    larger_is_better: bool | None
     has_interval: bool
 
 
@@ -76,25 +110,27 @@ class TableView:
     n_rows: int
 
     @classmethod
-    def from_frame(cls, frame: pd.DataFrame, *, max_rows: int) -> "TableView":
+    def from_frame(
+        cls, frame: pd.DataFrame, columns: Columns, *, max_rows: int
+    ) -> "TableView":
         """Merge, mark and round; only the first `max_rows` rows are kept."""
-        flat = flatten(frame)
+        flat, chance = _flatten(frame)
         names = [
             name
             for name in flat.columns
             if name not in _REMARKS and not _is_bound(name, flat)
         ]
-        columns = [_column(name, flat) for name in names]
-        if any(column.has_interval for column in columns):
+        shown = [_column(name, flat, columns) for name in names]
+        if any(column.has_interval for column in shown):
             # Scores beside their names, words after them.
-            columns[1:] = sorted(columns[1:], key=lambda column: not column.numeric)
+            shown[1:] = sorted(shown[1:], key=lambda column: not column.numeric)
         head = flat.iloc[:max_rows]
-        cells = [list(_cells(head, flat, column)) for column in columns]
+        cells = [list(_cells(head, flat, column)) for column in shown]
         rows = [
-            Row(row[0], list(row[1:]), *_mark(head.iloc[i], row[0].text))
+            Row(row[0], list(row[1:]), *_mark(head.iloc[i], chance[i]))
             for i, row in enumerate(zip(*cells, strict=True))
         ]
-        return cls(columns, rows, len(flat))
+        return cls(shown, rows, len(flat))
 
     @property
     def has_intervals(self) -> bool:
@@ -117,41 +153,19 @@ class TableView:
         return list(dict.fromkeys(notes))
 
 
-def check_frame(name: str, frame: Any) -> None:
-    """Refuse what cannot be written as a table."""
-    if not isinstance(frame, pd.DataFrame):
-        raise TypeError(f"tables[{name!r}] must be a DataFrame. Got {type(frame)}.")
-    if not all(isinstance(column, str) for column in frame.columns):
-        raise ValueError(
-            f"tables[{name!r}] must have columns named by str. Got "
-            f"{list(frame.columns)!r}."
-        )
-    if not len(frame.columns):
-        raise ValueError(f"tables[{name!r}] must have at least one column. Got none.")
-    names = [*frame.index.names, *frame.columns] if keeps_index(frame) else []
-    twice = {str(each) for each in names if names.count(each) > 1}
-    if twice or not frame.columns.is_unique:
-        raise ValueError(
-            f"tables[{name!r}] must have distinct names of index and columns. Got "
-            f"{names or list(frame.columns)!r}."
-        )
-
-
-def keeps_index(frame: pd.DataFrame) -> bool:
-    """Whether the index says something: a mere count of rows does not."""
-    return not (isinstance(frame.index, pd.RangeIndex) and frame.index.name is None)
-
-
-def flatten(frame: pd.DataFrame) -> pd.DataFrame:
-    """Make the index the first column, where it says something."""
+def _flatten(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[bool]]:
+    """Make the index, or the labels, the first column; say which rows are chance."""
     if not keeps_index(frame):
-        return frame
-    if frame.index.nlevels > 1:
-        return frame.reset_index()
-    if frame.index.name is not None:
-        return frame.reset_index()
-    name = "name" if "method" in frame.columns else "method"
-    return frame.rename_axis(index=name).reset_index()
+        first = frame.iloc[:, 0]
+        return frame, [str(value).lower().startswith("chance") for value in first]
+    flat = frame
+    if frame.index.nlevels == 1 and frame.index.name is None:
+        flat = frame.rename_axis(index="name" if "method" in frame else "method")
+    heads = flat.index.get_level_values(0)
+    chance = [str(value).lower().startswith("chance") for value in heads]
+    if _LABEL in frame and frame.index.nlevels == 1:
+        flat = flat.set_index(_LABEL).rename_axis(index=str(flat.index.name))
+    return flat.reset_index(), chance
 
 
 def _is_bound(name: str, frame: pd.DataFrame) -> bool:
@@ -163,42 +177,37 @@ def _is_bound(name: str, frame: pd.DataFrame) -> bool:
     return False
 
 
-def _column(name: str, frame: pd.DataFrame) -> Column:
+def _column(name: str, frame: pd.DataFrame, columns: Columns) -> Column:
     values = frame[name].dropna()
     numeric = bool(len(values)) and all(
         isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
         for value in values
     )
-    label, meaning, larger = _KNOWN.get(name, (name.replace("_", " "), "", None))
-    if name.startswith(_HITS):
-        k = name.removeprefix(_HITS)
-        first = "first" if k == "1" else f"first {k}"
-        meaning = f"share of the queries whose true molecule is among the {first}"
-        larger = True
-    if name == "difference" and "mrr" in frame.columns:
-        meaning = "MRR minus that of the baseline"
+    info = columns.get(name) or ColumnInfo(name.replace("_", " "))
+    if name == "difference" and "p_value" not in frame.columns:
+        info = replace(info, help="")  # not to the baseline
     has_interval = f"{name}_low" in frame.columns and f"{name}_high" in frame.columns
-    return Column(name, label, meaning, numeric, larger, has_interval)
+    return Column(name, info, numeric, has_interval)
 
 
-def _cells(head: pd.DataFrame, frame: pd.DataFrame, column: Column) -> Iterable[Cell]:
+def _cells(head: pd.DataFrame, frame: pd.DataFrame, column: Column) -> Iterator[Cell]:
     values = head[column.name]
     if not column.numeric:
         for value in values:
             text = _text(value)
             yield Cell(text, key="" if text == MISSING else text)
         return
-    digits = _digits(column.name, frame[column.name])
+    digits = _digits(column.info, frame[column.name])
     lows = highs = pd.Series(np.nan, index=head.index)
     if column.has_interval:
         lows, highs = head[f"{column.name}_low"], head[f"{column.name}_high"]
     for value, low, high in zip(values, lows, highs, strict=True):
         interval = ""
         if pd.notna(low) and pd.notna(high):
-            ends = (_number(end, digits, column.name) for end in (low, high))
+            ends = (_number(end, digits, column) for end in (low, high))
             interval = "[{}, {}]".format(*ends)
         key = "" if pd.isna(value) else repr(float(value))
-        yield Cell(_number(value, digits, column.name), interval, key)
+        yield Cell(_number(value, digits, column), interval, key)
 
 
 def _text(value: Any) -> str:
@@ -209,64 +218,57 @@ def _text(value: Any) -> str:
     return MISSING if pd.isna(value) else str(value)
 
 
-def _digits(name: str, values: pd.Series) -> int:
+def _digits(info: ColumnInfo, values: pd.Series) -> int:
     """Return the number of decimals of a column."""
-    if _is_score(name):
-        return 3
     finite = np.abs(values.dropna().to_numpy(np.float64))
     finite = finite[np.isfinite(finite)]
     if not finite.size or np.array_equal(finite, np.round(finite)):
         return 0
-    if name == "median_rank":
-        return 1
+    if info.decimals is not None:
+        return info.decimals
     return int(np.clip(3 - np.floor(np.log10(finite.max())), 0, 3))
 
 
-def _is_score(name: str) -> bool:
-    """Whether 0.0004 of it is as good as none."""
-    return name in ("mrr", "valid_mrr", "p_value") or name.startswith(
-        (_HITS, "difference")
-    )
-
-
-def _number(value: Any, digits: int, name: str) -> str:
+def _number(value: Any, digits: int, column: Column) -> str:
     if pd.isna(value):
         return MISSING
-    if name == "p_value" and 0 <= value < 0.001:
+    if column.name == "p_value" and 0 <= value < 0.001:
         return "< 0.001"
-    if not _is_score(name) and 0 < abs(value) < 10.0**-digits:
+    # 0.0004 of a score is as good as none of it.
+    if column.info.decimals is None and 0 < abs(value) < 10.0**-digits:
         return f"{value:.2g}"
     if abs(value) < 0.5 * 10.0**-digits:
         return f"{0:.{digits}f}"  # no sign
-    sign = "+" if name == "difference" else ""
+    sign = "+" if column.name == "difference" else ""
     return f"{value:{sign},.{digits}f}"
 
 
-def _mark(row: pd.Series, heading: str) -> tuple[str, str]:
+def _mark(row: pd.Series, chance: bool) -> tuple[str, str]:
     error, source = row.get("error"), row.get("source")
     if isinstance(error, str) and error:
         return "failed", error
     if isinstance(source, str) and source not in ("", THIS_RUN):
         return "published", source
-    return ("chance" if heading.lower().startswith("chance") else ""), ""
+    return ("chance" if chance else ""), ""
 
 
-def text_table(frame: pd.DataFrame, *, width: int) -> str:
+def text_table(frame: pd.DataFrame, columns: Columns, *, width: int) -> str:
     """Lay a table out in lines of at most `width` characters.
 
     Columns that do not fit follow below, beside the headings again. Of the intervals,
     only those of the first score and of the difference are kept.
     """
     long = len(frame) > _N_TEXT_ROWS
-    view = TableView.from_frame(frame, max_rows=_N_HEAD_ROWS if long else _N_TEXT_ROWS)
+    most = _N_HEAD_ROWS if long else _N_TEXT_ROWS
+    view = TableView.from_frame(frame, columns, max_rows=most)
     first = next((c.name for c in view.columns if c.has_interval), None)
     limit = int(0.36 * width)
-    heading = [view.columns[0].label, *(_heading(row, limit) for row in view.rows)]
+    heading = [view.columns[0].info.label, *(_heading(row, limit) for row in view.rows)]
     blocks = [_pad(heading, limit=limit)]
     lines: list[str] = []
     for j, column in enumerate(view.columns[1:]):
         shown = column.name in (first, "difference")
-        texts = [column.label]
+        texts = [column.info.label]
         for row in view.rows:
             cell = row.cells[j]
             texts.append(f"{cell.text} {cell.interval}" if shown else cell.text)

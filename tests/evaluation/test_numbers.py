@@ -1,9 +1,11 @@
+import io
+
 import numpy as np
 import pandas as pd
 import pytest
 from scipy.stats import t as student
 
-from sklearn_molge.evaluation._finlayson2020 import reference_table
+from sklearn_molge.evaluation import finlayson2020_methods, reference_table
 
 SCORES = ["mrr", "median_rank", "hits@10", "hits@100"]
 
@@ -15,18 +17,21 @@ def test_table1_has_every_row_of_the_paper(rerun):
         (e, m) for e in ("raw", "aligned") for m in ("Morgan", "Chemprop", "aligned")
     ]
     expected = {f"{kind}, {e} / {m}" for kind in ("D-NN", "CCA") for e, m in pairs}
-    assert set(table.index) == expected | {"Corr, aligned / aligned"}
+    assert set(table["label"]) == expected | {"Corr, aligned / aligned"}
     assert table.index.is_unique
     assert table[SCORES].notna().all(axis=None)
-    for name, row in table.iterrows():
-        assert name == f"{row['method']}, {row['expression']} / {row['molecules']}"
+    for _, row in table.iterrows():
+        cells = f"{row['method']}, {row['expression']} / {row['molecules']}"
+        assert row["label"] == cells
 
 
 def test_the_rows_are_those_that_evaluate_study_makes():
-    methods = pytest.importorskip("sklearn_molge.evaluation._methods")
-    names = set(methods.finlayson2020_methods())
-    for table in ("table1", "table2"):
-        assert set(reference_table(table).index) <= names
+    methods = finlayson2020_methods()
+    for name in ("table1", "table2"):
+        table = reference_table(name)
+        assert set(table.index) <= set(methods)
+        for key, label in table["label"].items():
+            assert methods[key].label == label
 
 
 @pytest.mark.parametrize("name", ["table1", "table2"])
@@ -45,12 +50,12 @@ def test_scores_are_possible(name, rerun):
 
 def test_known_cells():
     printed, rerun = (reference_table("table1", rerun=r) for r in (False, True))
-    assert printed.loc["CCA, aligned / aligned", SCORES].tolist() == [
+    assert printed.loc["cca_aligned_aligned", SCORES].tolist() == [
         0.048, 130, 0.093, 0.425,
     ]  # fmt: skip
-    assert rerun.loc["CCA, raw / Morgan", SCORES].tolist() == [0.04, 169, 0.067, 0.347]
-    assert printed.loc["CCA, raw / Morgan", "note"] == "128 bits"
-    assert rerun.loc["CCA, raw / Morgan", "note"] == "512 bits"
+    assert rerun.loc["cca_raw_morgan", SCORES].tolist() == [0.04, 169, 0.067, 0.347]
+    assert printed.loc["cca_raw_morgan", "note"] == "128 bits"
+    assert rerun.loc["cca_raw_morgan", "note"] == "512 bits"
     same = printed["method"] == "D-NN"
     pd.testing.assert_frame_equal(printed.loc[same, SCORES], rerun.loc[same, SCORES])
     assert set(printed["source"]) == {"Finlayson et al. 2020, Table 1"}
@@ -60,9 +65,9 @@ def test_known_cells():
 def test_table2_repeats_corr():
     table = reference_table("table2")
     assert len(table) == 5
-    corr = "Corr, aligned / aligned"
+    corr = "corr_aligned_aligned"
     assert table.loc[corr, SCORES].equals(reference_table("table1").loc[corr, SCORES])
-    assert table["mrr"].idxmax() == "oracle, test lines, aligned, euclidean"
+    assert table["mrr"].idxmax() == "oracle_test_lines_aligned_euclidean"
 
 
 def test_chance_is_that_of_437_drugs():
@@ -114,6 +119,18 @@ def test_hyperparameters_name_the_preset_that_holds_them():
     names = ["max_epochs", "lr", "batch_size", "criterion__beta", "criterion__margin"]
     for name in [*names, "module__dropout", "module__embedding_size"]:
         assert float(table[name]) == preset[name], name
+
+
+def test_tables_can_be_written_and_read():
+    for name in ("table1", "table2", "figure2", "regressions", "data", "chance"):
+        table = reference_table(name)
+        text = table.to_csv()
+        again = pd.read_csv(io.StringIO(text), index_col=0, keep_default_na=False)
+        assert again.shape == table.shape
+        assert reference_table(name) is not table
+    types = reference_table("regressions").dtypes.astype(str)
+    assert types["log_x"] == "bool"
+    assert set(types[["slope", "intercept", "r", "p_value"]]) == {"float64"}
 
 
 def test_errors():

@@ -1,0 +1,266 @@
+"""evaluate_study: every table and figure of the paper, for any study."""
+
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from functools import partial
+from numbers import Integral
+from os import PathLike
+
+import numpy as np
+from sklearn.base import BaseEstimator
+
+from sklearn_molge._compat import HasMethods, Interval, validate_params
+from sklearn_molge.datasets import Study
+from sklearn_molge.evaluation._audit import audit_repeats
+from sklearn_molge.evaluation._explain import explain
+from sklearn_molge.evaluation._layout import (
+    DrawFigure,
+    describe_study,
+    make_sections,
+    report_notes,
+    versions,
+)
+from sklearn_molge.evaluation._methods import Method
+from sklearn_molge.evaluation._plan import (
+    Plan,
+    Split,
+    check_methods,
+    make_repeats,
+    views_of,
+)
+from sklearn_molge.evaluation._results import StudyResults, choose_baseline, rank_table
+from sklearn_molge.evaluation._run import (
+    ResultCache,
+    fit_embedders,
+    run_methods,
+    run_tasks,
+)
+from sklearn_molge.evaluation.paper._rows import PaperOptions
+from sklearn_molge.evaluation.report._report import StudyReport
+from sklearn_molge.evaluation.report._sections import new_figure
+from sklearn_molge.evaluation.report._table_view import score_columns
+from sklearn_molge.metrics import Score, get_scores
+
+__all__ = ["evaluate_study"]
+
+_TITLE = "Which molecule causes this profile?"
+
+
+@validate_params(
+    {
+        "study": [Study],
+        "methods": [Mapping, None],
+        "embedders": [Mapping, None],
+        "expression": [HasMethods(["fit", "transform"]), None],
+        "paper": [PaperOptions, None],
+        "split": "no_validation",
+        "n_repeats": [Interval(Integral, 1, None, closed="left")],
+        "scores": "no_validation",
+        "baseline": [str, None],
+        "inspect": ["boolean"],
+        "figures": ["boolean", list, tuple],
+        "cache_folder": [str, PathLike, None],
+        "random_state": ["random_state"],
+        "n_jobs": [Integral, None],
+        "verbose": ["verbose"],
+    },
+    prefer_skip_nested_validation=True,
+)
+def evaluate_study(
+    study: Study,
+    *,
+    methods: Mapping[str, BaseEstimator | Sequence[BaseEstimator] | Method]
+    | None = None,
+    embedders: Mapping[str, BaseEstimator] | None = None,
+    expression: BaseEstimator | None = None,
+    paper: PaperOptions | None = None,
+    split: Split = None,
+    n_repeats: int = 3,
+    scores: Sequence[str | Score] | None = None,
+    baseline: str | None = None,
+    inspect: bool = True,
+    figures: bool | Sequence[DrawFigure] = True,
+    cache_folder: str | PathLike[str] | None = None,
+    random_state: int | np.random.RandomState | None = 0,
+    n_jobs: int | None = None,
+    verbose: int = 0,
+) -> StudyReport:
+    """Evaluate many methods on one study, by the same unseen drugs and cell lines.
+
+    Methods are fitted on the training rows, selected on the validation rows (epochs
+    of an embedder, the best of a list of estimators, the baseline), and scored on the
+    test rows. Each score has an interval that resamples whole drugs, chance beside
+    it, and the first a paired comparison with the baseline.
+
+    Parameters
+    ----------
+    study : Study
+        Molecules and profiles. Where it has controls, methods get ``paired_ge()``,
+        [treated | control], as profiles.
+    methods : mapping of str to estimator, list of estimator or Method, default=None
+        The rows. None takes :func:`finlayson2020_methods` (CCA with 50 components, or
+        half as many as training drugs or genes) and :func:`ablation_methods`; add to
+        these with ``finlayson2020_methods() | {"mine": Pipeline(...)}``.
+    embedders : mapping of str to estimator, default=None
+        What the methods' :class:`AlignedView` stand for, fitted once for each repeat,
+        on `expression` of the profiles. One with a parameter `train_split` gets the
+        validation rows. None takes the embedder of `paper` as "aligned".
+    expression : transformer or None, default=None
+        Of the profiles. None takes what the level wants: Level 3 with controls their
+        difference (with the preset "paper" the paper's blocks), without controls
+        standardised intensities; else the profiles as they are.
+    paper : PaperOptions or None, default=None
+        Preset, pretrained weights and ablations of the default methods and embedder,
+        and whether the paper's own numbers are printed below ours. None is
+        ``PaperOptions()``.
+    split : mapping, DrugCellLineSplit, list of them, or None, default=None
+        Parameters of :func:`~sklearn_molge.model_selection.drug_cell_line_split`,
+        drawn anew for each repeat (None: its defaults); or one such division for all
+        repeats; or one for each.
+    n_repeats : int, default=3
+        Number of divisions.
+    scores : sequence of str or Score, default=None
+        The columns of the tables, see :func:`~sklearn_molge.metrics.get_scores`; the
+        first is the one that methods are compared by. None takes "mrr", "median_rank",
+        "hits@1", "hits@10" and "hits@100".
+    baseline : str or None, default=None
+        The method that all are compared with. None takes the classical one of Table 1
+        with the best mean reciprocal rank on the validation rows.
+    inspect : bool, default=True
+        Add what explains the scores: distance to training, specificity, mechanisms,
+        latent maps, attributions, for the first of `embedders`.
+    figures : bool or list of callable, default=True
+        Draw figures, which needs matplotlib. Functions are called with the
+        :class:`StudyResults` and return a :class:`ReportFigure`, or None where there
+        is nothing to draw; their figures come last, under the functions' names.
+    cache_folder : str, path-like or None, default=None
+        Folder for the result of every fit. The same call goes on from it after a
+        kill. What holds a function or a class that cannot be imported, such as a
+        lambda, is fitted anew each time. It holds pickles: do not point it at what you
+        do not trust.
+    random_state : int, RandomState instance or None, default=0
+        Draws divisions, the seeds of all estimators without one, and intervals.
+    n_jobs : int or None, default=None
+        Number of processes; the result does not depend on it.
+    verbose : int, default=0
+        1 shows progress.
+
+    Returns
+    -------
+    report : StudyReport
+        ``tables``, ``figures``, ``ranks`` and ``save(folder)``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `split`, a score, a method or an embedder is not as described, or the
+        encoder of `paper` cannot be read, before any fit. A method that fails later
+        has its error in its row, and the others go on.
+
+    Notes
+    -----
+    The paper's Tables 1 and 2 have no intervals and no test (Finlayson et al. 2020);
+    intervals here are bootstrap percentiles over drugs, and say nothing about other
+    cell lines.
+
+    Examples
+    --------
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from sklearn_molge.alignment import CCA
+    >>> from sklearn_molge.datasets import make_perturbation_study
+    >>> from sklearn_molge.evaluation import evaluate_study
+    >>> from sklearn_molge.molecules import MorganFingerprinter
+    >>> study = make_perturbation_study(
+    ...     level=5, n_molecules=60, n_cell_lines=4, n_genes=50, random_state=0
+    ... )
+    >>> report = evaluate_study(
+    ...     study,
+    ...     methods={"CCA": make_pipeline(MorganFingerprinter(), CCA(5))},
+    ...     embedders={}, n_repeats=2, inspect=False, figures=False,
+    ... )
+    >>> report.tables["table1"].index.tolist()
+    ['chance', 'CCA']
+    """
+    paper = PaperOptions() if paper is None else paper
+    _check_figures(figures)
+    chosen = get_scores(scores)
+    if paper.encoder is not None:
+        paper.chemprop.fit(study.smiles[:1])  # raises if it cannot be read
+    repeats = make_repeats(split, study.groups, n_repeats, random_state)
+    plan = _make_plan(study, methods, embedders, expression, paper, baseline, repeats)
+    audits, leaks = audit_repeats(study, plan.repeats)
+    start = time.perf_counter()
+    with tempfile.TemporaryDirectory() as temporary:
+        cache = ResultCache(cache_folder, temporary)
+        run = partial(run_tasks, n_jobs=n_jobs, verbose=verbose)
+        fitted = fit_embedders(plan, cache, run)
+        trained = time.perf_counter()
+        outcomes = run_methods(plan, fitted, cache, run)
+        scored = time.perf_counter()
+        if baseline is None:
+            baseline = choose_baseline(plan, outcomes)
+        ranks = rank_table(plan, outcomes)
+        results = StudyResults(plan, fitted, outcomes, ranks, chosen, baseline)
+        if inspect and plan.embedders:
+            results.explained = explain(plan, fitted, cache, paper.chemprop)
+    own_figures = figures if isinstance(figures, list | tuple) else ()
+    sections, failed = make_sections(
+        results, audits, own_figures if figures else None, reference=paper.reference
+    )
+    refused = {} if cache_folder is None else cache.refused
+    notes = report_notes(results, refused, reference=paper.reference)
+    return StudyReport(
+        title=_TITLE,
+        sections=sections,
+        description=describe_study(study),
+        settings={
+            "split": "drug_cell_line_split's defaults" if split is None else str(split),
+            "repeats": str(n_repeats),
+            "preset": paper.preset,
+            "seed": str(random_state),
+            "profiles": repr(plan.expression),
+            "pretrained encoder": str(paper.encoder or "none"),
+            "baseline": "none" if baseline is None else plan.labels[baseline],
+        },
+        versions=versions(),
+        seconds={
+            "fitting the embedders": trained - start,
+            "fitting and ranking the methods": scored - trained,
+            "inspection and figures": time.perf_counter() - scored,
+        },
+        notes=leaks + notes + failed,
+        ranks=ranks,
+        columns=score_columns(chosen),
+    )
+
+
+def _check_figures(figures: bool | Sequence[DrawFigure]) -> None:
+    if figures is False:
+        return
+    new_figure(1, 1)  # without matplotlib it raises now, not when all is done
+    for draw in figures if isinstance(figures, list | tuple) else ():
+        if not callable(draw) or not getattr(draw, "__name__", "<").isidentifier():
+            raise TypeError(
+                "figures must be a bool or a list of functions, whose names are the "
+                f"names of the figures. Got {draw!r}."
+            )
+
+
+def _make_plan(study, methods, embedders, expression, paper, baseline, repeats):
+    """Fill in what the paper's defaults are, and check everything."""
+    data = views_of(study, files=[paper.encoder])
+    validated = all(len(repeat.split.val) for repeat in repeats)
+    if expression is None:
+        controls = study.control_ge is not None
+        expression = paper.expression(study.level, controls=controls)
+    if embedders is None:
+        embedders = {"aligned": paper.embedder(validated=validated)}
+    if methods is None:
+        n_drugs = min(len(set(data.drugs[r.split.train])) for r in repeats)
+        fewest = min(n_drugs, len(study.genes))
+        n_components = max(1, min(50, fewest // 2))
+        shared = next(iter(embedders), "aligned")
+        methods = paper.methods(expression, n_components=n_components, embedder=shared)
+    checked = check_methods(methods, embedders, baseline)
+    return Plan(study, data, repeats, checked, dict(embedders), expression)

@@ -1,0 +1,671 @@
+"""evaluate_study: rows, selection, sharing, scores, figures, odd studies."""
+
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+from sklearn.base import BaseEstimator, TransformerMixin, clone
+from sklearn.decomposition import PCA
+from sklearn.pipeline import make_pipeline
+
+from sklearn_molge.alignment import CCA, CoordinatedEmbedder
+from sklearn_molge.alignment.losses import InfoNCELoss
+from sklearn_molge.alignment.samplers import DrugBalancedSampler
+from sklearn_molge.datasets import Study, make_perturbation_study
+from sklearn_molge.evaluation import (
+    AlignedView,
+    Method,
+    PaperOptions,
+    ReportFigure,
+    StudyReport,
+    evaluate_study,
+    finlayson2020_methods,
+)
+from sklearn_molge.exceptions import InvalidSmilesError
+from sklearn_molge.expression import L1000Featurizer
+from sklearn_molge.metrics import (
+    Score,
+    bootstrap_scores,
+    chance_scores,
+    mean_reciprocal_rank,
+    paired_comparison,
+    retrieval_ranks,
+)
+from sklearn_molge.model_selection import drug_cell_line_split
+from sklearn_molge.molecules import MorganFingerprinter
+from sklearn_molge.retrieval import (
+    DoubleNNRetriever,
+    OracleRetriever,
+    RandomRetriever,
+    TransformedTargetRetriever,
+)
+
+SPLIT = {"val_drugs": 0.2, "test_drugs": 0.3, "val_cell_lines": 1}
+ALIGNED = make_pipeline(
+    AlignedView("molecules"),
+    TransformedTargetRetriever(
+        DoubleNNRetriever("correlation"), AlignedView("profiles")
+    ),
+)
+SEEN = []  # what Recorder was fitted on, in this process
+
+
+@pytest.fixture(scope="module")
+def level3():
+    return make_perturbation_study(
+        level=3, n_molecules=30, n_cell_lines=4, n_genes=16, n_controls=4,
+        doses_um=[10.0], random_state=0,
+    )  # fmt: skip
+
+
+def cca(n_components=4):
+    return make_pipeline(MorganFingerprinter(fp_size=64), CCA(n_components, ridge=0.1))
+
+
+def net(**options):
+    return CoordinatedEmbedder(
+        None, molecule_features=MorganFingerprinter(fp_size=64), criterion=InfoNCELoss,
+        sampler=DrugBalancedSampler, module__embedding_size=8, lr=1e-3,
+        module__expression_layers=(16,), max_epochs=2, **options,
+    )  # fmt: skip
+
+
+def run(study, methods, **options):
+    options = {
+        "embedders": {}, "n_repeats": 2, "inspect": False, "figures": False,
+        "split": SPLIT,
+    } | options  # fmt: skip
+    return evaluate_study(study, methods=methods, **options)
+
+
+def remade(study, **changes):
+    """Return the study with other parts."""
+    parts = {"ge": study.ge, "obs": study.obs, "genes": study.genes, "level": 5}
+    return Study(study.smiles, **(parts | changes))
+
+
+def errors(report):
+    return [e for e in report.tables["table1"]["error"] if e]
+
+
+class Recorder(TransformerMixin, BaseEstimator):
+    """Notes the first column of what it is fitted on."""
+
+    def __init__(self, name="X"):
+        self.name = name
+
+    def fit(self, X, y=None):
+        SEEN.append((self.name, np.array(X)))
+        self.fitted_ = True
+        return self
+
+    def transform(self, X):
+        return X
+
+
+class Failing(BaseEstimator):
+    def __init__(self, text="out of luck"):
+        self.text = text
+
+    def fit(self, X, y):
+        raise RuntimeError(self.text)
+
+    def similarity(self, X, y):
+        raise AssertionError
+
+
+def test_scores_are_those_of_a_plain_loop(study):
+    report = run(study, {"CCA": cca(), "random": RandomRetriever(random_state=0)})
+    ranks, drugs, sizes = [], [], []
+    for i, part in report.ranks.groupby("repeat"):
+        test = part["row"].to_numpy()
+        split = split_of_repeat(study, i)
+        np.testing.assert_array_equal(split.test, test)
+        model = cca().fit(study.smiles[split.train], study.ge[split.train])
+        X, y, names = study.smiles[test], study.ge[test], study.groups[test, 0]
+        ranks.append(retrieval_ranks(model, X, y, drugs=names))
+        drugs.append(names)
+        sizes.append(np.full(len(test), len(np.unique(names))))
+    ranks, drugs = np.concatenate(ranks), np.concatenate(drugs)
+    np.testing.assert_array_equal(report.ranks["CCA"], ranks)
+    row = report.tables["table1"].loc["CCA"]
+    expected = bootstrap_scores(ranks, drugs, random_state=0)
+    for key in ("mrr", "median_rank", "hits@1", "hits@10", "hits@100"):
+        assert row[key] == expected.loc[key, "score"]
+        assert row[f"{key}_low"] == expected.loc[key, "low"]
+        assert row[f"{key}_high"] == expected.loc[key, "high"]
+    chance = chance_scores(np.concatenate(sizes))
+    assert report.tables["table1"].loc["chance", "mrr"] == chance["mrr"]
+    other = report.tables["table1"].loc["random"]
+    pair = paired_comparison(report.ranks["random"], ranks, drugs, random_state=0)
+    assert other["difference"] == pair.difference
+    assert other["p_value"] == pair.p_value
+
+
+def split_of_repeat(study, i):
+    """Draw the split of a repeat once more."""
+    rng = np.random.RandomState(0)
+    seeds = rng.randint(np.iinfo(np.int32).max, size=(2, 2)).tolist()
+    return drug_cell_line_split(study.groups, **SPLIT, random_state=seeds[i][0])
+
+
+def test_parts_share_no_drug_and_no_line(study):
+    report = run(study, {"random": RandomRetriever(random_state=0)})
+    audit = report.tables["audit"]
+    assert not any("Leak" in note for note in report.notes)
+    assert (audit["ok"] != False).all()  # noqa: E712  None is for information
+
+
+def test_the_validation_rows_select(study):
+    split = drug_cell_line_split(study.groups, **SPLIT, random_state=0)
+    candidates = [RandomRetriever(random_state=0), cca(2), cca(8)]
+    report = evaluate_study(
+        study, methods={"best": candidates, "none": candidates[0]}, embedders={},
+        split=split, n_repeats=1, inspect=False, figures=False,
+    )  # fmt: skip
+    X, y, drugs = study.smiles, study.ge, study.groups[:, 0]
+    valid, test = [], []
+    for candidate in candidates:
+        model = clone(candidate).fit(X[split.train], y[split.train])
+        for rows, scores in ((split.val, valid), (split.test, test)):
+            ranks = retrieval_ranks(model, X[rows], y[rows], drugs=drugs[rows])
+            scores.append((mean_reciprocal_rank(ranks), ranks))
+    best = int(np.argmax([score for score, _ in valid]))
+    row = report.tables["table1"].loc["best"]
+    assert row["valid_mrr"] == valid[best][0]
+    np.testing.assert_array_equal(report.ranks["best"], test[best][1])
+    # The baseline is chosen there, too.
+    assert report.settings["baseline"] == "best"
+
+
+def test_without_validation_rows_nothing_is_selected(study):
+    options = SPLIT | {"val_drugs": 0, "val_cell_lines": 0}
+    methods = {"list": [cca(2), cca(8)], "first": cca(2), "other": cca(3)}
+    report = evaluate_study(
+        study,
+        methods=methods,
+        embedders={},
+        split=options,
+        n_repeats=1,
+        inspect=False,
+        figures=False,
+    )
+    np.testing.assert_array_equal(report.ranks["list"], report.ranks["first"])
+    assert report.settings["baseline"] == "none"
+    assert report.tables["table1"]["difference"].isna().all()
+    assert any("no validation rows" in note for note in report.notes)
+    named = evaluate_study(
+        study, methods=methods, embedders={}, split=options, n_repeats=1,
+        inspect=False, figures=False, baseline="first",
+    )  # fmt: skip
+    assert named.tables["table1"].loc["list", "difference"] == 0
+
+
+def test_methods_see_training_rows_only(study):
+    SEEN.clear()
+    split = drug_cell_line_split(study.groups, **SPLIT, random_state=0)
+    target = TransformedTargetRetriever(CCA(3, ridge=0.1), Recorder("y"))
+    row = make_pipeline(Recorder("X"), MorganFingerprinter(fp_size=64), target)
+    aligned = TransformedTargetRetriever(CCA(2, ridge=0.1), AlignedView("profiles"))
+    methods = {
+        "own": row,
+        "shuffled": Method(row, shuffle_molecules=True),
+        "shared": make_pipeline(AlignedView("molecules"), aligned),
+        "oracle": Method(
+            TransformedTargetRetriever(OracleRetriever(), Recorder("oracle")),
+            tables=("table2",), train="oracle_train_lines",
+        ),
+    }  # fmt: skip
+    embedder = make_pipeline(MorganFingerprinter(fp_size=64), CCA(4, ridge=0.1))
+    evaluate_study(
+        study, methods=methods, embedders={"aligned": embedder}, split=split,
+        expression=Recorder("expression"), n_repeats=1, inspect=False, figures=False,
+    )  # fmt: skip
+    train = split.train
+    expected = {
+        "X": study.smiles[train],
+        "y": study.ge[train],
+        "expression": study.ge[train],
+        "oracle": study.ge[split.oracle_train_lines],
+    }
+    assert {name for name, _ in SEEN} == set(expected)
+    molecules = [seen for name, seen in SEEN if name == "X"]
+    np.testing.assert_array_equal(molecules[0], expected["X"])
+    assert not np.array_equal(molecules[1], expected["X"])
+    np.testing.assert_array_equal(np.sort(molecules[1]), np.sort(expected["X"]))
+    for name, seen in SEEN:
+        if name != "X":
+            np.testing.assert_array_equal(seen, expected[name])
+
+
+def test_an_embedder_is_fitted_once_and_shared(study):
+    split = drug_cell_line_split(study.groups, **SPLIT, random_state=0)
+    target = TransformedTargetRetriever(
+        DoubleNNRetriever("correlation"), AlignedView("profiles")
+    )
+    report = evaluate_study(
+        study,
+        methods={
+            "own": AlignedView("both"),
+            "D-NN": make_pipeline(AlignedView("molecules"), target),
+            "raw profiles": make_pipeline(AlignedView("molecules"), CCA(4, ridge=0.1)),
+        },
+        embedders={"aligned": net(random_state=3)},
+        split=split, n_repeats=1, inspect=False, figures=False,
+    )  # fmt: skip
+    rows = np.concatenate([split.train, split.val])
+    n_train = len(split.train)
+    cv = [(np.arange(n_train), np.arange(n_train, len(rows)))]
+    embedder = net(random_state=3, train_split=OneSplit(cv))
+    embedder.fit(study.smiles[rows], study.ge[rows], groups=study.groups[rows])
+    X, y = study.smiles[split.test], study.ge[split.test]
+    ranks = retrieval_ranks(embedder, X, y, drugs=study.groups[split.test, 0])
+    np.testing.assert_array_equal(report.ranks["own"], ranks)
+    table = report.tables["embedders"]
+    assert table["n_epochs"].tolist() == [2]
+    assert table["valid_mrr"].tolist() == [max(embedder.history[:, "valid_mrr"])]
+
+
+class OneSplit:
+    def __init__(self, parts):
+        self.parts = parts
+
+    def split(self, X, y=None, groups=None):
+        return iter(self.parts)
+
+
+def test_a_failing_method_does_not_lose_the_others(study):
+    methods = {"CCA": cca(), "bad": Failing(), "worse": Failing("no memory")}
+    report = run(study, methods)
+    table = report.tables["table1"]
+    assert table.loc["bad", "error"] == "RuntimeError: out of luck"
+    assert table.loc["worse", "error"] == "RuntimeError: no memory"
+    assert table.loc["CCA", "error"] == ""
+    assert np.isnan(table.loc["bad", "mrr"])
+    assert np.isfinite(table.loc["CCA", "mrr"])
+    assert any("2 methods failed" in note for note in report.notes)
+
+
+def test_a_failing_embedder_fails_its_rows(study):
+    methods = {"CCA": cca(), "own": AlignedView("both")}
+    report = run(study, methods, embedders={"aligned": Failing("diverged")})
+    table = report.tables["table1"]
+    assert table.loc["own", "error"] == "embedder aligned: RuntimeError: diverged"
+    assert np.isfinite(table.loc["CCA", "mrr"])
+
+
+@pytest.mark.parametrize("n_jobs", [2])
+def test_number_of_processes_changes_nothing(study, n_jobs):
+    methods = {"CCA": cca(), "own": AlignedView("both"), "r": RandomRetriever()}
+    state = np.random.get_state()[1].copy()
+    one, two = (
+        run(study, methods, embedders={"aligned": net()}, n_jobs=n) for n in (1, n_jobs)
+    )
+    assert one.ranks.equals(two.ranks)
+    np.testing.assert_array_equal(np.random.get_state()[1], state)
+
+
+def test_seeds(study):
+    methods = {"r": RandomRetriever(), "fixed": RandomRetriever(random_state=1)}
+    a, b, c = (run(study, methods, random_state=seed) for seed in (0, 0, 1))
+    assert a.ranks.equals(b.ranks)
+    assert not a.ranks["row"].equals(c.ranks["row"])
+    first, second = (part for _, part in a.ranks.groupby("repeat"))
+    assert not np.array_equal(first["row"], second["row"])
+
+
+def test_bad_input_raises_before_any_fit_of_a_recorder(study):
+    SEEN.clear()
+    row = make_pipeline(Recorder(), cca())
+    for options, error, match in (
+        ({"split": 3}, ValueError, "split must be a mapping"),
+        ({"split": {"random_state": 1}}, ValueError, "must not have a random_state"),
+        ({"n_repeats": 0}, ValueError, "n_repeats"),
+        ({"methods": {}}, ValueError, "at least one entry"),
+        ({"methods": {"a": row, "b": 3}}, TypeError, r"methods\['b'\]"),
+        ({"methods": {"a": row, "b": AlignedView()}}, ValueError, "'aligned'"),
+        ({"baseline": "nobody"}, ValueError, "baseline must be one of"),
+        ({"scores": ["map"]}, ValueError, "scores"),
+        ({"paper": "quick"}, ValueError, "paper"),
+        ({"study": "folder"}, ValueError, "study"),
+    ):
+        options = {"study": study, "methods": {"a": row}, "embedders": {}} | options
+        with pytest.raises(error, match=match):
+            evaluate_study(options.pop("study"), **options)
+    assert SEEN == []
+
+
+def test_a_score_of_the_user_is_everywhere(study, tmp_path):
+    gain = Score("gain", gains, np.mean, chance_gain, label="Discounted gain")
+    methods = {"CCA": cca(), "random": RandomRetriever(random_state=0)}
+    report = run(
+        study, methods, scores=[gain, "hits@3"], baseline="random", figures=True
+    )
+    table = report.tables["table1"]
+    ranks, drugs = report.ranks["CCA"], report.ranks["drug"]
+    expected = bootstrap_scores(ranks, drugs, scores=[gain], random_state=0)
+    columns = ["gain", "gain_low", "gain_high"]
+    assert table.loc["CCA", columns].tolist() == expected.loc["gain"].tolist()
+    assert {"hits@3", "hits@3_low"} <= set(table)
+    assert "mrr" not in table
+    sizes = report.ranks["n_candidates"]
+    chance = chance_scores(sizes, scores=[gain])["gain"]
+    assert table.loc["chance", "gain"] == chance
+    pair = paired_comparison(
+        ranks, report.ranks["random"], drugs, scoring=gain, random_state=0
+    )
+    assert table.loc["CCA", "difference"] == pair.difference
+    assert "Discounted gain" in str(report)
+    report.save(tmp_path)
+    assert "Discounted gain" in str(StudyReport.load(tmp_path))
+    assert "Discounted gain" in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
+def gains(ranks):
+    return 1 / np.log2(1 + ranks)
+
+
+def chance_gain(n_candidates):
+    return [gains(np.arange(1, n + 1)).mean() for n in n_candidates]
+
+
+def toy_figure(results):
+    figure = Figure()
+    figure.subplots().hist(results.ranks["CCA"])
+    words = f"{results.scores[0].label} of {results.labels['CCA']}"
+    return ReportFigure.from_figure(figure, title="Toy", caption=words, alt="Bars.")
+
+
+def nothing_to_draw(results):
+    return None
+
+
+def bad_figure(results):
+    raise RuntimeError("no ink")
+
+
+def test_figures_of_the_user_come_last(study, tmp_path):
+    report = run(
+        study,
+        {"CCA": Method(cca(), label="Canonical")},
+        n_repeats=1,
+        figures=[toy_figure, nothing_to_draw, bad_figure],
+    )
+    assert list(report.figures) == ["recall_at_k", "precision_recall", "toy_figure"]
+    assert report.figures["toy_figure"].caption == "MRR of Canonical"
+    assert list(report.sections[-1].items) == ["toy_figure"]
+    assert "The figure bad_figure failed: RuntimeError: no ink" in report.notes
+    page = report.save(tmp_path).read_text(encoding="utf-8")
+    assert "MRR of Canonical" in page
+    assert (tmp_path / "figures/toy_figure.svg").exists()
+    for figures in ([lambda results: None], ["recall"]):
+        with pytest.raises(TypeError, match="figures must be a bool or a list"):
+            run(study, {"CCA": cca()}, figures=figures)
+
+
+def test_the_papers_options_make_rows_and_embedder(study):
+    options = PaperOptions("quick", ablations=False, reference=True)
+    few = ["cca_raw_morgan", "corr_aligned_aligned"]
+    methods = {name: finlayson2020_methods(n_components=4)[name] for name in few}
+    report = run(
+        study, methods, embedders=None, paper=options, n_repeats=1, inspect=False
+    )
+    table = report.tables["table1"]
+    assert errors(report) == []
+    assert table.loc["cca_raw_morgan", "label"] == "CCA, raw / Morgan"
+    printed = table.loc["cca_raw_morgan_paper"]
+    assert (printed["label"], printed["mrr"]) == ("CCA, raw / Morgan (paper)", 0.027)
+    assert printed["source"] == "Finlayson et al. 2020, Table 1"
+    assert report.tables["embedders"]["n_epochs"].tolist() == [3]
+    assert report.settings["baseline"] == "CCA, raw / Morgan"
+    (claim,) = report.tables["claims"]["measured"]
+    assert claim == "MRR of Corr, aligned / aligned, less that of CCA, raw / Morgan"
+
+
+def test_nothing_global_is_read(study, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["secret"])
+    report = run(study, {"CCA": cca()}, n_repeats=1)
+    assert report.command == ""
+
+
+# -- what a study and a split may be
+
+
+def test_level_3_with_controls_saved_and_in_two_processes(level3, tmp_path):
+    methods = {
+        "own": AlignedView(),
+        "D-NN": ALIGNED,
+        "CCA": [cca(2), cca(3)],
+        "oracle": Method(
+            OracleRetriever(), tables=("table2",), train="oracle_test_lines"
+        ),
+    }
+    paired = level3.paired_ge()
+    one, two = (
+        run(
+            level3,
+            methods,
+            embedders={"aligned": net()},
+            inspect=True,
+            n_repeats=1,
+            n_jobs=n,
+        )
+        for n in (1, 2)
+    )
+    assert errors(one) == []
+    assert one.tables["table2"]["error"].tolist() == ["", ""]
+    assert one.ranks.equals(two.ranks)
+    for name, table in one.tables.items():
+        kept = [
+            t.drop(columns="seconds", errors="ignore")
+            for t in (table, two.tables[name])
+        ]
+        pd.testing.assert_frame_equal(*kept)
+    one.save(tmp_path)
+    loaded = StudyReport.load(tmp_path)
+    assert str(loaded) == str(one)
+    pd.testing.assert_frame_equal(loaded.ranks, one.ranks)
+    # The profiles are [treated | control], and are as they were.
+    rows = one.ranks["row"].to_numpy()
+    oracle = OracleRetriever().fit(level3.smiles[rows], paired[rows])
+    ranks = retrieval_ranks(
+        oracle, level3.smiles[rows], paired[rows], drugs=level3.groups[rows, 0]
+    )
+    np.testing.assert_array_equal(one.ranks["oracle"], ranks)
+    np.testing.assert_array_equal(level3.paired_ge(), paired)
+
+
+def test_labels_may_be_categories_or_numbers(study):
+    columns = ["drug", "cell_line", "moa"]
+    obs = study.obs.astype(dict.fromkeys(columns, "category"))
+    options = {"embedders": {"aligned": cca()}, "inspect": True, "n_repeats": 1}
+    plain = run(study, {"own": AlignedView()}, **options)
+    report = run(remade(study, obs=obs), {"own": AlignedView()}, **options)
+    assert report.ranks.equals(plain.ranks)
+    assert "mechanisms" in report.tables
+    assert not any("failed" in note for note in report.notes)
+    obs = study.obs.assign(cell_line=study.obs["cell_line"].factorize()[0])
+    report = run(remade(study, obs=obs), {"CCA": cca()}, n_repeats=1)
+    assert report.tables["splits"]["which_lines"].str.len().min() >= 1
+
+
+def test_one_drug_to_validate_and_to_test(study):
+    options = SPLIT | {"val_drugs": 1, "test_drugs": 1}
+    report = run(study, {"CCA": cca(), "other": cca(2)}, split=options)
+    assert (report.ranks["n_candidates"] == 1).all()
+    assert report.tables["table1"].loc["CCA", "mrr"] == 1
+
+
+@pytest.mark.parametrize("hold_out", ["drugs", "cell_lines"])
+def test_a_given_split_is_audited_for_what_it_holds_out(study, hold_out):
+    split = drug_cell_line_split(study.groups, hold_out=hold_out, random_state=0)
+    report = run(study, {"CCA": cca()}, split=split)
+    assert not any("Leak" in note for note in report.notes)
+    drawn = run(study, {"CCA": cca()}, split={"hold_out": hold_out})
+    assert not any("Leak" in note for note in drawn.notes)
+    pd.testing.assert_series_equal(
+        report.tables["audit"]["ok"], drawn.tables["audit"]["ok"]
+    )
+
+
+def test_a_leak_in_a_given_split_is_found(study):
+    split = drug_cell_line_split(study.groups, **SPLIT, random_state=0)
+    leaky = type(split)(**(vars(split) | {"train": np.append(split.train, split.test)}))
+    report = run(study, {"CCA": cca()}, split=leaky, n_repeats=1)
+    assert any(note.startswith("Leak in repeat 0: drugs") for note in report.notes)
+
+
+def test_splits_with_and_without_validation_rows_are_all_audited(study):
+    without, full = (
+        drug_cell_line_split(study.groups, **(SPLIT | more), random_state=0)
+        for more in ({"val_drugs": 0, "val_cell_lines": 0}, {})
+    )
+    audits = [
+        run(study, {"CCA": cca()}, split=splits).tables["audit"]
+        for splits in ([without, full], [full, without])
+    ]
+    assert set(audits[0]["parts"]) == {"train/test", "train/val", "val/test"}
+    assert len(audits[0]) == len(audits[1])
+
+
+def test_bad_input_raises_before_any_fit(study):
+    split = drug_cell_line_split(study.groups, **SPLIT, random_state=0)
+    bad = remade(study)
+    bad.smiles = np.array(["no molecule", *study.smiles[1:]], dtype=object)
+    for options, error, match in (
+        ({"split": [SPLIT, SPLIT]}, ValueError, "list of n_repeats=2 DrugCellLine"),
+        ({"split": "ab"}, ValueError, "list of n_repeats=2 DrugCellLineSplit"),
+        ({"study": study[:50], "split": split}, ValueError, "which has 50 rows"),
+        ({"methods": {"drug": Never()}}, ValueError, r"Got \['drug'\]"),
+        ({"methods": {"chance": Never()}}, ValueError, r"Got \['chance'\]"),
+        ({"methods": {"CCA": CCA}}, TypeError, r"methods\['CCA'\] must be an estim"),
+        ({"embedders": {"a": 3}}, TypeError, r"embedders\['a'\] must be an estimator"),
+        ({"embedders": {"a": CCA}}, TypeError, r"embedders\['a'\]"),
+        ({"study": bad}, InvalidSmilesError, "no molecule"),
+    ):
+        options = {"study": study, "methods": {"m": Never()}} | options
+        with pytest.raises(error, match=match):
+            run(**options)
+
+
+class Never(BaseEstimator):
+    def __init__(self, error=RuntimeError):
+        self.error = error
+
+    def fit(self, X, y):
+        raise self.error
+
+    def similarity(self, X, y):
+        raise AssertionError
+
+
+@pytest.mark.parametrize("what", ["methods", "embedders"])
+def test_an_interrupt_is_not_an_error_of_a_row(study, what):
+    options = {"methods": {"CCA": cca()}} | {what: {"never": Never(KeyboardInterrupt)}}
+    with pytest.raises(KeyboardInterrupt):
+        run(study, **options)
+
+
+def test_without_matplotlib(study, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(ImportError, match="plot"):
+        run(study, {"never": Never()}, figures=True)
+    report = run(
+        study, {"own": AlignedView()}, embedders={"aligned": cca()}, inspect=True,
+        n_repeats=1,
+    )  # fmt: skip
+    assert report.figures == {}
+    assert not any("failed" in note for note in report.notes)
+
+
+# -- what an embedder may be
+
+
+def test_an_embedder_may_be_a_pipeline(study):
+    split = drug_cell_line_split(study.groups, **SPLIT, random_state=0)
+    report = run(
+        study, {"own": AlignedView(), "D-NN": ALIGNED}, split=split, n_repeats=1,
+        embedders={"aligned": cca()},
+    )  # fmt: skip
+    assert errors(report) == []
+    train, test = split.train, split.test
+    model = cca().fit(study.smiles[train], study.ge[train])
+    towers = model.transform, model[-1].transform_ge
+    molecules, profiles = towers[0](study.smiles[train]), towers[1](study.ge[train])
+    own = DoubleNNRetriever("correlation").fit(molecules, profiles)
+    ranks = retrieval_ranks(
+        own, towers[0](study.smiles[test]), towers[1](study.ge[test]),
+        drugs=study.groups[test, 0],
+    )  # fmt: skip
+    np.testing.assert_allclose(report.ranks["D-NN"], ranks)
+
+
+class Plain(BaseEstimator):
+    """Knows of a validation part, and of nothing else that the library's own know."""
+
+    def __init__(self, train_split=None):
+        self.train_split = train_split
+
+    def fit(self, X, y):
+        train, valid = next(self.train_split.split(X, y))
+        self.cca_ = cca().fit(X[train], y[train])
+        self.history_ = [len(train), len(valid)]
+        return self
+
+    def transform(self, X):
+        return self.cca_.transform(X)
+
+    def transform_ge(self, y):
+        return self.cca_[-1].transform_ge(y)
+
+
+def test_an_embedder_of_the_user_gets_the_validation_rows(study):
+    plain, pipeline = (
+        run(study, {"D-NN": ALIGNED}, embedders={"aligned": embedder})
+        for embedder in (Plain(), cca())
+    )
+    assert errors(plain) == []
+    assert plain.ranks.equals(pipeline.ranks)
+
+
+def test_a_trained_embedder_is_no_classical_baseline(study):
+    methods = {
+        "view": AlignedView(), "net": net(), "raw": cca(),
+        "tower": make_pipeline(AlignedView("molecules"), CCA(3, ridge=0.1)),
+    }  # fmt: skip
+    classical = [name for name, m in methods.items() if Method(m).is_classical]
+    assert classical == ["raw"]
+    report = run(study, methods, embedders={"aligned": cca(8)}, n_repeats=1)
+    assert report.settings["baseline"] == "raw"
+
+
+def test_validation_and_test_rows_teach_an_embedder_nothing(study):
+    split = drug_cell_line_split(study.groups, **SPLIT, random_state=0)
+    ge = study.ge.copy()
+    ge[split.val] = -ge[split.val]
+    ge[split.dropped] = 7
+    methods = {"own": AlignedView(), "D-NN": ALIGNED}
+    expression = L1000Featurizer(paired=False, standardize=True)
+    plain, changed = (
+        run(
+            s, methods, embedders={"aligned": net()}, split=split, n_repeats=1,
+            expression=expression,
+        )
+        for s in (study, remade(study, ge=ge))
+    )  # fmt: skip
+    assert plain.ranks.equals(changed.ranks)
+    assert (
+        not plain.tables["table1"]
+        .loc["own"]
+        .equals(changed.tables["table1"].loc["own"])
+    )  # valid_mrr differs
+
+
+def test_the_seed_reaches_the_transformer_of_profiles(study):
+    expression = PCA(3, svd_solver="randomized", iterated_power=0, n_oversamples=0)
+    options = {"embedders": {"aligned": cca(3)}, "expression": expression}
+    one, two = (run(study, {"own": AlignedView()}, **options) for _ in range(2))
+    assert one.ranks.equals(two.ranks)
+    assert expression.random_state is None
