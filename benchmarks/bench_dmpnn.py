@@ -10,8 +10,7 @@ from _timing import compare, describe_machine, report
 from bench_graphs import read_smiles
 from chemprop.nn import BondMessagePassing, MeanAggregation
 
-from sklearn_molge.molecules._dmpnn import DMPNN
-from sklearn_molge.molecules._graphs import GraphBatch, MoleculeGraphs
+from sklearn_molge.molecules import DMPNN, GraphBatch, MoleculeGraphs
 
 
 def outputs_and_gradients(forward, network, graphs, target):

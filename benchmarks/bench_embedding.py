@@ -32,8 +32,8 @@ from sklearn_molge.molecules import (
     MoleculeFile,
     MorganFingerprinter,
     canonical_smiles,
+    parse_smiles,
 )
-from sklearn_molge.molecules._smiles import parse_smiles
 from sklearn_molge.retrieval._index._embedding import embed_library
 from sklearn_molge.retrieval._index._sources import as_source
 

@@ -14,7 +14,7 @@ from chemprop.featurizers import SimpleMoleculeMolGraphFeaturizer
 from rdkit import Chem
 
 from sklearn_molge.datasets import make_perturbation_study
-from sklearn_molge.molecules._graphs import MoleculeGraphs
+from sklearn_molge.molecules import MoleculeGraphs
 
 
 def read_smiles(file, n):

@@ -6,6 +6,9 @@ import numpy as np
 import torch
 from sklearn.utils import check_random_state
 
+# Molecules whose hidden vectors stay in the cache of a core between two layers.
+_FORWARD_SIZE = 32
+
 
 def resolve_device(device: str | torch.device | None) -> torch.device:
     """Return the named device; "auto" and None are the GPU where there is one."""
@@ -18,6 +21,16 @@ def resolve_device(device: str | torch.device | None) -> torch.device:
             "device must be 'auto' or a name that torch.device takes, as 'cpu' or "
             f"'cuda:0'. Got {device!r}."
         ) from error
+
+
+def forward_size(batch_size: int, device: torch.device) -> int:
+    """Return how many molecules to run through a network at once.
+
+    At most `batch_size`; on a CPU more than a few take up to 1.5 times as long each.
+    """
+    if device.type != "cpu":
+        return batch_size
+    return min(batch_size, _FORWARD_SIZE * torch.get_num_threads())
 
 
 def seed_torch(seed: int, device: torch.device) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 from sklearn.utils import gen_batches
 from sklearn.utils.extmath import row_norms
@@ -13,6 +13,7 @@ from sklearn_molge._compat import _safe_indexing
 
 __all__ = [
     "as_indexable",
+    "as_smiles_array",
     "distinct_rows",
     "group_means",
     "is_text",
@@ -33,6 +34,19 @@ Blocks = Iterator[tuple[slice, NDArray]]
 def as_indexable(X: Any) -> Any:
     """Return X as it is where it has a shape, and as an array otherwise."""
     return X if hasattr(X, "shape") else np.asarray(X)
+
+
+def as_smiles_array(X: ArrayLike) -> NDArray[np.object_]:
+    """Return X as a 1-D object array, without looking at the entries."""
+    array = np.asarray(X, dtype=object)
+    if array.ndim == 2 and array.shape[1] == 1:
+        array = array[:, 0]
+    if array.ndim != 1:
+        raise ValueError(
+            "X must be a 1-D array-like of SMILES, or have a single column. "
+            f"Got an array of shape {array.shape}."
+        )
+    return array
 
 
 def is_text(X) -> bool:

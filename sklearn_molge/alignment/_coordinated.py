@@ -27,7 +27,7 @@ from sklearn_molge.alignment._two_tower import TwoTower
 from sklearn_molge.alignment.losses import QuadrupletLoss
 from sklearn_molge.alignment.samplers import DistanceWeightedSampler
 from sklearn_molge.base import EmbedderMixin, check_molecules, check_profiles
-from sklearn_molge.molecules._encoders import save_encoder
+from sklearn_molge.molecules import save_encoder
 
 __all__ = ["CoordinatedEmbedder"]
 

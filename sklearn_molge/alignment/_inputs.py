@@ -14,8 +14,7 @@ from sklearn_molge._utils.rows import distinct_rows, is_text
 from sklearn_molge.alignment._pairs import MoleculeInputs, PairDataset
 from sklearn_molge.exceptions import InvalidSmilesError
 from sklearn_molge.model_selection._groups import encode_groups
-from sklearn_molge.molecules._graphs import MoleculeGraphs
-from sklearn_molge.molecules._smiles import check_smiles, drug_ids
+from sklearn_molge.molecules import MoleculeGraphs, check_smiles, drug_ids
 
 
 def check_training_set(net: Any, X: NDArray, y: NDArray, groups: Any) -> None:

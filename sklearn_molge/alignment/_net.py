@@ -19,12 +19,16 @@ from torch import nn
 from torch.utils.data import Subset
 
 from sklearn_molge._compat import validate_parameter_constraints
-from sklearn_molge._utils.device import derive_seed, resolve_device, seed_torch
+from sklearn_molge._utils.device import (
+    derive_seed,
+    forward_size,
+    resolve_device,
+    seed_torch,
+)
 from sklearn_molge.alignment._callbacks import RetrievalScoring
 from sklearn_molge.alignment._checkpoint import Checkpoint
 from sklearn_molge.alignment._pairs import EpochBatches, PairBatch, PairDataset
-from sklearn_molge.molecules._encoders import load_encoder
-from sklearn_molge.molecules._graphs import forward_size
+from sklearn_molge.molecules import load_encoder
 
 
 def as_is(batch: Any) -> Any:

@@ -8,12 +8,17 @@ from numpy.typing import NDArray
 from rdkit import Chem
 from rdkit.Chem import rdMolHash
 from rdkit.Chem.Scaffolds import MurckoScaffold
+from rdkit.rdBase import BlockLogs
 from sklearn.base import clone
 
 from sklearn_molge._utils.rows import distinct_rows, row_batches
 from sklearn_molge.metrics import pairwise_similarity
-from sklearn_molge.molecules import MorganFingerprinter, drug_ids
-from sklearn_molge.molecules._smiles import _standardizers, map_distinct, parse_smiles
+from sklearn_molge.molecules import (
+    MorganFingerprinter,
+    drug_ids,
+    parent_molecule,
+    parse_smiles,
+)
 
 __all__ = ["fingerprint_codes", "nearest_molecules", "structure_table"]
 
@@ -31,7 +36,9 @@ def structure_table(texts: NDArray[np.object_]) -> pd.DataFrame:
     table = pd.DataFrame({"drug": drug_ids(texts)}, index=texts)
     table["isomer"] = drug_ids(texts, stereo=True)
     columns = ["parent", "protomer", "scaffold", "fragments"]
-    described = map_distinct(_describe, texts)
+    with BlockLogs():
+        mols = map(parse_smiles, texts)
+        described = [_describe(mol) for mol in mols if mol is not None]
     for name, values in zip(columns, zip(*described, strict=True), strict=True):
         table[name] = list(values)
     table["partners"] = _partners(table["drug"], table.pop("fragments"))
@@ -39,8 +46,7 @@ def structure_table(texts: NDArray[np.object_]) -> pd.DataFrame:
 
 
 def _describe(mol: Chem.Mol) -> tuple[str, str, str | None, tuple[str, ...]]:
-    chooser, uncharger = _standardizers()
-    parent = uncharger.uncharge(chooser.choose(mol))
+    parent = parent_molecule(mol)
     text = Chem.MolToSmiles(parent)
     if parse_smiles(text) is None:  # a few metal complexes do not survive it
         text = Chem.MolToSmiles(mol)

@@ -15,7 +15,7 @@ from sklearn_molge.inspection._attribution import (
     check_gallery,
     similarity_to_each,
 )
-from sklearn_molge.molecules._smiles import parse_smiles
+from sklearn_molge.molecules import parse_smiles
 
 __all__ = ["AtomAttribution", "atom_attribution"]
 

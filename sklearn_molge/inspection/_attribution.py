@@ -9,7 +9,7 @@ from sklearn.utils.validation import check_array
 
 from sklearn_molge._utils.views import resolve_views
 from sklearn_molge.metrics import similarity
-from sklearn_molge.molecules._smiles import check_smiles
+from sklearn_molge.molecules import check_smiles
 from sklearn_molge.retrieval._voting import VotingRetriever
 
 

@@ -7,10 +7,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from rdkit import Chem
 
+from sklearn_molge._utils.drawing import draw_molecule
 from sklearn_molge._utils.optional import import_pyplot
 from sklearn_molge.inspection._atoms import AtomAttribution, atom_attribution
 from sklearn_molge.inspection._genes import GeneAttribution, gene_attribution
-from sklearn_molge.molecules._drawing import draw_molecule
 
 __all__ = ["AtomAttributionDisplay", "GeneAttributionDisplay"]
 

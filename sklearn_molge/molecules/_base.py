@@ -15,12 +15,9 @@ from sklearn.utils import gen_batches
 from sklearn.utils.parallel import Parallel, delayed
 
 from sklearn_molge._compat import _fit_context
+from sklearn_molge._utils.rows import as_smiles_array
 from sklearn_molge.exceptions import InvalidSmilesError
-from sklearn_molge.molecules._smiles import (
-    as_smiles_array,
-    check_smiles,
-    parse_smiles,
-)
+from sklearn_molge.molecules._smiles import check_smiles, parse_smiles
 
 # Fixed, so that the result cannot depend on n_jobs.
 _CHUNK_SIZE = 256

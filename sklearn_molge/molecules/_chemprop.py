@@ -12,12 +12,14 @@ from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
 from sklearn_molge._compat import Interval, StrOptions, _fit_context
+from sklearn_molge._utils.device import forward_size, resolve_device
+from sklearn_molge._utils.rows import as_smiles_array
 from sklearn_molge.exceptions import InvalidSmilesError
 from sklearn_molge.molecules._base import SmilesTransformer
 from sklearn_molge.molecules._dmpnn import AGGREGATIONS
 from sklearn_molge.molecules._encoders import load_encoder
-from sklearn_molge.molecules._graphs import MoleculeGraphs, forward_size
-from sklearn_molge.molecules._smiles import as_smiles_array, check_smiles
+from sklearn_molge.molecules._graphs import MoleculeGraphs
+from sklearn_molge.molecules._smiles import check_smiles
 
 __all__ = ["ChempropEmbedder"]
 
@@ -158,7 +160,7 @@ class ChempropEmbedder(SmilesTransformer):
             If the network cannot be loaded.
         """
         smiles = self._check_not_empty(check_smiles(X))
-        self._torch_device()
+        resolve_device(self.device)
         seed = check_random_state(self.random_state).randint(np.iinfo(np.int32).max)
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)
@@ -204,7 +206,7 @@ class ChempropEmbedder(SmilesTransformer):
         return self._embed(graphs)[codes]
 
     def _embed(self, graphs):
-        device = self._torch_device()
+        device = resolve_device(self.device)
         # On a GPU a copy runs, so that the estimator can be unpickled without one.
         on_cpu = device.type == "cpu"
         encoder = self.encoder_ if on_cpu else deepcopy(self.encoder_).to(device)
@@ -216,17 +218,6 @@ class ChempropEmbedder(SmilesTransformer):
                 _check_vectors(vectors, len(batch))
                 parts.append(vectors.float().cpu().numpy())
         return np.concatenate(parts)
-
-    def _torch_device(self):
-        if self.device == "auto":
-            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        try:
-            return torch.device(self.device)
-        except RuntimeError as error:
-            raise ValueError(
-                "device must be 'auto' or a name that torch.device takes, as 'cpu' or "
-                f"'cuda:0'. Got {self.device!r}."
-            ) from error
 
     def _check_not_empty(self, smiles):
         if len(smiles) == 0:

@@ -80,8 +80,7 @@ class DMPNN(nn.Module):
     Examples
     --------
     >>> import torch
-    >>> from sklearn_molge.molecules._dmpnn import DMPNN
-    >>> from sklearn_molge.molecules._graphs import MoleculeGraphs
+    >>> from sklearn_molge.molecules import DMPNN, MoleculeGraphs
     >>> batch = MoleculeGraphs.from_smiles(["CCO", "C"]).take([0, 1])
     >>> DMPNN(hidden_size=8)(batch).shape
     torch.Size([2, 8])

@@ -71,7 +71,7 @@ def load_encoder(
 
     Examples
     --------
-    >>> from sklearn_molge.molecules._encoders import load_encoder
+    >>> from sklearn_molge.molecules import load_encoder
     >>> module, mode = load_encoder("random", hidden_size=8)
     >>> module.output_size, mode
     (8, 'V2')
@@ -113,6 +113,12 @@ def save_encoder(encoder: nn.Module, path: str | PathLike) -> None:
     ------
     TypeError
         If `encoder` is not a DMPNN: chemprop has no class for it.
+
+    Examples
+    --------
+    >>> from sklearn_molge.molecules import DMPNN, load_encoder, save_encoder
+    >>> save_encoder(DMPNN(hidden_size=8), "encoder.pt")  # doctest: +SKIP
+    >>> encoder, mode = load_encoder("encoder.pt")  # doctest: +SKIP
     """
     if not isinstance(encoder, DMPNN):
         raise TypeError(

@@ -13,27 +13,16 @@ from sklearn.utils import gen_batches
 from sklearn.utils.parallel import Parallel, delayed
 from torch import Tensor
 
+from sklearn_molge._utils.rows import as_smiles_array
 from sklearn_molge.molecules._bags import GraphBags, ranges
-from sklearn_molge.molecules._smiles import as_smiles_array, check_smiles
+from sklearn_molge.molecules._smiles import check_smiles
 
-__all__ = ["MODES", "GraphBatch", "MoleculeGraphs", "forward_size"]
+__all__ = ["MODES", "GraphBatch", "MoleculeGraphs"]
 
 # chemprop's featuriser modes: number of atom features and of bond features.
 MODES = {"V1": (133, 14), "V2": (72, 14), "ORGANIC": (44, 14), "RIGR": (52, 2)}
 # Fixed, so that the result cannot depend on n_jobs.
 _CHUNK_SIZE = 512
-# Molecules whose hidden vectors stay in the cache of a core between two layers.
-_FORWARD_SIZE = 32
-
-
-def forward_size(batch_size: int, device: torch.device) -> int:
-    """Molecules to lead through a network at once, at most `batch_size`.
-
-    On a CPU more than a few take up to 1.5 times as long each.
-    """
-    if device.type != "cpu":
-        return batch_size
-    return min(batch_size, _FORWARD_SIZE * torch.get_num_threads())
 
 
 class GraphBatch:
@@ -65,6 +54,23 @@ class GraphBatch:
         The molecule of each atom.
     bags : GraphBags
         Which rows the layers of a :class:`DMPNN` sum over.
+
+    See Also
+    --------
+    MoleculeGraphs : Makes batches.
+
+    Examples
+    --------
+    A network of your own for ``encoder=``: the sum of each molecule's atom features.
+
+    >>> import torch
+    >>> from sklearn_molge.molecules import MoleculeGraphs
+    >>> class AtomSum(torch.nn.Module):
+    ...     def forward(self, graphs):
+    ...         sums = graphs.V.new_zeros(len(graphs), graphs.V.shape[1])
+    ...         return sums.index_add(0, graphs.batch, graphs.V)
+    >>> AtomSum()(MoleculeGraphs.from_smiles(["CCO", "C"]).take([0, 1])).shape
+    torch.Size([2, 72])
     """
 
     def __init__(
@@ -132,7 +138,7 @@ class MoleculeGraphs:
 
     Examples
     --------
-    >>> from sklearn_molge.molecules._graphs import MoleculeGraphs
+    >>> from sklearn_molge.molecules import MoleculeGraphs
     >>> graphs = MoleculeGraphs.from_smiles(["CCO", "C", "c1ccccc1"])
     >>> batch = graphs.take([2, 0])
     >>> len(batch), tuple(batch.V.shape), tuple(batch.E.shape)

@@ -11,12 +11,22 @@ from rdkit import Chem
 from rdkit.Chem.MolStandardize import rdMolStandardize
 from rdkit.rdBase import BlockLogs
 
+from sklearn_molge._utils.rows import as_smiles_array
 from sklearn_molge.exceptions import InvalidSmilesError
 
-__all__ = ["canonical_smiles", "check_smiles", "drug_ids"]
+__all__ = [
+    "MISSING_SMILES",
+    "canonical_smiles",
+    "check_smiles",
+    "drug_ids",
+    "parent_molecule",
+    "parse_smiles",
+    "parsed_once",
+    "valid_smiles_mask",
+]
 
-# What LINCS writes where a structure is unknown or withheld.
 MISSING_SMILES = frozenset({"", "-666", "restricted", "nan", "none", "na"})
+"""What LINCS writes for an unknown or withheld structure, in lower case."""
 
 # Molecules that were read in the present block of `parsed_once`.
 _parsed: ContextVar[dict[str, Chem.Mol | None] | None] = ContextVar(
@@ -26,7 +36,30 @@ _parsed: ContextVar[dict[str, Chem.Mol | None] | None] = ContextVar(
 
 @contextmanager
 def parsed_once() -> Iterator[None]:
-    """Read each distinct SMILES once in this block and thread, whoever asks for it."""
+    """Parse each distinct SMILES once within a block.
+
+    Every function and transformer of this library that reads SMILES takes part, so
+    that a pipeline, a split and a ranking over the same molecules share them. The
+    results are those without the block. A block within another one shares its
+    molecules.
+
+    Notes
+    -----
+    The molecules (about 10 kB each) are kept until the outermost block ends. The block
+    covers its own thread: worker processes parse for themselves, and so does chemprop's
+    featurizer, which computes the graphs of a D-MPNN.
+
+    Examples
+    --------
+    >>> from sklearn_molge.molecules import MorganFingerprinter, drug_ids, parsed_once
+    >>> smiles = ["CCO", "c1ccccc1"]
+    >>> with parsed_once():
+    ...     ids = drug_ids(smiles)
+    ...     fingerprints = MorganFingerprinter().fit_transform(smiles)
+    """
+    if _parsed.get() is not None:
+        yield
+        return
     token = _parsed.set({})
     try:
         yield
@@ -34,21 +67,29 @@ def parsed_once() -> Iterator[None]:
         _parsed.reset(token)
 
 
-def as_smiles_array(X: ArrayLike) -> NDArray[np.object_]:
-    """Return X as a 1-D object array, without looking at the entries."""
-    array = np.asarray(X, dtype=object)
-    if array.ndim == 2 and array.shape[1] == 1:
-        array = array[:, 0]
-    if array.ndim != 1:
-        raise ValueError(
-            "X must be a 1-D array-like of SMILES, or have a single column. "
-            f"Got an array of shape {array.shape}."
-        )
-    return array
-
-
 def parse_smiles(entry: object) -> Chem.Mol | None:
-    """Return the molecule, or None where `entry` is not one."""
+    """Parse one SMILES, by the rules that hold everywhere in this library.
+
+    Parameters
+    ----------
+    entry : object
+        A SMILES, or whatever stands in its place.
+
+    Returns
+    -------
+    mol : rdkit.Chem.Mol or None
+        The molecule, to be read and not changed: others may share it (see
+        :func:`parsed_once`). None where `entry` is no text, is one of
+        :data:`MISSING_SMILES`, has no atoms, or is not a SMILES.
+
+    Examples
+    --------
+    >>> from sklearn_molge.molecules import parse_smiles
+    >>> parse_smiles("CCO").GetNumAtoms()
+    3
+    >>> parse_smiles("-666") is None
+    True
+    """
     if not isinstance(entry, str):
         return None
     parsed = _parsed.get()
@@ -71,7 +112,24 @@ def _read(entry: str) -> Chem.Mol | None:
 
 
 def valid_smiles_mask(X: ArrayLike) -> NDArray[np.bool_]:
-    """Return a mask of the entries that are molecules; each text is parsed once."""
+    """Mask of the entries that are molecules.
+
+    Parameters
+    ----------
+    X : array-like of shape (n_samples,) or (n_samples, 1)
+        SMILES.
+
+    Returns
+    -------
+    valid : ndarray of shape (n_samples,), dtype=bool
+        Whether :func:`check_smiles` accepts the entry.
+
+    Examples
+    --------
+    >>> from sklearn_molge.molecules import valid_smiles_mask
+    >>> valid_smiles_mask(["CCO", "-666", None])
+    array([ True, False, False])
+    """
     array = as_smiles_array(X)
     valid = {s: parse_smiles(s) is not None for s in _distinct_strings(array)}
     return _valid_entries(array, valid)
@@ -232,11 +290,36 @@ def _standardizers() -> tuple[
     )
 
 
-def _inchi_blocks(mol: Chem.Mol, n_blocks: int) -> str:
+def parent_molecule(mol: Chem.Mol) -> Chem.Mol:
+    """Return the uncharged largest fragment: the molecule that :func:`drug_ids` names.
+
+    Parameters
+    ----------
+    mol : rdkit.Chem.Mol
+        A molecule, with or without counter-ions; it is not changed.
+
+    Returns
+    -------
+    parent : rdkit.Chem.Mol
+        The largest fragment by its atoms, organic ones first, without the charges that
+        protons can balance.
+
+    Examples
+    --------
+    >>> from rdkit import Chem
+    >>> from sklearn_molge.molecules import parent_molecule, parse_smiles
+    >>> Chem.MolToSmiles(parent_molecule(parse_smiles("CC(=O)[O-].[Na+]")))
+    'CC(=O)O'
+    """
     chooser, uncharger = _standardizers()
     parent = mol if len(Chem.GetMolFrags(mol)) == 1 else chooser.choose(mol)
     if any(atom.GetFormalCharge() for atom in parent.GetAtoms()):
         parent = uncharger.uncharge(parent)
+    return parent
+
+
+def _inchi_blocks(mol: Chem.Mol, n_blocks: int) -> str:
+    parent = parent_molecule(mol)
     # The first block knows no stereochemistry: without it, InChI is faster.
     key = Chem.MolToInchiKey(parent, "-SNon" if n_blocks == 1 else "")
     if key:

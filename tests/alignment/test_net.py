@@ -21,8 +21,7 @@ from sklearn_molge.alignment._inputs import build_dataset
 from sklearn_molge.alignment._pairs import EpochBatches
 from sklearn_molge.alignment.losses import InfoNCELoss, QuadrupletLoss
 from sklearn_molge.alignment.samplers import UniformSampler
-from sklearn_molge.molecules import MorganFingerprinter
-from sklearn_molge.molecules._graphs import MoleculeGraphs
+from sklearn_molge.molecules import MoleculeGraphs, MorganFingerprinter
 
 
 @pytest.fixture(scope="module")

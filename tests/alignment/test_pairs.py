@@ -12,7 +12,7 @@ from sklearn_molge.alignment._pairs import (
     rows_of,
 )
 from sklearn_molge.alignment.samplers import DrugBalancedSampler, UniformSampler
-from sklearn_molge.molecules._graphs import MoleculeGraphs
+from sklearn_molge.molecules import MoleculeGraphs
 
 SMILES = np.array(["CCO", "CCN", "c1ccccc1"], dtype=object)
 # Six profiles: of molecules 0, 1, 2, 1, 0, 0; molecules 0 and 2 are one drug.

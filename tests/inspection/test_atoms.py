@@ -13,8 +13,8 @@ from sklearn_molge.molecules import (
     ChempropEmbedder,
     MoleculeDescriptors,
     MorganFingerprinter,
+    parse_smiles,
 )
-from sklearn_molge.molecules._smiles import parse_smiles
 from sklearn_molge.retrieval import (
     DoubleNNRetriever,
     TransformedTargetRetriever,
@@ -201,7 +201,7 @@ def test_gradients_sum_to_the_change_of_similarity(metric):
 def test_gradients_match_finite_differences_of_a_linear_path(net, monkeypatch):
     # One step of the quadrature: x times the gradient at x / 2.
     from sklearn_molge.inspection import _integrated_gradients as module
-    from sklearn_molge.molecules._graphs import GraphBatch, MoleculeGraphs
+    from sklearn_molge.molecules import GraphBatch, MoleculeGraphs
 
     monkeypatch.setattr(module, "_TOLERANCE", np.inf)
     result = atom_attribution(net, "CO", GE[0], method="gradient", n_steps=1)

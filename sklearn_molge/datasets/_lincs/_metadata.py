@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from sklearn_molge.molecules._smiles import MISSING_SMILES
+from sklearn_molge.molecules import MISSING_SMILES
 
 __all__ = [
     "CONTROL_COLUMNS",

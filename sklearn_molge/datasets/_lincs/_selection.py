@@ -9,8 +9,7 @@ from numpy.typing import NDArray
 
 from sklearn_molge.datasets._lincs._metadata import parse_quantity
 from sklearn_molge.exceptions import InvalidSmilesError
-from sklearn_molge.molecules import drug_ids
-from sklearn_molge.molecules._smiles import valid_smiles_mask
+from sklearn_molge.molecules import drug_ids, valid_smiles_mask
 
 __all__ = [
     "Funnel",

@@ -9,7 +9,7 @@ from sklearn.utils.parallel import Parallel, delayed
 from tqdm.auto import tqdm
 
 from sklearn_molge.exceptions import InvalidSmilesError
-from sklearn_molge.molecules._smiles import valid_smiles_mask
+from sklearn_molge.molecules import valid_smiles_mask
 from sklearn_molge.retrieval._index._embedding import INVALID, embed_library
 from sklearn_molge.retrieval._index._segments import SegmentWriter
 from sklearn_molge.retrieval._index._skipped import SkippedRows

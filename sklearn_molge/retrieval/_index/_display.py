@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 from rdkit import Chem
 
+from sklearn_molge._utils.drawing import draw_molecule
 from sklearn_molge._utils.optional import import_pyplot
 from sklearn_molge.molecules import check_smiles
-from sklearn_molge.molecules._drawing import draw_molecule
 
 __all__ = ["MoleculeQueryDisplay"]
 

@@ -13,9 +13,9 @@ from sklearn.utils.parallel import Parallel, delayed
 from sklearn_molge._utils.parallel import SentOnce, received
 from sklearn_molge._utils.views import is_embedder, resolve_views
 from sklearn_molge.exceptions import InvalidSmilesError
-from sklearn_molge.molecules import drug_ids
-from sklearn_molge.molecules._smiles import (
+from sklearn_molge.molecules import (
     MISSING_SMILES,
+    drug_ids,
     parsed_once,
     valid_smiles_mask,
 )

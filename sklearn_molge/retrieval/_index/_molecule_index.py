@@ -11,7 +11,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_molge._compat import HasMethods, Interval, StrOptions, _fit_context
-from sklearn_molge.molecules._smiles import as_smiles_array
+from sklearn_molge._utils.rows import as_smiles_array
 from sklearn_molge.retrieval._index._background import Background
 from sklearn_molge.retrieval._index._building import (
     SkippedRows,

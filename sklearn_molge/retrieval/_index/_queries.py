@@ -12,8 +12,8 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import check_consistent_length
 from sklearn.utils.validation import check_is_fitted
 
+from sklearn_molge._utils.rows import as_smiles_array
 from sklearn_molge.molecules import drug_ids
-from sklearn_molge.molecules._smiles import as_smiles_array
 from sklearn_molge.retrieval._index._background import Background
 from sklearn_molge.retrieval._index._conditions import combine_queries
 from sklearn_molge.retrieval._index._embedding import embed_profiles

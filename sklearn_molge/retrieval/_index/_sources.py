@@ -9,12 +9,12 @@ import joblib
 import numpy as np
 from sklearn.utils import check_consistent_length
 
+from sklearn_molge._utils.rows import as_smiles_array
 from sklearn_molge.molecules._library._molecule_file import (
     Batch,
     MoleculeFile,
     batches_of,
 )
-from sklearn_molge.molecules._smiles import as_smiles_array
 
 __all__ = ["ArraySource", "Batch", "IterableSource", "Source", "as_source"]
 

@@ -9,8 +9,8 @@ import pandas as pd
 from numpy.typing import NDArray
 from rdkit import Chem
 
+from sklearn_molge._utils.drawing import draw_molecule
 from sklearn_molge.molecules import drug_ids
-from sklearn_molge.molecules._drawing import draw_molecule
 from sklearn_molge.retrieval._index._background import Background
 
 if TYPE_CHECKING:

@@ -5,8 +5,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn_molge.alignment import CCA
 from sklearn_molge.datasets import load_lincs
 from sklearn_molge.metrics import pairwise_similarity
-from sklearn_molge.molecules import MorganFingerprinter
-from sklearn_molge.molecules._smiles import valid_smiles_mask
+from sklearn_molge.molecules import MorganFingerprinter, valid_smiles_mask
 from sklearn_molge.retrieval._index._precision import (
     Encoded,
     decode,
