@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from numbers import Integral, Real
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,24 +10,22 @@ from scipy.sparse import csr_array
 from sklearn.utils import check_random_state
 
 from sklearn_molge._compat import Interval
+from sklearn_molge._utils.messages import first_few
 
 __all__ = [
     "RESAMPLING_CONSTRAINTS",
     "block_sizes",
     "encode_drugs",
-    "histogram_medians",
     "percentile_interval",
-    "query_values",
     "rank_histograms",
     "recall_interval",
     "resampled_counts",
-    "resampled_score",
 ]
 
 # Elements of the largest array that a block of resamples makes: 32 MB.
 _BLOCK_ELEMENTS = 2**22
 
-RESAMPLING_CONSTRAINTS: dict[str, list[Any]] = {
+RESAMPLING_CONSTRAINTS: dict[str, list[object]] = {
     "n_resamples": [Interval(Integral, 1, None, closed="left")],
     "confidence_level": [Interval(Real, 0, 1, closed="neither")],
     "random_state": ["random_state"],
@@ -37,6 +34,7 @@ RESAMPLING_CONSTRAINTS: dict[str, list[Any]] = {
 Counts = NDArray[np.int64]
 Codes = NDArray[np.intp]
 Floats = NDArray[np.float64]
+RandomState = int | np.random.RandomState | None
 
 
 def encode_drugs(drugs: ArrayLike, n_queries: int) -> tuple[Codes, int]:
@@ -52,7 +50,7 @@ def encode_drugs(drugs: ArrayLike, n_queries: int) -> tuple[Codes, int]:
     if missing.size:
         raise ValueError(
             f"drugs must not be missing. {missing.size} are, at indices "
-            f"{missing[:20].tolist()}."
+            f"{first_few(missing.tolist())}."
         )
     if len(distinct) < 2:
         raise ValueError(
@@ -69,7 +67,7 @@ def percentile_interval(samples: Floats, confidence_level: float) -> Floats:
 
 
 def resampled_counts(
-    n_drugs: int, n_resamples: int, n_queries: int, random_state: Any
+    n_drugs: int, n_resamples: int, n_queries: int, random_state: RandomState
 ) -> Iterator[Counts]:
     """Yield how often each drug is drawn, in blocks of resamples (rows)."""
     rng = check_random_state(random_state)
@@ -82,40 +80,10 @@ def block_sizes(n_resamples: int, n_queries: int) -> list[int]:
     return [min(size, n_resamples - i) for i in range(0, n_resamples, size)]
 
 
-def resampled_score(metric: str, ranks: Floats, codes: Codes, counts: Counts) -> Floats:
-    """Score each row of `counts`, which says how often each drug was drawn."""
-    if metric == "median_rank":
-        return _resampled_median(ranks, codes, counts)
-    sums = np.bincount(codes, weights=query_values(metric, ranks))
-    return (counts @ sums) / (counts @ np.bincount(codes))
-
-
-def _resampled_median(ranks: Floats, codes: Codes, counts: Counts) -> Floats:
-    distinct, places = np.unique(ranks, return_inverse=True)
-    histograms = rank_histograms(places, codes, len(distinct)) @ counts.T
-    return histogram_medians(histograms, distinct)
-
-
 def rank_histograms(places: Codes, codes: Codes, n_places: int) -> csr_array:
     """Count the queries of each drug (column) at each place (row)."""
     ones = np.ones(len(places), dtype=np.int64)
     return csr_array((ones, (places, codes)), shape=(n_places, codes.max() + 1))
-
-
-def histogram_medians(histograms: Counts, values: Floats) -> Floats:
-    """Return the median of `values`, of which each column says how many there are."""
-    cumulative = np.cumsum(histograms, axis=0)
-    total = cumulative[-1]
-    low = np.sum(cumulative <= (total - 1) // 2, axis=0)
-    high = np.sum(cumulative <= total // 2, axis=0)
-    return (values[low] + values[high]) / 2
-
-
-def query_values(metric: str, ranks: Floats) -> Floats:
-    """Return what the mean is taken of, for the scores that are means."""
-    if metric == "mrr":
-        return 1 / ranks
-    return (ranks <= int(metric.removeprefix("hits@"))).astype(np.float64)
 
 
 def recall_interval(
@@ -125,7 +93,7 @@ def recall_interval(
     *,
     n_resamples: int,
     confidence_level: float,
-    random_state: int | np.random.RandomState | None,
+    random_state: RandomState,
 ) -> Floats:
     """Return (low, high) of recall at k = 1, ..., n_candidates."""
     codes, n_drugs = encode_drugs(drugs, len(ranks))

@@ -6,8 +6,8 @@ from skorch.callbacks import Callback
 from sklearn_molge._utils.rows import distinct_rows, group_means
 from sklearn_molge.alignment._pairs import rows_of
 from sklearn_molge.base import one_row_per_drug
+from sklearn_molge.metrics import mean_reciprocal_rank
 from sklearn_molge.metrics._ranks import rank_embeddings
-from sklearn_molge.metrics._scores import mean_reciprocal_rank
 
 _KEYS = ("valid_mrr", "valid_mrr_drug")
 

@@ -67,7 +67,7 @@ def _draw(
         )
         for i, name in enumerate(names)
     ]  # fmt: skip
-    best_first = sorted(displays, key=lambda display: -display.mrr)
+    best_first = sorted(displays, key=lambda display: -display.score)
     lines = [display.line_ for display in best_first]
     ax.legend(
         handles=[*lines, displays[0].chance_line_], loc="center left",

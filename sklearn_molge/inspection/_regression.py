@@ -10,6 +10,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import column_or_1d
 
 from sklearn_molge._compat import StrOptions, validate_params
+from sklearn_molge._utils.checks import check_n_candidates, check_ranks
 from sklearn_molge._utils.resampling import (
     RESAMPLING_CONSTRAINTS,
     encode_drugs,
@@ -18,7 +19,6 @@ from sklearn_molge._utils.resampling import (
 from sklearn_molge.inspection._drug_permutation import permutation_p_value
 from sklearn_molge.inspection._lines import fit_line, resampled_lines
 from sklearn_molge.inspection._points import chance_response, drug_or_profile_points
-from sklearn_molge.metrics._scores import check_n_candidates, check_ranks
 
 __all__ = ["PerformanceRegression", "performance_regression"]
 

@@ -6,7 +6,9 @@ from ._plot import RetrievalCurveDisplay as RetrievalCurveDisplay
 from ._ranks import rank_embeddings as rank_embeddings
 from ._ranks import retrieval_ranks as retrieval_ranks
 from ._scorer import RetrievalScorer as RetrievalScorer
+from ._scores import Score as Score
 from ._scores import chance_scores as chance_scores
+from ._scores import get_scores as get_scores
 from ._scores import hits_at_k as hits_at_k
 from ._scores import mean_reciprocal_rank as mean_reciprocal_rank
 from ._scores import median_rank as median_rank

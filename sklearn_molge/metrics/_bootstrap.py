@@ -1,6 +1,5 @@
 """Intervals of scores and comparisons of two models, resampling whole drugs."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,6 +9,7 @@ from numpy.typing import ArrayLike
 from sklearn.utils import check_random_state
 
 from sklearn_molge._compat import validate_params
+from sklearn_molge._utils.checks import check_ranks
 from sklearn_molge._utils.resampling import (
     RESAMPLING_CONSTRAINTS,
     Codes,
@@ -17,14 +17,11 @@ from sklearn_molge._utils.resampling import (
     Floats,
     block_sizes,
     encode_drugs,
-    histogram_medians,
     percentile_interval,
-    query_values,
     rank_histograms,
     resampled_counts,
-    resampled_score,
 )
-from sklearn_molge.metrics._scores import check_k, check_ranks, retrieval_scores
+from sklearn_molge.metrics._scores import Score, get_score, get_scores, query_values
 
 __all__ = ["PairedComparison", "bootstrap_scores", "paired_comparison"]
 
@@ -34,6 +31,7 @@ def bootstrap_scores(
     ranks: ArrayLike,
     drugs: ArrayLike,
     *,
+    scores: Sequence[str | Score] | None = None,
     k: Sequence[int] = (1, 10, 100),
     n_resamples: int = 2000,
     confidence_level: float = 0.95,
@@ -52,8 +50,11 @@ def bootstrap_scores(
         Rank of the true molecule for each query, 1 being the best.
     drugs : array-like of shape (n_queries,)
         Identity of the true molecule (:func:`~sklearn_molge.molecules.drug_ids`).
+    scores : sequence of str or Score, default=None
+        Names and your own; see :func:`get_scores`. By default "mrr", "median_rank" and
+        "hits@k" for each `k`.
     k : sequence of int, default=(1, 10, 100)
-        Where hits are counted.
+        Where hits are counted if `scores` is None.
     n_resamples : int, default=2000
         Number of bootstrap samples of the drugs.
     confidence_level : float, default=0.95
@@ -63,15 +64,15 @@ def bootstrap_scores(
 
     Returns
     -------
-    scores : DataFrame of shape (2 + len(k), 3)
-        Index "mrr", "median_rank" and "hits@k" for each k; columns "score", "low" and
-        "high".
+    table : DataFrame of shape (n_scores, 3)
+        Index: the names of the scores; columns "score", "low" and "high".
 
     Raises
     ------
     ValueError
         If `ranks` is empty or holds NaN or a number below 1, if `drugs` has another
-        length or missing entries, or if there are fewer than two drugs.
+        length or missing entries, if there are fewer than two drugs, or if a score is
+        unknown.
 
     See Also
     --------
@@ -97,17 +98,17 @@ def bootstrap_scores(
     median_rank   5.00  1.00  19.5
     hits@10       0.83  0.50   1.0
     """
+    chosen = get_scores(scores, k=k)
     array = check_ranks(ranks)
     codes, n_drugs = encode_drugs(drugs, len(array))
-    scores = retrieval_scores(array, k=check_k(k))
     samples = [
-        [resampled_score(metric, array, codes, counts) for metric in scores]
+        [_resampled(score, array, codes, counts) for score in chosen]
         for counts in resampled_counts(n_drugs, n_resamples, len(array), random_state)
     ]
     low, high = percentile_interval(np.concatenate(samples, axis=1), confidence_level)
-    return pd.DataFrame(
-        {"score": list(scores.values()), "low": low, "high": high}, index=list(scores)
-    )
+    values = [score(array) for score in chosen]
+    names = [score.name for score in chosen]
+    return pd.DataFrame({"score": values, "low": low, "high": high}, index=names)
 
 
 @dataclass(frozen=True)
@@ -116,8 +117,8 @@ class PairedComparison:
 
     Attributes
     ----------
-    metric : str
-        The compared score.
+    scoring : str
+        Name of the compared score.
     score_a, score_b : float
         The scores of the two models.
     difference : float
@@ -127,24 +128,19 @@ class PairedComparison:
     p_value : float
         Two-sided, from swapping the two models within whole drugs.
     better : {"a", "b", None}
-        Which model has the better score: the larger one, for "median_rank" the
-        smaller one; None where they are equal. It says nothing about significance.
+        Which model has the better score: the larger one, or the smaller one of a score
+        such as "median_rank"; None where they are equal. It says nothing about
+        significance.
     """
 
-    metric: str
+    scoring: str
     score_a: float
     score_b: float
     difference: float
     low: float
     high: float
     p_value: float
-
-    @property
-    def better(self) -> str | None:
-        if self.difference == 0:
-            return None
-        a_is_better = (self.difference > 0) != (self.metric == "median_rank")
-        return "a" if a_is_better else "b"
+    better: str | None
 
 
 @validate_params(RESAMPLING_CONSTRAINTS, prefer_skip_nested_validation=True)
@@ -153,7 +149,7 @@ def paired_comparison(
     ranks_b: ArrayLike,
     drugs: ArrayLike,
     *,
-    metric: str = "mrr",
+    scoring: str | Score = "mrr",
     n_resamples: int = 2000,
     confidence_level: float = 0.95,
     random_state: int | np.random.RandomState | None = None,
@@ -167,8 +163,8 @@ def paired_comparison(
         same candidates.
     drugs : array-like of shape (n_queries,)
         Identity of the true molecule (:func:`~sklearn_molge.molecules.drug_ids`).
-    metric : str, default="mrr"
-        "mrr", "median_rank" or "hits@k" with a number for k, as "hits@10".
+    scoring : str or Score, default="mrr"
+        "mrr", "median_rank" or "hits@k" with a number for k, as "hits@10"; or your own.
     n_resamples : int, default=2000
         Number of bootstrap samples, and of permutations.
     confidence_level : float, default=0.95
@@ -186,7 +182,7 @@ def paired_comparison(
     Raises
     ------
     ValueError
-        If `metric` is unknown, if the three arrays differ in length, if a rank is NaN
+        If `scoring` is unknown, if the three arrays differ in length, if a rank is NaN
         or below 1, if a drug is missing, or if there are fewer than two drugs.
 
     Notes
@@ -202,11 +198,11 @@ def paired_comparison(
     >>> a = [1, 1, 2, 1, 3, 1, 2, 1]
     >>> b = [4, 3, 2, 9, 5, 7, 4, 6]
     >>> drugs = list("abcdefgh")
-    >>> result = paired_comparison(a, b, drugs, metric="median_rank", random_state=0)
+    >>> result = paired_comparison(a, b, drugs, scoring="median_rank", random_state=0)
     >>> result.difference, result.better, result.p_value < 0.05
     (-3.5, 'a', True)
     """
-    _check_metric(metric)
+    score = get_score(scoring, parameter="scoring")
     a, b = check_ranks(ranks_a, name="ranks_a"), check_ranks(ranks_b, name="ranks_b")
     if len(a) != len(b):
         raise ValueError(
@@ -216,41 +212,39 @@ def paired_comparison(
     codes, n_drugs = encode_drugs(drugs, len(a))
     rng = check_random_state(random_state)
     resampled = [
-        resampled_score(metric, a, codes, counts)
-        - resampled_score(metric, b, codes, counts)
+        _resampled(score, a, codes, counts) - _resampled(score, b, codes, counts)
         for counts in resampled_counts(n_drugs, n_resamples, len(a), rng)
     ]
     low, high = percentile_interval(np.concatenate(resampled), confidence_level)
-    score_a, score_b = _score(metric, a), _score(metric, b)
+    score_a, score_b = score(a), score(b)
+    a_is_better = (score_a > score_b) == score.greater_is_better
     return PairedComparison(
-        metric=metric,
+        scoring=score.name,
         score_a=score_a,
         score_b=score_b,
         difference=score_a - score_b,
         low=float(low),
         high=float(high),
-        p_value=_sign_flip_p_value(metric, a, b, codes, n_resamples, rng),
+        p_value=_sign_flip_p_value(score, a, b, codes, n_resamples, rng),
+        better=None if score_a == score_b else "a" if a_is_better else "b",
     )
 
 
-def _check_metric(metric: str) -> None:
-    if metric not in ("mrr", "median_rank") and not re.fullmatch(
-        r"hits@[1-9]\d*", str(metric)
-    ):
-        raise ValueError(
-            "The 'metric' parameter of paired_comparison must be 'mrr', 'median_rank' "
-            f"or 'hits@k' with a number for k, as 'hits@10'. Got {metric!r} instead."
-        )
-
-
-def _score(metric: str, ranks: Floats) -> float:
-    if metric == "median_rank":
-        return float(np.median(ranks))
-    return float(np.mean(query_values(metric, ranks)))
+def _resampled(score: Score, ranks: Floats, codes: Codes, counts: Counts) -> Floats:
+    """Score each row of `counts`, which says how often each drug was drawn."""
+    values = query_values(score, ranks)
+    if score.reduce is np.mean:
+        sums = np.bincount(codes, weights=values)
+        return (counts @ sums) / (counts @ np.bincount(codes))
+    if score.reduce is np.median:
+        distinct, places = np.unique(values, return_inverse=True)
+        histograms = rank_histograms(places, codes, len(distinct)) @ counts.T
+        return _histogram_medians(histograms, distinct)
+    return np.array([score.reduce(np.repeat(values, n[codes])) for n in counts])
 
 
 def _sign_flip_p_value(
-    metric: str,
+    score: Score,
     a: Floats,
     b: Floats,
     codes: Codes,
@@ -258,28 +252,45 @@ def _sign_flip_p_value(
     rng: np.random.RandomState,
 ) -> float:
     n_drugs = codes.max() + 1
-    observed = abs(_score(metric, a) - _score(metric, b))
+    observed = abs(score(a) - score(b))
     extreme = 0
     for size in block_sizes(n_resamples, len(a)):
         swapped = rng.randint(2, size=(size, n_drugs))
-        difference = _swapped_difference(metric, a, b, codes, swapped)
+        difference = _swapped_difference(score, a, b, codes, swapped)
         # Equal differences are summed in another order.
         extreme += int(np.sum(np.abs(difference) >= observed - 1e-12))
     return (1 + extreme) / (1 + n_resamples)
 
 
 def _swapped_difference(
-    metric: str, a: Floats, b: Floats, codes: Codes, swapped: Counts
+    score: Score, a: Floats, b: Floats, codes: Codes, swapped: Counts
 ) -> Floats:
     """Return score_a - score_b after swapping a and b within the drugs marked by 1."""
-    if metric == "median_rank":
+    a, b = query_values(score, a), query_values(score, b)
+    if score.reduce is np.mean:
+        return (1 - 2 * swapped) @ np.bincount(codes, a - b) / len(a)
+    if score.reduce is np.median:
         distinct, places = np.unique(np.concatenate([a, b]), return_inverse=True)
         of_a, of_b = (
             rank_histograms(at, codes, len(distinct)) for at in np.split(places, 2)
         )
         moved = (of_b - of_a) @ swapped.T
-        return histogram_medians(
+        return _histogram_medians(
             of_a.sum(axis=1)[:, np.newaxis] + moved, distinct
-        ) - histogram_medians(of_b.sum(axis=1)[:, np.newaxis] - moved, distinct)
-    gap = np.bincount(codes, query_values(metric, a) - query_values(metric, b))
-    return (1 - 2 * swapped) @ gap / len(a)
+        ) - _histogram_medians(of_b.sum(axis=1)[:, np.newaxis] - moved, distinct)
+    turned = [drugs[codes].astype(bool) for drugs in swapped]
+    return np.array(
+        [
+            score.reduce(np.where(t, b, a)) - score.reduce(np.where(t, a, b))
+            for t in turned
+        ]
+    )
+
+
+def _histogram_medians(histograms: Counts, values: Floats) -> Floats:
+    """Return the median of `values`, of which each column says how many there are."""
+    cumulative = np.cumsum(histograms, axis=0)
+    total = cumulative[-1]
+    low = np.sum(cumulative <= (total - 1) // 2, axis=0)
+    high = np.sum(cumulative <= total // 2, axis=0)
+    return (values[low] + values[high]) / 2

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sklearn_molge._compat import Interval, StrOptions, validate_params
-from sklearn_molge.metrics._scores import check_ranks
+from sklearn_molge._utils.checks import check_ranks
 
 __all__ = ["precision_recall", "recall_at_k"]
 

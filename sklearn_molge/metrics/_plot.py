@@ -6,16 +6,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sklearn_molge._compat import StrOptions, validate_params
+from sklearn_molge._utils.checks import check_n_candidates, check_ranks
 from sklearn_molge._utils.optional import import_pyplot
 from sklearn_molge._utils.resampling import RESAMPLING_CONSTRAINTS, recall_interval
 from sklearn_molge.metrics._curves import recall_at_k
 from sklearn_molge.metrics._ranks import rank_queries
-from sklearn_molge.metrics._scores import (
-    chance_scores,
-    check_n_candidates,
-    check_ranks,
-    mean_reciprocal_rank,
-)
+from sklearn_molge.metrics._scores import Score, chance_scores, get_score
 
 __all__ = ["RetrievalCurveDisplay"]
 
@@ -50,8 +46,10 @@ class RetrievalCurveDisplay:
         largest k.
     interval : ndarray of shape (2, n_candidates), default=None
         Lower and upper end of recall at each k; no band is drawn without.
-    mrr : float, default=None
-        Mean reciprocal rank, for the legend.
+    score : float, default=None
+        Value of a score, for the legend.
+    scoring : str or Score, default="mrr"
+        Which score `score` is: "mrr", "median_rank", "hits@k" or your own.
     name : str, default=None
         Name of the model, for the legend.
 
@@ -93,7 +91,8 @@ class RetrievalCurveDisplay:
         scale: str = "log",
         n_candidates: int | NDArray[np.int64] | None = None,
         interval: NDArray[np.float64] | None = None,
-        mrr: float | None = None,
+        score: float | None = None,
+        scoring: str | Score = "mrr",
         name: str | None = None,
     ):
         self.k = k
@@ -102,7 +101,8 @@ class RetrievalCurveDisplay:
         self.scale = scale
         self.n_candidates = n_candidates
         self.interval = interval
-        self.mrr = mrr
+        self.score = score
+        self.scoring = scoring
         self.name = name
 
     @classmethod
@@ -158,6 +158,7 @@ class RetrievalCurveDisplay:
         drugs: ArrayLike | None = None,
         kind: str = "recall",
         scale: str = "log",
+        scoring: str | Score = "mrr",
         name: str | None = None,
         ax: Any = None,
         plot_chance: bool = True,
@@ -183,6 +184,8 @@ class RetrievalCurveDisplay:
             of recall, or of precision, at the same k.
         scale : {"log", "linear"}, default="log"
             Scale of the axis of k, or of the axis of precision.
+        scoring : str or Score, default="mrr"
+            What the legend shows: "mrr", "median_rank", "hits@k" or your own.
         name : str, default=None
             Name in the legend.
         ax : matplotlib Axes, default=None
@@ -236,7 +239,8 @@ class RetrievalCurveDisplay:
             scale=scale,
             n_candidates=sizes,
             interval=interval,
-            mrr=mean_reciprocal_rank(array),
+            score=get_score(scoring, parameter="scoring")(array),
+            scoring=scoring,
             name=name,
         )
         return display.plot(ax, plot_chance=plot_chance, **kwargs)
@@ -271,7 +275,7 @@ class RetrievalCurveDisplay:
             ax = import_pyplot("RetrievalCurveDisplay").subplots()[1]
         self.ax_, self.figure_ = ax, ax.figure
         x, y = self._curve(self.recall)
-        label = _label(self.name if name is None else name, self.mrr)
+        label = self._label(self.name if name is None else name, self.score)
         kwargs = {"drawstyle": "steps-post", "label": label, **kwargs}
         (self.line_,) = ax.plot(x, y, **kwargs)
         self.interval_ = None if self.interval is None else self._fill()
@@ -299,17 +303,24 @@ class RetrievalCurveDisplay:
         recall = (
             np.minimum(self.k[:, None], sizes) / sizes @ (n_queries / np.sum(n_queries))
         )
-        mrr = chance_scores(given)["mrr"]
-        gid = f"{_CHANCE}-{self.kind}-{len(self.k)}-{mrr:.9f}"
+        (score,) = chance_scores(given, scores=[self.scoring]).values()
+        gid = f"{_CHANCE}-{self.kind}-{len(self.k)}-{score:.9f}"
         for line in self.ax_.lines:
             if line.get_gid() == gid:
                 return line
-        label = _label("Chance", mrr)
+        label = self._label("Chance", score)
         x = self.k if self.kind == "recall" else recall
         y = recall if self.kind == "recall" else recall / self.k
         style = {"color": "0.4", "linestyle": "--", "zorder": 1.5}
         (line,) = self.ax_.plot(x, y, label=label, gid=gid, **style)
         return line
+
+    def _label(self, name: str | None, value: float | None) -> str | None:
+        if value is None:
+            return name
+        label = get_score(self.scoring, parameter="scoring").label
+        shown = f"{label} = {value:.3f}"
+        return shown if name is None else f"{name} ({shown})"
 
     def _set_axes(self) -> None:
         ax = self.ax_
@@ -331,10 +342,3 @@ class RetrievalCurveDisplay:
 
 def _is_chance(line: Any) -> bool:
     return str(line.get_gid()).startswith(_CHANCE)
-
-
-def _label(name: str | None, mrr: float | None) -> str | None:
-    if mrr is None:
-        return name
-    score = f"MRR = {mrr:.3f}"
-    return score if name is None else f"{name} ({score})"

@@ -4,25 +4,30 @@ from sklearn.base import BaseEstimator
 
 from sklearn_molge._compat import StrOptions
 from sklearn_molge.metrics._ranks import rank_queries
-from sklearn_molge.metrics._scores import retrieval_scores
+from sklearn_molge.metrics._scores import Score, get_score, get_scores
 
 __all__ = ["RetrievalScorer"]
 
 
 class RetrievalScorer(BaseEstimator):
-    """Scorer of two-view estimators for cross-validation and searches.
+    r"""Scorer of two-view estimators for cross-validation and searches.
 
     Every score comes from one ranking of the test fold's molecules. All are larger
-    for better, so the median rank is negated.
+    for better: a score of which smaller is better is negated, and its key starts with
+    "neg\_", as in "neg_median_rank".
 
     Parameters
     ----------
-    scoring : str, default=None
+    scoring : str or Score, default=None
         None returns all scores in a dictionary, for ``cross_validate`` and searches
-        with ``refit="mrr"``. A key of it, such as "mrr", returns that number alone,
-        for ``learning_curve`` and ``cross_val_score``.
+        with ``refit="mrr"``. A key of it, such as "mrr" or "hits@25", or your own
+        :class:`Score`, returns that number alone, for ``learning_curve`` and
+        ``cross_val_score``.
+    scores : sequence of str or Score, default=None
+        What the dictionary holds: names and your own; see :func:`get_scores`. By
+        default "mrr", "median_rank" and "hits@k" for each `k`.
     k : sequence of int, default=(1, 10, 100)
-        Where hits are counted.
+        Where hits are counted if `scores` is None.
     per : {"profile", "drug"}, default="profile"
         Whether a query is a profile, or a drug's mean in the joint space.
 
@@ -53,13 +58,15 @@ class RetrievalScorer(BaseEstimator):
     """
 
     _parameter_constraints: dict = {
-        "scoring": [str, None],
+        "scoring": [str, Score, None],
+        "scores": ["array-like", None],
         "k": ["array-like"],
         "per": [StrOptions({"profile", "drug"})],
     }
 
-    def __init__(self, scoring=None, *, k=(1, 10, 100), per="profile"):
+    def __init__(self, scoring=None, *, scores=None, k=(1, 10, 100), per="profile"):
         self.scoring = scoring
+        self.scores = scores
         self.k = k
         self.per = per
 
@@ -81,21 +88,39 @@ class RetrievalScorer(BaseEstimator):
         Returns
         -------
         scores : dict of str to float, or float
-            Keys "mrr", "neg_median_rank" and "hits@k" for each k.
+            By default with the keys "mrr", "neg_median_rank" and "hits@k" for each k.
         """
         self._validate_params()
-        names = ["mrr", "neg_median_rank", *(f"hits@{k}" for k in self.k)]
-        if self.scoring is not None and self.scoring not in names:
-            raise ValueError(
-                f"The 'scoring' parameter of RetrievalScorer must be None or one of "
-                f"{names}. Got {self.scoring!r} instead."
-            )
+        scores = {_key(score): score for score in get_scores(self.scores, k=self.k)}
+        chosen = None if self.scoring is None else self._one_score(scores)
         ranked = rank_queries(estimator, X, y, drugs=drugs, per=self.per)
-        scores = retrieval_scores(ranked.ranks, k=self.k)
-        scores["neg_median_rank"] = -scores.pop("median_rank")
-        scores = {name: float(scores[name]) for name in names}
-        return scores if self.scoring is None else scores[self.scoring]
+        if chosen is not None:
+            return _larger_is_better(chosen, ranked.ranks)
+        return {key: _larger_is_better(s, ranked.ranks) for key, s in scores.items()}
+
+    def _one_score(self, scores):
+        """Return the score that `scoring` names."""
+        scoring = self.scoring
+        if isinstance(scoring, Score):
+            return scoring
+        if scoring in scores:
+            return scores[scoring]
+        known = {_key(score): score for score in get_scores()}
+        if scoring in known or scoring.startswith("hits@"):
+            return get_score(scoring.removeprefix("neg_"), parameter="scoring")
+        raise ValueError(
+            "The 'scoring' parameter of RetrievalScorer must be None, a Score or one "
+            f"of {list(scores)}, or 'hits@k'. Got {scoring!r} instead."
+        )
 
     def __call__(self, estimator, X, y, drugs=None):
         """Score a fitted estimator on test rows, as scikit-learn calls a scorer."""
         return self.score(estimator, X, y, drugs=drugs)
+
+
+def _key(score):
+    return score.name if score.greater_is_better else f"neg_{score.name}"
+
+
+def _larger_is_better(score, ranks):
+    return score(ranks) if score.greater_is_better else -score(ranks)

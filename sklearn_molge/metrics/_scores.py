@@ -1,50 +1,244 @@
-"""Scores of an array of ranks, and what a random ranking would score."""
+"""Scores: objects that tables, scorers and intervals iterate over."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from numbers import Integral
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import digamma
 
+from sklearn_molge._utils.checks import check_n_candidates, check_ranks
+
 __all__ = [
+    "Score",
     "chance_scores",
+    "get_scores",
     "hits_at_k",
     "mean_reciprocal_rank",
     "median_rank",
     "retrieval_scores",
 ]
 
-_N_SHOWN = 5
+
+@dataclass(frozen=True)
+class Score:
+    r"""A score of ranks: a value for each query, and one number for all of them.
+
+    Everything that shows scores takes one beside the names of the library's own:
+    :class:`~sklearn_molge.metrics.RetrievalScorer`,
+    :func:`~sklearn_molge.metrics.retrieval_scores`,
+    :func:`~sklearn_molge.metrics.chance_scores`,
+    :func:`~sklearn_molge.metrics.bootstrap_scores`,
+    :func:`~sklearn_molge.metrics.paired_comparison` and the legend of
+    :class:`~sklearn_molge.metrics.RetrievalCurveDisplay`.
+
+    Parameters
+    ----------
+    name : str
+        Key in dictionaries and tables, such as "mrr".
+    per_query : callable
+        Takes ranks, an array of float of shape (n_queries,), and returns the value of
+        each query.
+    reduce : callable
+        Takes the values of the queries and returns a float, as ``numpy.mean`` and
+        ``numpy.median`` do. Resampling is fast with these two; any other function is
+        called once for each resample.
+    chance : callable
+        Takes the number of ranked molecules of each query, an array of int of shape
+        (n_queries,), and returns what a random ranking scores: one number, or the
+        expected value of each query, which are averaged.
+    greater_is_better : bool, default=True
+        Whether larger is better.
+    label : str, default=None
+        What tables, legends and axes call it; by default `name`.
+
+    Notes
+    -----
+    To be pickled, for searches with ``n_jobs`` and caches, it needs functions that can
+    be imported, and no lambda.
+
+    Examples
+    --------
+    The discounted gain, which is between 0 and 1:
+
+    >>> import numpy as np
+    >>> from sklearn_molge.metrics import Score, retrieval_scores
+    >>> def gain(ranks):
+    ...     return 1 / np.log2(1 + ranks)
+    >>> def chance(n_candidates):
+    ...     return [gain(np.arange(1, n + 1)).mean() for n in n_candidates]
+    >>> score = Score("gain", gain, np.mean, chance, label="Discounted gain")
+    >>> score([1, 3])
+    0.75
+    >>> retrieval_scores([1, 3], scores=["mrr", score])
+    {'mrr': 0.666..., 'gain': 0.75}
+    """
+
+    name: str
+    per_query: Callable[[NDArray[np.float64]], ArrayLike] = field(repr=False)
+    reduce: Callable[[NDArray[np.float64]], float] = field(repr=False)
+    chance: Callable[[NDArray[np.int64]], ArrayLike] = field(repr=False)
+    greater_is_better: bool = True
+    label: str | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not self.name:
+            raise ValueError(
+                f"The name of a Score must be a non-empty str. Got {self.name!r}."
+            )
+        for part in ("per_query", "reduce", "chance"):
+            if not callable(getattr(self, part)):
+                raise TypeError(
+                    f"{part} of the score {self.name!r} must be callable. "
+                    f"Got {getattr(self, part)!r}."
+                )
+        if self.label is None:
+            object.__setattr__(self, "label", self.name)
+
+    def __call__(self, ranks: ArrayLike) -> float:
+        """Score an array of ranks.
+
+        Parameters
+        ----------
+        ranks : array-like of shape (n_queries,)
+            Rank of the true molecule for each query, 1 being the best.
+
+        Returns
+        -------
+        score : float
+        """
+        return float(self.reduce(query_values(self, check_ranks(ranks))))
 
 
-def check_ranks(
-    ranks: ArrayLike, *, n_candidates: int | None = None, name: str = "ranks"
-) -> NDArray[np.float64]:
-    """Return ranks as floats; refuse what cannot be the rank of a molecule."""
-    array = np.asarray(ranks)
-    if array.ndim != 1:
-        raise ValueError(f"{name} must be 1-D. Got an array of shape {array.shape}.")
-    if array.size == 0:
-        raise ValueError(f"{name} must hold at least one rank. Got none.")
-    array = array.astype(np.float64)
-    upper = np.inf if n_candidates is None else n_candidates
-    # Written so that NaN is outside, too.
-    outside = np.flatnonzero(~((array >= 1) & (array <= upper) & np.isfinite(array)))
-    if outside.size:
-        limit = "finite" if n_candidates is None else f"<= n_candidates={n_candidates}"
-        shown = ", ".join(f"index {i}: {array[i]:g}" for i in outside[:_N_SHOWN])
+def query_values(score: Score, ranks: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the value of each query, after a check of what `per_query` returned."""
+    values = np.asarray(score.per_query(ranks), dtype=np.float64)
+    if values.shape != ranks.shape:
         raise ValueError(
-            f"{name} must be >= 1 (1 is the best) and {limit}; NaN is no rank. "
-            f"{outside.size} of {array.size} are not: {shown}."
+            f"per_query of the score {score.name!r} must return one value for each of "
+            f"the {len(ranks)} ranks. Got an array of shape {values.shape}."
         )
-    return array
+    return values
 
 
-def check_k(k: Any) -> list[int]:
+def _reciprocal(ranks: NDArray[np.float64]) -> NDArray[np.float64]:
+    return 1.0 / ranks
+
+
+def _mean_of_reciprocals(n_candidates: NDArray[np.int64]) -> NDArray[np.float64]:
+    return (digamma(n_candidates + 1.0) + np.euler_gamma) / n_candidates
+
+
+def _itself(ranks: NDArray[np.float64]) -> NDArray[np.float64]:
+    return ranks
+
+
+def _mixture_median(n_candidates: NDArray[np.int64]) -> float:
+    """Median of a rank that is uniform on 1..M, with M drawn from `n_candidates`."""
+    sizes = np.atleast_1d(n_candidates)
+    mass = np.bincount(sizes)[1:] / np.arange(1, sizes.max() + 1) / sizes.size
+    cumulative = np.cumsum(np.cumsum(mass[::-1])[::-1])
+    # A probability of exactly one half is blurred by the sums.
+    low, high = np.searchsorted(cumulative, [0.5 - 1e-9, 0.5 + 1e-9]) + 1
+    return float(low + high) / 2
+
+
+def _is_hit(ranks: NDArray[np.float64], k: int) -> NDArray[np.bool_]:
+    return ranks <= k
+
+
+def _share_of_k(n_candidates: NDArray[np.int64], k: int) -> NDArray[np.float64]:
+    return np.minimum(k, n_candidates) / n_candidates
+
+
+MRR = Score("mrr", _reciprocal, np.mean, _mean_of_reciprocals, label="MRR")
+MEDIAN_RANK = Score(
+    "median_rank",
+    _itself,
+    np.median,
+    _mixture_median,
+    greater_is_better=False,
+    label="Median rank",
+)
+
+
+def hits(k: int) -> Score:
+    """Return the score "hits@k" for one k."""
+    return Score(
+        f"hits@{k}",
+        partial(_is_hit, k=k),
+        np.mean,
+        partial(_share_of_k, k=k),
+        label=f"Hits at {k}",
+    )
+
+
+def get_scores(
+    scores: Sequence[str | Score] | None = None, *, k: Sequence[int] = (1, 10, 100)
+) -> list[Score]:
+    """Scores by their names.
+
+    Parameters
+    ----------
+    scores : sequence of str or Score, default=None
+        "mrr", "median_rank", "hits@k" with a number for k, as "hits@25", and your own.
+        By default "mrr", "median_rank" and "hits@k" for each `k`.
+    k : sequence of int, default=(1, 10, 100)
+        Where hits are counted if `scores` is None.
+
+    Returns
+    -------
+    scores : list of Score
+
+    Raises
+    ------
+    ValueError
+        If a name is unknown, if two scores have one name, or if `k` does not hold ints
+        of at least 1.
+
+    Examples
+    --------
+    >>> from sklearn_molge.metrics import get_scores
+    >>> [score.label for score in get_scores(["mrr", "hits@25"])]
+    ['MRR', 'Hits at 25']
+    """
+    if scores is None:
+        return [MRR, MEDIAN_RANK, *(hits(place) for place in check_k(k))]
+    if isinstance(scores, str | Score) or not np.iterable(scores):
+        raise ValueError(
+            "scores must be a sequence of names and Score objects, as ('mrr', "
+            f"'hits@10'). Got {scores!r}."
+        )
+    found = [get_score(score, parameter="scores") for score in scores]
+    names = [score.name for score in found]
+    if len(set(names)) < len(names):
+        raise ValueError(f"scores must have different names. Got {names}.")
+    return found
+
+
+def get_score(score: str | Score, *, parameter: str) -> Score:
+    """Return one score by its name; a Score is returned as it is."""
+    if isinstance(score, Score):
+        return score
+    if score == "mrr":
+        return MRR
+    if score == "median_rank":
+        return MEDIAN_RANK
+    if isinstance(score, str) and re.fullmatch(r"hits@[1-9]\d*", score):
+        return hits(int(score.removeprefix("hits@")))
+    raise ValueError(
+        f"The '{parameter}' parameter must name a score: 'mrr', 'median_rank' or "
+        f"'hits@k' with a number for k, as 'hits@10'; or be a Score. Got {score!r} "
+        "instead."
+    )
+
+
+def check_k(k: object) -> list[int]:
     """Return the places at which hits are counted, as a list of int."""
-    if isinstance(k, str) or not np.iterable(k):
+    if isinstance(k, str) or not isinstance(k, Iterable):
         raise ValueError(f"k must be a sequence of int >= 1, as (1, 10). Got {k!r}.")
     for each in k:
         if not isinstance(each, Integral) or each < 1:
@@ -81,7 +275,7 @@ def mean_reciprocal_rank(ranks: ArrayLike) -> float:
     >>> mean_reciprocal_rank([1, 2, 4])
     0.583...
     """
-    return float(np.mean(1.0 / check_ranks(ranks)))
+    return MRR(ranks)
 
 
 def median_rank(ranks: ArrayLike) -> float:
@@ -108,7 +302,7 @@ def median_rank(ranks: ArrayLike) -> float:
     >>> median_rank([1, 2, 4, 50])
     3.0
     """
-    return float(np.median(check_ranks(ranks)))
+    return MEDIAN_RANK(ranks)
 
 
 def hits_at_k(ranks: ArrayLike, k: int) -> float:
@@ -139,31 +333,37 @@ def hits_at_k(ranks: ArrayLike, k: int) -> float:
     0.5
     """
     (k,) = check_k([k])
-    return float(np.mean(check_ranks(ranks) <= k))
+    return hits(k)(ranks)
 
 
 def retrieval_scores(
-    ranks: ArrayLike, *, k: Sequence[int] = (1, 10, 100)
+    ranks: ArrayLike,
+    *,
+    scores: Sequence[str | Score] | None = None,
+    k: Sequence[int] = (1, 10, 100),
 ) -> dict[str, float]:
-    """All scores of a ranking at once.
+    """Several scores of a ranking at once.
 
     Parameters
     ----------
     ranks : array-like of shape (n_queries,)
         Rank of the true molecule for each query, 1 being the best.
+    scores : sequence of str or Score, default=None
+        Names and your own; see :func:`get_scores`. By default "mrr", "median_rank" and
+        "hits@k" for each `k`.
     k : sequence of int, default=(1, 10, 100)
-        Where hits are counted.
+        Where hits are counted if `scores` is None.
 
     Returns
     -------
     scores : dict of str to float
-        Keys "mrr", "median_rank" and "hits@k" for each k.
+        The value of each score by its name.
 
     Raises
     ------
     ValueError
-        If `ranks` is empty, not 1-D, or holds NaN or a number below 1, or if `k` does
-        not hold ints of at least 1.
+        If `ranks` is empty, not 1-D, or holds NaN or a number below 1, if a score is
+        unknown, or if `k` does not hold ints of at least 1.
 
     See Also
     --------
@@ -175,18 +375,18 @@ def retrieval_scores(
     >>> from sklearn_molge.metrics import retrieval_scores
     >>> retrieval_scores([1, 2, 4, 50], k=(1, 10))
     {'mrr': 0.4425, 'median_rank': 3.0, 'hits@1': 0.25, 'hits@10': 0.75}
+    >>> retrieval_scores([1, 2, 4, 50], scores=["hits@3"])
+    {'hits@3': 0.5}
     """
-    places = check_k(k)
     array = check_ranks(ranks)
-    return {
-        "mrr": mean_reciprocal_rank(array),
-        "median_rank": median_rank(array),
-        **{f"hits@{place}": hits_at_k(array, place) for place in places},
-    }
+    return {score.name: score(array) for score in get_scores(scores, k=k)}
 
 
 def chance_scores(
-    n_candidates: ArrayLike, *, k: Sequence[int] = (1, 10, 100)
+    n_candidates: ArrayLike,
+    *,
+    scores: Sequence[str | Score] | None = None,
+    k: Sequence[int] = (1, 10, 100),
 ) -> dict[str, float]:
     r"""Scores that a random ranking has on average.
 
@@ -195,8 +395,11 @@ def chance_scores(
     n_candidates : int or array-like of shape (n_queries,)
         Number of molecules that were ranked, M; one number per query where the
         queries had different candidates.
+    scores : sequence of str or Score, default=None
+        Names and your own; see :func:`get_scores`. By default "mrr", "median_rank" and
+        "hits@k" for each `k`.
     k : sequence of int, default=(1, 10, 100)
-        Where hits are counted.
+        Where hits are counted if `scores` is None.
 
     Returns
     -------
@@ -206,8 +409,8 @@ def chance_scores(
     Raises
     ------
     ValueError
-        If `n_candidates` is empty or holds anything but ints of at least 1, or if `k`
-        does not hold ints of at least 1.
+        If `n_candidates` is empty or holds anything but ints of at least 1, if a
+        score is unknown, or if `k` does not hold ints of at least 1.
 
     Notes
     -----
@@ -226,28 +429,8 @@ def chance_scores(
     >>> chance_scores(437, k=(10,))
     {'mrr': 0.015..., 'median_rank': 219.0, 'hits@10': 0.022...}
     """
-    places = check_k(k)
     sizes = check_n_candidates(n_candidates)
-    mrr = np.mean((digamma(sizes + 1.0) + np.euler_gamma) / sizes)
-    hits = {f"hits@{p}": float(np.mean(np.minimum(p, sizes) / sizes)) for p in places}
-    return {"mrr": float(mrr), "median_rank": _mixture_median(sizes), **hits}
-
-
-def check_n_candidates(n_candidates: ArrayLike) -> NDArray[np.int64]:
-    sizes = np.atleast_1d(np.asarray(n_candidates))
-    integral = sizes.ndim == 1 and np.issubdtype(sizes.dtype, np.integer)
-    if not integral or sizes.size == 0 or sizes.min() < 1:
-        raise ValueError(
-            "n_candidates must be an int >= 1, or one for each query. "
-            f"Got {n_candidates!r}."
-        )
-    return sizes.astype(np.int64)
-
-
-def _mixture_median(sizes: NDArray[np.int64]) -> float:
-    """Median of a rank that is uniform on 1..M, with M drawn from `sizes`."""
-    mass = np.bincount(sizes)[1:] / np.arange(1, sizes.max() + 1) / sizes.size
-    cumulative = np.cumsum(np.cumsum(mass[::-1])[::-1])
-    # A probability of exactly one half is blurred by the sums.
-    low, high = np.searchsorted(cumulative, [0.5 - 1e-9, 0.5 + 1e-9]) + 1
-    return float(low + high) / 2
+    return {
+        score.name: float(np.mean(np.asarray(score.chance(sizes))))
+        for score in get_scores(scores, k=k)
+    }
