@@ -10,6 +10,8 @@ import pytest
 import torch
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
+from sklearn_molge.alignment._inputs import build_dataset
+from sklearn_molge.alignment._pairs import EpochBatches
 from skorch.callbacks import EarlyStopping, GradientNormClipping, LRScheduler
 from skorch.exceptions import DeviceWarning
 from torch.optim import SGD
@@ -17,8 +19,6 @@ from torch.optim import SGD
 from sklearn_molge._utils import device as _device
 from sklearn_molge.alignment import CoordinatedEmbedder, _net
 from sklearn_molge.alignment._batches import EmbeddedBatch
-from sklearn_molge.alignment._inputs import build_dataset
-from sklearn_molge.alignment._pairs import EpochBatches
 from sklearn_molge.alignment.losses import InfoNCELoss, QuadrupletLoss
 from sklearn_molge.alignment.samplers import UniformSampler
 from sklearn_molge.molecules import MoleculeGraphs, MorganFingerprinter

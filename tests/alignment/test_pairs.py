@@ -1,16 +1,16 @@
 import numpy as np
 import pytest
 import torch
-from torch.utils.data import DataLoader, Subset
-
-from sklearn_molge.alignment._batches import SampledBatch
-from sklearn_molge.alignment._net import as_is
 from sklearn_molge.alignment._pairs import (
     EpochBatches,
     MoleculeInputs,
     PairDataset,
     rows_of,
 )
+from torch.utils.data import DataLoader, Subset
+
+from sklearn_molge.alignment._batches import SampledBatch
+from sklearn_molge.alignment._net import as_is
 from sklearn_molge.alignment.samplers import DrugBalancedSampler, UniformSampler
 from sklearn_molge.molecules import MoleculeGraphs
 

@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 import torch
-from torch import nn
-
 from sklearn_molge.alignment._feedforward import FeedForward
 from sklearn_molge.alignment._pairs import MoleculeInputs
+from torch import nn
+
 from sklearn_molge.alignment._two_tower import Scaling, TwoTower
 
 

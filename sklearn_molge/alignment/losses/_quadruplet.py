@@ -4,10 +4,10 @@ from torch import Tensor
 
 from sklearn_molge._compat import StrOptions, validate_params
 from sklearn_molge.alignment._batches import EmbeddedBatch
-from sklearn_molge.alignment.losses._embeddings import pairwise_distances
-from sklearn_molge.alignment.losses._margin import (
+from sklearn_molge.alignment.losses._terms import (
     MARGIN_CONSTRAINTS,
     MarginLoss,
+    pairwise_distances,
     triplets_of,
 )
 
@@ -110,19 +110,8 @@ class QuadrupletLoss(MarginLoss):
         self.variant = variant
 
     def forward(self, batch: EmbeddedBatch) -> Tensor:
-        """Return the loss of a batch, a scalar.
-
-        Parameters
-        ----------
-        batch : EmbeddedBatch
-            Molecules and profiles of at least two drugs.
-
-        Raises
-        ------
-        ValueError
-            If the batch holds one drug only.
-        """
-        anchors, _, negatives = triplets_of(batch)
+        """Return the loss of a batch, a scalar."""
+        anchors, negatives, _ = triplets_of(batch)
         cross = pairwise_distances(batch.profiles, batch.molecules, self.distance)
         own, other = batch.molecule_index[anchors], batch.molecule_index[negatives]
         pulled = self.pull(cross[anchors, own])

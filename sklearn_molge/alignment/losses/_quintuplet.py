@@ -4,11 +4,11 @@ from torch import Tensor
 
 from sklearn_molge._compat import validate_params
 from sklearn_molge.alignment._batches import EmbeddedBatch
-from sklearn_molge.alignment.losses._margin import triplet_distances
 from sklearn_molge.alignment.losses._quadruplet import (
     QUADRUPLET_CONSTRAINTS,
     QuadrupletLoss,
 )
+from sklearn_molge.alignment.losses._terms import triplet_distances
 
 __all__ = ["QuintupletLoss"]
 
@@ -90,18 +90,7 @@ class QuintupletLoss(QuadrupletLoss):
         )
 
     def forward(self, batch: EmbeddedBatch) -> Tensor:
-        """Return the loss of a batch, a scalar.
-
-        Parameters
-        ----------
-        batch : EmbeddedBatch
-            Molecules and profiles of at least two drugs.
-
-        Raises
-        ------
-        ValueError
-            If the batch holds one drug only.
-        """
+        """Return the loss of a batch, a scalar."""
         positive, negative = triplet_distances(batch, "expression_only", self.distance)
         triplet = self.average_terms(self.pull(positive), self.push(negative))
         return super().forward(batch) + triplet

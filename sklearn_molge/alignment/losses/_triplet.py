@@ -4,7 +4,7 @@ from torch import Tensor
 
 from sklearn_molge._compat import StrOptions, validate_params
 from sklearn_molge.alignment._batches import EmbeddedBatch
-from sklearn_molge.alignment.losses._margin import (
+from sklearn_molge.alignment.losses._terms import (
     ANCHORS,
     MARGIN_CONSTRAINTS,
     MarginLoss,
@@ -97,17 +97,6 @@ class TripletLoss(MarginLoss):
         self.anchor = anchor
 
     def forward(self, batch: EmbeddedBatch) -> Tensor:
-        """Return the loss of a batch, a scalar.
-
-        Parameters
-        ----------
-        batch : EmbeddedBatch
-            Molecules and profiles of at least two drugs.
-
-        Raises
-        ------
-        ValueError
-            If the batch holds one drug only.
-        """
+        """Return the loss of a batch, a scalar."""
         positive, negative = triplet_distances(batch, self.anchor, self.distance)
         return self.average_terms(self.pull(positive), self.push(negative))
