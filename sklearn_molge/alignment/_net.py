@@ -23,6 +23,7 @@ from sklearn_molge._utils.device import (
     resolve_device,
     seed_torch,
 )
+from sklearn_molge._utils.rows import as_indexable
 from sklearn_molge.alignment._batches import EmbeddedBatch, PairBatch
 from sklearn_molge.alignment._callbacks import RetrievalScoring, TrainingCheckpoint
 from sklearn_molge.alignment._dataset import (
@@ -32,6 +33,7 @@ from sklearn_molge.alignment._dataset import (
     Rows,
 )
 from sklearn_molge.alignment._two_tower import TwoTower
+from sklearn_molge.base import check_profiles
 from sklearn_molge.molecules import load_encoder
 
 
@@ -85,10 +87,10 @@ class PairNet(NeuralNet):
     # -- parameters ------------------------------------------------------------------
 
     @property
-    def device(self) -> torch.device | None:
+    def device(self) -> str | None:
         """Where to compute; `get_params` has the name that was given."""
         named = vars(self)["device"]
-        return None if named is None else resolve_device(named)
+        return None if named is None else str(resolve_device(named))
 
     @device.setter
     def device(self, named):
@@ -309,7 +311,7 @@ class PairNet(NeuralNet):
         X : array-like of shape (n_samples,) or (n_samples, n_features), or Dataset
             The molecule of each row.
         y : array-like of shape (n_samples, n_genes), default=None
-            The profile of each row, float32.
+            The profile of each row.
         groups : array-like of shape (n_samples, 2), default=None
             Drug and cell line of each row.
 
@@ -320,7 +322,9 @@ class PairNet(NeuralNet):
         """
         if isinstance(X, Dataset):
             return X
-        return self._prepare_pairs(X, y, groups)
+        n_genes = self.n_genes_in_
+        y = check_profiles(y, estimator=self, n_genes=n_genes, dtype=np.float32)
+        return self._prepare_pairs(as_indexable(X), y, groups)
 
     def _prepare_pairs(self, X, y, groups, split=(None, None)):
         return PairDataset.prepare(
@@ -380,14 +384,15 @@ class PairNet(NeuralNet):
         interrupt = None
         self._move_if_it_fits(dataset)
         end = len(self.history) + self.max_epochs
-        self.notify("on_train_begin", X=dataset, y=None)  # a checkpoint adds epochs
+        # A checkpoint adds epochs.
+        self.notify("on_train_begin", X=dataset, y=dataset.y)
         try:
             self.fit_loop(dataset, epochs=end - len(self.history))
         except KeyboardInterrupt as error:
             if not self._has_stopped_early():
                 interrupt = error
         if self.history:  # EarlyStopping looks at the last epoch
-            self.notify("on_train_end", X=dataset, y=None)
+            self.notify("on_train_end", X=dataset, y=dataset.y)
         if interrupt is not None:
             raise interrupt
 

@@ -113,7 +113,7 @@ def finlayson2020_search_space(
     >>> space = finlayson2020_search_space()
     >>> point = sample(space, rng=np.random.default_rng(0))
     >>> point["loss"]["criterion"].__name__, point["max_epochs"]
-    ('QuadrupletLoss', 28)
+    ('TripletLoss', 25)
     """
     used = variant == "used"
     space = _Space(prefix)
