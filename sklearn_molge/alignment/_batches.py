@@ -35,7 +35,8 @@ class Triplets(NamedTuple):
 
     def map(self, function: Callable) -> "Triplets":
         """Apply a function to the positions that are there."""
-        return Triplets(*(None if part is None else function(part) for part in self))
+        partners = None if self.partners is None else function(self.partners)
+        return Triplets(function(self.anchors), function(self.negatives), partners)
 
 
 @dataclass(frozen=True)

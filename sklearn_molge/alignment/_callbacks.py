@@ -146,11 +146,12 @@ class TrainingCheckpoint(Callback):
         net.history = type(net.history)(state["history"])
         for name, callback in self._others(net):
             for key, value in state["callbacks"].get(name, {}).items():
-                current = getattr(callback, key, None)
-                if hasattr(current, "load_state_dict"):
-                    current.load_state_dict(value["state_dict"])
-                else:
+                held = getattr(callback, key, None)
+                load = getattr(held, "load_state_dict", None)
+                if load is None:
                     setattr(callback, key, value)
+                else:
+                    load(value["state_dict"])
 
 
 def _load(path: Path) -> dict:

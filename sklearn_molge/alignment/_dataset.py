@@ -117,7 +117,7 @@ class MoleculeInputs:
         return cls(graphs, None if is_text(X) else as_feature_tensor(distinct)), index
 
     def __len__(self) -> int:
-        return len(self.graphs if self.features is None else self.features)
+        return max(len(p) for p in (self.graphs, self.features) if p is not None)
 
     @property
     def nbytes(self) -> int:

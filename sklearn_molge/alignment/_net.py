@@ -87,14 +87,15 @@ class PairNet(NeuralNet):
     # -- parameters ------------------------------------------------------------------
 
     @property
-    def device(self) -> str | None:
+    def device(self) -> str | torch.device | None:
         """Where to compute; `get_params` has the name that was given."""
-        named = vars(self)["device"]
-        return None if named is None else str(resolve_device(named))
+        named = self.__dict__["device"]
+        automatic = isinstance(named, str) and named == "auto"
+        return str(resolve_device(named)) if automatic else named
 
     @device.setter
     def device(self, named):
-        vars(self)["device"] = named
+        self.__dict__["device"] = named
 
     def _get_param_names(self):
         return [k for k in vars(self) if not (k.startswith("_") or k.endswith("_"))]
@@ -115,7 +116,7 @@ class PairNet(NeuralNet):
             Values by name.
         """
         params = super().get_params(deep=deep, **kwargs)
-        return params | {"device": vars(self)["device"]}
+        return params | {"device": self.__dict__["device"]}
 
     def _validate_params(self):
         validate_parameter_constraints(
@@ -297,7 +298,7 @@ class PairNet(NeuralNet):
         *args, **kwargs
             As of skorch's ``NeuralNet.load_params``.
         """
-        named = vars(self)["device"]
+        named = self.__dict__["device"]
         super().load_params(*args, **kwargs)
         self.device = named  # skorch writes down which one it is
 

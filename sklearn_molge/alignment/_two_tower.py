@@ -118,13 +118,12 @@ class WithLinearPath(nn.Module):
     linear path alone.
     """
 
-    def __init__(self, network: "FeedForward"):
+    def __init__(self, network):
         super().__init__()
         self.network = network
         self.linear = nn.Linear(network.n_in, network.n_out)
-        nn.init.zeros_(network[-1].weight)
-        if network[-1].bias is not None:
-            nn.init.zeros_(network[-1].bias)
+        for parameter in network[-1].parameters():
+            nn.init.zeros_(parameter)
 
     def set_linear(self, mean: NDArray, rotations: NDArray) -> None:
         """Let the linear path be ``(x - mean) @ rotations``; unused outputs are 0."""
@@ -185,7 +184,7 @@ class MoleculeTower(nn.Module):
 
     head: "FeedForward | WithLinearPath"
 
-    def __init__(self, encoder: Encoder | None, n_features: int, **head):
+    def __init__(self, encoder, n_features: int, **head):
         super().__init__()
         self.encoder = encoder
         width = 0 if encoder is None else encoder.output_size
@@ -418,6 +417,7 @@ class TwoTower(nn.Module):
             (molecules, cca.x_mean_, cca.x_rotations_, X),
             (profiles, cca.y_mean_, cca.y_rotations_, Y),
         ):
+            assert isinstance(path, WithLinearPath)
             scaled = rotations * power
             size = np.sqrt(np.mean(((view - mean) @ scaled) ** 2))
             path.set_linear(mean, scaled / size)
