@@ -27,6 +27,13 @@ class Triplets(NamedTuple):
         A profile gB of another drug.
     partners : ndarray or Tensor of shape (n_triplets,), or None
         Another profile gA' of gA's drug; gA itself where the drug has no other.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_molge.alignment import SampledBatch, Triplets
+    >>> triplets = Triplets(anchors=np.array([0]), negatives=np.array([1]))
+    >>> SampledBatch(profiles=np.array([417, 12]), triplets=triplets).triplets.partners
     """
 
     anchors: Positions
@@ -49,6 +56,13 @@ class SampledBatch:
         Rows of the training set.
     triplets : Triplets or None
         None compares every pair of profiles of different drugs.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_molge.alignment import SampledBatch
+    >>> SampledBatch(profiles=np.array([3, 17, 4])).profiles
+    array([ 3, 17,  4])
     """
 
     profiles: NDArray[np.intp]

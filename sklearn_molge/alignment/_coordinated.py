@@ -259,7 +259,7 @@ class CoordinatedEmbedder(
         InvalidSmilesError
             With index and text of every entry of X that is not a molecule.
         ValueError
-            If a profile has a NaN, there are fewer than two drugs, or a parameter or
+            If there are fewer than two drugs, a profile has a NaN, or a parameter or
             a pretrained file is not what it should be.
         KeyboardInterrupt
             If the user interrupts; with `checkpoint_folder` the same call goes on.
@@ -411,10 +411,6 @@ class CoordinatedEmbedder(
             None with ``encoder=None``.
         features : Tensor of shape (n_samples, n_features) or None
             Molecule features, on the network's device.
-
-        See Also
-        --------
-        embed_molecules : Projects them into the joint space.
         """
         molecules, index = self._molecule_inputs(X)
         parts, device = molecules.take(index), self._module_device
@@ -433,10 +429,6 @@ class CoordinatedEmbedder(
         -------
         profiles : Tensor of shape (n_samples, n_genes)
             On the network's device; of unit length with ``module__unit_profiles``.
-
-        See Also
-        --------
-        embed_profiles : Projects them into the joint space.
         """
         profiles = self._profiles(y).to(self._module_device)
         return self._towers.prepare_profiles(profiles)

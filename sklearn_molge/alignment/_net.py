@@ -101,20 +101,7 @@ class PairNet(NeuralNet):
         return [k for k in vars(self) if not (k.startswith("_") or k.endswith("_"))]
 
     def get_params(self, deep=True, **kwargs):
-        """Return the parameters, as they were given.
-
-        Parameters
-        ----------
-        deep : bool, default=True
-            Whether those of estimators and callbacks inside come along.
-        **kwargs : Ignored
-            Present for API consistency with skorch.
-
-        Returns
-        -------
-        params : dict
-            Values by name.
-        """
+        """Return the parameters, as they were given."""
         params = super().get_params(deep=deep, **kwargs)
         return params | {"device": self.__dict__["device"]}
 
@@ -163,42 +150,18 @@ class PairNet(NeuralNet):
         return key.partition("__")[0] in self.prefixes_
 
     def get_params_for(self, prefix):
-        """Return the parameters of a part; sizes that the data decide enter here.
-
-        Parameters
-        ----------
-        prefix : str
-            "module", "criterion", "sampler" and so on.
-
-        Returns
-        -------
-        params : dict
-            What the part is made with.
-        """
+        """Return the parameters of a part; sizes that the data decide enter here."""
         params = super().get_params_for(prefix)
         if prefix == "module":
-            names = {"n_genes": "n_genes_in_", "n_features": "n_molecule_features_"}
-            known = {k: getattr(self, v) for k, v in names.items() if hasattr(self, v)}
+            sizes = {"n_genes": "n_genes_in_", "n_features": "n_molecule_features_"}
+            known = {k: getattr(self, v) for k, v in sizes.items() if hasattr(self, v)}
             return known | params
         if prefix == "sampler" and "batch_size" in signature(self.sampler).parameters:
             return {"batch_size": self.batch_size} | params
         return params
 
     def get_params_for_optimizer(self, prefix, named_parameters):
-        """Return the parameter groups; each must hold a parameter.
-
-        Parameters
-        ----------
-        prefix : str
-            Name of the optimizer.
-        named_parameters : iterable of (str, Parameter)
-            What it is to train.
-
-        Returns
-        -------
-        args, kwargs
-            What the optimizer is made with.
-        """
+        """Return the parameter groups; each must hold a parameter."""
         named = list(named_parameters)
         names = [name for name, _ in named]
         for pattern, _ in self.get_params_for(prefix).get("param_groups", []):
@@ -291,13 +254,7 @@ class PairNet(NeuralNet):
             self.device = named
 
     def load_params(self, *args, **kwargs):
-        """Load what skorch's ``save_params`` wrote.
-
-        Parameters
-        ----------
-        *args, **kwargs
-            As of skorch's ``NeuralNet.load_params``.
-        """
+        """Load what skorch's ``save_params`` wrote."""
         named = self.__dict__["device"]
         super().load_params(*args, **kwargs)
         self.device = named  # skorch writes down which one it is
@@ -338,34 +295,11 @@ class PairNet(NeuralNet):
         )
 
     def get_split_datasets(self, X, y=None, **fit_params):
-        """Return the parts that `train_split` chose before anything was learnt.
-
-        Parameters
-        ----------
-        X, y, **fit_params
-            As of :meth:`get_dataset`.
-
-        Returns
-        -------
-        dataset_train, dataset_valid : torch.utils.data.Dataset
-            The second is None without a validation part.
-        """
+        """Return the parts that `train_split` chose before anything was learnt."""
         return self.get_dataset(X, y, **fit_params).split()
 
     def get_iterator(self, dataset, training=False):
-        """Return a DataLoader over the batches of the sampler.
-
-        Parameters
-        ----------
-        dataset : torch.utils.data.Dataset
-            Of :meth:`get_dataset`, or a part of it.
-        training : bool, default=False
-            Whether each epoch has its own batches.
-
-        Returns
-        -------
-        iterator : iterable of (PairBatch, None)
-        """
+        """Return a DataLoader over the batches of the sampler."""
         name = "iterator_train" if training else "iterator_valid"
         batches = EpochBatches(
             self._make_sampler(),
@@ -398,13 +332,7 @@ class PairNet(NeuralNet):
             raise interrupt
 
     def _has_stopped_early(self) -> bool:
-        """Whether an EarlyStopping ended the last training.
-
-        Returns
-        -------
-        stopped : bool
-            It says so by a KeyboardInterrupt, as the user's Ctrl-C does.
-        """
+        """Whether an EarlyStopping, not the user, raised the KeyboardInterrupt."""
         stops = (cb for _, cb in self.callbacks_ if isinstance(cb, EarlyStopping))
         return any(stop.misses_ >= stop.patience for stop in stops)
 

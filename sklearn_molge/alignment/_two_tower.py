@@ -425,19 +425,7 @@ class TwoTower(nn.Module):
     def embed_molecules(
         self, graphs: GraphBatch | None, features: Tensor | None
     ) -> Tensor:
-        """Project molecules into the joint space.
-
-        Parameters
-        ----------
-        graphs : GraphBatch or None
-            Their graphs, of a tower with a graph network.
-        features : Tensor of shape (n_molecules, n_features) or None
-            Their features, of a tower with features.
-
-        Returns
-        -------
-        embeddings : Tensor of shape (n_molecules, embedding_size)
-        """
+        """Project molecules into the joint space: (n_molecules, embedding_size)."""
         return self._finish(self.molecule_tower(graphs, features))
 
     def prepare_profiles(self, profiles: Tensor) -> Tensor:
@@ -445,17 +433,9 @@ class TwoTower(nn.Module):
         return self.expression_tower.prepare(profiles)
 
     def embed_profiles(self, prepared: Tensor) -> Tensor:
-        """Project prepared profiles into the joint space.
+        """Project what `prepare_profiles` returned: (n_profiles, embedding_size).
 
-        Parameters
-        ----------
-        prepared : Tensor of shape (n_profiles, n_genes)
-            What :meth:`prepare_profiles` returned: gradients along a path from 0 are
-            those of the network, since unit length is no function of such a path.
-
-        Returns
-        -------
-        embeddings : Tensor of shape (n_profiles, embedding_size)
+        Apart, for gradients: unit length is no function of a path from 0.
         """
         return self._finish(self.expression_tower(prepared))
 

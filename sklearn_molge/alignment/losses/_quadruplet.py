@@ -1,8 +1,10 @@
 """QuadrupletLoss: two matching pairs, pulled together and pushed apart."""
 
+from typing import ClassVar
+
 from torch import Tensor
 
-from sklearn_molge._compat import StrOptions, validate_params
+from sklearn_molge._compat import StrOptions
 from sklearn_molge.alignment._batches import EmbeddedBatch
 from sklearn_molge.alignment.losses._terms import (
     MARGIN_CONSTRAINTS,
@@ -11,11 +13,7 @@ from sklearn_molge.alignment.losses._terms import (
     triplets_of,
 )
 
-__all__ = ["QUADRUPLET_CONSTRAINTS", "QuadrupletLoss"]
-
-QUADRUPLET_CONSTRAINTS = MARGIN_CONSTRAINTS | {
-    "variant": [StrOptions({"code", "paper"})]
-}
+__all__ = ["QuadrupletLoss"]
 
 
 class QuadrupletLoss(MarginLoss):
@@ -95,7 +93,10 @@ class QuadrupletLoss(MarginLoss):
     tensor(0.6000)
     """
 
-    @validate_params(QUADRUPLET_CONSTRAINTS, prefer_skip_nested_validation=True)
+    _parameter_constraints: ClassVar[dict] = MARGIN_CONSTRAINTS | {
+        "variant": [StrOptions({"code", "paper"})]
+    }
+
     def __init__(
         self,
         *,
@@ -106,7 +107,14 @@ class QuadrupletLoss(MarginLoss):
         distance: str = "euclidean",
         average: str = "mean",
     ):
-        super().__init__(margin, beta, learn_beta, distance, average)
+        super().__init__(
+            margin=margin,
+            beta=beta,
+            learn_beta=learn_beta,
+            distance=distance,
+            average=average,
+            variant=variant,
+        )
         self.variant = variant
 
     def forward(self, batch: EmbeddedBatch) -> Tensor:

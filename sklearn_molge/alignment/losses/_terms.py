@@ -2,12 +2,17 @@
 
 import math
 from numbers import Real
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from sklearn_molge._compat import Interval, StrOptions
+from sklearn_molge._compat import (
+    Interval,
+    StrOptions,
+    validate_parameter_constraints,
+)
 from sklearn_molge.alignment._batches import EmbeddedBatch, Triplets
 
 DISTANCES = {"euclidean", "cosine"}
@@ -69,15 +74,14 @@ def raise_single_drug(batch: EmbeddedBatch) -> None:
 class MarginLoss(nn.Module):
     """Margin terms of Wu et al. 2017 and their average over triplets."""
 
-    def __init__(
-        self,
-        margin: float,
-        beta: float,
-        learn_beta: bool,
-        distance: str,
-        average: str,
-    ):
+    _parameter_constraints: ClassVar[dict] = MARGIN_CONSTRAINTS
+
+    def __init__(self, *, margin, beta, learn_beta, distance, average, **others):
         super().__init__()
+        params = {"margin": margin, "beta": beta, "learn_beta": learn_beta}
+        params |= {"distance": distance, "average": average, **others}
+        name = type(self).__name__
+        validate_parameter_constraints(self._parameter_constraints, params, name)
         self.margin = margin
         self.beta = nn.Parameter(torch.tensor(float(beta))) if learn_beta else beta
         self.distance = distance

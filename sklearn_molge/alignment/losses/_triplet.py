@@ -1,8 +1,10 @@
 """TripletLoss: an anchor nearer to its own drug than to another."""
 
+from typing import ClassVar
+
 from torch import Tensor
 
-from sklearn_molge._compat import StrOptions, validate_params
+from sklearn_molge._compat import StrOptions
 from sklearn_molge.alignment._batches import EmbeddedBatch
 from sklearn_molge.alignment.losses._terms import (
     ANCHORS,
@@ -79,10 +81,10 @@ class TripletLoss(MarginLoss):
     tensor(0.6000)
     """
 
-    @validate_params(
-        MARGIN_CONSTRAINTS | {"anchor": [StrOptions(ANCHORS)]},
-        prefer_skip_nested_validation=True,
-    )
+    _parameter_constraints: ClassVar[dict] = MARGIN_CONSTRAINTS | {
+        "anchor": [StrOptions(ANCHORS)]
+    }
+
     def __init__(
         self,
         *,
@@ -93,7 +95,14 @@ class TripletLoss(MarginLoss):
         distance: str = "euclidean",
         average: str = "mean",
     ):
-        super().__init__(margin, beta, learn_beta, distance, average)
+        super().__init__(
+            margin=margin,
+            beta=beta,
+            learn_beta=learn_beta,
+            distance=distance,
+            average=average,
+            anchor=anchor,
+        )
         self.anchor = anchor
 
     def forward(self, batch: EmbeddedBatch) -> Tensor:
