@@ -43,20 +43,16 @@ def as_is(batch: PairBatch) -> tuple[PairBatch, None]:
 
 
 @contextmanager
-def seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Seed torch in a block, and leave its generators as they were."""
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        seed_torch(seed, device)
-        yield
-
-
-@contextmanager
-def torch_apart(device: torch.device, *, tf32: bool) -> Iterator[None]:
+def torch_apart(
+    device: torch.device, *, seed: int | None = None, tf32: bool = False
+) -> Iterator[None]:
     """Leave torch's generators and its precision of products as they were."""
     before = torch.backends.cuda.matmul.allow_tf32
     torch.backends.cuda.matmul.allow_tf32 = before or tf32
     try:
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            if seed is not None:
+                seed_torch(seed, device)
             yield
     finally:
         torch.backends.cuda.matmul.allow_tf32 = before
@@ -181,7 +177,7 @@ class PairNet(NeuralNet):
         self._make_sampler()._validate_params()
         self.seed_ = draw_seed(self.random_state)
         encoder, self.encoder_mode_ = None, None
-        with seeded(self.seed_, self._where_to_train):
+        with torch_apart(self._where_to_train, seed=self.seed_):
             if self.encoder is not None:
                 encoder, self.encoder_mode_ = load_encoder(
                     self.encoder, **self.get_params_for("encoder")
@@ -206,7 +202,7 @@ class PairNet(NeuralNet):
 
     def initialize_criterion(self):
         """Make the loss."""
-        with seeded(derive_seed(self.seed_, 0), self._where_to_train):
+        with torch_apart(self._where_to_train, seed=derive_seed(self.seed_, 0)):
             return super().initialize_criterion()
 
     def initialize_callbacks(self):
@@ -380,8 +376,7 @@ class PairNet(NeuralNet):
         with torch.autocast(
             device.type, torch.bfloat16, enabled=self.precision == "bfloat16"
         ):
-            embedded = self.module_(x.to(device))
-        return embedded
+            return self.module_(x.to(device))
 
     def get_loss(self, y_pred, y_true=None, X=None, training=False):
         """Return the loss of an embedded batch, computed in float32."""
