@@ -22,8 +22,7 @@ from _training_data import (
     read_molecules,
 )
 
-from sklearn_molge.alignment import CoordinatedEmbedder
-from sklearn_molge.alignment._batches import SampledBatch
+from sklearn_molge.alignment import CoordinatedEmbedder, SampledBatch, Triplets
 from sklearn_molge.alignment.losses import InfoNCELoss, QuadrupletLoss
 from sklearn_molge.alignment.samplers import (
     DistanceWeightedSampler,
@@ -153,7 +152,7 @@ def check_same(options):
     for source, target in layers:
         target.data.copy_(source)
     theirs, _ = port.forward_and_back(batch)
-    sampled = SampledBatch(rows, anchors=own, negatives=other)
+    sampled = SampledBatch(rows, Triplets(own, other))
     step = ours.train_step_single((ours.dataset_.take(sampled), None))
     loss_error = abs(step["loss"].item() / theirs - 1)
     error = max(

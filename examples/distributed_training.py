@@ -30,7 +30,7 @@ import numpy as np
 from accelerate import Accelerator
 from skorch.hf import AccelerateMixin
 
-from sklearn_molge.alignment import CoordinatedEmbedder
+from sklearn_molge.alignment import CoordinatedEmbedder, SampledBatch, Triplets
 from sklearn_molge.alignment.losses import QuadrupletLoss
 from sklearn_molge.alignment.samplers import UniformSampler
 from sklearn_molge.datasets import make_perturbation_study
@@ -87,21 +87,18 @@ class SharedOutSampler(UniformSampler):
     def epoch(self, rng):
         """Draw the parts of the batches of one epoch."""
         for batch in super().epoch(rng):
-            per_part = -(-len(batch.anchors) // self.n_parts)
-            triplets = np.resize(
-                np.arange(len(batch.anchors)), (self.n_parts, per_part)
-            )
+            n_triplets = len(batch.triplets.anchors)
+            per_part = -(-n_triplets // self.n_parts)
+            triplets = np.resize(np.arange(n_triplets), (self.n_parts, per_part))
             yield from (take_triplets(batch, part) for part in triplets)
 
 
 def take_triplets(batch, triplets):
     """Return a batch with some of the triplets."""
-    names = ["anchors", "negatives", "partners"]
-    names = [name for name in names if getattr(batch, name) is not None]
-    rows = [batch.profiles[getattr(batch, name)[triplets]] for name in names]
+    positions = [part[triplets] for part in batch.triplets if part is not None]
+    rows = [batch.profiles[places] for places in positions]
     places = np.arange(len(rows) * len(triplets)).reshape(len(rows), -1)
-    positions = dict(zip(names, places, strict=True))
-    return batch._replace(profiles=np.concatenate(rows), **positions)
+    return SampledBatch(np.concatenate(rows), Triplets(*places))
 
 
 # What makes several processes equal to one. The loss is the paper's.

@@ -166,6 +166,5 @@ def test_parts_of_a_batch_are_its_triplets(partners, example):
 
 
 def triplets_of(batch):
-    columns = [batch.anchors, batch.negatives, batch.partners]
-    columns = [batch.profiles[c].tolist() for c in columns if c is not None]
+    columns = [batch.profiles[c].tolist() for c in batch.triplets if c is not None]
     return list(zip(*columns, strict=True))

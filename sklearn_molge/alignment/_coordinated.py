@@ -4,30 +4,31 @@ import os
 from numbers import Integral, Real
 
 import numpy as np
+import pandas as pd
 import torch
-from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin, clone
 from sklearn.utils.validation import check_is_fitted
 from torch.optim import Adam
 from torch.utils.data import DataLoader
 
 from sklearn_molge._compat import HasMethods, Interval, StrOptions
-from sklearn_molge._utils.device import draw_seed
+from sklearn_molge._utils.rows import is_text
 from sklearn_molge._utils.similarity import METRICS
-from sklearn_molge.alignment._frozen import FittedTower
-from sklearn_molge.alignment._inputs import (
+from sklearn_molge.alignment._dataset import (
+    MoleculeInputs,
+    as_feature_tensor,
     as_tensor,
-    build_dataset,
+    check_kind,
     check_training_set,
-    fit_features,
-    molecule_inputs,
     split_rows,
 )
-from sklearn_molge.alignment._net import PairNet, TrainingParts, encoder_of
+from sklearn_molge.alignment._fitted_tower import FittedTower
+from sklearn_molge.alignment._net import PairNet, torch_apart
 from sklearn_molge.alignment._two_tower import TwoTower
 from sklearn_molge.alignment.losses import QuadrupletLoss
 from sklearn_molge.alignment.samplers import DistanceWeightedSampler
 from sklearn_molge.base import EmbedderMixin, check_molecules, check_profiles
-from sklearn_molge.molecules import save_encoder
+from sklearn_molge.molecules import parsed_once, save_encoder
 
 __all__ = ["CoordinatedEmbedder"]
 
@@ -44,7 +45,9 @@ class CoordinatedEmbedder(
     (Section 3.3) and its present relatives; :data:`PRESETS` has two settings.
 
     It is a skorch ``NeuralNet``: callbacks, history, ``save_params`` and parameters
-    with a prefix (``module__dropout``) are skorch's.
+    with a prefix (``module__dropout``) are skorch's. `fit` takes the sizes of the
+    network from the data; to ``initialize()`` it before, for ``load_params``, give
+    ``module__n_genes``, and with molecule features ``module__n_features``.
 
     Parameters
     ----------
@@ -118,6 +121,10 @@ class CoordinatedEmbedder(
         The fitted `molecule_features`.
     n_genes_in_ : int
         Width of a profile.
+    n_molecule_features_ : int
+        Number of features that the molecule tower reads; 0 for a graph alone.
+    encoder_mode_ : str or None
+        Atom features of the graphs, by chemprop's name; None without a graph.
     n_features_in_ : int
         Width of X, if `fit` was given features.
     seed_ : int
@@ -179,8 +186,6 @@ class CoordinatedEmbedder(
         "random_state": ["random_state"],
         "verbose": ["verbose"],
     }
-
-    n_genes_in_: int
 
     def __init__(
         self,
@@ -254,13 +259,13 @@ class CoordinatedEmbedder(
         InvalidSmilesError
             With index and text of every entry of X that is not a molecule.
         ValueError
-            If a profile has a NaN, there are fewer than two drugs, or a parameter or
+            If there are fewer than two drugs, a profile has a NaN, or a parameter or
             a pretrained file is not what it should be.
         KeyboardInterrupt
             If the user interrupts; with `checkpoint_folder` the same call goes on.
         """
         self._validate_params()
-        goes_on = self.warm_start and self.__sklearn_is_fitted__()
+        goes_on = self.warm_start and self.initialized_
         return self._fit(X, y, groups, reset=not goes_on)
 
     def partial_fit(self, X, y, groups=None, classes=None):
@@ -279,28 +284,67 @@ class CoordinatedEmbedder(
             The trained estimator.
         """
         self._validate_params()
-        return self._fit(X, y, groups, reset=not self.__sklearn_is_fitted__())
+        return self._fit(X, y, groups, reset=not self.initialized_)
 
     def _fit(self, X, y, groups, *, reset):
+        """Build what is to be built, and train it.
+
+        Each SMILES is parsed once before the training begins, when the molecules are
+        let go: only ``sampler__distance="structure"`` parses once more.
+        """
+        device = self._where_to_train if reset else self._module_device
+        with torch_apart(device, tf32=self.precision != "float32"):
+            with parsed_once():
+                dataset = self._prepare(X, y, groups, reset)
+            self._train(dataset)
+        return self
+
+    def _prepare(self, X, y, groups, reset):
+        """Check and prepare the training set, and build the network for it."""
         X = check_molecules(self, X, reset=reset)
         n_genes = None if reset else self.n_genes_in_
         y = check_profiles(y, estimator=self, n_genes=n_genes, dtype=np.float32)
-        check_training_set(self, X, y, groups)
-        self._check_parts(y.shape[1])
+        check_training_set(X, y, groups)
+        graphs, features = self.encoder is not None, self.molecule_features is not None
+        check_kind(X, graphs=graphs, features=features)
+        split = split_rows(self.train_split, X, y, groups)
+        if reset or not hasattr(self, "molecule_features_"):
+            self._fit_features(X[split[0]])
         if reset:
             self.n_genes_in_ = y.shape[1]
-            self.seed_ = draw_seed(self.random_state)
-        with self._prepared(reset):
-            train, valid = split_rows(self, X, y, groups)
-            encoder = self._load_encoder() if reset else None
-            if reset:
-                self.molecule_features_ = fit_features(self, X[train])
-            dataset = build_dataset(self, X, y, groups)
-            self._fitted_to = TrainingParts(dataset, train, valid, encoder)
-            if reset:
-                self.initialize()
-            self._train(dataset)
-        return self
+            self._refuse_other_sizes()
+            self.initialize()
+        dataset = self._prepare_pairs(X, y, groups, split)
+        if reset:
+            self._towers.learn(
+                dataset.molecules,
+                dataset.molecule_of[dataset.train],
+                dataset.profiles[torch.from_numpy(dataset.train)],
+                batch_size=self.batch_size,
+                seed=self.seed_,
+            )
+        return dataset
+
+    def _fit_features(self, X):
+        """Fit `molecule_features` on distinct molecules, and count its features."""
+        self.molecule_features_ = None
+        self.n_molecule_features_ = 0 if is_text(X) else X.shape[1]
+        if self.molecule_features is not None:
+            distinct = pd.unique(X) if is_text(X) else np.unique(X, axis=0)
+            self.molecule_features_ = clone(self.molecule_features).fit(distinct)
+            one = as_feature_tensor(self.molecule_features_.transform(distinct[:1]))
+            self.n_molecule_features_ = one.shape[1]
+
+    def _refuse_other_sizes(self):
+        given = self.get_params_for("module")
+        for name, found in (
+            ("n_genes", self.n_genes_in_),
+            ("n_features", self.n_molecule_features_),
+        ):
+            if given[name] != found:
+                raise ValueError(
+                    f"module__{name} is {given[name]}, and the data have {found}."
+                )
 
     def transform(self, X):
         """Embed molecules.
@@ -316,9 +360,8 @@ class CoordinatedEmbedder(
             In the joint space; each distinct molecule is computed once.
         """
         check_is_fitted(self)
-        X = check_molecules(self, X, reset=False)
-        molecules, index = molecule_inputs(self, X)
-        return self._embed_molecules(molecules, np.arange(len(molecules)))[index]
+        molecules, index = self._molecule_inputs(X)
+        return self._project_molecules(molecules, np.arange(len(molecules)))[index]
 
     def transform_ge(self, y):
         """Embed profiles.
@@ -333,11 +376,21 @@ class CoordinatedEmbedder(
         embeddings : ndarray of shape (n_samples, embedding_size), float32
             In the joint space.
         """
+        return self._project_profiles(self._profiles(y))
+
+    def _molecule_inputs(self, X):
         check_is_fitted(self)
-        y = check_profiles(
-            y, estimator=self, n_genes=self.n_genes_in_, dtype=np.float32
-        )
-        return self._embed_profiles(as_tensor(y))
+        X = check_molecules(self, X, reset=False)
+        with parsed_once():
+            return MoleculeInputs.prepare(
+                X, mode=self.encoder_mode_, features=self.molecule_features_
+            )
+
+    def _profiles(self, y):
+        check_is_fitted(self)
+        n_genes = self.n_genes_in_
+        y = check_profiles(y, estimator=self, n_genes=n_genes, dtype=np.float32)
+        return as_tensor(y)
 
     # -- on tensors ------------------------------------------------------------------
 
@@ -358,13 +411,8 @@ class CoordinatedEmbedder(
             None with ``encoder=None``.
         features : Tensor of shape (n_samples, n_features) or None
             Molecule features, on the network's device.
-
-        See Also
-        --------
-        embed_molecules : Projects them into the joint space.
         """
-        check_is_fitted(self)
-        molecules, index = molecule_inputs(self, check_molecules(self, X, reset=False))
+        molecules, index = self._molecule_inputs(X)
         parts, device = molecules.take(index), self._module_device
         graphs, features = (None if p is None else p.to(device) for p in parts)
         return graphs, features
@@ -381,16 +429,9 @@ class CoordinatedEmbedder(
         -------
         profiles : Tensor of shape (n_samples, n_genes)
             On the network's device; of unit length with ``module__unit_profiles``.
-
-        See Also
-        --------
-        embed_profiles : Projects them into the joint space.
         """
-        check_is_fitted(self)
-        y = check_profiles(
-            y, estimator=self, n_genes=self.n_genes_in_, dtype=np.float32
-        )
-        return self._towers.prepare_profiles(as_tensor(y).to(self._module_device))
+        profiles = self._profiles(y).to(self._module_device)
+        return self._towers.prepare_profiles(profiles)
 
     def embed_molecules(self, graphs, features):
         """Project tensors of molecules into the joint space, with a gradient.
@@ -457,7 +498,7 @@ class CoordinatedEmbedder(
         Returns
         -------
         encoder : FittedTower
-            ``transform(X)`` leads into the joint space; a Pipeline step before
+            ``transform(X)`` projects into the joint space; a Pipeline step before
             another retriever. `fit` and `clone` leave it as it is.
         """
         check_is_fitted(self)
@@ -469,7 +510,7 @@ class CoordinatedEmbedder(
         Returns
         -------
         encoder : FittedTower
-            ``transform(y)`` leads into the joint space: the transformer of a
+            ``transform(y)`` projects into the joint space: the transformer of a
             :class:`~sklearn_molge.retrieval.TransformedTargetRetriever`.
         """
         check_is_fitted(self)
@@ -485,7 +526,7 @@ class CoordinatedEmbedder(
             :class:`~sklearn_molge.molecules.ChempropEmbedder`.
         """
         check_is_fitted(self)
-        encoder = encoder_of(self.module_)
+        encoder = self._towers.molecule_tower.encoder
         if encoder is None:
             raise ValueError(
                 "save_encoder needs a graph network, and encoder=None has none."
@@ -497,7 +538,7 @@ class CoordinatedEmbedder(
         return self.module_.embedding_size
 
     def __sklearn_is_fitted__(self):
-        return hasattr(self, "module_") and hasattr(self, "n_genes_in_")
+        return hasattr(self, "module_") and hasattr(self, "molecule_features_")
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

@@ -1,48 +1,61 @@
 """skorch's NeuralNet made to train on pairs: batches, device, seeds, interruption."""
 
 import fnmatch
-import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from inspect import signature
-from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 from sklearn.utils import gen_batches
-from sklearn.utils.validation import check_is_fitted
 from skorch import NeuralNet
 from skorch.callbacks import EarlyStopping, EpochTimer, PassthroughScoring, PrintLog
-from torch import nn
-from torch.utils.data import Subset
+from torch import Tensor
+from torch.utils.data import Dataset, Subset
 
 from sklearn_molge._compat import validate_parameter_constraints
 from sklearn_molge._utils.device import (
     derive_seed,
+    draw_seed,
     forward_size,
     resolve_device,
     seed_torch,
 )
-from sklearn_molge.alignment._callbacks import RetrievalScoring
-from sklearn_molge.alignment._checkpoint import Checkpoint
-from sklearn_molge.alignment._pairs import EpochBatches, PairBatch, PairDataset
+from sklearn_molge._utils.rows import as_indexable
+from sklearn_molge.alignment._batches import EmbeddedBatch, PairBatch
+from sklearn_molge.alignment._callbacks import RetrievalScoring, TrainingCheckpoint
+from sklearn_molge.alignment._dataset import (
+    EpochBatches,
+    MoleculeInputs,
+    PairDataset,
+    Rows,
+)
+from sklearn_molge.alignment._two_tower import TwoTower
+from sklearn_molge.base import check_profiles
 from sklearn_molge.molecules import load_encoder
 
 
-def as_is(batch: Any) -> Any:
+def as_is(batch: PairBatch) -> tuple[PairBatch, None]:
     """Return what the dataset returned: a batch, not a list of samples."""
     return batch, None
 
 
-class TrainingParts(NamedTuple):
-    """What a training is built from."""
-
-    dataset: PairDataset
-    train: NDArray[np.intp]
-    valid: NDArray[np.intp] | None
-    encoder: nn.Module | None
+@contextmanager
+def torch_apart(
+    device: torch.device, *, seed: int | None = None, tf32: bool = False
+) -> Iterator[None]:
+    """Leave torch's generators and its precision of products as they were."""
+    before = torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = before or tf32
+    try:
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            if seed is not None:
+                seed_torch(seed, device)
+            yield
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = before
 
 
 class PairNet(NeuralNet):
@@ -54,19 +67,39 @@ class PairNet(NeuralNet):
     until the epoch ends.
     """
 
-    prefixes_: list[str] = [*NeuralNet.prefixes_, "encoder", "sampler"]
+    # What skorch collects as it builds is known here, so that names are checked first.
+    _modules, _criteria, _optimizers = ["module"], ["criterion"], ["optimizer"]
+    _parts = [*_modules, *_criteria, *_optimizers]
+    prefixes_: list[str] = [*NeuralNet.prefixes_, *_parts, "encoder", "sampler"]
     # A learning-rate schedule holds the optimizer, whose tensors may be on a GPU.
-    cuda_dependent_attributes_: list[str] = ["callbacks"]
+    cuda_dependent_attributes_: list[str] = [*(f"{p}_" for p in _parts), "callbacks"]
 
     _parameter_constraints: dict
     initialized_: bool
-    device: Any
-    _fitted_to: "TrainingParts"  # only while it trains
+    module_: TwoTower
+    molecule_features_: BaseEstimator | None
+    encoder_mode_: str | None
 
     # -- parameters ------------------------------------------------------------------
 
+    @property
+    def device(self) -> str | torch.device | None:
+        """Where to compute; `get_params` has the name that was given."""
+        named = self.__dict__["device"]
+        automatic = isinstance(named, str) and named == "auto"
+        return str(resolve_device(named)) if automatic else named
+
+    @device.setter
+    def device(self, named):
+        self.__dict__["device"] = named
+
     def _get_param_names(self):
         return [k for k in vars(self) if not (k.startswith("_") or k.endswith("_"))]
+
+    def get_params(self, deep=True, **kwargs):
+        """Return the parameters, as they were given."""
+        params = super().get_params(deep=deep, **kwargs)
+        return params | {"device": self.__dict__["device"]}
 
     def _validate_params(self):
         validate_parameter_constraints(
@@ -74,12 +107,7 @@ class PairNet(NeuralNet):
             self.get_params(deep=False),
             caller_name=type(self).__name__,
         )
-        known = self.prefixes_  # skorch adds these when it builds them
-        self.prefixes_ = list({*known, "module", "criterion", "optimizer"})
-        try:
-            super()._validate_params()
-        finally:
-            self.prefixes_ = known
+        super()._validate_params()
 
     def set_params(self, **params):
         """Set parameters; those of a fitted net take effect in the next `fit`.
@@ -88,47 +116,44 @@ class PairNet(NeuralNet):
         ----------
         **params
             Parameters, also with skorch's prefixes, and nested ones of estimators
-            (``molecule_features__radius``).
+            (``molecule_features__radius``). A learning rate and other parameters of
+            the optimizer count at once, as in skorch.
 
         Returns
         -------
         self : object
             The estimator.
         """
-        if "callbacks" in params:
-            self.callbacks = params.pop("callbacks")
-        own = {}
-        nested: dict[str, dict] = {}
+        of_estimators, of_skorch = {}, {}
         for key, value in params.items():
             name, _, rest = key.partition("__")
-            part = params.get(name, getattr(self, name, None))
-            if rest and isinstance(part, BaseEstimator):
-                nested.setdefault(name, {})[rest] = value
+            holder = params.get(name, getattr(self, name, None))
+            if rest and isinstance(holder, BaseEstimator):
+                of_estimators[key] = value
+            elif self._waits_for_fit(key):
+                setattr(self, key, value)
+                self._params_to_validate.add(key)
             else:
-                own[key] = value
-        initialized, self.initialized_ = self.initialized_, False
-        try:
-            super().set_params(**own)
-        finally:
-            self.initialized_ = initialized
-        for name, values in nested.items():
-            getattr(self, name).set_params(**values)
+                of_skorch[key] = value
+        super().set_params(**of_skorch)
+        BaseEstimator.set_params(self, **of_estimators)
         return self
+
+    def _waits_for_fit(self, key):
+        """Whether skorch would build a part anew, and what was learnt be lost."""
+        if key.startswith("callbacks__") or self._is_virtual_param(key):
+            return False
+        return key.partition("__")[0] in self.prefixes_
 
     def get_params_for(self, prefix):
         """Return the parameters of a part; sizes that the data decide enter here."""
         params = super().get_params_for(prefix)
         if prefix == "module":
-            parts = self._fitted_to
-            features = parts.dataset.molecules.features
-            params = {
-                "n_genes": parts.dataset.profiles.shape[1],
-                "n_features": 0 if features is None else features.shape[1],
-                "encoder": parts.encoder,
-                **params,
-            }
-        elif prefix == "sampler" and "batch_size" in signature(self.sampler).parameters:
-            params = {"batch_size": self.batch_size, **params}
+            sizes = {"n_genes": "n_genes_in_", "n_features": "n_molecule_features_"}
+            known = {k: getattr(self, v) for k, v in sizes.items() if hasattr(self, v)}
+            return known | params
+        if prefix == "sampler" and "batch_size" in signature(self.sampler).parameters:
+            return {"batch_size": self.batch_size} | params
         return params
 
     def get_params_for_optimizer(self, prefix, named_parameters):
@@ -143,83 +168,49 @@ class PairNet(NeuralNet):
                 )
         return super().get_params_for_optimizer(prefix, named)
 
-    def _check_parts(self, n_genes: int) -> None:
-        """Build small ones, so that wrong parameters raise before any work is done."""
-        with torch.random.fork_rng(devices=[]):
-            module = self.module(n_genes, 1, **self._get_params_for("module"))
-            self.criterion(**self._get_params_for("criterion"))
-        options = self._get_params_for("optimizer")
-        options.pop("param_groups", None)
-        self.optimizer(module.parameters(), **{"lr": self.lr, **options})
-        self.sampler(**self.get_params_for("sampler"))._validate_params()
-
-    # -- device and seeds ------------------------------------------------------------
-
-    @property
-    def _module_device(self) -> torch.device:
-        return next(self.module_.parameters()).device
-
-    @property
-    def _towers(self) -> Any:
-        """The network, without what accelerate wraps it in while it trains."""
-        return getattr(self.module_, "module", self.module_)
-
-    @contextmanager
-    def _prepared(self, reset: bool) -> Iterator[None]:
-        """Set `device` and seed torch, and put both back afterwards."""
-        device = resolve_device(self.device) if reset else self._module_device
-        named = self.device
-        self.device = None if named is None else device
-        tf32 = torch.backends.cuda.matmul.allow_tf32
-        torch.backends.cuda.matmul.allow_tf32 = tf32 or self.precision != "float32"
-        devices = [device] if device.type == "cuda" else []
-        try:
-            with torch.random.fork_rng(devices=devices):
-                seed_torch(self.seed_, device)
-                yield
-        finally:
-            self.__dict__.pop("_fitted_to", None)
-            self.device = named
-            torch.backends.cuda.matmul.allow_tf32 = tf32
-
-    def __setstate__(self, state):
-        named = state["device"]
-        anywhere = named is None or str(named) == "auto"
-        device = str(resolve_device(named)) if anywhere else named
-        super().__setstate__(state | {"device": device})
-        if anywhere:
-            self.device = named
-
-    def load_params(self, *args, **kwargs):
-        """Load what skorch's ``save_params`` wrote, whatever `device` is called."""
-        check_is_fitted(self)
-        named, self.device = self.device, str(self._module_device)
-        try:
-            super().load_params(*args, **kwargs)
-        finally:
-            self.device = named
-
     # -- building --------------------------------------------------------------------
 
-    def _load_encoder(self):
-        """Read or draw the graph network, and note which featuriser mode it needs."""
-        if self.encoder is None:
-            self.encoder_mode_ = None
-            return None
-        params = self.get_params_for("encoder")
-        encoder, self.encoder_mode_ = load_encoder(self.encoder, **params)
-        return encoder
-
     def initialize_module(self):
-        """Build the towers and learn their scales from the training set."""
-        super().initialize_module()
-        dataset, train, *_ = self._fitted_to
-        molecules = np.unique(dataset.molecule_of[train])
-        chunks = np.array_split(molecules, -(-len(molecules) // self.batch_size))
-        self.module_.learn_scaling(
-            dataset.molecules, dataset.profiles[torch.from_numpy(train)], chunks
-        )
-        self.module_.learn_start(dataset, train, chunks, self.seed_)
+        """Draw or read the graph network, and draw the weights of the towers."""
+        params = self.get_params_for("module")
+        self._check_sizes(params)
+        self._make_sampler()._validate_params()
+        self.seed_ = draw_seed(self.random_state)
+        encoder, self.encoder_mode_ = None, None
+        with torch_apart(self._where_to_train, seed=self.seed_):
+            if self.encoder is not None:
+                encoder, self.encoder_mode_ = load_encoder(
+                    self.encoder, **self.get_params_for("encoder")
+                )
+            params = {"encoder": encoder} | params
+            self.module_ = self.initialized_instance(self.module, params)
+        self.n_genes_in_ = params["n_genes"]
+        self.n_molecule_features_ = params["n_features"]
+        if self.molecule_features is None:
+            self.molecule_features_ = None
+        return self
+
+    def _check_sizes(self, params):
+        if self.encoder is not None and self.molecule_features is None:
+            params.setdefault("n_features", 0)
+        missing = [n for n in ("n_genes", "n_features") if n not in params]
+        if missing:
+            raise ValueError(
+                "fit takes the sizes of the network from X and y; to initialize it "
+                f"without them, set {' and '.join(f'module__{n}' for n in missing)}."
+            )
+
+    def initialize_criterion(self):
+        """Make the loss."""
+        with torch_apart(self._where_to_train, seed=derive_seed(self.seed_, 0)):
+            return super().initialize_criterion()
+
+    def initialize_callbacks(self):
+        """Make the callbacks; the checkpoint keeps the state of all others."""
+        super().initialize_callbacks()
+        if self.checkpoint_folder is not None:
+            checkpoint = TrainingCheckpoint(self.checkpoint_folder).initialize()
+            self.callbacks_.append(("checkpoint", checkpoint))
         return self
 
     @property
@@ -232,20 +223,82 @@ class PairNet(NeuralNet):
             ("print_log", PrintLog()),
         ]
 
+    def _make_sampler(self):
+        return self.sampler(**self.get_params_for("sampler"))
+
+    # -- device ----------------------------------------------------------------------
+
+    @property
+    def _where_to_train(self) -> torch.device:
+        return resolve_device(self.device)
+
+    @property
+    def _module_device(self) -> torch.device:
+        return next(self.module_.parameters()).device
+
+    @property
+    def _towers(self) -> TwoTower:
+        """The network, without what accelerate wraps it in while it trains."""
+        return getattr(self.module_, "module", self.module_)
+
+    def __setstate__(self, state):
+        named = state["device"]
+        anywhere = named is None or str(named) == "auto"
+        device = str(resolve_device(named)) if anywhere else named
+        super().__setstate__(state | {"device": device})
+        if anywhere:
+            self.device = named
+
+    def load_params(self, *args, **kwargs):
+        """Load what skorch's ``save_params`` wrote."""
+        named = self.__dict__["device"]
+        super().load_params(*args, **kwargs)
+        self.device = named  # skorch writes down which one it is
+
     # -- data ------------------------------------------------------------------------
+
+    def get_dataset(self, X, y=None, groups=None):
+        """Prepare pairs for the towers; what is a dataset already is returned.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples,) or (n_samples, n_features), or Dataset
+            The molecule of each row.
+        y : array-like of shape (n_samples, n_genes), default=None
+            The profile of each row.
+        groups : array-like of shape (n_samples, 2), default=None
+            Drug and cell line of each row.
+
+        Returns
+        -------
+        dataset : torch.utils.data.Dataset
+            With each distinct molecule once.
+        """
+        if isinstance(X, Dataset):
+            return X
+        n_genes = self.n_genes_in_
+        y = check_profiles(y, estimator=self, n_genes=n_genes, dtype=np.float32)
+        return self._prepare_pairs(as_indexable(X), y, groups)
+
+    def _prepare_pairs(self, X, y, groups, split=(None, None)):
+        return PairDataset.prepare(
+            X,
+            y,
+            groups,
+            mode=self.encoder_mode_,
+            features=self.molecule_features_,
+            split=split,
+        )
 
     def get_split_datasets(self, X, y=None, **fit_params):
         """Return the parts that `train_split` chose before anything was learnt."""
-        _, train, valid, _ = self._fitted_to
-        if valid is None:
-            return X, None
-        return Subset(X, train.tolist()), Subset(X, valid.tolist())
+        return self.get_dataset(X, y, **fit_params).split()
 
     def get_iterator(self, dataset, training=False):
         """Return a DataLoader over the batches of the sampler."""
         name = "iterator_train" if training else "iterator_valid"
         batches = EpochBatches(
-            self.sampler(**self.get_params_for("sampler")),
+            self._make_sampler(),
             dataset,
             seed=self.seed_,
             epoch=len(self.history) if training else None,
@@ -261,16 +314,23 @@ class PairNet(NeuralNet):
         """Train for `max_epochs` more epochs; an interrupt of the user is raised."""
         interrupt = None
         self._move_if_it_fits(dataset)
-        self.notify("on_train_begin", X=dataset, y=None)
+        end = len(self.history) + self.max_epochs
+        # A checkpoint adds epochs.
+        self.notify("on_train_begin", X=dataset, y=dataset.y)
         try:
-            self.fit_loop(dataset)
+            self.fit_loop(dataset, epochs=end - len(self.history))
         except KeyboardInterrupt as error:
-            if not _is_early_stop(error):
+            if not self._has_stopped_early():
                 interrupt = error
         if self.history:  # EarlyStopping looks at the last epoch
-            self.notify("on_train_end", X=dataset, y=None)
+            self.notify("on_train_end", X=dataset, y=dataset.y)
         if interrupt is not None:
             raise interrupt
+
+    def _has_stopped_early(self) -> bool:
+        """Whether an EarlyStopping, not the user, raised the KeyboardInterrupt."""
+        stops = (cb for _, cb in self.callbacks_ if isinstance(cb, EarlyStopping))
+        return any(stop.misses_ >= stop.patience for stop in stops)
 
     def _move_if_it_fits(self, dataset: PairDataset) -> None:
         """Put the training set on the GPU, if that leaves half of its memory free."""
@@ -283,41 +343,19 @@ class PairNet(NeuralNet):
             if dataset.nbytes < free / 2:
                 dataset.move(device)
 
-    def fit_loop(self, X, y=None, epochs=None, **fit_params):
-        """Train, going on from the last checkpoint of the same run if there is one."""
-        epochs = self.max_epochs if epochs is None else epochs
-        if self.checkpoint_folder is None:
-            return super().fit_loop(X, y, epochs, **fit_params)
-        start = len(self.history)
-        self._checkpoint = Checkpoint(self.checkpoint_folder, self, X)
-        try:
-            self._checkpoint.restore(self)
-            super().fit_loop(X, y, epochs - (len(self.history) - start), **fit_params)
-        except KeyboardInterrupt as error:
-            if _is_early_stop(error):
-                self._checkpoint.remove()
-            raise
-        else:
-            self._checkpoint.remove()
-        finally:
-            del self._checkpoint
-        return self
-
     def on_epoch_begin(self, net, **kwargs):
         """Start the history of an epoch, and draw from a generator of its own."""
         super().on_epoch_begin(net, **kwargs)
-        seed = derive_seed(self.seed_, len(self.history))
-        seed_torch(seed, self._module_device)
+        seed_torch(derive_seed(self.seed_, len(self.history)), self._module_device)
 
-    def notify(self, method_name, **cb_kwargs):
-        """Tell the callbacks; after an epoch, write the checkpoint."""
-        super().notify(method_name, **cb_kwargs)
-        if method_name == "on_epoch_end" and hasattr(self, "_checkpoint"):
-            self._checkpoint.write(self)
+    @property
+    def _losses_wait(self) -> bool:
+        """Whether to read losses when the epoch ends: each reading waits for a GPU."""
+        return self._module_device.type != "cpu"
 
     def run_single_epoch(self, iterator, training, prefix, step_fn, **fit_params):
         """Compute the losses of one epoch; on a GPU they are read when it ends."""
-        if iterator is None or self._module_device.type == "cpu":
+        if iterator is None or not self._losses_wait:
             super().run_single_epoch(iterator, training, prefix, step_fn, **fit_params)
             return
         losses = []
@@ -332,7 +370,7 @@ class PairNet(NeuralNet):
             record[f"{prefix}_loss"] = loss
         self.history.record(f"{prefix}_batch_count", len(losses))
 
-    def infer(self, x: PairBatch, **fit_params):
+    def infer(self, x: PairBatch, **fit_params) -> EmbeddedBatch:
         """Embed both views of a batch."""
         device = self._module_device
         with torch.autocast(
@@ -340,12 +378,9 @@ class PairNet(NeuralNet):
         ):
             return self.module_(x.to(device))
 
-    def get_loss(self, y_pred, y_true, X=None, training=False):
+    def get_loss(self, y_pred, y_true=None, X=None, training=False):
         """Return the loss of an embedded batch, computed in float32."""
-        embedded = y_pred._replace(
-            molecules=y_pred.molecules.float(), profiles=y_pred.profiles.float()
-        )
-        return self.criterion_(embedded)
+        return self.criterion_(y_pred.float())
 
     @property
     def predict(self):
@@ -355,13 +390,14 @@ class PairNet(NeuralNet):
             "transform_ge."
         )
 
-    # skorch's other ways to call the module, which take batches of one view.
-    predict_proba = forward = forward_iter = predict
+    # These join the batches of skorch's `forward_iter`, which is there.
+    predict_proba = forward = predict
 
     # -- embedding -------------------------------------------------------------------
 
     @torch.inference_mode()
-    def _embed_molecules(self, molecules, indices):
+    def _project_molecules(self, molecules: MoleculeInputs, indices: Rows) -> NDArray:
+        """Embed some molecules, a batch at a time."""
         towers, device = self._towers.eval(), self._module_device
         size = self.batch_size
         if molecules.graphs is not None:
@@ -375,18 +411,8 @@ class PairNet(NeuralNet):
         return torch.cat(parts).numpy()
 
     @torch.inference_mode()
-    def _embed_profiles(self, profiles):
+    def _project_profiles(self, profiles: Tensor) -> NDArray[np.float32]:
+        """Embed profiles."""
         towers = self._towers.eval()
         prepared = towers.prepare_profiles(profiles.to(self._module_device))
         return towers.embed_profiles(prepared).cpu().numpy()
-
-
-def _is_early_stop(error: KeyboardInterrupt) -> bool:
-    """Return whether skorch's EarlyStopping raised it, rather than the user."""
-    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
-    return isinstance(frame.f_locals.get("self"), EarlyStopping)
-
-
-def encoder_of(module: Any) -> nn.Module | None:
-    """Return the graph network of a two-tower module."""
-    return module.molecule_tower.encoder

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 from math import log
-from typing import Any
+from os import PathLike
 
-from hyperopt import hp
+from hyperopt import hp, pyll
 
 from sklearn_molge._compat import StrOptions, validate_params
 from sklearn_molge.alignment.losses import (
@@ -13,8 +13,12 @@ from sklearn_molge.alignment.losses import (
     TripletLoss,
 )
 
+# Fixed values, expressions of hyperopt, and choices of such dictionaries.
+Expressions = dict[str, object]
+
 __all__ = ["finlayson2020_search_space", "recommended_search_space"]
 
+_NARROWEST = 4
 # Share of 0, 1, 2, ... hidden layers. Rounding a uniform number halves the ends.
 _EVEN = [0.125, 0.25, 0.25, 0.25, 0.125]
 _DEPTHS: dict[str, dict[str, list[float]]] = {
@@ -34,9 +38,9 @@ _DEPTHS: dict[str, dict[str, list[float]]] = {
 def finlayson2020_search_space(
     *,
     variant: str = "used",
-    encoders: Sequence[Any] = ("random",),
+    encoders: Sequence[str | PathLike] = ("random",),
     prefix: str = "",
-) -> dict[str, Any]:
+) -> Expressions:
     r"""Return the search space of Finlayson et al. 2020.
 
     For ``CoordinatedEmbedder(**PRESETS["paper"])``, which has what is not searched:
@@ -109,7 +113,7 @@ def finlayson2020_search_space(
     >>> space = finlayson2020_search_space()
     >>> point = sample(space, rng=np.random.default_rng(0))
     >>> point["loss"]["criterion"].__name__, point["max_epochs"]
-    ('QuadrupletLoss', 28)
+    ('TripletLoss', 25)
     """
     used = variant == "used"
     space = _Space(prefix)
@@ -155,7 +159,7 @@ def finlayson2020_search_space(
 )
 def recommended_search_space(
     *, tower: str = "features", prefix: str = ""
-) -> dict[str, Any]:
+) -> Expressions:
     """Return a space about ``PRESETS["recommended"]``, for some 30 trials.
 
     For ``CoordinatedEmbedder(**PRESETS["recommended"])``: InfoNCE towers, which start
@@ -238,15 +242,15 @@ class _Space:
     def label(self, name: str) -> str:
         return f"{self.prefix}{name}"
 
-    def params(self, **params: Any) -> dict[str, Any]:
+    def params(self, **params) -> Expressions:
         return {f"{self.prefix}{name}": value for name, value in params.items()}
 
-    def shares(self, name: str, shares: dict[str, float]) -> Any:
+    def shares(self, name: str, shares: dict[str, float]) -> pyll.Apply:
         options = [(share, option) for option, share in shares.items()]
         return hp.pchoice(self.label(name), options)
 
 
-def _margin_losses(space: _Space, used: bool) -> Any:
+def _margin_losses(space: _Space, used: bool) -> pyll.Apply:
     """Return the choice of a loss, with the anchor that only the triplet loss has."""
     alone = space.params(sampler__partners=False)
     partners = space.params(sampler__partners=True)
@@ -265,28 +269,32 @@ def _margin_losses(space: _Space, used: bool) -> Any:
     return hp.pchoice(space.label("loss"), list(zip(shares, options, strict=True)))
 
 
-def _layers(space: _Space, tower: str, shares: list[float]) -> dict[str, Any]:
-    """Return depth, width and growth of a tower's hidden layers, as far as it has."""
-    module = f"module__{tower}"
+def _layers(space: _Space, tower: str, shares: list[float]) -> dict[str, pyll.Apply]:
+    """Return the widths of a tower's hidden layers, from a depth, a width, a growth."""
     width = hp.uniformint(space.label(f"{tower}_width"), 32, 2048)
     growth = hp.loguniform(space.label(f"{tower}_growth"), -1.1, 1.1)
-    sizes = {f"{module}_width": width, f"{module}_growth": growth}
-    options = []
-    for depth, share in enumerate(shares):
-        needed = dict(list(sizes.items())[:depth])
-        params = space.params(**{f"{module}_depth": depth}, **needed)
-        options.append((share, params))
-    depth_and_sizes = hp.pchoice(
-        space.label(f"{tower}_depth"), [o for o in options if o[0] > 0]
-    )
-    # Else the widths that the embedder was made with count, and not these.
-    fixed = space.params(**{f"{module}_layers": None})
-    return {**fixed, f"{tower} layers": depth_and_sizes}
+    widths = [(), (width,), *[(width, growth)] * (len(shares) - 2)]
+    options = [
+        (share, pyll.scope.call(_layer_widths, (depth, *widths[depth])))
+        for depth, share in enumerate(shares)
+        if share > 0
+    ]
+    layers = hp.pchoice(space.label(f"{tower}_depth"), options)
+    return space.params(**{f"module__{tower}_layers": layers})
+
+
+def _layer_widths(depth: int, width: float = 0, growth: float = 1.0) -> tuple[int, ...]:
+    """Widths of `depth` layers: the first one, each next `growth` times as wide.
+
+    As in the paper's search (``hyperparameter_search.py``): rounded down, no layer
+    narrower than 4.
+    """
+    return tuple(max(int(width * growth**i), _NARROWEST) for i in range(depth))
 
 
 def _start(
     space: _Space, start: str, low: float, high: float, most_epochs: int
-) -> dict[str, Any]:
+) -> Expressions:
     """Return a start of the weights, with a rate and a length that suit it."""
     return space.params(
         module__start=start,

@@ -1,8 +1,9 @@
 """The network: a molecule tower and an expression tower that end in one space."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 from numbers import Integral, Real
-from typing import Any
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -10,29 +11,33 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from sklearn_molge._compat import Interval, StrOptions, validate_params
-from sklearn_molge.alignment._batches import EmbeddedBatch
-from sklearn_molge.alignment._feedforward import (
-    ACTIVATIONS,
-    FeedForward,
-    check_layers,
-    layer_widths,
-)
-from sklearn_molge.alignment._linear_start import WithLinearPath, start_at_cca
-from sklearn_molge.alignment._pairs import MoleculeInputs, PairBatch, PairDataset
+from sklearn_molge.alignment._batches import EmbeddedBatch, PairBatch
+from sklearn_molge.alignment._cca import CCA
+from sklearn_molge.alignment._dataset import MoleculeInputs
+from sklearn_molge.molecules import GraphBatch
 
-_WIDTH = [Interval(Real, 0, None, closed="neither")]
-_DEPTH = [Interval(Integral, 0, None, closed="left")]
+__all__ = ["TwoTower"]
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {
+    "selu": nn.SELU,
+    "relu": nn.ReLU,
+    "tanh": nn.Tanh,
+    "sigmoid": nn.Sigmoid,
+    "silu": nn.SiLU,
+}
+# Columns that hardly vary (a rare fingerprint bit) must not explode.
+_SMALLEST_SCALE = 0.1
+# Of 0, 1 and 2 the best for CCA with joined fingerprints, see docs/benchmarks.md.
+_CORRELATION_POWER = 2
+# Profiles that are scaled at once.
+_CHUNK_SIZE = 8192
+
+_LAYERS = ["array-like"]
 _SHARE = [Interval(Real, 0, 1, closed="left")]
 _CONSTRAINTS: dict = {
     "embedding_size": [Interval(Integral, 1, None, closed="left")],
-    "expression_layers": ["array-like", None],
-    "expression_width": _WIDTH,
-    "expression_growth": _WIDTH,
-    "expression_depth": _DEPTH,
-    "head_layers": ["array-like", None],
-    "head_width": _WIDTH,
-    "head_growth": _WIDTH,
-    "head_depth": _DEPTH,
+    "expression_layers": _LAYERS,
+    "head_layers": _LAYERS,
     "dropout": _SHARE,
     "head_dropout": _SHARE,
     "input_dropout": _SHARE,
@@ -45,8 +50,93 @@ _CONSTRAINTS: dict = {
     "normalize": ["boolean"],
     "start": [StrOptions({"random", "cca"})],
 }
-# Columns that hardly vary (a rare fingerprint bit) must not explode.
-_SMALLEST_SCALE = 0.1
+
+
+# -- parts of a tower ----------------------------------------------------------------
+
+
+def check_layers(name: str, layers: Sequence[int]) -> tuple[int, ...]:
+    """Check a list of layer widths."""
+    widths = tuple(layers)
+    if not all(float(w).is_integer() and w >= 1 for w in widths):
+        raise ValueError(
+            f"{name} must be a sequence of layer widths, ints of at least 1. "
+            f"Got {layers!r}."
+        )
+    return tuple(int(w) for w in widths)
+
+
+class FeedForward(nn.Sequential):
+    """Hidden layers with activation and dropout, then a linear output layer.
+
+    With ``activation="selu"`` this is a self-normalising network (Klambauer et al.
+    2017): alpha dropout, and weights drawn from N(0, 1 / fan_in) with zero bias (LeCun
+    normal). The other activations keep torch's initialisation and plain dropout. The
+    paper's code drew torch's for SELU too (``init="torch"``).
+    """
+
+    def __init__(
+        self,
+        n_in: int,
+        layers: Sequence[int],
+        n_out: int,
+        *,
+        activation: str = "selu",
+        dropout: float = 0.0,
+        input_dropout: float = 0.0,
+        bias: bool = True,
+        init: str = "auto",
+    ):
+        super().__init__()
+        self.n_in, self.n_out = n_in, n_out
+        lecun = init == "lecun" or (init == "auto" and activation == "selu")
+        drop = nn.AlphaDropout if activation == "selu" else nn.Dropout
+        widths = [n_in, *layers, n_out]
+        if input_dropout:
+            self.append(nn.Dropout(input_dropout))
+        for fan_in, fan_out in pairwise(widths[:-1]):
+            self.append(_linear(fan_in, fan_out, bias=bias, lecun=lecun))
+            self.append(ACTIVATIONS[activation]())
+            if dropout:
+                self.append(drop(dropout))
+        self.append(_linear(widths[-2], n_out, bias=bias, lecun=lecun))
+
+
+def _linear(fan_in: int, fan_out: int, *, bias: bool, lecun: bool) -> nn.Linear:
+    layer = nn.Linear(fan_in, fan_out, bias=bias)
+    if lecun:
+        nn.init.normal_(layer.weight, std=fan_in**-0.5)
+        if bias:
+            nn.init.zeros_(layer.bias)
+    return layer
+
+
+class WithLinearPath(nn.Module):
+    """A network with a linear path beside it, both added up.
+
+    The network's own last layer starts at zero, so that training starts from the
+    linear path alone.
+    """
+
+    def __init__(self, network):
+        super().__init__()
+        self.network = network
+        self.linear = nn.Linear(network.n_in, network.n_out)
+        for parameter in network[-1].parameters():
+            nn.init.zeros_(parameter)
+
+    def set_linear(self, mean: NDArray, rotations: NDArray) -> None:
+        """Let the linear path be ``(x - mean) @ rotations``; unused outputs are 0."""
+        n_used = rotations.shape[1]
+        with torch.no_grad():
+            self.linear.weight.zero_()
+            self.linear.bias.zero_()
+            self.linear.weight[:n_used] = torch.as_tensor(rotations.T)
+            self.linear.bias[:n_used] = torch.as_tensor(-mean @ rotations)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the sum of both paths."""
+        return self.network(x) + self.linear(x)
 
 
 class Scaling(nn.Module):
@@ -78,19 +168,51 @@ class Scaling(nn.Module):
         return (x - self.mean) / self.scale
 
 
+# -- towers --------------------------------------------------------------------------
+
+
+class Encoder(Protocol):
+    """A graph network: any module that maps a GraphBatch to one row a molecule."""
+
+    output_size: int
+
+    def __call__(self, graphs: GraphBatch, /) -> Tensor: ...
+
+
 class MoleculeTower(nn.Module):
     """Graph network and features of a molecule, joined before the head."""
 
-    def __init__(self, encoder: nn.Module | None, n_features: int, head: dict):
+    head: "FeedForward | WithLinearPath"
+
+    def __init__(self, encoder, n_features: int, **head):
         super().__init__()
         self.encoder = encoder
-        width: Any = 0 if encoder is None else encoder.output_size
-        sizes = [width, n_features]
-        self.scale_graph = Scaling(sizes[0])
-        self.scale_features = Scaling(sizes[1])
-        self.head: nn.Module = FeedForward(n_in=sum(sizes), **head)
+        width = 0 if encoder is None else encoder.output_size
+        self.scale_graph = Scaling(width)
+        self.scale_features = Scaling(n_features)
+        self.head = FeedForward(width + n_features, **head)
 
-    def join(self, graphs: Any, features: Tensor | None) -> Tensor:
+    def learn_scaling(
+        self, molecules: MoleculeInputs, chunks: Sequence[NDArray], how: str
+    ) -> None:
+        """Learn the scales of both parts; a chunk is encoded at once."""
+        if molecules.features is not None:
+            chosen = torch.from_numpy(np.concatenate(chunks))
+            self.scale_features.learn(molecules.features[chosen], how)
+        if self.encoder is not None:
+            vectors = [self.encoder(self._take(molecules, c)[0]) for c in chunks]
+            self.scale_graph.learn(torch.cat(vectors), how)
+
+    def join_some(self, molecules: MoleculeInputs, chunk: NDArray) -> Tensor:
+        """Return what the head is given of some molecules."""
+        return self.join(*self._take(molecules, chunk))
+
+    def _take(self, molecules, chunk):
+        device = self.scale_graph.mean.device
+        parts = molecules.take(chunk)
+        return tuple(None if part is None else part.to(device) for part in parts)
+
+    def join(self, graphs: GraphBatch | None, features: Tensor | None) -> Tensor:
         """Return what the head is given: graph vector and features, scaled."""
         parts = []
         if self.encoder is not None:
@@ -99,7 +221,7 @@ class MoleculeTower(nn.Module):
             parts.append(self.scale_features(features))
         return torch.cat(parts, dim=1)
 
-    def forward(self, graphs: Any, features: Tensor | None) -> Tensor:
+    def forward(self, graphs: GraphBatch | None, features: Tensor | None) -> Tensor:
         """Embed molecules."""
         return self.head(self.join(graphs, features))
 
@@ -107,17 +229,25 @@ class MoleculeTower(nn.Module):
 class ExpressionTower(nn.Module):
     """Feed-forward network of a profile."""
 
-    def __init__(self, *, unit_profiles: bool, **network: Any):
+    network: "FeedForward | WithLinearPath"
+
+    def __init__(self, n_genes: int, *, unit_profiles: bool, **network):
         super().__init__()
         self.unit_profiles = unit_profiles
-        self.scale = Scaling(network["n_in"])
-        self.network: nn.Module = FeedForward(**network)
+        self.scale = Scaling(n_genes)
+        self.network = FeedForward(n_genes, **network)
 
     def prepare(self, profiles: Tensor) -> Tensor:
         """Return profiles of unit length, if that was asked for."""
         if self.unit_profiles:
             return nn.functional.normalize(profiles, dim=1)
         return profiles
+
+    def scale_in_parts(self, prepared: Tensor) -> Tensor:
+        """Return what the network is given, computed where it is, on the CPU."""
+        device = self.scale.mean.device
+        parts = prepared.split(_CHUNK_SIZE)
+        return torch.cat([self.scale(part.to(device)).cpu() for part in parts])
 
     def forward(self, prepared: Tensor) -> Tensor:
         """Embed prepared profiles."""
@@ -140,16 +270,10 @@ class TwoTower(nn.Module):
         Graph network with an `output_size`. Set by the estimator.
     embedding_size : int, default=128
         Dimension of the joint space.
-    expression_layers : sequence of int or None, default=None
-        Widths of the hidden layers of the expression tower. None takes them from the
-        next three, which are handier to search over.
-    expression_width, expression_growth, expression_depth : default=1024, 0.5, 2
-        Width of the first hidden layer, by how much each next one is wider, and how
-        many there are.
-    head_layers : sequence of int or None, default=None
+    expression_layers : sequence of int, default=(1024, 512)
+        Widths of the hidden layers of the expression tower.
+    head_layers : sequence of int, default=()
         Widths of the hidden layers of the molecule tower, after the graph network.
-    head_width, head_growth, head_depth : default=512, 1.0, 0
-        The same as for the expression tower.
     activation : {"selu", "relu", "tanh", "sigmoid", "silu"}, default="selu"
         With "selu" both towers are self-normalising networks.
     dropout, head_dropout : float, default=0.0
@@ -188,17 +312,11 @@ class TwoTower(nn.Module):
         self,
         n_genes: int,
         n_features: int = 0,
-        encoder: nn.Module | None = None,
+        encoder: Encoder | None = None,
         *,
         embedding_size: int = 128,
-        expression_layers: Sequence[int] | None = None,
-        expression_width: float = 1024,
-        expression_growth: float = 0.5,
-        expression_depth: int = 2,
-        head_layers: Sequence[int] | None = None,
-        head_width: float = 512,
-        head_growth: float = 1.0,
-        head_depth: int = 0,
+        expression_layers: Sequence[int] = (1024, 512),
+        head_layers: Sequence[int] = (),
         activation: str = "selu",
         dropout: float = 0.0,
         head_dropout: float = 0.0,
@@ -212,118 +330,102 @@ class TwoTower(nn.Module):
         start: str = "random",
     ):
         super().__init__()
-        if expression_layers is None:
-            expression_layers = layer_widths(
-                expression_width, expression_growth, expression_depth
-            )
-        if head_layers is None:
-            head_layers = layer_widths(head_width, head_growth, head_depth)
         shared = {
             "n_out": embedding_size,
             "activation": activation,
             "bias": bias,
             "init": init,
         }
-        self.scaling = scaling
-        self.normalize = normalize
-        head = {
-            "layers": check_layers("head_layers", head_layers),
-            "dropout": head_dropout,
-            "input_dropout": head_input_dropout,
+        self.molecule_tower = MoleculeTower(
+            encoder,
+            n_features,
+            layers=check_layers("head_layers", head_layers),
+            dropout=head_dropout,
+            input_dropout=head_input_dropout,
             **shared,
-        }
-        self.molecule_tower = MoleculeTower(encoder, n_features, head)
+        )
         self.expression_tower = ExpressionTower(
+            n_genes,
             unit_profiles=unit_profiles,
-            n_in=n_genes,
             layers=check_layers("expression_layers", expression_layers),
             dropout=dropout,
             input_dropout=input_dropout,
             **shared,
         )
         self.embedding_size = embedding_size
+        self.scaling = scaling
+        self.normalize = normalize
         self.start = start
         if start == "cca":
-            self.molecule_tower.head = WithLinearPath(self.molecule_tower.head)
-            self.expression_tower.network = WithLinearPath(
-                self.expression_tower.network
-            )
+            head, network = self.molecule_tower.head, self.expression_tower.network
+            self.molecule_tower.head = WithLinearPath(head)
+            self.expression_tower.network = WithLinearPath(network)
 
     @torch.no_grad()
-    def learn_scaling(
-        self, molecules: MoleculeInputs, profiles: Tensor, chunks: Sequence[NDArray]
+    def learn(
+        self,
+        molecules: MoleculeInputs,
+        molecule_of: NDArray[np.intp],
+        profiles: Tensor,
+        *,
+        batch_size: int,
+        seed: int,
     ) -> None:
-        """Learn the scales from the training set.
+        """Learn the scales, and the linear start, from the training set.
 
         Parameters
         ----------
         molecules : MoleculeInputs
-            The distinct molecules.
+            Distinct molecules.
+        molecule_of : ndarray of shape (n_profiles,)
+            The molecule of each training profile; others are not looked at.
         profiles : Tensor of shape (n_profiles, n_genes)
-            All training profiles.
-        chunks : sequence of array of int
-            The training molecules, as many as are encoded at once in each array.
-        """
-        if self.scaling == "none":
-            return
-        tower = self.molecule_tower
-        self.expression_tower.scale.learn(
-            self.expression_tower.prepare(profiles), self.scaling
-        )
-        if molecules.features is not None:
-            chosen = torch.from_numpy(np.concatenate(chunks))
-            tower.scale_features.learn(molecules.features[chosen], self.scaling)
-        if tower.encoder is not None:
-            was_training = tower.encoder.training
-            tower.encoder.eval()
-            vectors = [tower.encoder(molecules.take(chunk)[0]) for chunk in chunks]
-            tower.encoder.train(was_training)
-            tower.scale_graph.learn(torch.cat(vectors), self.scaling)
-
-    @torch.no_grad()
-    def learn_start(self, dataset: PairDataset, rows: NDArray, chunks: Sequence, seed):
-        """Set the linear paths, after the scales, where ``start="cca"``.
-
-        Parameters
-        ----------
-        dataset : PairDataset
-            The training set.
-        rows : ndarray of int
-            The rows to learn from.
-        chunks : sequence of array of int
-            Their molecules in ascending order, those to encode at once in one array.
+            The training profiles.
+        batch_size : int
+            Molecules to encode at once.
         seed : int
-            Chooses CCA's ridge together with the data.
+            Chooses the ridge of ``start="cca"``, together with the data.
         """
-        if self.start == "random":
-            return
         was_training = self.training
         self.eval()
-        molecules, profiles = self.molecule_tower, self.expression_tower
-        start_at_cca(
-            molecules.head,
-            profiles.network,
-            torch.cat([molecules.join(*dataset.molecules.take(c)) for c in chunks]),
-            profiles.scale(profiles.prepare(dataset.profiles[torch.from_numpy(rows)])),
-            np.searchsorted(np.concatenate(chunks), dataset.molecule_of[rows]),
-            seed,
-        )
+        chosen, rows = np.unique(molecule_of, return_inverse=True)
+        chunks = np.array_split(chosen, -(-len(chosen) // batch_size))
+        prepared = self.prepare_profiles(profiles)
+        if self.scaling != "none":
+            self.expression_tower.scale.learn(prepared, self.scaling)
+            self.molecule_tower.learn_scaling(molecules, chunks, self.scaling)
+        if self.start == "cca":
+            joined = [self.molecule_tower.join_some(molecules, c) for c in chunks]
+            parts = (
+                self.expression_tower.scale(p) for p in prepared.split(_CHUNK_SIZE)
+            )
+            self._start_at_cca(torch.cat(joined), torch.cat(list(parts)), rows, seed)
         self.train(was_training)
 
-    def embed_molecules(self, graphs: Any, features: Tensor | None) -> Tensor:
-        """Project molecules into the joint space.
+    def _start_at_cca(self, x: Tensor, y: Tensor, rows: NDArray, seed: int) -> None:
+        """Set the linear paths of both towers to the CCA of what they are given."""
+        molecules, profiles = self.molecule_tower.head, self.expression_tower.network
+        X, Y = x.cpu().numpy()[rows], y.cpu().numpy()
+        largest = min(len(x) * 4 // 5 - 1, x.shape[1], y.shape[1])
+        cca = CCA(
+            min(self.embedding_size, largest),
+            correlation_power=_CORRELATION_POWER,
+            random_state=seed,
+        ).fit(X, Y)
+        power = cca.correlations_**cca.correlation_power
+        for path, mean, rotations, view in (
+            (molecules, cca.x_mean_, cca.x_rotations_, X),
+            (profiles, cca.y_mean_, cca.y_rotations_, Y),
+        ):
+            assert isinstance(path, WithLinearPath)
+            scaled = rotations * power
+            size = np.sqrt(np.mean(((view - mean) @ scaled) ** 2))
+            path.set_linear(mean, scaled / size)
 
-        Parameters
-        ----------
-        graphs : GraphBatch or None
-            Their graphs, of a tower with a graph network.
-        features : Tensor of shape (n_molecules, n_features) or None
-            Their features, of a tower with features.
-
-        Returns
-        -------
-        embeddings : Tensor of shape (n_molecules, embedding_size)
-        """
+    def embed_molecules(
+        self, graphs: GraphBatch | None, features: Tensor | None
+    ) -> Tensor:
+        """Project molecules into the joint space: (n_molecules, embedding_size)."""
         return self._finish(self.molecule_tower(graphs, features))
 
     def prepare_profiles(self, profiles: Tensor) -> Tensor:
@@ -331,17 +433,9 @@ class TwoTower(nn.Module):
         return self.expression_tower.prepare(profiles)
 
     def embed_profiles(self, prepared: Tensor) -> Tensor:
-        """Project prepared profiles into the joint space.
+        """Project what `prepare_profiles` returned: (n_profiles, embedding_size).
 
-        Parameters
-        ----------
-        prepared : Tensor of shape (n_profiles, n_genes)
-            What :meth:`prepare_profiles` returned: gradients along a path from 0 are
-            those of the network, since unit length is no function of such a path.
-
-        Returns
-        -------
-        embeddings : Tensor of shape (n_profiles, embedding_size)
+        Apart, for gradients: unit length is no function of a path from 0.
         """
         return self._finish(self.expression_tower(prepared))
 
@@ -358,7 +452,5 @@ class TwoTower(nn.Module):
             molecule_index=batch.molecule_index,
             molecule_drugs=batch.molecule_drugs,
             inputs=batch.profiles,
-            anchors=batch.anchors,
-            partners=batch.partners,
-            negatives=batch.negatives,
+            triplets=batch.triplets,
         )

@@ -218,7 +218,8 @@ def _mixing(e: Explanation) -> None:
 def distance_to_training(results: StudyResults) -> ReportFigure | None:
     """Draw the regressions on distances: Figures 3A and A2 of the paper."""
     e = results.explained
-    fits = {n: fit for n, fit in e.regressions.items() if n in TRAINING_DISTANCES} if e else {}
+    found = e.regressions if e else {}
+    fits = {name: fit for name, fit in found.items() if name in TRAINING_DISTANCES}
     if e is None or not fits:
         return None
     n_rows = -(-len(fits) // 2)

@@ -19,6 +19,7 @@ from sklearn_molge._utils.rows import (
 from sklearn_molge._utils.similarity import METRICS, check_views, similarity_to
 from sklearn_molge._utils.views import comparison
 from sklearn_molge.base import identify_drugs, one_row_per_drug
+from sklearn_molge.molecules import parsed_once
 
 __all__ = ["rank_embeddings", "retrieval_ranks"]
 
@@ -127,6 +128,11 @@ def rank_queries(
     estimator, X, y, *, drugs=None, per="profile", queries=None, candidates=None
 ) -> RankedQueries:
     """Do the work of `retrieval_ranks`, and return the ranks with their drugs."""
+    with parsed_once():
+        return _rank_queries(estimator, X, y, drugs, per, queries, candidates)
+
+
+def _rank_queries(estimator, X, y, drugs, per, queries, candidates):
     X, y = as_indexable(X), as_indexable(y)
     check_consistent_length(X, y)
     codes = distinct_rows(X)[1]

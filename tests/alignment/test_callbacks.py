@@ -1,14 +1,8 @@
-from types import SimpleNamespace
+"""The scores of the validation part that every training records."""
 
 import numpy as np
 import pytest
-import torch
-from skorch.history import History
-from torch.utils.data import Subset
 
-from sklearn_molge.alignment import _callbacks
-from sklearn_molge.alignment._callbacks import RetrievalScoring, validation_mrr
-from sklearn_molge.alignment._inputs import build_dataset
 from sklearn_molge.metrics import mean_reciprocal_rank, retrieval_ranks
 
 
@@ -48,37 +42,50 @@ def test_validation_scores_by_hand(make_net, study, split, metric):
     assert net.history[-1, "valid_mrr_drug"] == pytest.approx(expected)
 
 
-def test_the_same_isomer_stands_for_its_drug_as_in_retrieval_ranks(make_net, study):
+class Rows:
+    """Split off the rows that were named."""
+
+    def __init__(self, train, valid):
+        self.train, self.valid = train, valid
+
+    def split(self, X, y=None, groups=None):
+        yield self.train, self.valid
+
+
+@pytest.mark.parametrize("step", [1, -1])
+def test_the_same_isomer_stands_for_its_drug_as_in_retrieval_ranks(
+    make_net, study, step
+):
     X = study.smiles[:60].copy()
     X[:6:2], X[1:6:2] = "C[C@H](N)C(=O)O", "C[C@@H](N)C(=O)O"
-    y = study.ge[:60]
-    net = make_net().fit(X, y)
+    y, rows = study.ge[:60], np.arange(60)[::step]
+    net = make_net(train_split=Rows(rows, rows), max_epochs=1).fit(X, y)
     ranks = retrieval_ranks(net, X, y)
-    for order in (np.arange(60), np.arange(60)[::-1]):
-        dataset = build_dataset(net, X[order], y[order], None)
-        score, _ = validation_mrr(net, Subset(dataset, np.arange(60)))
-        assert score == pytest.approx(mean_reciprocal_rank(ranks))
+    assert net.history[-1, "valid_mrr"] == pytest.approx(mean_reciprocal_rank(ranks))
 
 
-def test_best_epochs_are_marked(monkeypatch):
-    scores = iter([(0.1, 0.5), (0.3, 0.5), (0.2, 0.6)])
-    monkeypatch.setattr(_callbacks, "validation_mrr", lambda net, part: next(scores))
-    net = SimpleNamespace(history=History())
-    callback = RetrievalScoring().initialize()
-    for _ in range(3):
-        net.history.new_epoch()
-        callback.on_epoch_end(net, dataset_valid=object())
-    assert net.history[:, "valid_mrr"] == [0.1, 0.3, 0.2]
-    assert net.history[:, "valid_mrr_best"] == [True, True, False]
-    assert net.history[:, "valid_mrr_drug_best"] == [True, False, True]
+def test_best_epochs_are_marked(make_net, study, split):
+    net = make_net(train_split=split, max_epochs=8, lr=0.05)
+    net.fit(study.smiles, study.ge, groups=study.groups)
+    for key in ("valid_mrr", "valid_mrr_drug"):
+        scores = np.array(net.history[:, key])
+        before = np.maximum.accumulate([-np.inf, *scores[:-1]])
+        best = net.history[:, f"{key}_best"]
+        assert best == (scores > before).tolist()
+        assert not all(best)
 
 
 def test_without_a_validation_part_nothing_is_recorded(fitted):
     assert not any("valid" in key for key in fitted.history[-1])
 
 
-def test_scoring_leaves_the_generator_alone(fitted, study):
-    dataset = build_dataset(fitted, study.smiles, study.ge, None)
-    before = torch.get_rng_state()
-    validation_mrr(fitted, dataset)
-    assert torch.equal(torch.get_rng_state(), before)
+def test_scoring_changes_nothing(make_net, study, split):
+    """Dropout draws the same numbers, with and without a validation part."""
+    X, y, groups = study.smiles, study.ge, study.groups
+    train, _ = next(split.split(X, groups=groups))
+    params = {"module__dropout": 0.3}
+    scored = make_net(**params, train_split=split).fit(X, y, groups=groups)
+    alone = make_net(**params).fit(X[train], y[train], groups=groups[train])
+    np.testing.assert_allclose(
+        scored.transform_ge(y[:5]), alone.transform_ge(y[:5]), atol=1e-5
+    )

@@ -29,7 +29,6 @@ from torch.optim.lr_scheduler import (
 
 from sklearn_molge._utils.identity import describe
 from sklearn_molge.alignment import CoordinatedEmbedder
-from sklearn_molge.alignment._checkpoint import Checkpoint
 from sklearn_molge.metrics import RetrievalScorer
 from sklearn_molge.model_selection import DrugCellLineKFold
 
@@ -239,7 +238,7 @@ def test_folds_share_a_folder(make_net, study, tmp_path, epochs):
     epochs.clear()
     with pytest.MonkeyPatch.context() as patch:
         # Each fold of the first run is cut off, as if killed.
-        patch.setattr(Checkpoint, "remove", lambda self: None)
+        patch.setattr(Path, "unlink", lambda self, missing_ok=False: None)
         run(net.set_params(max_epochs=3))
     assert len(list(tmp_path.iterdir())) == 4
     assert epochs == [1, 2, 3] * 4
@@ -288,7 +287,7 @@ def test_without_a_random_state_the_file_holds_the_seed(
     assert net.seed_ == seed
     again = make_net(max_epochs=3)
     with pytest.MonkeyPatch.context() as patch:
-        module = sys.modules[CoordinatedEmbedder.__module__]
+        module = sys.modules[CoordinatedEmbedder.initialize_module.__module__]
         patch.setattr(module, "draw_seed", lambda random_state: seed)
         assert_same_training(again.fit(*data), net)
 

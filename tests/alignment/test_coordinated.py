@@ -47,7 +47,7 @@ def test_similarity_is_that_of_the_embeddings(make_net, data, metric):
     X, y = data
     net = make_net(metric=metric, max_epochs=1).fit(X, y)
     expected = pairwise_similarity(net.transform_ge(y), net.transform(X), metric=metric)
-    np.testing.assert_array_equal(net.similarity(X, y), expected)
+    np.testing.assert_allclose(net.similarity(X, y), expected, rtol=1e-6)
 
 
 def test_score_is_the_mean_reciprocal_rank(fitted, data):

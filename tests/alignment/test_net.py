@@ -1,7 +1,6 @@
 import io
 import pickle
 import random
-import sys
 import warnings
 
 import joblib
@@ -10,18 +9,15 @@ import pytest
 import torch
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
-from skorch.callbacks import EarlyStopping, GradientNormClipping, LRScheduler
+from skorch.callbacks import Callback, EarlyStopping, GradientNormClipping, LRScheduler
 from skorch.exceptions import DeviceWarning
 from torch.optim import SGD
 
-from sklearn_molge._utils import device as _device
-from sklearn_molge.alignment import CoordinatedEmbedder, _net
-from sklearn_molge.alignment._batches import EmbeddedBatch
-from sklearn_molge.alignment._inputs import build_dataset
-from sklearn_molge.alignment._pairs import EpochBatches
+from sklearn_molge._utils.device import derive_seed, draw_seed, resolve_device
+from sklearn_molge.alignment import CoordinatedEmbedder, EmbeddedBatch
 from sklearn_molge.alignment.losses import InfoNCELoss, QuadrupletLoss
 from sklearn_molge.alignment.samplers import UniformSampler
-from sklearn_molge.molecules import MoleculeGraphs, MorganFingerprinter
+from sklearn_molge.molecules import DMPNN, MoleculeGraphs, MorganFingerprinter
 
 
 @pytest.fixture(scope="module")
@@ -32,33 +28,37 @@ def data(study):
 # -- losses --------------------------------------------------------------------------
 
 
-def embedded(net, dataset, sampled):
+def embedded(net, data, batch):
     """Embed a batch by way of `transform` and `transform_ge`."""
-    rows = sampled.profiles
-    X, drugs = dataset.X[rows], dataset.drugs[rows]
-    distinct, first, index = np.unique(X, return_index=True, return_inverse=True)
-    y = dataset.profiles[torch.from_numpy(rows)]
-    triplets = (sampled.anchors, sampled.partners, sampled.negatives)
+    X, y = data
+    # Which rows they are: no two profiles of the study are alike.
+    rows = [int(np.flatnonzero((y == profile).all(1))[0]) for profile in batch.profiles]
+    distinct, index = np.unique(X[rows], return_inverse=True)
     return EmbeddedBatch(
         torch.from_numpy(net.transform(distinct)),
-        torch.from_numpy(net.transform_ge(y.numpy())),
+        torch.from_numpy(net.transform_ge(y[rows])),
         torch.from_numpy(index),
-        torch.from_numpy(drugs[first]),
-        y,
-        *(None if part is None else torch.from_numpy(part) for part in triplets),
+        torch.arange(len(distinct)),
+        batch.profiles,
+        batch.triplets,
     )
 
 
 @pytest.mark.parametrize("criterion", [QuadrupletLoss, InfoNCELoss])
 def test_training_loss_is_the_loss_of_what_transform_returns(make_net, data, criterion):
     """With hardly a step, an epoch's loss is computed by hand from the embeddings."""
-    net = make_net(criterion=criterion, sampler=UniformSampler, lr=1e-12, max_epochs=1)
-    dataset = build_dataset(net.fit(*data), *data, None)
-    batches = EpochBatches(
-        UniformSampler(batch_size=32), dataset, seed=net.seed_, epoch=0
-    )
+    batches = []
+
+    class Batches(Callback):
+        def on_batch_begin(self, net, batch=None, **kwargs):
+            batches.append(batch[0])
+
+    net = make_net(
+        criterion=criterion, sampler=UniformSampler, lr=1e-12, max_epochs=1,
+        callbacks=[Batches()],
+    ).fit(*data)  # fmt: skip
     with torch.no_grad():
-        losses = [net.criterion_(embedded(net, dataset, b)).item() for b in batches]
+        losses = [net.criterion_(embedded(net, data, b)).item() for b in batches]
     got = [record["train_loss"] for record in net.history[-1, "batches"]]
     np.testing.assert_allclose(got, losses, rtol=1e-5)
     sizes = [record["train_batch_size"] for record in net.history[-1, "batches"]]
@@ -73,20 +73,8 @@ def test_losses_that_are_read_at_the_end_of_the_epoch(
     """The loop for a GPU, run on the CPU."""
     data = study.smiles, study.ge, study.groups
     expected = make_net(train_split=split).fit(*data)
-    calls = []
-
-    class Device:
-        """The CPU, which says that it is a GPU where the loop asks."""
-
-        def __get__(self, net, owner):
-            if sys._getframe(1).f_code.co_name == "run_single_epoch":
-                calls.append(1)
-                return torch.device("cuda")
-            return torch.device("cpu")
-
-    monkeypatch.setattr(CoordinatedEmbedder, "_module_device", Device())
+    monkeypatch.setattr(CoordinatedEmbedder, "_losses_wait", True)
     net = make_net(train_split=split).fit(*data)
-    assert len(calls) == 4
     assert_same_training(net, expected)
     for got, wanted in zip(net.history, expected.history, strict=True):
         assert got["batches"] == wanted["batches"]
@@ -137,7 +125,7 @@ def test_a_random_state_instance_is_drawn_from_at_each_fit(make_net, data):
     net = make_net(random_state=rng, max_epochs=1)
     seeds = [net.fit(*data).seed_ for _ in range(2)]
     again = np.random.RandomState(0)
-    assert seeds == [_device.draw_seed(again) for _ in range(2)]
+    assert seeds == [draw_seed(again) for _ in range(2)]
     assert seeds[0] != seeds[1]
 
 
@@ -163,7 +151,7 @@ def test_the_state_of_global_generators_does_not_matter(
 
 
 def test_derived_seeds_depend_on_every_part():
-    seeds = {_device.derive_seed(a, b) for a in range(3) for b in range(3)}
+    seeds = {derive_seed(a, b) for a in range(3) for b in range(3)}
     assert len(seeds) == 9
 
 
@@ -171,19 +159,29 @@ def test_derived_seeds_depend_on_every_part():
 
 
 def test_resolve_device(monkeypatch):
-    assert _device.resolve_device("cpu") == torch.device("cpu")
-    assert _device.resolve_device(torch.device("cuda", 1)).index == 1
+    assert resolve_device("cpu") == torch.device("cpu")
+    assert resolve_device(torch.device("cuda", 1)).index == 1
     for there, name in ((False, "cpu"), (True, "cuda")):
         monkeypatch.setattr(torch.cuda, "is_available", lambda there=there: there)
-        assert _device.resolve_device("auto") == torch.device(name)
+        assert resolve_device("auto") == torch.device(name)
     with pytest.raises(ValueError, match=r"device must be 'auto' .* Got 'gpu'"):
-        _device.resolve_device("gpu")
+        resolve_device("gpu")
+
+
+def save_params(net):
+    file = io.BytesIO()
+    net.save_params(f_params=file)
+    file.seek(0)
+    return file
 
 
 def test_the_device_stays_as_it_was_named(make_net, data):
     net = make_net(device="auto").fit(*data)
-    assert net.device == "auto"
-    assert clone(net).device == "auto"
+    assert net.get_params()["device"] == "auto"
+    assert clone(net).get_params()["device"] == "auto"
+    assert net.device in ("cpu", "cuda")
+    net.load_params(f_params=save_params(net))
+    assert net.get_params()["device"] == "auto"
 
 
 def test_a_model_from_a_gpu_is_unpickled_without_one(fitted, data):
@@ -388,17 +386,16 @@ def test_pickles_before_between_and_after_trainings(
         loaded.similarity(data[0][:5], data[1][:4]),
         expected.similarity(data[0][:5], data[1][:4]),
     )
-    assert not any(name.startswith("_fitted") for name in vars(loaded))
 
 
-def test_load_encoder_is_called_once_a_fit(monkeypatch, make_net, data):
+def test_the_graph_network_is_made_once_a_fit(monkeypatch, make_net, data):
     calls = []
-    original = _net.load_encoder
+    original = DMPNN.__init__
 
-    def load_encoder(*args, **kwargs):
-        calls.append(kwargs)
-        return original(*args, **kwargs)
+    def init(self, *args, **kwargs):
+        calls.append((kwargs["hidden_size"], kwargs["depth"]))
+        original(self, *args, **kwargs)
 
-    monkeypatch.setattr(_net, "load_encoder", load_encoder)
+    monkeypatch.setattr(DMPNN, "__init__", init)
     make_net(encoder__depth=2).fit(*data).partial_fit(*data)
-    assert calls == [{"hidden_size": 16, "depth": 2}]
+    assert calls == [(16, 2)]

@@ -58,15 +58,15 @@ def test_ranges_of_the_paper(variant):
     median = 2e-4 if used else np.exp(-7)
     assert abs(np.log(np.median(values("lr")) / median)) < 0.1
     assert abs(np.log(values("lr")).std() - 0.5) < 0.05
-    for tower in ("expression", "head"):
-        assert 32 <= values(f"module__{tower}_width").min() < 120
-        assert 1950 < values(f"module__{tower}_width").max() <= 2048
-        growth = values(f"module__{tower}_growth")
-        assert 1 / 3.01 < growth.min() < 0.4
-        assert 2.6 < growth.max() < 3.01
-    depths = {t: set(values(f"module__{t}_depth")) for t in ("expression", "head")}
-    assert depths["expression"] == ({1, 2, 3} if used else {0, 1, 2, 3, 4})
-    assert depths["head"] == ({0, 1, 2} if used else {0, 1, 2, 3, 4})
+    for tower, depths in (("expression", {1, 2, 3}), ("head", {0, 1, 2})):
+        layers = [point[f"module__{tower}_layers"] for point in points]
+        assert {len(each) for each in layers} == (depths if used else {0, 1, 2, 3, 4})
+        widths = np.array([each[0] for each in layers if each])
+        assert 32 <= widths.min() < 120
+        assert 1950 < widths.max() <= 2048
+        growth = [b / a for a, b, *_ in (each for each in layers if len(each) > 1)]
+        assert 1 / 3.2 < min(growth) < 0.4
+        assert 2.6 < max(growth) < 3.01
     assert ("criterion__margin" in points[0]) is used
     assert 0.45 < values("module__dropout").max() <= 0.5
     np.testing.assert_array_equal(
@@ -85,13 +85,14 @@ def test_shares_of_the_used_space():
             "tanh": 0.14,
             "sigmoid": 0.14,
         },
-        "module__head_depth": {0: 0.67, 1: 0.165, 2: 0.165},
-        "module__expression_depth": {1: 0.25, 2: 0.5, 3: 0.25},
+        "module__head_layers": {0: 0.67, 1: 0.165, 2: 0.165},
+        "module__expression_layers": {1: 0.25, 2: 0.5, 3: 0.25},
         "module__bias": {False: 0.5, True: 0.5},
         "sampler__distance": {"expression": 0.5, "structure": 0.5},
     }
     for name, shares in expected.items():
-        counts = Counter(p[name] for p in points)
+        drawn = [point[name] for point in points]
+        counts = Counter(len(v) if isinstance(v, tuple) else v for v in drawn)
         assert counts.keys() == shares.keys()
         for value, share in shares.items():
             assert abs(counts[value] / 700 - share) < 0.06, (name, value)
@@ -106,17 +107,22 @@ def test_parameters_come_with_what_they_belong_to(variant):
             point.get("criterion__anchor") == "expression_only"
         )
         assert point["sampler__partners"] is profile_pairs
-        for tower in ("expression", "head"):
-            depth = point[f"module__{tower}_depth"]
-            assert (f"module__{tower}_width" in point) is (depth > 0)
-            assert (f"module__{tower}_growth" in point) is (depth > 1)
+
+
+def test_layers_are_rounded_down_and_none_is_narrower_than_4():
+    for point in draw(finlayson2020_search_space(variant="committed"), 200):
+        layers = point["module__expression_layers"]
+        assert all(isinstance(width, int) and width >= 4 for width in layers)
+        if len(layers) == 4 and min(layers) > 4:  # a geometric series
+            growth = layers[1] / layers[0]
+            assert abs(layers[3] - layers[0] * growth**3) < 0.12 * layers[3] + 2
 
 
 def narrow(params):
     small = dict(SMALL)
     for name, value in params.items():
-        if name.endswith("_width"):
-            small[name] = value // 64 + 1
+        if name.endswith("_layers"):
+            small[name] = [width // 64 + 1 for width in value]
     return params | small
 
 
@@ -132,7 +138,7 @@ def test_points_of_the_paper_train(variant, study):
         net = CoordinatedEmbedder(**PRESETS["paper"], random_state=0)
         net.set_params(molecule_features=None)
         net.set_params(**narrow(point)).fit(study.smiles, study.ge)
-        hidden = point["module__expression_depth"]
+        hidden = len(point["module__expression_layers"])
         linear = [m for m in net.module_.expression_tower.network if "Linear" in str(m)]
         assert len(linear) == hidden + 1
     assert len(tried) == (4 if variant == "used" else 5)

@@ -65,9 +65,10 @@ class Batches(Callback):
         if training:
             self.profiles_.append(pairs.profiles)
             drugs = pairs.molecule_drugs[pairs.molecule_index]
-            if pairs.anchors is not None:
-                assert bool((drugs[pairs.anchors] != drugs[pairs.negatives]).all())
-                assert bool((drugs[pairs.anchors] == drugs[pairs.partners]).all())
+            if pairs.triplets is not None:
+                own, other, partners = (drugs[part] for part in pairs.triplets)
+                assert bool((own != other).all())
+                assert bool((own == partners).all())
             self.drugs_.append(pairs.molecule_drugs)
 
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from sklearn_molge._compat import Interval, StrOptions, validate_params
 from sklearn_molge.alignment._batches import EmbeddedBatch
-from sklearn_molge.alignment.losses._margin import ANCHORS, triplet_distances
+from sklearn_molge.alignment.losses._terms import ANCHORS, triplet_distances
 
 __all__ = ["ContrastiveLoss"]
 
@@ -73,18 +73,7 @@ class ContrastiveLoss(nn.Module):
         self.anchor = anchor
 
     def forward(self, batch: EmbeddedBatch) -> Tensor:
-        """Return the loss of a batch, a scalar.
-
-        Parameters
-        ----------
-        batch : EmbeddedBatch
-            Molecules and profiles of at least two drugs.
-
-        Raises
-        ------
-        ValueError
-            If the batch holds one drug only.
-        """
+        """Return the loss of a batch, a scalar."""
         positive, negative = triplet_distances(batch, self.anchor, "euclidean")
         terms = positive**2 + torch.relu(self.margin - negative) ** 2
         return terms.mean() / 4

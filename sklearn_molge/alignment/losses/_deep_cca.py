@@ -8,7 +8,7 @@ from torch.linalg import cholesky, solve_triangular, svdvals
 
 from sklearn_molge._compat import Interval, validate_params
 from sklearn_molge.alignment._batches import EmbeddedBatch
-from sklearn_molge.alignment.losses._embeddings import refuse_single_drug
+from sklearn_molge.alignment.losses._terms import refuse_single_drug
 
 __all__ = ["CCA_CONSTRAINTS", "DeepCCALoss"]
 
@@ -83,19 +83,7 @@ class DeepCCALoss(nn.Module):
         self.n_components = n_components
 
     def forward(self, batch: EmbeddedBatch) -> Tensor:
-        """Return the loss of a batch, a scalar.
-
-        Parameters
-        ----------
-        batch : EmbeddedBatch
-            Molecules and profiles of at least two drugs.
-
-        Raises
-        ------
-        ValueError
-            If the batch holds one drug only, or `n_components` is more than the
-            dimension of the embeddings.
-        """
+        """Return the loss of a batch, a scalar."""
         refuse_single_drug(batch)
         dimension = batch.profiles.shape[1]
         if self.n_components is not None and self.n_components > dimension:

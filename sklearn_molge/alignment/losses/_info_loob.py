@@ -4,7 +4,7 @@ from torch import Tensor
 
 from sklearn_molge._compat import validate_params
 from sklearn_molge.alignment._batches import EmbeddedBatch
-from sklearn_molge.alignment.losses._pairs import (
+from sklearn_molge.alignment.losses._terms import (
     TEMPERATURE_CONSTRAINTS,
     AllPairsLoss,
     log_negatives,
@@ -79,18 +79,7 @@ class InfoLOOBLoss(AllPairsLoss):
         super().__init__(temperature, learn_temperature)
 
     def forward(self, batch: EmbeddedBatch) -> Tensor:
-        """Return the loss of a batch, a scalar.
-
-        Parameters
-        ----------
-        batch : EmbeddedBatch
-            Molecules and profiles of at least two drugs.
-
-        Raises
-        ------
-        ValueError
-            If the batch holds one drug only.
-        """
+        """Return the loss of a batch, a scalar."""
         logits, positives = self.logits(batch), batch.positives
         return (_info_loob(logits, positives) + _info_loob(logits.T, positives.T)) / 2
 

@@ -1,21 +1,19 @@
 """QuadrupletLoss: two matching pairs, pulled together and pushed apart."""
 
+from typing import ClassVar
+
 from torch import Tensor
 
-from sklearn_molge._compat import StrOptions, validate_params
+from sklearn_molge._compat import StrOptions
 from sklearn_molge.alignment._batches import EmbeddedBatch
-from sklearn_molge.alignment.losses._embeddings import pairwise_distances
-from sklearn_molge.alignment.losses._margin import (
+from sklearn_molge.alignment.losses._terms import (
     MARGIN_CONSTRAINTS,
     MarginLoss,
+    pairwise_distances,
     triplets_of,
 )
 
-__all__ = ["QUADRUPLET_CONSTRAINTS", "QuadrupletLoss"]
-
-QUADRUPLET_CONSTRAINTS = MARGIN_CONSTRAINTS | {
-    "variant": [StrOptions({"code", "paper"})]
-}
+__all__ = ["QuadrupletLoss"]
 
 
 class QuadrupletLoss(MarginLoss):
@@ -95,7 +93,10 @@ class QuadrupletLoss(MarginLoss):
     tensor(0.6000)
     """
 
-    @validate_params(QUADRUPLET_CONSTRAINTS, prefer_skip_nested_validation=True)
+    _parameter_constraints: ClassVar[dict] = MARGIN_CONSTRAINTS | {
+        "variant": [StrOptions({"code", "paper"})]
+    }
+
     def __init__(
         self,
         *,
@@ -106,23 +107,19 @@ class QuadrupletLoss(MarginLoss):
         distance: str = "euclidean",
         average: str = "mean",
     ):
-        super().__init__(margin, beta, learn_beta, distance, average)
+        super().__init__(
+            margin=margin,
+            beta=beta,
+            learn_beta=learn_beta,
+            distance=distance,
+            average=average,
+            variant=variant,
+        )
         self.variant = variant
 
     def forward(self, batch: EmbeddedBatch) -> Tensor:
-        """Return the loss of a batch, a scalar.
-
-        Parameters
-        ----------
-        batch : EmbeddedBatch
-            Molecules and profiles of at least two drugs.
-
-        Raises
-        ------
-        ValueError
-            If the batch holds one drug only.
-        """
-        anchors, _, negatives = triplets_of(batch)
+        """Return the loss of a batch, a scalar."""
+        anchors, negatives, _ = triplets_of(batch)
         cross = pairwise_distances(batch.profiles, batch.molecules, self.distance)
         own, other = batch.molecule_index[anchors], batch.molecule_index[negatives]
         pulled = self.pull(cross[anchors, own])

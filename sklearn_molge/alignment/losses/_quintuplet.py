@@ -2,13 +2,9 @@
 
 from torch import Tensor
 
-from sklearn_molge._compat import validate_params
 from sklearn_molge.alignment._batches import EmbeddedBatch
-from sklearn_molge.alignment.losses._margin import triplet_distances
-from sklearn_molge.alignment.losses._quadruplet import (
-    QUADRUPLET_CONSTRAINTS,
-    QuadrupletLoss,
-)
+from sklearn_molge.alignment.losses._quadruplet import QuadrupletLoss
+from sklearn_molge.alignment.losses._terms import triplet_distances
 
 __all__ = ["QuintupletLoss"]
 
@@ -69,39 +65,8 @@ class QuintupletLoss(QuadrupletLoss):
     tensor(0.6000)
     """
 
-    @validate_params(QUADRUPLET_CONSTRAINTS, prefer_skip_nested_validation=True)
-    def __init__(
-        self,
-        *,
-        margin: float = 0.1,
-        beta: float = 1.0,
-        learn_beta: bool = False,
-        variant: str = "code",
-        distance: str = "euclidean",
-        average: str = "mean",
-    ):
-        super().__init__(
-            margin=margin,
-            beta=beta,
-            learn_beta=learn_beta,
-            variant=variant,
-            distance=distance,
-            average=average,
-        )
-
     def forward(self, batch: EmbeddedBatch) -> Tensor:
-        """Return the loss of a batch, a scalar.
-
-        Parameters
-        ----------
-        batch : EmbeddedBatch
-            Molecules and profiles of at least two drugs.
-
-        Raises
-        ------
-        ValueError
-            If the batch holds one drug only.
-        """
+        """Return the loss of a batch, a scalar."""
         positive, negative = triplet_distances(batch, "expression_only", self.distance)
         triplet = self.average_terms(self.pull(positive), self.push(negative))
         return super().forward(batch) + triplet

@@ -8,7 +8,7 @@ from torch.nn.functional import logsigmoid
 
 from sklearn_molge._compat import Interval, validate_params
 from sklearn_molge.alignment._batches import EmbeddedBatch
-from sklearn_molge.alignment.losses._pairs import TEMPERATURE_CONSTRAINTS, AllPairsLoss
+from sklearn_molge.alignment.losses._terms import TEMPERATURE_CONSTRAINTS, AllPairsLoss
 
 __all__ = ["SigmoidLoss"]
 
@@ -86,18 +86,7 @@ class SigmoidLoss(AllPairsLoss):
         self.bias = nn.Parameter(torch.tensor(float(bias)), requires_grad=learn_bias)
 
     def forward(self, batch: EmbeddedBatch) -> Tensor:
-        """Return the loss of a batch, a scalar.
-
-        Parameters
-        ----------
-        batch : EmbeddedBatch
-            Molecules and profiles of at least two drugs.
-
-        Raises
-        ------
-        ValueError
-            If the batch holds one drug only.
-        """
+        """Return the loss of a batch, a scalar."""
         logits = self.logits(batch) + self.bias
         signed = torch.where(batch.positives, logits, -logits)
         return -logsigmoid(signed).sum() / len(logits)

@@ -8,9 +8,12 @@ from torch.nn.functional import cross_entropy, one_hot
 
 from sklearn_molge._compat import Interval, validate_params
 from sklearn_molge.alignment._batches import EmbeddedBatch
-from sklearn_molge.alignment.losses._embeddings import cosine_similarities
 from sklearn_molge.alignment.losses._info_nce import info_nce
-from sklearn_molge.alignment.losses._pairs import TEMPERATURE_CONSTRAINTS, AllPairsLoss
+from sklearn_molge.alignment.losses._terms import (
+    TEMPERATURE_CONSTRAINTS,
+    AllPairsLoss,
+    cosine_similarities,
+)
 
 __all__ = ["SoftTargetInfoNCELoss"]
 
@@ -113,18 +116,7 @@ class SoftTargetInfoNCELoss(AllPairsLoss):
         self.min_similarity = min_similarity
 
     def forward(self, batch: EmbeddedBatch) -> Tensor:
-        """Return the loss of a batch, a scalar.
-
-        Parameters
-        ----------
-        batch : EmbeddedBatch
-            Molecules and profiles of at least two drugs.
-
-        Raises
-        ------
-        ValueError
-            If the batch holds one drug only.
-        """
+        """Return the loss of a batch, a scalar."""
         logits = self.logits(batch)
         to_molecules = cross_entropy(logits, self.targets(batch))
         return (to_molecules + info_nce(logits.T, batch.positives.T)) / 2

@@ -1,10 +1,12 @@
 """TripletLoss: an anchor nearer to its own drug than to another."""
 
+from typing import ClassVar
+
 from torch import Tensor
 
-from sklearn_molge._compat import StrOptions, validate_params
+from sklearn_molge._compat import StrOptions
 from sklearn_molge.alignment._batches import EmbeddedBatch
-from sklearn_molge.alignment.losses._margin import (
+from sklearn_molge.alignment.losses._terms import (
     ANCHORS,
     MARGIN_CONSTRAINTS,
     MarginLoss,
@@ -79,10 +81,10 @@ class TripletLoss(MarginLoss):
     tensor(0.6000)
     """
 
-    @validate_params(
-        MARGIN_CONSTRAINTS | {"anchor": [StrOptions(ANCHORS)]},
-        prefer_skip_nested_validation=True,
-    )
+    _parameter_constraints: ClassVar[dict] = MARGIN_CONSTRAINTS | {
+        "anchor": [StrOptions(ANCHORS)]
+    }
+
     def __init__(
         self,
         *,
@@ -93,21 +95,17 @@ class TripletLoss(MarginLoss):
         distance: str = "euclidean",
         average: str = "mean",
     ):
-        super().__init__(margin, beta, learn_beta, distance, average)
+        super().__init__(
+            margin=margin,
+            beta=beta,
+            learn_beta=learn_beta,
+            distance=distance,
+            average=average,
+            anchor=anchor,
+        )
         self.anchor = anchor
 
     def forward(self, batch: EmbeddedBatch) -> Tensor:
-        """Return the loss of a batch, a scalar.
-
-        Parameters
-        ----------
-        batch : EmbeddedBatch
-            Molecules and profiles of at least two drugs.
-
-        Raises
-        ------
-        ValueError
-            If the batch holds one drug only.
-        """
+        """Return the loss of a batch, a scalar."""
         positive, negative = triplet_distances(batch, self.anchor, self.distance)
         return self.average_terms(self.pull(positive), self.push(negative))

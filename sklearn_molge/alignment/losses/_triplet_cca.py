@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from sklearn_molge._compat import Interval, StrOptions, validate_params
 from sklearn_molge.alignment._batches import EmbeddedBatch
 from sklearn_molge.alignment.losses._deep_cca import CCA_CONSTRAINTS, DeepCCALoss
-from sklearn_molge.alignment.losses._margin import ANCHORS, MARGIN_CONSTRAINTS
+from sklearn_molge.alignment.losses._terms import ANCHORS, MARGIN_CONSTRAINTS
 from sklearn_molge.alignment.losses._triplet import TripletLoss
 
 __all__ = ["TripletCCALoss"]
@@ -103,17 +103,5 @@ class TripletCCALoss(nn.Module):
         )
 
     def forward(self, batch: EmbeddedBatch) -> Tensor:
-        """Return the loss of a batch, a scalar.
-
-        Parameters
-        ----------
-        batch : EmbeddedBatch
-            Molecules and profiles of at least two drugs.
-
-        Raises
-        ------
-        ValueError
-            If the batch holds one drug only, or `n_components` is more than the
-            dimension of the embeddings.
-        """
+        """Return the loss of a batch, a scalar."""
         return self.cca(batch) + self.triplet_weight * self.triplet(batch)

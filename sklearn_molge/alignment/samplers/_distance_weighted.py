@@ -1,24 +1,28 @@
 """DistanceWeightedSampler: negatives by how far their drug is from the anchor's."""
 
 from numbers import Integral, Real
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import xlogy
+from sklearn.utils.validation import check_array
 
 from sklearn_molge._compat import Interval, StrOptions
-from sklearn_molge._utils.rows import row_batches
-from sklearn_molge.alignment.samplers._base import TripletSampler
-from sklearn_molge.alignment.samplers._distances import DrugDistances
-from sklearn_molge.alignment.samplers._index import Indices
-from sklearn_molge.alignment.samplers._weights import (
-    cumulative_probabilities,
-    draw_columns,
-    uniform_weights,
-    wu_weights,
+from sklearn_molge._utils.rows import is_text, row_batches
+from sklearn_molge._utils.similarity import similarity_to
+from sklearn_molge.alignment.samplers._base import (
+    Indices,
+    ProfileIndex,
+    TripletSampler,
 )
+from sklearn_molge.molecules import MorganFingerprinter
 
 __all__ = ["DistanceWeightedSampler"]
+
+_FLOATS = [np.float32, np.float64]
+# Equal drugs are at distance 0, and tied, whatever the rounding of the product.
+_ROUNDING = 10 * np.finfo(np.float32).eps
 
 
 class DistanceWeightedSampler(TripletSampler):
@@ -112,8 +116,9 @@ class DistanceWeightedSampler(TripletSampler):
     >>> sampler.prepare(drugs, profiles=profiles).n_batches_
     1
     >>> (batch,) = sampler.epoch(np.random.default_rng(0))
-    >>> negatives = drugs[batch.profiles[batch.negatives]]
-    >>> bool((negatives != drugs[batch.profiles[batch.anchors]]).all())
+    >>> anchors, negatives, _ = batch.triplets
+    >>> of_batch = drugs[batch.profiles]
+    >>> bool((of_batch[negatives] != of_batch[anchors]).all())
     True
     """
 
@@ -129,7 +134,7 @@ class DistanceWeightedSampler(TripletSampler):
     }
 
     _cumulative: NDArray[np.float32] | None
-    _distances: DrugDistances
+    _distances: "DrugDistances"
 
     def __init__(
         self,
@@ -156,7 +161,7 @@ class DistanceWeightedSampler(TripletSampler):
         self.partners = partners
         self.epoch_over = epoch_over
 
-    def _prepare(self, profiles: Any, molecules: Any) -> None:
+    def _prepare(self, profiles, molecules) -> None:
         if self.distance == "expression":
             distances = DrugDistances.from_expression(profiles, self._index)
         else:
@@ -167,7 +172,7 @@ class DistanceWeightedSampler(TripletSampler):
         else:
             self._distances = distances
 
-    def _all_probabilities(self, distances: DrugDistances) -> NDArray[np.float32]:
+    def _all_probabilities(self, distances: "DrugDistances") -> NDArray[np.float32]:
         matrix = distances.all_pairs()
         largest = matrix.max()
         drugs = np.arange(len(matrix))
@@ -206,3 +211,162 @@ class DistanceWeightedSampler(TripletSampler):
         own = np.insert(drugs[:, None] == pool, 0, True, axis=1)
         cumulative = self._probabilities(distances, own, distances.max())
         return pool[draw_columns(cumulative, np.arange(len(drugs)), rng) - 1]
+
+
+# -- distances between drugs ---------------------------------------------------------
+
+
+class DrugDistances:
+    """Distances, 1 - similarity, computed for the drugs that are asked for.
+
+    Parameters
+    ----------
+    features : ndarray or sparse matrix of shape (n_drugs, n_features)
+        One row for each drug.
+    metric : {"correlation", "jaccard"}
+        The similarity.
+    """
+
+    def __init__(self, features, metric: str):
+        self.features = features
+        self.metric = metric
+
+    @classmethod
+    def from_expression(cls, profiles, index: ProfileIndex) -> "DrugDistances":
+        if profiles is None:
+            raise ValueError(
+                "distance='expression' compares the drugs' mean profiles. "
+                "The 'profiles' parameter of prepare is None."
+            )
+        profiles = check_array(profiles, dtype=_FLOATS, input_name="profiles")
+        _check_length("profiles", profiles, "profile", index.n_profiles)
+        means = index.drug_means(profiles)
+        return cls(means.astype(np.float32, copy=False), "correlation")
+
+    @classmethod
+    def from_structure(cls, molecules, index: ProfileIndex) -> "DrugDistances":
+        if molecules is None:
+            raise ValueError(
+                "distance='structure' compares the drugs' molecules. "
+                "The 'molecules' parameter of prepare is None."
+            )
+        if is_text(molecules):
+            _check_length("molecules", molecules, "drug", index.n_drugs)
+            fingerprints = MorganFingerprinter(sparse_output=True).transform(molecules)
+            return cls(fingerprints, "jaccard")
+        molecules = check_array(molecules, dtype=_FLOATS, input_name="molecules")
+        _check_length("molecules", molecules, "drug", index.n_drugs)
+        return cls(molecules.astype(np.float32, copy=False), "correlation")
+
+    def between(self, rows: Indices, columns: Indices) -> NDArray[np.float32]:
+        """Return the distances from some drugs to others; a drug's own is 0."""
+        similarity = similarity_to(self.features[columns], metric=self.metric)
+        distances = _to_distances(similarity(self.features[rows]))
+        distances[rows[:, None] == columns] = 0.0
+        return distances
+
+    def all_pairs(self) -> NDArray[np.float32]:
+        """Return the matrix of all distances, with zeros in the diagonal."""
+        n_drugs = self.features.shape[0]
+        similarity = similarity_to(self.features, metric=self.metric)
+        distances = np.empty((n_drugs, n_drugs), dtype=np.float32)
+        # By blocks of the one product, so that only the result takes n_drugs^2.
+        for part in row_batches(n_drugs, n_drugs):
+            distances[part] = _to_distances(similarity(self.features[part]))
+        np.fill_diagonal(distances, 0.0)
+        return distances
+
+
+def _to_distances(similarities: NDArray) -> NDArray:
+    distances = np.minimum(1 - similarities, 2.0)
+    distances[distances < _ROUNDING] = 0.0
+    return distances
+
+
+def _check_length(name: str, values, what: str, expected: int) -> None:
+    if len(values) != expected:
+        raise ValueError(
+            f"{name} must have one row for each {what}. Got {len(values)} for "
+            f"{expected} {what}s."
+        )
+
+
+# -- weights of negatives ------------------------------------------------------------
+# By blocks: distances of shape (n_rows, n_columns) from each row's drug to the drugs of
+# the columns, and `own`, a mask of where that is the same drug.
+
+
+def uniform_weights(
+    distances: NDArray, own: NDArray[np.bool_], *, largest: float
+) -> NDArray:
+    """Weigh each column by the distances t in [0, largest] that it is nearest to.
+
+    Of columns at the same distance the first has the whole weight.
+    """
+    order = np.argsort(distances, axis=1, kind="stable")
+    ranked = np.take_along_axis(distances, order, axis=1).astype(np.float64)
+    left = np.empty((len(distances), distances.shape[1] + 1))
+    left[:, 0] = 0.0
+    left[:, -1] = largest
+    left[:, 1:-1] = (ranked[:, 1:] + ranked[:, :-1]) / 2
+    # A tied column begins where the next distance does: its weight is zero.
+    left[:, 1:-1][ranked[:, 1:] == ranked[:, :-1]] = np.inf
+    left = np.minimum.accumulate(left[:, ::-1], axis=1)[:, ::-1]
+    weights = np.empty_like(ranked)
+    np.put_along_axis(weights, order, np.diff(left, axis=1), axis=1)
+    weights[own] = 0.0
+    return weights
+
+
+def wu_weights(
+    distances: NDArray,
+    own: NDArray[np.bool_],
+    *,
+    dimension: int,
+    cutoff: float,
+    max_distance: float,
+) -> NDArray:
+    """Weigh each column by min(1 / q(cutoff), 1 / q(d)), relative to the row's largest.
+
+    With d = sqrt(2 * distance), the chord between unit vectors with cosine
+    1 - distance.
+    """
+    chords = np.sqrt(2 * distances.astype(np.float64))
+    limit = _log_density(np.array(cutoff), dimension)
+    log_weights = -np.maximum(_log_density(chords, dimension), limit)
+    log_weights[own | (chords > max_distance)] = -np.inf
+    largest = log_weights.max(axis=1, keepdims=True)
+    largest[np.isneginf(largest)] = 0.0
+    return np.exp(log_weights - largest)
+
+
+def _log_density(chords: NDArray, dimension: int) -> NDArray:
+    """Log of q(d) ~ d^(n - 2) (1 - d^2 / 4)^((n - 3) / 2), on the unit sphere."""
+    return xlogy(dimension - 2, chords) + xlogy(
+        (dimension - 3) / 2, np.maximum(1 - chords**2 / 4, 0)
+    )
+
+
+def cumulative_probabilities(
+    weights: NDArray, own: NDArray[np.bool_]
+) -> NDArray[np.float32]:
+    """Cumulate each row to 1; rows without any weight become uniform but for `own`."""
+    empty = ~weights.any(axis=1)
+    weights[empty] = ~own[empty]
+    cumulative = np.cumsum(weights, axis=1)
+    return (cumulative / cumulative[:, -1:]).astype(np.float32)
+
+
+def draw_columns(
+    cumulative: NDArray[np.float32], rows: Indices, rng: np.random.Generator
+) -> Indices:
+    """Draw a column from each of the rows, by bisection of all at once."""
+    targets = rng.random(len(rows))
+    low = np.zeros(len(rows), dtype=np.intp)
+    high = np.full(len(rows), cumulative.shape[1] - 1)
+    for _ in range((cumulative.shape[1] - 1).bit_length()):
+        middle = (low + high) // 2
+        beyond = cumulative[rows, middle] <= targets
+        low = np.where(beyond, middle + 1, low)
+        high = np.where(beyond, high, middle)
+    return low

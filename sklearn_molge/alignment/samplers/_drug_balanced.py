@@ -8,8 +8,7 @@ import numpy as np
 
 from sklearn_molge._compat import Interval, StrOptions
 from sklearn_molge.alignment._batches import SampledBatch
-from sklearn_molge.alignment.samplers._base import BaseSampler
-from sklearn_molge.alignment.samplers._index import Indices
+from sklearn_molge.alignment.samplers._base import BaseSampler, Indices
 
 __all__ = ["DrugBalancedSampler"]
 

@@ -4,8 +4,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from sklearn_molge.alignment.samplers._base import TripletSampler
-from sklearn_molge.alignment.samplers._index import Indices
+from sklearn_molge.alignment.samplers._base import Indices, TripletSampler
 
 __all__ = ["UniformSampler"]
 
@@ -45,11 +44,11 @@ class UniformSampler(TripletSampler):
     >>> drugs = np.array([0, 0, 1, 1, 2])
     >>> sampler = UniformSampler(batch_size=3).prepare(drugs)
     >>> batches = list(sampler.epoch(np.random.default_rng(0)))
-    >>> anchors = [batch.profiles[batch.anchors] for batch in batches]
+    >>> anchors = [batch.profiles[batch.triplets.anchors] for batch in batches]
     >>> sorted(np.concatenate(anchors).tolist())
     [0, 1, 2, 3, 4]
-    >>> [batch.negatives.tolist() for batch in batches]  # positions in the batch
-    [[3, 4, 5], [2, 3]]
+    >>> batches[0].triplets.negatives  # positions in the batch
+    array([3, 4, 5])
     """
 
     _parameter_constraints: ClassVar[dict] = {**TripletSampler._parameter_constraints}

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from sklearn_molge.alignment._batches import EmbeddedBatch
+from sklearn_molge.alignment import EmbeddedBatch, Triplets
 
 # Molecules 0 and 1 are isomers of drug 0; drug 1 has one molecule and two profiles.
 MOLECULE_DRUGS = [0, 0, 1, 2]
@@ -21,14 +21,14 @@ def make_batch():
         def normal(*shape):
             return torch.randn(*shape, generator=generator, dtype=torch.float64)
 
-        triplets = {name: torch.tensor(v) for name, v in SAMPLED.items()}
+        triplets = Triplets(**{name: torch.tensor(v) for name, v in SAMPLED.items()})
         return EmbeddedBatch(
             molecules=normal(len(MOLECULE_DRUGS), dim).to(dtype),
             profiles=normal(len(MOLECULE_INDEX), dim).to(dtype),
             molecule_index=torch.tensor(MOLECULE_INDEX),
             molecule_drugs=torch.tensor(MOLECULE_DRUGS),
             inputs=normal(len(MOLECULE_INDEX), 6).to(dtype),
-            **(triplets if sampled else {}),
+            triplets=triplets if sampled else None,
         )
 
     return make
@@ -39,8 +39,9 @@ def line_batch():
     """Points on a line, so that distances are differences that one sees."""
 
     def make(molecules, profiles, *, molecule_drugs=None, triplets=None):
-        names = ("anchors", "partners", "negatives")
-        columns = torch.tensor(triplets).T if triplets else [None] * 3
+        if triplets:
+            anchors, partners, negatives = torch.tensor(triplets).T
+            triplets = Triplets(anchors, negatives, partners)
         n = len(molecules)
         return EmbeddedBatch(
             molecules=torch.tensor(molecules, dtype=torch.float64)[:, None],
@@ -48,7 +49,7 @@ def line_batch():
             molecule_index=torch.arange(n),
             molecule_drugs=torch.tensor(molecule_drugs or list(range(n))),
             inputs=torch.eye(n, dtype=torch.float64),
-            **dict(zip(names, columns, strict=True)),
+            triplets=triplets,
         )
 
     return make
@@ -59,8 +60,9 @@ def slow_triplets():
     """(anchor, partner, negative) of a batch, by the definition, one by one."""
 
     def triplets(batch):
-        if batch.anchors is not None:
-            parts = (batch.anchors, batch.partners, batch.negatives)
+        if batch.triplets is not None:
+            anchors, negatives, partners = batch.triplets
+            parts = (anchors, partners, negatives)
             return list(zip(*(part.tolist() for part in parts), strict=True))
         drugs = batch.profile_drugs.tolist()
         found = []

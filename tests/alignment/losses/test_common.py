@@ -1,6 +1,7 @@
 """What every loss owes the training, whichever it is."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -55,7 +56,7 @@ def test_gradients(make_batch, loss, sampled):
 
     def value(molecules, profiles, *learned):
         parameters = start | dict(zip(names, learned, strict=True))
-        changed = batch._replace(molecules=molecules, profiles=profiles)
+        changed = replace(batch, molecules=molecules, profiles=profiles)
         return functional_call(loss, parameters, (changed,))
 
     inputs = [batch.molecules, batch.profiles, *(start[name] for name in names)]
@@ -66,7 +67,8 @@ def test_gradients(make_batch, loss, sampled):
 def test_order_of_rows_and_molecules_does_not_matter(make_batch, loss):
     batch = make_batch(dim=2)
     rows, columns = torch.tensor([3, 1, 4, 0, 2]), torch.tensor([2, 0, 3, 1])
-    shuffled = batch._replace(
+    shuffled = replace(
+        batch,
         molecules=batch.molecules[columns],
         molecule_drugs=batch.molecule_drugs[columns],
         profiles=batch.profiles[rows],
@@ -80,7 +82,8 @@ def test_order_of_rows_and_molecules_does_not_matter(make_batch, loss):
 @pytest.mark.parametrize("level", [0.0, 1.0])
 def test_collapsed_embeddings_have_a_finite_loss_and_gradient(make_batch, loss, level):
     batch = make_batch(dim=2, dtype=torch.float32)
-    batch = batch._replace(
+    batch = replace(
+        batch,
         molecules=torch.full_like(batch.molecules, level).requires_grad_(),
         profiles=torch.full_like(batch.profiles, level).requires_grad_(),
     )
@@ -102,12 +105,25 @@ def test_is_a_scalar_in_the_precision_of_the_embeddings(make_batch, loss, dtype)
 @every_loss
 def test_one_drug_has_no_negatives(make_batch, loss):
     # Two isomers are two molecules, but one drug.
-    batch = make_batch(dim=2)._replace(
+    batch = replace(
+        make_batch(dim=2),
         molecule_index=torch.tensor([0, 1, 0, 1, 0]),
         molecule_drugs=torch.tensor([7, 7, 7, 7]),
     )
     with pytest.raises(ValueError, match=r"at least two drugs.*n_profiles=5"):
         loss(batch)
+
+
+@pytest.mark.parametrize("anchor", ["expression", "molecule", "expression_only"])
+def test_triplets_without_partners(make_batch, anchor):
+    batch = make_batch(sampled=True)
+    batch = replace(batch, triplets=batch.triplets._replace(partners=None))
+    loss = TripletLoss(anchor=anchor)
+    if anchor == "expression_only":
+        with pytest.raises(ValueError, match="set sampler__partners=True"):
+            loss(batch)
+    else:
+        assert loss(batch).isfinite()
 
 
 def test_isomers_are_not_pushed_apart(line_batch):
@@ -120,7 +136,8 @@ def test_isomers_are_not_pushed_apart(line_batch):
 @pytest.mark.parametrize("loss", ALL_PAIRS)
 def test_isomers_attract(make_batch, loss):
     """Nearer to the profile of its isomer a molecule costs less."""
-    batch = make_batch(dim=2)._replace(
+    batch = replace(
+        make_batch(dim=2),
         molecules=torch.tensor([[1.0, 0.0], [0.6, 0.8], [-1.0, 0.0], [0.0, -1.0]]),
         profiles=torch.tensor(
             [[1.0, 0.0], [-1.0, 0.0], [1.0, 0.0], [0.0, -1.0], [-1.0, 0.0]]

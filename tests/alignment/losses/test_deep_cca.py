@@ -1,10 +1,11 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from scipy import linalg
 
-from sklearn_molge.alignment import CCA
-from sklearn_molge.alignment._batches import EmbeddedBatch
+from sklearn_molge.alignment import CCA, EmbeddedBatch
 from sklearn_molge.alignment.losses import DeepCCALoss
 
 
@@ -64,7 +65,8 @@ def test_equals_the_linear_estimator():
 
 def test_does_not_change_with_a_linear_map_of_either_view():
     batch = paired_batch()
-    mixed = batch._replace(
+    mixed = replace(
+        batch,
         profiles=batch.profiles @ torch.randn(4, 4, dtype=torch.float64) + 3,
         molecules=100 * batch.molecules,
     )
@@ -74,7 +76,8 @@ def test_does_not_change_with_a_linear_map_of_either_view():
 
 def test_more_dimensions_than_profiles_in_single_precision():
     batch = paired_batch(n=8, dim=20)
-    batch = batch._replace(
+    batch = replace(
+        batch,
         molecules=batch.molecules.float().requires_grad_(),
         profiles=batch.profiles.float().requires_grad_(),
     )

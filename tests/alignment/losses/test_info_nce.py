@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -40,7 +41,8 @@ def test_equals_a_slow_loop(make_batch, slow_distance, temperature):
 
 def test_is_clip_where_each_drug_has_one_pair(make_batch):
     batch = make_batch()
-    batch = batch._replace(
+    batch = replace(
+        batch,
         profiles=batch.profiles[:4],
         inputs=batch.inputs[:4],
         molecule_index=torch.arange(4),

@@ -1,10 +1,11 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
-from sklearn_molge.alignment._batches import EmbeddedBatch
+from sklearn_molge.alignment import EmbeddedBatch
 from sklearn_molge.alignment.losses import InfoNCELoss, SoftTargetInfoNCELoss
 from sklearn_molge.datasets import load_lincs
 
@@ -53,7 +54,7 @@ def test_equals_a_slow_loop(make_batch, slow_distance, min_similarity):
 
 
 def test_unlike_profiles_give_the_one_hot_target(make_batch):
-    batch = make_batch()._replace(inputs=torch.eye(5, dtype=torch.float64))
+    batch = replace(make_batch(), inputs=torch.eye(5, dtype=torch.float64))
     targets = SoftTargetInfoNCELoss(min_similarity=0.0).targets(batch)
     # Isomers of the own drug share the target equally.
     expected = batch.positives / batch.positives.sum(1, keepdim=True)
@@ -63,7 +64,7 @@ def test_unlike_profiles_give_the_one_hot_target(make_batch):
 def test_weights_ignore_level_and_scale_of_a_profile(make_batch):
     batch = make_batch()
     scale = torch.tensor([1.0, 2.0, 3.0, 4.0, 5.0], dtype=torch.float64)[:, None]
-    moved = batch._replace(inputs=batch.inputs * scale + 7)
+    moved = replace(batch, inputs=batch.inputs * scale + 7)
     loss = SoftTargetInfoNCELoss(min_similarity=-1)
     torch.testing.assert_close(loss.targets(moved), loss.targets(batch))
 

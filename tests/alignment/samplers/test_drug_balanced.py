@@ -34,7 +34,7 @@ def test_batches(seed, n_drugs, n_lines, n_per_drug, drugs_per_batch, k):
     assert len(batches) == sampler.n_batches_
     drugs_seen = []
     for batch in batches:
-        assert batch.anchors is batch.partners is batch.negatives is None
+        assert batch.triplets is None
         assert len(set(batch.profiles)) == len(batch.profiles)
         of_batch = set(drugs[batch.profiles])
         assert 2 <= len(of_batch) <= max(drugs_per_batch, 3)

@@ -10,8 +10,8 @@ def test_negative_drugs_are_uniform_whatever_their_profiles():
     sampler = UniformSampler(batch_size=999).prepare(drugs)
     anchors, negatives = [], []
     for batch in sampler.epoch(np.random.default_rng(0)):
-        anchors.append(drugs[batch.profiles[batch.anchors]])
-        negatives.append(drugs[batch.profiles[batch.negatives]])
+        anchors.append(drugs[batch.profiles[batch.triplets.anchors]])
+        negatives.append(drugs[batch.profiles[batch.triplets.negatives]])
     anchors, negatives = np.concatenate(anchors), np.concatenate(negatives)
     for drug in range(5):
         counts = np.bincount(negatives[anchors == drug], minlength=5)
@@ -23,11 +23,12 @@ def test_two_drugs():
     drugs = np.array([0, 1, 1])
     sampler = UniformSampler(partners=True).prepare(drugs)
     (batch,) = sampler.epoch(np.random.default_rng(0))
-    negatives = drugs[batch.profiles[batch.negatives]]
-    assert (negatives == 1 - drugs[batch.profiles[batch.anchors]]).all()
+    negatives = drugs[batch.profiles[batch.triplets.negatives]]
+    assert (negatives == 1 - drugs[batch.profiles[batch.triplets.anchors]]).all()
     # The drug of one profile is its own partner, those of the other swap.
+    anchors, _, partners = batch.triplets
     partner_of = dict(
-        zip(batch.profiles[batch.anchors], batch.profiles[batch.partners], strict=True)
+        zip(batch.profiles[anchors], batch.profiles[partners], strict=True)
     )
     assert partner_of == {0: 0, 1: 2, 2: 1}
 

@@ -66,7 +66,7 @@ class FittedTower(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         return self
 
     def transform(self, X):
-        """Lead one view into the joint space.
+        """Project one view into the joint space.
 
         Parameters
         ----------

@@ -5,6 +5,7 @@ import random
 
 import numpy as np
 import pytest
+from scipy.stats import chisquare
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
@@ -13,6 +14,9 @@ from sklearn_molge.alignment.samplers import (
     DrugBalancedSampler,
     UniformSampler,
 )
+
+# Its slow definition is compared with its inside: no batch shows its order.
+from sklearn_molge.alignment.samplers._base import ProfileIndex
 
 TRIPLETS = [
     UniformSampler(batch_size=7),
@@ -54,8 +58,10 @@ def batches_of(sampler, study, seed=0, **params):
 
 
 def flat(batches):
-    parts = [part for batch in batches for part in batch if part is not None]
-    return np.concatenate(parts).tolist()
+    parts = []
+    for batch in batches:
+        parts += [batch.profiles, *(batch.triplets or ())]
+    return np.concatenate([part for part in parts if part is not None]).tolist()
 
 
 @every_sampler
@@ -125,7 +131,7 @@ def test_wrong_parameters(sampler, study, params, name):
 @every_triplet_sampler
 def test_every_profile_is_an_anchor_once(sampler, study):
     batches = batches_of(sampler, study)
-    anchors = [batch.profiles[batch.anchors] for batch in batches]
+    anchors = [batch.profiles[batch.triplets.anchors] for batch in batches]
     assert [len(part) for part in anchors] == [7, 7, 7, 7, 7, 5]
     anchors = np.concatenate(anchors)
     assert sorted(anchors) == list(range(40))
@@ -138,8 +144,10 @@ def test_every_drug_is_an_anchor_once(sampler, study):
     seen = set()
     for seed in range(60):
         batches = batches_of(sampler, study, seed, epoch_over="drugs")
-        assert [len(batch.anchors) for batch in batches] == [7, 2]
-        anchors = np.concatenate([batch.profiles[batch.anchors] for batch in batches])
+        assert [len(batch.triplets.anchors) for batch in batches] == [7, 2]
+        anchors = np.concatenate(
+            [batch.profiles[batch.triplets.anchors] for batch in batches]
+        )
         assert sorted(drugs[anchors]) == list(range(9))
         seen.update(anchors)
     assert seen == set(range(40)), "some profile never stood for its drug"
@@ -150,14 +158,79 @@ def test_every_drug_is_an_anchor_once(sampler, study):
 def test_layout_of_a_batch(sampler, study, partners):
     drugs = study["drugs"]
     for batch in batches_of(sampler, study, partners=partners):
-        n = len(batch.anchors)
-        assert batch.anchors.tolist() == list(range(n))
-        assert batch.negatives.tolist() == list(range(n, 2 * n))
+        n = len(batch.triplets.anchors)
+        assert batch.triplets.anchors.tolist() == list(range(n))
+        assert batch.triplets.negatives.tolist() == list(range(n, 2 * n))
         assert len(batch.profiles) == (3 if partners else 2) * n
-        anchors = drugs[batch.profiles[batch.anchors]]
-        assert (drugs[batch.profiles[batch.negatives]] != anchors).all()
+        anchors = drugs[batch.profiles[batch.triplets.anchors]]
+        assert (drugs[batch.profiles[batch.triplets.negatives]] != anchors).all()
         if partners:
-            assert batch.partners.tolist() == list(range(2 * n, 3 * n))
-            assert (drugs[batch.profiles[batch.partners]] == anchors).all()
+            assert batch.triplets.partners.tolist() == list(range(2 * n, 3 * n))
+            assert (drugs[batch.profiles[batch.triplets.partners]] == anchors).all()
         else:
-            assert batch.partners is None
+            assert batch.triplets.partners is None
+
+
+# -- which profiles a drug has -------------------------------------------------------
+
+DRUGS = np.array([1, 0, 2, 1, 1, 0, 1, 0])
+LINES = np.array([4, 0, 3, 4, 2, 1, 4, 1])
+
+
+def allowed_partners(profile, drugs, lines):
+    """The slow definition: other lines, else others, else itself."""
+    same = [q for q in range(len(drugs)) if drugs[q] == drugs[profile]]
+    return (
+        [q for q in same if lines[q] != lines[profile]]
+        or [q for q in same if q != profile]
+        or [profile]
+    )
+
+
+def test_csr_by_hand():
+    index = ProfileIndex(DRUGS, LINES)
+    assert (index.n_drugs, index.n_profiles) == (3, 8)
+    assert index.counts.tolist() == [3, 4, 1]
+    # Drug 0: line 0, then line 1 twice; drug 1: line 2, then line 4 three times.
+    assert index.order.tolist() == [1, 5, 7, 4, 0, 3, 6, 2]
+    assert index.order[index.places].tolist() == list(range(8))
+    assert index.drug_places.tolist() == [0, 3, 7, 8]
+    assert index.group_places.tolist() == [0, 1, 3, 4, 7, 8]
+    assert index.drug_groups.tolist() == [0, 2, 4, 5]
+    assert index.group_of_place.tolist() == [0, 1, 1, 2, 3, 3, 3, 4]
+
+
+def test_two_drugs_in_the_same_line_are_two_groups():
+    index = ProfileIndex([0, 1, 1], [5, 5, 5])
+    assert index.group_places.tolist() == [0, 1, 3]
+
+
+def test_random_profiles_are_uniform():
+    index = ProfileIndex(DRUGS, LINES)
+    drawn = index.random_profiles(np.repeat([1, 2], 8000), np.random.default_rng(0))
+    values, counts = np.unique(drawn[:8000], return_counts=True)
+    assert values.tolist() == [0, 3, 4, 6]
+    assert chisquare(counts).pvalue > 1e-3
+    assert set(drawn[8000:]) == {2}
+
+
+@pytest.mark.parametrize("lines", [LINES, None, np.zeros(8, dtype=int)])
+def test_random_partners(lines):
+    index = ProfileIndex(DRUGS, lines)
+    profiles = np.repeat(np.arange(8), 3000)
+    partners = index.random_partners(profiles, np.random.default_rng(1))
+    for profile in range(8):
+        values, counts = np.unique(partners[profiles == profile], return_counts=True)
+        by_hand = np.zeros(8) if lines is None else lines
+        assert values.tolist() == allowed_partners(profile, DRUGS, by_hand)
+        if len(values) == 1:
+            continue
+        assert chisquare(counts).pvalue > 1e-3
+
+
+def test_drug_means():
+    profiles = np.random.default_rng(0).normal(size=(8, 5)).astype(np.float32)
+    means = ProfileIndex(DRUGS, LINES).drug_means(profiles)
+    expected = [profiles[DRUGS == drug].mean(axis=0) for drug in range(3)]
+    assert means.dtype == np.float32
+    np.testing.assert_allclose(means, expected, rtol=1e-5, atol=1e-6)

@@ -1,0 +1,320 @@
+"""The training set: from what the user gives to batches that the towers read."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import skorch.dataset
+import torch
+from numpy.typing import NDArray
+from sklearn.utils import check_consistent_length
+from sklearn.utils.validation import check_array
+from torch import Tensor
+from torch.utils.data import Dataset, Subset
+
+from sklearn_molge._utils.rows import distinct_rows, is_text
+from sklearn_molge.alignment._batches import PairBatch, SampledBatch
+from sklearn_molge.exceptions import InvalidSmilesError
+from sklearn_molge.model_selection._groups import encode_groups
+from sklearn_molge.molecules import GraphBatch, MoleculeGraphs, check_smiles, drug_ids
+
+Rows = NDArray[np.intp]
+
+
+# -- what can be trained on ----------------------------------------------------------
+
+
+def check_training_set(X: NDArray, y: NDArray, groups) -> None:
+    """Refuse what no towers can be trained on, before any work is done."""
+    check_consistent_length(X, y)
+    if len(X) < 2:
+        raise ValueError(
+            "CoordinatedEmbedder needs profiles of at least 2 drugs, to tell them "
+            "apart. Got 1 sample."
+        )
+    if groups is not None:
+        encode_groups(groups, X)
+    if is_text(X):
+        check_smiles(X)
+
+
+def check_kind(X: NDArray, *, graphs: bool, features: bool) -> None:
+    """Refuse features where a graph is needed, and SMILES where nothing reads them."""
+    if graphs and not is_text(X):
+        raise ValueError(
+            "X must be SMILES for a tower with a graph network; for features pass "
+            f"encoder=None. Got an array of shape {X.shape}."
+        )
+    if not graphs and not features and is_text(X):
+        raise ValueError(
+            "encoder=None is for features, and X is SMILES: pass molecule_features, or "
+            "put a fingerprint transformer before this estimator."
+        )
+
+
+def split_rows(train_split, X: NDArray, y: NDArray, groups) -> tuple[Rows, Rows | None]:
+    """Return the rows to train on, and those of the validation part if there is one."""
+    rows = np.arange(len(X))
+    if train_split is None:
+        return rows, None
+    if hasattr(train_split, "split"):
+        train, valid = next(iter(train_split.split(X, y, groups)))
+    else:  # skorch's ValidSplit
+        train, valid = (part.indices for part in train_split(rows, groups=groups))
+    return rows[train], rows[valid]
+
+
+def as_tensor(array: NDArray) -> Tensor:
+    """Return an array as a tensor; a read-only one, as of a memory map, is copied."""
+    return torch.from_numpy(np.require(array, requirements=["C", "W"]))
+
+
+# -- molecules -----------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class MoleculeInputs:
+    """Distinct molecules, ready for the molecule tower.
+
+    Attributes
+    ----------
+    graphs : MoleculeGraphs or None
+        Their graphs, of a tower with a graph network.
+    features : Tensor of shape (n_molecules, n_features) or None
+        Their features.
+    """
+
+    graphs: MoleculeGraphs | None
+    features: Tensor | None
+
+    @classmethod
+    def prepare(
+        cls, X: NDArray, *, mode: str | None, features
+    ) -> tuple["MoleculeInputs", Rows]:
+        """Prepare each distinct molecule once; return them, and which each row is.
+
+        Parameters
+        ----------
+        X : ndarray of shape (n_samples,) or (n_samples, n_features)
+            SMILES or features.
+        mode : str or None
+            Atom features of the graphs; None makes none.
+        features : transformer or None
+            Fitted; None takes features as they are.
+        """
+        check_kind(X, graphs=mode is not None, features=features is not None)
+        if is_text(X):
+            if mode is None:  # the graphs find bad entries themselves
+                check_smiles(X)
+            index, distinct = pd.factorize(X, use_na_sentinel=False)
+        else:
+            rows, index = distinct_rows(X)
+            distinct = X[rows]
+        graphs = None if mode is None else _graphs_of(X, index, distinct, mode)
+        if features is not None:
+            return cls(graphs, as_feature_tensor(features.transform(distinct))), index
+        return cls(graphs, None if is_text(X) else as_feature_tensor(distinct)), index
+
+    def __len__(self) -> int:
+        return max(len(p) for p in (self.graphs, self.features) if p is not None)
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of graphs and features."""
+        parts = (self.graphs, self.features)
+        return sum(part.nbytes for part in parts if part is not None)
+
+    def take(self, indices) -> tuple[GraphBatch | None, Tensor | None]:
+        """Return graphs and features of some molecules as one batch."""
+        graphs = None if self.graphs is None else self.graphs.take(indices)
+        if self.features is None:
+            return graphs, None
+        return graphs, self.features[torch.as_tensor(indices)]
+
+
+def as_feature_tensor(features) -> Tensor:
+    """Return features of molecules as a tensor; refuse what are no numbers."""
+    features = features.toarray() if hasattr(features, "toarray") else features
+    return as_tensor(
+        check_array(features, dtype=np.float32, input_name="features of X")
+    )
+
+
+def _graphs_of(X, index, distinct, mode) -> MoleculeGraphs:
+    try:
+        return MoleculeGraphs.from_smiles(distinct, mode=mode)
+    except InvalidSmilesError as error:
+        bad = np.flatnonzero(np.isin(index, error.indices))
+        raise InvalidSmilesError(bad.tolist(), X[bad].tolist()) from None
+
+
+# -- pairs ---------------------------------------------------------------------------
+
+
+class PairDataset(skorch.dataset.Dataset):
+    """Rows of (molecule, profile), with the molecules stored once each.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_samples,) or (n_samples, n_features)
+        The molecules as the caller gave them.
+    y : ndarray of shape (n_samples, n_genes), float32
+        The profiles. skorch's callbacks find them, and X, under these names.
+    molecules : MoleculeInputs
+        The distinct molecules.
+    molecule_of : ndarray of shape (n_samples,)
+        The molecule of each row.
+    drugs : ndarray of shape (n_samples,)
+        Drug of each row, as codes.
+    cell_lines : ndarray of shape (n_samples,) or None
+        Cell line of each row, as codes.
+    train, valid : ndarray of int, or None
+        The rows to train on, all by default, and those of a validation part.
+    """
+
+    def __init__(
+        self,
+        X: NDArray,
+        y: NDArray,
+        molecules: MoleculeInputs,
+        molecule_of: Rows,
+        drugs: Rows,
+        cell_lines: Rows | None = None,
+        train: Rows | None = None,
+        valid: Rows | None = None,
+    ):
+        self.X, self.y = X, y
+        self.profiles = as_tensor(y)
+        self.molecules = molecules
+        self.molecule_of = molecule_of
+        self.drugs = drugs
+        self.cell_lines = cell_lines
+        self.train = np.arange(len(X)) if train is None else train
+        self.valid = valid
+        # Drugs with equal features are one input, but not one molecule of a batch.
+        self._n_drugs = int(drugs.max()) + 1
+        self._pairs = molecule_of * self._n_drugs + drugs
+
+    @classmethod
+    def prepare(
+        cls, X: NDArray, y: NDArray, groups=None, *, mode, features, split=(None, None)
+    ) -> "PairDataset":
+        """Prepare the pairs; see :meth:`MoleculeInputs.prepare`.
+
+        Drugs and cell lines are those of `groups`; without it, drugs are told apart by
+        their structure, and features by equal rows.
+        """
+        molecules, index = MoleculeInputs.prepare(X, mode=mode, features=features)
+        drugs, cell_lines = index, None
+        if groups is not None:
+            drugs, cell_lines = (factor.codes for factor in encode_groups(groups, X))
+        elif is_text(X):
+            drugs = pd.factorize(drug_ids(X))[0]
+        return cls(X, y, molecules, index, drugs, cell_lines, *split)
+
+    def __len__(self) -> int:
+        return len(self.molecule_of)
+
+    def __getitem__(self, row: int) -> PairBatch:
+        return self.take(SampledBatch(np.array([row])))
+
+    def __getitems__(self, sampled: SampledBatch) -> PairBatch:
+        return self.take(sampled)
+
+    def take(self, sampled: SampledBatch) -> PairBatch:
+        """Return one batch, with each of its molecules once."""
+        rows, triplets = sampled.profiles, sampled.triplets
+        pairs, index = np.unique(self._pairs[rows], return_inverse=True)
+        molecules, drugs = np.divmod(pairs, self._n_drugs)
+        graphs, features = self.molecules.take(molecules)
+        return PairBatch(
+            graphs,
+            features,
+            profiles=self.profiles[torch.from_numpy(rows)],
+            molecule_index=torch.from_numpy(index),
+            molecule_drugs=torch.from_numpy(drugs),
+            triplets=None if triplets is None else triplets.map(torch.from_numpy),
+        )
+
+    def split(self) -> tuple[Dataset, Dataset | None]:
+        """Return the rows to train on and the validation part."""
+        if self.valid is None:
+            return self, None
+        return Subset(self, self.train.tolist()), Subset(self, self.valid.tolist())
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of profiles and molecules."""
+        return self.profiles.nbytes + self.molecules.nbytes
+
+    def move(self, device: str | torch.device) -> None:
+        """Put profiles and features on a device, for good.
+
+        Graphs stay: a batch of them is made on the CPU while the device computes.
+        """
+        self.profiles = self.profiles.to(device)
+        graphs, features = self.molecules.graphs, self.molecules.features
+        if features is not None:
+            self.molecules = MoleculeInputs(graphs, features.to(device))
+
+
+def rows_of(dataset: Dataset) -> tuple[PairDataset, Rows]:
+    """Return the whole dataset and the rows that `dataset`, or a Subset, is."""
+    if isinstance(dataset, Subset):
+        whole, rows = rows_of(dataset.dataset)
+        return whole, rows[np.asarray(dataset.indices)]
+    if not isinstance(dataset, PairDataset):
+        raise TypeError(f"a PairDataset is needed, got {type(dataset).__name__}")
+    return dataset, np.arange(len(dataset))
+
+
+# -- batches -------------------------------------------------------------------------
+
+
+class EpochBatches:
+    """Batches of a sampler as torch's DataLoader takes them, one epoch after another.
+
+    Each epoch draws from its own generator, seeded by (seed, epoch): a run that is
+    resumed sees the batches that it would have seen. ``epoch=None`` draws the same
+    batches each time, for validation.
+
+    Parameters
+    ----------
+    sampler : sampler
+        Not yet prepared.
+    dataset : PairDataset or Subset of it
+        Where the rows come from.
+    seed : int
+        Seed of the training.
+    epoch : int or None
+        Number of the first epoch.
+    """
+
+    batch_size = None  # accelerate asks for it; None means that batches differ in size
+    drop_last = False
+
+    def __init__(self, sampler, dataset: Dataset, *, seed: int, epoch: int | None):
+        whole, self.rows = rows_of(dataset)
+        _, first, drugs = np.unique(
+            whole.drugs[self.rows], return_index=True, return_inverse=True
+        )
+        cell_lines = whole.cell_lines
+        self.sampler = sampler.prepare(
+            drugs,
+            profiles=whole.profiles[torch.from_numpy(self.rows)].cpu().numpy(),
+            cell_lines=None if cell_lines is None else cell_lines[self.rows],
+            molecules=whole.X[self.rows[first]],
+        )
+        self.seed, self.epoch = seed, epoch
+
+    def __len__(self) -> int:
+        return self.sampler.n_batches_
+
+    def __iter__(self) -> Iterator[SampledBatch]:
+        epoch = () if self.epoch is None else (self.epoch,)
+        rng = np.random.default_rng([self.seed, *epoch])
+        if self.epoch is not None:
+            self.epoch += 1
+        for batch in self.sampler.epoch(rng):
+            yield SampledBatch(self.rows[batch.profiles], batch.triplets)
