@@ -17,7 +17,7 @@ ROOT = Path(sklearn_molge.__file__).parent
 ORDER = (
     "base", "datasets", "molecules", "expression", "alignment",
     "alignment.losses",
-    "alignment.samplers", "retrieval", "metrics", "model_selection", "inspection",
+    "alignment.samplers", "retrieval", "library", "metrics", "model_selection", "inspection",
     "evaluation", "exceptions",
 )  # fmt: skip
 

@@ -130,7 +130,7 @@ def profile_from_genes(
 
     See Also
     --------
-    sklearn_molge.retrieval.MoleculeIndex : A library to ask.
+    sklearn_molge.library.MoleculeIndex : A library to ask.
 
     Notes
     -----

@@ -1,7 +1,6 @@
 from ._chemprop import ChempropEmbedder as ChempropEmbedder
 from ._descriptors import MoleculeDescriptors as MoleculeDescriptors
 from ._fingerprints import MoleculeFingerprinter as MoleculeFingerprinter
-from ._library._molecule_file import MoleculeFile as MoleculeFile
 from ._morgan import MorganFingerprinter as MorganFingerprinter
 from ._smiles import canonical_smiles as canonical_smiles
 from ._smiles import check_smiles as check_smiles

@@ -67,7 +67,7 @@ class MoleculeQueryDisplay:
     Examples
     --------
     >>> import pandas as pd
-    >>> from sklearn_molge.retrieval import MoleculeQueryDisplay
+    >>> from sklearn_molge.library import MoleculeQueryDisplay
     >>> table = pd.DataFrame(
     ...     {"query": "A375", "rank": [1, 2], "molecule": ["CCO", "CC(=O)O"],
     ...      "name": ["ethanol", "acetic acid"], "score": [0.61, 0.4]}

@@ -1,18 +1,21 @@
 """The molecules closest to queries, found by faiss: fast, not always all of them."""
 
+import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sklearn_molge.retrieval._index import _faiss_files
-from sklearn_molge.retrieval._index._comparison import (
-    Comparison,
+from sklearn_molge._utils.files import replace_bytes, replacing
+from sklearn_molge._utils.optional import import_optional
+from sklearn_molge.library._search import (
+    RowComparison,
     check_query_vectors,
     slices,
+    top_k,
 )
-from sklearn_molge.retrieval._index._search import top_k
-from sklearn_molge.retrieval._index._store import VectorStore
+from sklearn_molge.library._store import VectorStore
 
 __all__ = ["FaissSearcher", "default_factory"]
 
@@ -22,6 +25,7 @@ _TRAINED = 64  # rows a list; faiss asks for 39
 _MOST_TRAINED = 100_000  # of an index without lists
 _OUTGROWN = 4  # times the rows that the lists were made for
 _MOST_QUERIES = 4096  # at a time
+_INDEX, _DESCRIPTION = "index.faiss", "index.faiss.json"
 _WIDENED = (1, 4, 16)  # times as many rows, where too few are left
 
 
@@ -103,7 +107,7 @@ class FaissSearcher:
         rows = np.empty((len(queries), k), dtype=np.intp)
         left = np.arange(len(queries))
         for wider in _WIDENED:
-            comparison = Comparison(self.store, queries[left], reverse=reverse)
+            comparison = RowComparison(self.store, queries[left], reverse=reverse)
             n_found = min(self.store.n_rows, wider * (2 * k + 16))
             points = np.float32(comparison.sign) * comparison.points
             found = self._index.search(points, n_found)[1]
@@ -122,7 +126,7 @@ class FaissSearcher:
             )
         return scores, rows
 
-    def _keys(self, comparison: Comparison, found: NDArray) -> NDArray:
+    def _keys(self, comparison: RowComparison, found: NDArray) -> NDArray:
         """Return true keys; minus infinity where nothing was found or is left."""
         good = found >= 0
         if self.store.active is not None:
@@ -150,8 +154,8 @@ class FaissSearcher:
             self._index.add(
                 self.store.stored(slice(start + rows.start, start + rows.stop))
             )
-        if self.store.path is not None:
-            _faiss_files.save(self.store.path, self._index, self._description())
+        if self.store.folder is not None:
+            _save(self.store.folder, self._index, self._description())
 
     def _description(self) -> dict[str, Any]:
         return {
@@ -162,10 +166,10 @@ class FaissSearcher:
         }
 
     def _load(self) -> None:
-        _faiss_files.import_faiss()
-        if self.store.path is None:
+        _import_faiss()
+        if self.store.folder is None:
             return
-        index, description = _faiss_files.load(self.store.path)
+        index, description = _load(self.store.folder)
         if index is None:
             return
         self._index, self._n_trained = index, description.get("n_trained", 0)
@@ -175,7 +179,7 @@ class FaissSearcher:
         self._set_parameters()
 
     def _trained(self) -> Any:
-        faiss = _faiss_files.import_faiss()
+        faiss = _import_faiss()
         n_rows, d = self.store.n_rows, self.store.n_components
         factory = self.factory or default_factory(n_rows)
         euclidean = self.store.metric == "euclidean"
@@ -204,7 +208,7 @@ class FaissSearcher:
         return index
 
     def _set_parameters(self) -> None:
-        faiss = _faiss_files.import_faiss()
+        faiss = _import_faiss()
         lists = faiss.try_extract_index_ivf(self._index)
         if lists is not None:
             lists.nprobe = min(lists.nlist, int(np.ceil(2 * np.sqrt(lists.nlist))))
@@ -219,8 +223,8 @@ class FaissSearcher:
 
     def __getstate__(self) -> dict:
         state = vars(self) | {"_index": None}
-        if self.store.path is None:
-            faiss = _faiss_files.import_faiss()
+        if self.store.folder is None:
+            faiss = _import_faiss()
             state["_bytes"] = faiss.serialize_index(self._index)
         return state
 
@@ -228,5 +232,32 @@ class FaissSearcher:
         data = state.pop("_bytes", None)
         self.__dict__.update(state)
         if data is not None:
-            self._index = _faiss_files.import_faiss().deserialize_index(data)
+            self._index = _import_faiss().deserialize_index(data)
             self._set_parameters()
+
+
+def _import_faiss() -> Any:
+    return import_optional("faiss", extra="faiss", needed_by="backend='faiss'")
+
+
+def _save(folder: Path, index: Any, description: dict[str, Any]) -> None:
+    """Put an index in the place of another; a kill leaves one of both, or none."""
+    with replacing(folder / _INDEX) as draft:
+        _import_faiss().write_index(index, str(draft))
+        # Without its description a file does not count.
+        (folder / _DESCRIPTION).unlink(missing_ok=True)
+    content = {**description, "n_bytes": (folder / _INDEX).stat().st_size}
+    replace_bytes(folder / _DESCRIPTION, json.dumps(content).encode())
+
+
+def _load(folder: Path) -> tuple[Any, dict[str, Any]]:
+    """Read an index and its description; None where it is not there whole."""
+    path = folder / _INDEX
+    try:
+        description = json.loads((folder / _DESCRIPTION).read_bytes())
+        whole = path.stat().st_size == description.pop("n_bytes")
+    except (FileNotFoundError, ValueError, KeyError):
+        return None, {}
+    if not whole:
+        return None, {}
+    return _import_faiss().read_index(str(path)), description

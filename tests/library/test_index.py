@@ -1,6 +1,5 @@
 """MoleculeIndex as users call it: against scikit-learn and the library's own ranks."""
 
-import json
 import os
 import pickle
 import signal
@@ -20,9 +19,10 @@ from sklearn.pipeline import make_pipeline
 from sklearn_molge.alignment import CCA
 from sklearn_molge.datasets import make_perturbation_study
 from sklearn_molge.exceptions import InvalidSmilesError
+from sklearn_molge.library import MoleculeIndex
 from sklearn_molge.metrics import pairwise_similarity, retrieval_ranks
 from sklearn_molge.molecules import MorganFingerprinter, drug_ids
-from sklearn_molge.retrieval import DoubleNNRetriever, MoleculeIndex
+from sklearn_molge.retrieval import DoubleNNRetriever
 
 
 @pytest.fixture(scope="module")
@@ -205,7 +205,7 @@ def test_bad_rows_and_second_spellings_are_listed(pipe):
 
 
 def test_raise_names_every_bad_row_before_any_work(pipe, tmp_path):
-    index = MoleculeIndex(pipe, on_bad_smiles="raise", path=tmp_path / "index")
+    index = MoleculeIndex(pipe, on_bad_smiles="raise", folder=tmp_path / "index")
     with pytest.raises(InvalidSmilesError, match="index 1: 'no', index 3: ''"):
         index.fit(["CCO", "no", "CCN", ""])
     assert not (tmp_path / "index").exists()
@@ -260,7 +260,7 @@ def test_faiss_finds_what_exact_search_finds(pipe, library, study, index):
 
 def test_folder_is_opened_again(pipe, library, study, tmp_path):
     path = tmp_path / "index"
-    index = MoleculeIndex(pipe, path=path, dtype="int8").fit(library, names=library)
+    index = MoleculeIndex(pipe, folder=path, dtype="int8").fit(library, names=library)
     index.calibrate(study.smiles, study.ge).remove(library[1])
     expected = index.query(study.ge, 5)
     opened = MoleculeIndex.open(path)
@@ -276,32 +276,32 @@ def test_fit_on_a_finished_folder_has_nothing_to_do(
     pipe, library, tmp_path, monkeypatch
 ):
     path = tmp_path / "index"
-    MoleculeIndex(pipe, path=path).fit(library)
+    MoleculeIndex(pipe, folder=path).fit(library)
     before = {p.name: p.stat().st_mtime_ns for p in path.glob("*.bin")}
-    assert MoleculeIndex(pipe, path=path).fit(library).n_molecules_ == len(library)
+    assert MoleculeIndex(pipe, folder=path).fit(library).n_molecules_ == len(library)
     assert {p.name: p.stat().st_mtime_ns for p in path.glob("*.bin")} == before
     with pytest.raises(FileExistsError, match="holds another library"):
-        MoleculeIndex(pipe, path=path).fit(library[:3])
+        MoleculeIndex(pipe, folder=path).fit(library[:3])
 
 
 def test_another_embedder_or_precision_is_refused(pipe, library, study, tmp_path):
     path = tmp_path / "index"
-    MoleculeIndex(pipe, path=path).fit(library)
+    MoleculeIndex(pipe, folder=path).fit(library)
     other = clone(pipe).fit(study.smiles[::2], study.ge[::2])
     with pytest.raises(ValueError, match="estimator must be the embedder that made"):
-        MoleculeIndex(other, path=path).fit(library)
+        MoleculeIndex(other, folder=path).fit(library)
     with pytest.raises(ValueError, match="estimator must be the embedder that made"):
         MoleculeIndex.open(path, estimator=other)
     with pytest.raises(ValueError, match=r"dtype must be 'float32'.*Got 'int8'"):
-        MoleculeIndex(pipe, path=path, dtype="int8").fit(library)
+        MoleculeIndex(pipe, folder=path, dtype="int8").fit(library)
     with pytest.raises(ValueError, match=r"unique_by must be 'drug'.*Got None"):
-        MoleculeIndex(pipe, path=path, unique_by=None).fit(library)
+        MoleculeIndex(pipe, folder=path, unique_by=None).fit(library)
 
 
 def test_a_folder_of_something_else_is_left_alone(pipe, library, tmp_path):
     (tmp_path / "thesis.tex").write_text("mine")
     with pytest.raises(FileExistsError, match=r"thesis\.tex"):
-        MoleculeIndex(pipe, path=tmp_path).fit(library)
+        MoleculeIndex(pipe, folder=tmp_path).fit(library)
     assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
     with pytest.raises(FileNotFoundError, match="not the folder of a MoleculeIndex"):
         MoleculeIndex.open(tmp_path)
@@ -310,7 +310,7 @@ def test_a_folder_of_something_else_is_left_alone(pipe, library, tmp_path):
 @pytest.mark.parametrize("on_disk", [False, True])
 def test_pickles(pipe, library, study, tmp_path, on_disk):
     path = tmp_path / "index" if on_disk else None
-    index = MoleculeIndex(pipe, path=path).fit(library).calibrate(y=study.ge)
+    index = MoleculeIndex(pipe, folder=path).fit(library).calibrate(y=study.ge)
     expected = index.query(study.ge, 5)
     again = pickle.loads(pickle.dumps(index))
     pd.testing.assert_frame_equal(again.query(study.ge, 5), expected)
@@ -330,9 +330,9 @@ def test_result_does_not_depend_on_processes(pipe, library, study, batch_size, i
 
 KILLED = """
 import joblib, sys
-from sklearn_molge.retrieval import MoleculeIndex
+from sklearn_molge.library import MoleculeIndex
 pipe, library = joblib.load({data!r})
-MoleculeIndex(pipe, path={path!r}, batch_size=16).fit(library)
+MoleculeIndex(pipe, folder={path!r}, batch_size=16).fit(library)
 """
 
 
@@ -344,9 +344,9 @@ def test_killed_fit_goes_on(pipe, study, tmp_path):
     path = tmp_path / "index"
     code = KILLED.format(data=str(tmp_path / "data.joblib"), path=str(path))
     process = subprocess.Popen([sys.executable, "-c", code])
-    manifest = path / "manifest.json"
-    while process.poll() is None:  # until some rows are safe
-        if manifest.exists() and json.loads(manifest.read_bytes())["n_rows"]:
+    while process.poll() is None:  # until some rows are written
+        if (path / "vectors.bin").exists():
+            time.sleep(0.05)
             os.kill(process.pid, signal.SIGKILL)
             break
         time.sleep(0.001)
@@ -354,8 +354,8 @@ def test_killed_fit_goes_on(pipe, study, tmp_path):
     there = MoleculeIndex.open(path).n_rows_
     assert 0 < there < len(library)
     with pytest.raises(ValueError, match="another"):
-        MoleculeIndex(pipe, path=path, batch_size=16).fit(library[::-1])
-    index = MoleculeIndex(pipe, path=path, batch_size=16).fit(library)
+        MoleculeIndex(pipe, folder=path, batch_size=16).fit(library[::-1])
+    index = MoleculeIndex(pipe, folder=path, batch_size=16).fit(library)
     whole = MoleculeIndex(pipe, batch_size=16).fit(library)
     pd.testing.assert_frame_equal(index.query(study.ge, 20), whole.query(study.ge, 20))
     pd.testing.assert_frame_equal(index.skipped_, whole.skipped_)

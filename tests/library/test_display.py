@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from sklearn_molge.exceptions import InvalidSmilesError
-from sklearn_molge.retrieval import MoleculeQueryDisplay
+from sklearn_molge.library import MoleculeQueryDisplay
 
 
 @pytest.fixture

@@ -1,30 +1,118 @@
-"""What an answer is compared with: scores of other queries, and the training set."""
+"""The answer to a query as a table, and what answers are compared with."""
 
 from __future__ import annotations
 
-import os
-import zipfile
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+from rdkit import Chem
 
+from sklearn_molge.library._search import scores_of
+from sklearn_molge.library._store import VectorStore
 from sklearn_molge.molecules import MorganFingerprinter, check_smiles, drug_ids
-from sklearn_molge.retrieval._index._search import scores_of
+from sklearn_molge.molecules._drawing import draw_molecule
 
-if TYPE_CHECKING:
-    from sklearn_molge.retrieval._index._store import VectorStore
+__all__ = ["Background", "answer_table"]
 
-__all__ = ["Background"]
-
-_FILE = "background.npz"
 # Scores of the background that are held at a time, and molecules whose bits are.
 _BLOCK_SCORES = 4 * 2**20
 _BLOCK_MOLECULES = 2048
 # Products of single precision agree to a few units in the last place.
 _ROUNDING = 16 * np.finfo(np.float32).eps
+# Pixels of a picture, and its look: no bond is longer than this, no letter smaller.
+_SIZE = (300, 200)
+_OPTIONS = {"fixedBondLength": 26.0, "minFontSize": 8, "clearBackground": False}
+
+
+def answer_table(
+    store: VectorStore,
+    scores: NDArray[np.float32],
+    rows: NDArray[np.intp],
+    *,
+    labels: ArrayLike | None = None,
+    background: Background | None = None,
+    reverse: bool = False,
+    ids_are_drugs: bool = True,
+    pictures: bool = False,
+) -> pd.DataFrame:
+    """Make a table of what `top_k` returned, one row an answer.
+
+    Parameters
+    ----------
+    store : VectorStore
+    scores, rows : ndarray of shape (n_queries, n_answers)
+    labels : array-like of shape (n_queries,), default=None
+        Names of the queries; their numbers by default.
+    background : Background, default=None
+        Gives `percentile` where it knows profiles, and the columns of the training
+        set where it knows that.
+    reverse : bool, default=False
+        Whether the lowest similarities were asked for.
+    ids_are_drugs : bool, default=True
+        Whether the store's ids are :func:`~sklearn_molge.molecules.drug_ids`;
+        otherwise these are computed.
+    pictures : bool, default=False
+        Add `structure`.
+
+    Returns
+    -------
+    table : DataFrame of n_queries * n_answers rows
+        ``query``, ``rank`` (from 1), ``molecule`` (SMILES), ``name``, ``drug``
+        (identity), ``score``; ``percentile`` in percent; ``nearest_training``
+        (SMILES), ``nearest_similarity`` (Tanimoto) and ``in_training``; ``row`` (in
+        the index); ``structure`` (SVG text). What is not known is no column. Its
+        ``attrs`` hold "metric" and "reverse".
+    """
+    n_queries, n_answers = rows.shape
+    labels = np.arange(n_queries) if labels is None else np.asarray(labels)
+    flat = rows.reshape(-1)
+    molecules, names, ids = store.molecules(flat)
+    drugs = ids if ids_are_drugs else drug_ids(molecules)
+    columns = {
+        "query": np.repeat(labels, n_answers),
+        "rank": np.tile(np.arange(1, n_answers + 1), n_queries),
+        "molecule": molecules,
+        "name": names,
+        "drug": drugs,
+        "score": scores.reshape(-1),
+    }
+    if background is not None and background.knows_profiles:
+        percentiles = background.percentiles(store, scores, rows, reverse=reverse)
+        columns["percentile"] = percentiles.reshape(-1)
+    if background is not None and background.knows_training:
+        columns |= _training_columns(background, molecules, drugs)
+    columns["row"] = flat
+    if pictures:
+        columns["structure"] = _structures(molecules)
+    table = pd.DataFrame(columns)
+    table.attrs |= {"metric": store.metric, "reverse": reverse}
+    return table
+
+
+def _training_columns(
+    background: Background, molecules: NDArray[np.object_], drugs: NDArray[np.object_]
+) -> dict[str, NDArray]:
+    similarity, nearest = background.nearest_training(molecules)
+    return {
+        "nearest_training": background.smiles[nearest],
+        "nearest_similarity": similarity,
+        "in_training": np.isin(drugs, background.drugs),
+    }
+
+
+def _structures(molecules: NDArray[np.object_]) -> NDArray[np.object_]:
+    """Draw each distinct molecule once, as SVG."""
+    drawn = {
+        smiles: draw_molecule(
+            Chem.MolFromSmiles(smiles), size=_SIZE, form="svg", options=_OPTIONS
+        )
+        for smiles in dict.fromkeys(molecules.tolist())
+    }
+    out = np.empty(len(molecules), dtype=object)
+    out[:] = [drawn[smiles] for smiles in molecules]
+    return out
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +138,9 @@ class Background:
 
     @classmethod
     def make(
-        cls, embedded: NDArray[np.float32] | None = None, smiles: Any = None
+        cls,
+        embedded: NDArray[np.float32] | None = None,
+        smiles: ArrayLike | None = None,
     ) -> Background:
         """Prepare embedded profiles, the SMILES of the training set, or both.
 
@@ -67,7 +157,7 @@ class Background:
         distinct = np.unique(known)
         if embedded is not None:
             embedded = np.ascontiguousarray(embedded, dtype=np.float32)
-        return cls(embedded, distinct, drug_ids(distinct), packed_bits(distinct))
+        return cls(embedded, distinct, drug_ids(distinct), _packed_bits(distinct))
 
     @property
     def knows_profiles(self) -> bool:
@@ -146,7 +236,7 @@ class Background:
         sizes = np.bitwise_count(self.bits).sum(axis=1, dtype=np.int64)
         similarity = np.empty(len(texts))
         nearest = np.empty(len(texts), dtype=np.intp)
-        for i, bits in enumerate(packed_bits(texts)):
+        for i, bits in enumerate(_packed_bits(texts)):
             shared = np.bitwise_count(self.bits & bits).sum(axis=1, dtype=np.int64)
             union = sizes + np.bitwise_count(bits).sum(dtype=np.int64) - shared
             tanimoto = shared / union  # a molecule has at least one bit
@@ -154,46 +244,19 @@ class Background:
             similarity[i] = tanimoto[nearest[i]]
         return similarity[codes], nearest[codes]
 
-    def save(self, folder: Path) -> None:
-        """Write a file in `folder`, complete or not at all."""
-        arrays: dict[str, NDArray] = {
-            "smiles": _to_bytes(self.smiles),
-            "drugs": _to_bytes(self.drugs),
-            "bits": self.bits,
-        }
-        if self.embedded is not None:
-            arrays["embedded"] = self.embedded
-        unfinished = folder / f"{_FILE}.part"
-        with open(unfinished, "wb") as file:
-            np.savez(file, allow_pickle=False, **arrays)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(unfinished, folder / _FILE)
+    def save(self, store: VectorStore) -> None:
+        """Write it to a store, in the place of what was there."""
+        store.write_background(self.embedded, self.smiles, self.drugs, self.bits)
 
     @classmethod
-    def load(cls, folder: Path) -> Background | None:
-        """Read what :meth:`save` wrote in `folder`; None if nothing.
-
-        Raises
-        ------
-        ValueError
-            If the file is damaged.
-        """
-        path = folder / _FILE
-        if not path.exists():
-            return None
-        try:
-            with open(path, "rb") as file, np.load(file) as arrays:
-                smiles, drugs = (_from_bytes(arrays[k]) for k in ("smiles", "drugs"))
-                return cls(arrays.get("embedded"), smiles, drugs, arrays["bits"])
-        except (zipfile.BadZipFile, KeyError, ValueError, EOFError) as error:
-            raise ValueError(
-                f"{path} is damaged; call calibrate again. It could not be read: "
-                f"{error}"
-            ) from error
+    def load(cls, store: VectorStore) -> Background | None:
+        """Read what :meth:`save` wrote; None if nothing."""
+        background = cls(*store.read_background())
+        known = background.knows_profiles or background.knows_training
+        return background if known else None
 
 
-def packed_bits(smiles: NDArray[np.object_]) -> NDArray[np.uint64]:
+def _packed_bits(smiles: NDArray[np.object_]) -> NDArray[np.uint64]:
     """Return Morgan fingerprints (radius 2, 2048 bits), 64 bits a number."""
     packed = np.empty((len(smiles), 256), dtype=np.uint8)
     for first in range(0, len(smiles), _BLOCK_MOLECULES):
@@ -216,16 +279,3 @@ def _percent_passed(
     passed = np.count_nonzero(difference < -tolerance, axis=0)
     not_above = np.count_nonzero(difference <= tolerance, axis=0)
     return 50 * (passed + not_above) / len(known)
-
-
-def _to_bytes(texts: NDArray[np.object_]) -> NDArray[np.uint8]:
-    """Join texts, each ended by a NUL, which no SMILES holds."""
-    joined = "".join(f"{text}\0" for text in texts)
-    return np.frombuffer(joined.encode(), dtype=np.uint8)
-
-
-def _from_bytes(array: NDArray[np.uint8]) -> NDArray[np.object_]:
-    texts = array.tobytes().decode().split("\0")[:-1]
-    out = np.empty(len(texts), dtype=object)
-    out[:] = texts
-    return out

@@ -1,4 +1,4 @@
-"""MoleculeFile: a library of molecules in a file, read in batches."""
+"""What a library can be given as: a file, an array, or an iterable."""
 
 import csv
 import hashlib
@@ -7,41 +7,48 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
-from itertools import islice
+from itertools import chain, islice
 from numbers import Integral
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
+import joblib
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
+from sklearn.utils import check_consistent_length
 
-from sklearn_molge._compat import Interval, StrOptions, validate_params
-from sklearn_molge.molecules._library._columns import Column
-from sklearn_molge.molecules._library._parquet import ParquetTable
-from sklearn_molge.molecules._library._sdf import SdfRecords
-from sklearn_molge.molecules._library._text import OPENERS, SmilesLines, Table, sniff
+from sklearn_molge._compat import Interval, validate_params
+from sklearn_molge.library._readers import FORMATS, Column, Rows, format_of
+from sklearn_molge.molecules._smiles import as_smiles_array
 
-__all__ = ["Batch", "MoleculeFile", "batches_of"]
+__all__ = ["ArraySource", "Batch", "IterableSource", "MoleculeFile", "Source"]
 
 Batch = tuple[int, NDArray[np.object_], NDArray[np.object_]]
 
-_FORMATS = {
-    ".csv": "csv",
-    ".tsv": "tsv",
-    ".tab": "tsv",
-    ".parquet": "parquet",
-    ".pq": "parquet",
-    ".sdf": "sdf",
-    ".sd": "sdf",
-}
-_SNIFFED = (".txt", ".smi", ".smiles", ".cxsmiles", ".ism")
 # A file up to this size is counted by reading it once.
 _COUNTED_BYTES = 16 * 2**20
 _ENDS_BYTES = 2**20
+# So many entries tell one iterable from another.
+_N_PEEKED = 1000
 
 
-class _Reader(Protocol):
-    def rows(self, start: int) -> Iterator[tuple[str, str]]: ...
+class Source(Protocol):
+    """Rows of molecules that come in batches; their numbers never change.
+
+    Attributes
+    ----------
+    n_rows : int or None
+        How many there are, None if unknown.
+    """
+
+    @property
+    def n_rows(self) -> int | None: ...
+
+    def iter_batches(self, batch_size: int, *, start: int = 0) -> Iterator[Batch]:
+        """Yield the number of the first row, SMILES and names, from row `start`."""
+
+    def fingerprint(self) -> str:
+        """Return what tells this library from another one."""
 
 
 class MoleculeFile:
@@ -95,7 +102,7 @@ class MoleculeFile:
 
     See Also
     --------
-    sklearn_molge.retrieval.MoleculeIndex : Embeds a library and searches it.
+    MoleculeIndex : Embeds a library and searches it.
 
     Notes
     -----
@@ -107,7 +114,7 @@ class MoleculeFile:
     Examples
     --------
     >>> import tempfile, pathlib
-    >>> from sklearn_molge.molecules import MoleculeFile
+    >>> from sklearn_molge.library import MoleculeFile
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     path = pathlib.Path(folder, "library.smi")
     ...     _ = path.write_text("CCO ethanol\nc1ccccc1 benzene\nrestricted x\n")
@@ -121,7 +128,7 @@ class MoleculeFile:
     @validate_params(
         {
             "path": [str, os.PathLike],
-            "format": [StrOptions({"smi", "csv", "tsv", "parquet", "sdf"}), None],
+            "format": [str, None],
             "smiles_column": [str, Interval(Integral, 0, None, closed="left"), None],
             "name_column": [str, Interval(Integral, 0, None, closed="left"), None],
         },
@@ -134,19 +141,13 @@ class MoleculeFile:
         self.smiles_column = _plain(smiles_column)
         self.name_column = _plain(name_column)
         with _named_errors(self.path):
-            self.format = format or _format_of(self.path, self.smiles_column)
+            self.format = format or format_of(self.path, self.smiles_column)
             _check_columns(self.format, self.smiles_column, self.name_column)
-            self._reader = self._make_reader()
+            self._rows(0)  # which looks for the columns
 
-    def _make_reader(self) -> _Reader:
-        columns: Any = self.smiles_column, self.name_column
-        if self.format == "smi":
-            return SmilesLines(self.path)
-        if self.format == "parquet":
-            return ParquetTable(self.path, *columns)
-        if self.format == "sdf":
-            return SdfRecords(self.path, *columns)
-        return Table(self.path, self.format, *columns)
+    def _rows(self, start: int) -> Rows:
+        read = FORMATS[self.format].read
+        return read(self.path, self.smiles_column, self.name_column, start)
 
     @property
     def n_rows(self) -> int | None:
@@ -155,12 +156,13 @@ class MoleculeFile:
 
     @cached_property
     def _n_rows(self) -> int | None:
-        if hasattr(self._reader, "n_rows"):
-            return self._reader.n_rows
-        if os.path.getsize(self.path) > _COUNTED_BYTES:
-            return None
+        count = FORMATS[self.format].count
         with _named_errors(self.path):
-            return sum(1 for _ in self._reader.rows(0))
+            if count is not None:
+                return count(self.path)
+            if os.path.getsize(self.path) > _COUNTED_BYTES:
+                return None
+            return sum(1 for _ in self._rows(0))
 
     def iter_batches(self, batch_size: int, *, start: int = 0) -> Iterator[Batch]:
         """Read the rows in batches; no more than one is in memory.
@@ -187,7 +189,7 @@ class MoleculeFile:
         """
         done = start
         with _named_errors(self.path, lambda: f" behind row {done - 1:,}"):
-            for batch in batches_of(self._reader.rows(start), batch_size, start):
+            for batch in _batches_of(self._rows(start), batch_size, start):
                 yield batch
                 done = batch[0] + len(batch[1])
 
@@ -214,8 +216,8 @@ class MoleculeFile:
         return f"MoleculeFile({str(self.path)!r}, format={self.format!r})"
 
 
-def batches_of(
-    rows: Iterable[tuple[Any, str]], batch_size: int, start: int
+def _batches_of(
+    rows: Iterable[tuple[object, str]], batch_size: int, start: int
 ) -> Iterator[Batch]:
     """Gather rows, the first of which has number `start`, in batches of arrays."""
     rows = iter(rows)
@@ -228,35 +230,24 @@ def batches_of(
         start += len(chunk)
 
 
-def _format_of(path: Path, smiles_column: Any) -> str:
-    suffixes = [suffix.lower() for suffix in path.suffixes]
-    if suffixes and suffixes[-1] in OPENERS:
-        suffixes.pop()
-    suffix = suffixes[-1] if suffixes else ""
-    if suffix in _FORMATS:
-        return _FORMATS[suffix]
-    if suffix in _SNIFFED:
-        return sniff(path, smiles_column)
-    raise ValueError(
-        f"{path}: the format must be given as format='smi', 'csv', 'tsv', 'parquet' or "
-        f"'sdf', since it cannot be told from the ending {suffix!r}."
-    )
-
-
-def _plain(column: Any) -> Column:
+def _plain(column) -> Column:
     return int(column) if isinstance(column, Integral) else column
 
 
 def _check_columns(format: str, smiles: Column, name: Column) -> None:
+    if format not in FORMATS:
+        raise ValueError(f"format must be one of {list(FORMATS)}. Got {format!r}.")
+    allowed = FORMATS[format].columns
     columns = {"smiles_column": smiles, "name_column": name}
     given = {k: column for k, column in columns.items() if column is not None}
     for parameter, column in given.items():
-        if format == "smi":
+        if allowed == "none":
             raise ValueError(
-                f"{parameter} must be None for lines of SMILES (format='smi'), which "
-                f"have no columns. Got {column!r}; a table is format='tsv' or 'csv'."
+                f"{parameter} must be None for lines of SMILES (format={format!r}), "
+                f"which have no columns. Got {column!r}; a table is format='tsv' or "
+                "'csv'."
             )
-        if isinstance(column, int) and format not in ("csv", "tsv"):
+        if isinstance(column, int) and allowed == "named":
             raise ValueError(
                 f"{parameter} must be a text for format={format!r}. Got {column!r}."
             )
@@ -279,3 +270,99 @@ def _named_errors(path: Path, where: Callable[[], str] = str) -> Iterator[None]:
         raise ValueError(
             f"{path} is damaged{where()}: {type(error).__name__}: {error}"
         ) from error
+
+
+class ArraySource:
+    """Molecules in memory.
+
+    Parameters
+    ----------
+    smiles : array-like of shape (n,)
+    names : array-like of shape (n,), default=None
+    """
+
+    def __init__(self, smiles: ArrayLike, names: Iterable[object] | None = None):
+        self.smiles = as_smiles_array(smiles)
+        self.n_rows = len(self.smiles)
+        if names is None:
+            self.names = np.full(self.n_rows, "", dtype=object)
+        else:
+            check_consistent_length(self.smiles, names)
+            self.names = np.array([str(name) for name in names], dtype=object)
+
+    def iter_batches(self, batch_size: int, *, start: int = 0) -> Iterator[Batch]:
+        """Yield batches of rows."""
+        for first in range(start, self.n_rows, batch_size):
+            part = slice(first, first + batch_size)
+            yield first, self.smiles[part], self.names[part]
+
+    def fingerprint(self) -> str:
+        """Return a hash of the molecules and their names."""
+        return joblib.hash([self.smiles.tolist(), self.names.tolist()])
+
+
+class IterableSource:
+    """Molecules that come one by one: SMILES, or pairs (SMILES, name).
+
+    Parameters
+    ----------
+    entries : iterable
+        It is gone through once.
+    """
+
+    n_rows = None
+
+    def __init__(self, entries: Iterable[object]):
+        self._entries = iter(entries)
+        self._peeked: list[object] | None = None
+
+    def iter_batches(self, batch_size: int, *, start: int = 0) -> Iterator[Batch]:
+        """Yield batches of rows, the first `start` of which are passed over."""
+        entries = chain(self._peeked or (), self._entries)
+        self._peeked = None
+        rows = map(_smiles_and_name, islice(entries, start, None))
+        yield from _batches_of(rows, batch_size, start)
+
+    def fingerprint(self) -> str:
+        """Return a hash of the first 1000 entries; to be called before any are read."""
+        if self._peeked is None:
+            self._peeked = list(islice(self._entries, _N_PEEKED))
+        return joblib.hash([_smiles_and_name(entry) for entry in self._peeked])
+
+
+def _smiles_and_name(entry: object) -> tuple[object, str]:
+    if isinstance(entry, tuple) and len(entry) == 2:
+        return entry[0], str(entry[1])
+    return entry, ""
+
+
+def as_source(X, names=None) -> Source:
+    """Make a source of what a user gives as a library.
+
+    Raises
+    ------
+    ValueError
+        If `names` are given beside a source that has its own, X is a single text, or
+        no library at all.
+    """
+    if isinstance(X, os.PathLike):
+        X = MoleculeFile(X)
+    if isinstance(X, str | bytes | dict) or not (
+        hasattr(X, "iter_batches") or isinstance(X, Iterable)
+    ):
+        raise ValueError(
+            "X must be an array-like of SMILES, an iterable, a pathlib.Path or a "
+            f"MoleculeFile. Got {X!r}."
+        )
+    is_file = hasattr(X, "iter_batches")
+    is_array = hasattr(X, "__array__") or (
+        hasattr(X, "__len__") and hasattr(X, "__getitem__")
+    )
+    if is_array and not is_file:
+        return ArraySource(X, names)
+    if names is not None:
+        raise ValueError(
+            "names must be None where X is a file or an iterable; let it yield pairs "
+            f"(SMILES, name). Got names of type {type(names).__name__}."
+        )
+    return X if is_file else IterableSource(X)
