@@ -46,7 +46,7 @@ def make_blocks(n_rows, n_queries, d, seed=0):
 
 
 def stored_blocks(folder, n_queries, seed=0):
-    """Return the rows of an index of float32 on disk, and some of them with noise as queries."""
+    """Return the rows of a float32 index on disk, and queries: some with noise."""
     store = VectorStore.open(folder)
     rng = np.random.default_rng(seed)
     rows = rng.choice(store.n_rows, n_queries)

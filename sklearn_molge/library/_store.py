@@ -340,8 +340,10 @@ class VectorStore:
         records, largest = self._vectors.encode(vectors)
         first = self.n_rows
         rows = range(first, first + len(records))
-        stored_ids = [None] * len(rows) if ids is None else _bindable(ids)
-        by_id = sorted(zip(smiles if ids is None else ids, rows, strict=True))
+        told_by = smiles if ids is None else ids
+        keys = _bindable(told_by)
+        own_ids = [None] * len(keys) if ids is None else keys
+        by_id = sorted(range(len(keys)), key=told_by.__getitem__)
         with self._transaction(
             n_rows=rows.stop,
             n_skipped=self._state.n_skipped + len(skipped),
@@ -350,9 +352,11 @@ class VectorStore:
         ) as connection:
             connection.executemany(
                 "INSERT INTO molecules VALUES (?, ?, ?, ?)",
-                zip(rows, _bindable(smiles), _bindable(names), stored_ids, strict=True),
+                zip(rows, _bindable(smiles), _bindable(names), own_ids, strict=True),
             )
-            connection.executemany("INSERT INTO ids VALUES (?, ?)", _bound_pairs(by_id))
+            connection.executemany(
+                "INSERT INTO ids VALUES (?, ?)", ((keys[i], first + i) for i in by_id)
+            )
             connection.executemany(
                 "INSERT INTO skipped VALUES (?, ?, ?)",
                 [(row, _bound(str(entry)), why) for row, entry, why in skipped],
@@ -439,14 +443,12 @@ class VectorStore:
         """
         if not self.n_rows:
             return np.empty(0, np.intp), np.empty(0, np.intp)
-        asked = sorted(zip(ids, range(len(ids)), strict=True))
         with self._connected() as connection:
             connection.execute(
-                "CREATE TEMP TABLE IF NOT EXISTS asked "
-                "(id TEXT, place INTEGER, PRIMARY KEY (id, place)) WITHOUT ROWID"
+                "CREATE TEMP TABLE IF NOT EXISTS asked (place INTEGER PRIMARY KEY, id)"
             )
             connection.executemany(
-                "INSERT INTO asked VALUES (?, ?)", _bound_pairs(asked)
+                "INSERT INTO asked VALUES (?, ?)", enumerate(_bindable(ids))
             )
             found = connection.execute(
                 "SELECT place, row FROM asked CROSS JOIN ids USING (id)"
@@ -604,11 +606,6 @@ def _bound(text: str) -> str | bytes:
     except UnicodeEncodeError:
         return text.encode("utf-8", "surrogatepass")
     return text
-
-
-def _bound_pairs(pairs: list[tuple[str, int]]) -> Iterator[tuple[str | bytes, int]]:
-    texts, numbers = zip(*pairs, strict=True) if pairs else ((), ())
-    return zip(_bindable(texts), numbers, strict=True)
 
 
 def _text(value: str | bytes) -> str:

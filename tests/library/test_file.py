@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 from rdkit import Chem
 
-from sklearn_molge.molecules import MoleculeFile
-from sklearn_molge.molecules._library import _molecule_file
-from sklearn_molge.molecules._smiles import parse_smiles
+from sklearn_molge.exceptions import InvalidSmilesError
+from sklearn_molge.library import MoleculeFile
+from sklearn_molge.molecules import check_smiles
 
 SMILES = ["CCO", "c1ccccc1", "-666", "", "CC(=O)[O-].[Na+]"]
 NAMES = ["ethanol", "benzene", "unknown", "none at all", "sodium acetate"]
@@ -106,7 +106,7 @@ def test_lines_of_smiles_with_header_comments_and_odd_names(tmp_path):
     smiles, names = read(library)
     assert smiles == ["CCO", "CCN", "CC[C@H](N)O |&1:2|", "C#N", "CC"]
     assert names == ["ethyl alcohol", "", "mixed isomers", "leading", "|x"]
-    assert all(parse_smiles(text) for text in smiles)
+    check_smiles(smiles)
     assert read(library, start=3) == (smiles[3:], names[3:])
 
 
@@ -210,7 +210,8 @@ def test_sdf(tmp_path, ending):
     smiles, names = read(library)
     assert names == ["ethanol", "odd one", "CHEMBL277500", "alanine"]
     assert smiles[1] == "unreadable record 'odd one'"
-    assert parse_smiles(smiles[1]) is None
+    with pytest.raises(InvalidSmilesError):
+        check_smiles(smiles[1:2])
     for i in (0, 2, 3):
         assert smiles[i] == Chem.CanonSmiles(records[i][0])
     assert read(library, start=2) == (smiles[2:], names[2:])
@@ -239,7 +240,8 @@ def test_sdf_may_lack_its_last_end_and_its_blocks(tmp_path):
     path.write_text("$$$$\nx\n\n\n 99999 junk\n$$$$\n")
     smiles, names = read(MoleculeFile(path))
     assert names == ["", "x"]
-    assert not any(map(parse_smiles, smiles))
+    with pytest.raises(InvalidSmilesError, match="2 entries"):
+        check_smiles(smiles)
     with pytest.raises(ValueError, match="no record"):
         MoleculeFile(write(tmp_path / "empty.sdf", ""))
 
@@ -262,7 +264,9 @@ def test_errors_name_what_is_there(tmp_path):
         MoleculeFile(tmp_path / "absent.csv")
     with pytest.raises(ValueError, match=r"format must be given.*'\.xyz'"):
         MoleculeFile(write(tmp_path / "x.xyz", "C"))
-    with pytest.raises(ValueError, match="'format' parameter"):
+    with pytest.raises(
+        ValueError, match=r"format must be one of \['smi', 'csv'.*Got 'xlsx'"
+    ):
         MoleculeFile(path, format="xlsx")
     with pytest.raises(ValueError, match="smiles_column must be None"):
         MoleculeFile(path, format="smi", smiles_column="compound")
@@ -299,12 +303,10 @@ def test_fingerprint_goes_by_content_and_options(tmp_path):
     assert len({library.fingerprint() for library in [one, *others]}) == 4
 
 
-def test_only_a_small_file_is_counted(tmp_path, monkeypatch):
-    path = write(tmp_path / "a.smi", "CCO\n" * 9)
-    monkeypatch.setattr(_molecule_file, "_COUNTED_BYTES", 35)
-    assert MoleculeFile(path).n_rows is None
-    monkeypatch.setattr(_molecule_file, "_COUNTED_BYTES", 36)
-    assert MoleculeFile(path).n_rows == 9
+def test_only_a_small_file_is_counted(tmp_path):
+    assert MoleculeFile(write(tmp_path / "a.smi", "CCO\n" * 9)).n_rows == 9
+    large = write(tmp_path / "b.smi", f"{'C' * 1023}\n" * (16 * 1024 + 1))
+    assert MoleculeFile(large).n_rows is None
 
 
 def test_pickle_and_repr(tmp_path):

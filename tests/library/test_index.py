@@ -19,7 +19,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn_molge.alignment import CCA
 from sklearn_molge.datasets import make_perturbation_study
 from sklearn_molge.exceptions import InvalidSmilesError
-from sklearn_molge.library import MoleculeIndex
+from sklearn_molge.library import MoleculeFile, MoleculeIndex
 from sklearn_molge.metrics import pairwise_similarity, retrieval_ranks
 from sklearn_molge.molecules import MorganFingerprinter, drug_ids
 from sklearn_molge.retrieval import DoubleNNRetriever
@@ -359,6 +359,66 @@ def test_killed_fit_goes_on(pipe, study, tmp_path):
     whole = MoleculeIndex(pipe, batch_size=16).fit(library)
     pd.testing.assert_frame_equal(index.query(study.ge, 20), whole.query(study.ge, 20))
     pd.testing.assert_frame_equal(index.skipped_, whole.skipped_)
+
+
+# What it is given.
+
+
+GIVEN = ["CCO", "CCN", float("nan"), "CCC", "C"]
+NAMES = ["a", "b", "c", "d", "e"]
+
+
+@pytest.mark.parametrize("kind", ["list", "array", "series", "pairs", "file", "path"])
+def test_a_library_is_an_array_an_iterable_or_a_file(pipe, tmp_path, kind):
+    names = None
+    if kind in ("file", "path"):
+        path = tmp_path / "library.smi"
+        pairs = zip(["CCO", "CCN", "nan", "CCC", "C"], NAMES, strict=True)
+        path.write_text("".join(f"{smiles} {name}\n" for smiles, name in pairs))
+        X = path if kind == "path" else MoleculeFile(path)
+    elif kind == "pairs":
+        X = zip(GIVEN, NAMES, strict=True)
+    else:
+        to = {"list": list, "array": np.array, "series": pd.Series}[kind]
+        X, names = to(np.array(GIVEN, dtype=object)), NAMES
+    index = MoleculeIndex(pipe, batch_size=2).fit(X, names=names)
+    table = index.get_molecules()
+    assert table["smiles"].tolist() == ["CCO", "CCN", "CCC", "C"]
+    assert table["name"].tolist() == ["a", "b", "d", "e"]
+    assert index.skipped_["row"].tolist() == [2]
+
+
+def test_names_are_texts_and_may_be_absent(pipe):
+    assert MoleculeIndex(pipe).fit(["C"], names=[7]).get_molecules()["name"][0] == "7"
+    for X in (["C"], iter(["C"]), {"C": 1}.keys()):
+        assert MoleculeIndex(pipe).fit(X).get_molecules()["name"].tolist() == [""]
+
+
+@pytest.mark.parametrize("X", ["CCO", b"CCO", None, 3, {"CCO": "a"}, "library.smi"])
+def test_what_is_no_library(pipe, X):
+    with pytest.raises(ValueError, match=r"X must be an array-like .*pathlib.Path"):
+        MoleculeIndex(pipe).fit(X)
+
+
+def test_names_go_with_arrays_alone(pipe, tmp_path):
+    with pytest.raises(ValueError, match=r"names must be None.*type list"):
+        MoleculeIndex(pipe).fit(iter(GIVEN), names=NAMES)
+    with pytest.raises(ValueError, match="inconsistent numbers of samples"):
+        MoleculeIndex(pipe).fit(GIVEN, names=NAMES[1:])
+    with pytest.raises(FileNotFoundError):
+        MoleculeIndex(pipe).fit(tmp_path / "library.smi")
+
+
+def test_an_iterable_is_told_by_its_first_thousand_and_loses_none(pipe, tmp_path):
+    texts = [f"{'C' * (i % 50 + 1)}{'N' * (i // 50)}" for i in range(1200)]
+    params = {"folder": tmp_path / "index", "unique_by": "smiles"}
+    index = MoleculeIndex(pipe, **params).fit(iter(texts))
+    assert index.get_molecules()["smiles"].tolist() == texts
+    assert MoleculeIndex(pipe, **params).fit(iter(texts)).n_rows_ == 1200
+    with pytest.raises(FileExistsError, match="another library"):
+        MoleculeIndex(pipe, **params).fit(iter(texts[1:]))
+    with pytest.raises(FileExistsError, match="another library"):
+        MoleculeIndex(pipe, **params).fit(texts)
 
 
 # What it refuses.

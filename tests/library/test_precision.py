@@ -1,12 +1,6 @@
 import numpy as np
 import pytest
 from sklearn.pipeline import make_pipeline
-
-from sklearn_molge.alignment import CCA
-from sklearn_molge.datasets import load_lincs
-from sklearn_molge.metrics import pairwise_similarity
-from sklearn_molge.molecules import MorganFingerprinter
-from sklearn_molge.molecules._smiles import valid_smiles_mask
 from sklearn_molge.retrieval._index._precision import (
     Encoded,
     decode,
@@ -16,6 +10,12 @@ from sklearn_molge.retrieval._index._precision import (
 )
 from sklearn_molge.retrieval._index._search import top_k
 from sklearn_molge.retrieval._index._store import VectorStore
+
+from sklearn_molge.alignment import CCA
+from sklearn_molge.datasets import load_lincs
+from sklearn_molge.metrics import pairwise_similarity
+from sklearn_molge.molecules import MorganFingerprinter
+from sklearn_molge.molecules._smiles import valid_smiles_mask
 
 
 def decoded(encoded):

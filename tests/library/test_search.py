@@ -5,12 +5,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import rankdata
-
-from sklearn_molge.metrics import pairwise_similarity, rank_embeddings
 from sklearn_molge.retrieval._index import _comparison, _search
 from sklearn_molge.retrieval._index._comparison import Comparison
 from sklearn_molge.retrieval._index._search import mid_ranks, scores_of, top_k
 from sklearn_molge.retrieval._index._store import VectorStore
+
+from sklearn_molge.metrics import pairwise_similarity, rank_embeddings
 
 DTYPES = ["float32", "float16", "int8"]
 METRICS = ["correlation", "cosine", "dot", "euclidean"]

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-
 from sklearn_molge.retrieval._index import _manifest
 from sklearn_molge.retrieval._index._search import top_k
 from sklearn_molge.retrieval._index._store import VectorStore
