@@ -175,7 +175,7 @@ def test_each_molecule_is_read_once(wrapped, monkeypatch):
     assert len(texts) == len(set(texts)) > 30
 
 
-@pytest.mark.parametrize("entry", ["-666", 'a\t"b"\nc', "é", "\udce9", "a\x00b", ""])
+@pytest.mark.parametrize("entry", ["-666", 'a\t"b"\nc', "é", "a\x00b", ""])
 def test_entries_of_any_kind_are_listed(new, pipeline, entry):
     index = new(pipeline).fit(["CCO", entry])
     assert index.skipped_.values.tolist() == [[1, entry, INVALID]]

@@ -1,32 +1,31 @@
-import json
+"""The store itself: what counts after a kill at any moment, and who may write.
+
+Private: kills and torn files must hit single writes, which an index makes many of.
+"""
+
 import os
 import pickle
+import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
+import threading
 import time
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
-from sklearn_molge.retrieval._index import _manifest
-from sklearn_molge.retrieval._index._search import top_k
-from sklearn_molge.retrieval._index._store import VectorStore
+
+from sklearn_molge.library import MoleculeIndex
+from sklearn_molge.library._store import VectorStore
 
 DTYPES = ["float32", "float16", "int8"]
 METRICS = ["correlation", "cosine", "dot", "euclidean"]
 
 
-def objects(values):
-    array = np.empty(len(values), dtype=object)
-    array[:] = values
-    return array
-
-
-def create(path=None, *, d=3, dtype="float32", metric="dot", identity=None):
+def create(folder=None, *, d=3, dtype="float32", metric="dot", identity=None):
     return VectorStore.create(
-        path, n_components=d, dtype=dtype, metric=metric, identity=identity or {}
+        folder, n_components=d, dtype=dtype, metric=metric, identity=identity or {}
     )
 
 
@@ -34,256 +33,337 @@ def batch(first, n, d=3):
     """Rows whose vector, text, name and id tell their number."""
     numbers = np.arange(first, first + n)
     vectors = np.outer(numbers, np.arange(1, d + 1)).astype(np.float32)
-    texts = [objects([f"{kind}{i}" for i in numbers]) for kind in ("s", "nämé ", "id")]
-    return vectors, *texts
+    return vectors, *([f"{kind}{i}" for i in numbers] for kind in ("s", "nämé ", "id"))
 
 
 def check_prefix(store, n_rows):
-    vectors, texts, names, ids = batch(0, n_rows, store.n_components)
-    every = np.arange(n_rows)
     assert store.n_rows == n_rows
-    np.testing.assert_array_equal(store.prepared(slice(0, n_rows)), vectors)
-    assert store.texts(every).tolist() == texts.tolist()
-    assert store.names(every).tolist() == names.tolist()
-    assert store.all_ids().tolist() == ids.tolist()
+    vectors, *expected = batch(0, n_rows, store.n_components)
+    np.testing.assert_array_equal(store.stored(slice(0, n_rows)), vectors)
+    columns = store.molecules(np.arange(n_rows))
+    assert [column.tolist() for column in columns] == expected
+
+
+def rows_of(store, id_):
+    return store.find([id_])[1].tolist()
 
 
 @pytest.fixture(params=["memory", "folder"])
-def path(request, tmp_path):
+def folder(request, tmp_path):
     return None if request.param == "memory" else tmp_path / "a" / "index"
 
 
-def reopened(store, **options):
+def reopened(store):
     """Return the store as another process would see it."""
-    if store.path is None:
+    if store.folder is None:
         return pickle.loads(pickle.dumps(store))
-    return VectorStore.open(store.path, **options)
+    return VectorStore.open(store.folder)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("metric", METRICS)
-def test_what_is_appended_can_be_read(path, dtype, metric):
-    store = create(path, dtype=dtype, metric=metric, identity={"embedder": ["a", 1]})
+def test_what_is_appended_can_be_read(folder, dtype, metric):
+    store = create(folder, dtype=dtype, metric=metric, identity={"embedder": ["a", 1]})
     rng = np.random.default_rng(0)
     vectors = rng.normal(size=(7, 3)).astype(np.float32)
     _, texts, names, ids = batch(0, 7)
-    store.append(vectors[:5], texts[:5], names[:5], ids[:5], note={"rows": 5})
+    store.append(vectors[:5], texts[:5], names[:5], ids[:5], progress={"rows": 5})
     store.append(vectors[5:], texts[5:], names[5:], ids[5:])
     whole = create(None, dtype=dtype, metric=metric)
     whole.append(vectors, texts, names, ids)
     for seen in (store, reopened(store), pickle.loads(pickle.dumps(store))):
         assert (seen.n_rows, seen.n_active, seen.active) == (7, 7, None)
         assert seen.identity == {"embedder": ["a", 1]}
-        assert seen.note == {"rows": 5}
+        assert seen.progress == {"rows": 5}
         assert seen.key == store.key != whole.key
-        assert seen.nbytes == whole.nbytes
+        assert seen.nbytes > 7 * 3
         assert seen.largest_norm == whole.largest_norm
-        np.testing.assert_array_equal(
-            seen.prepared(slice(1, 7)), whole.prepared(slice(1, 7))
-        )
-        assert seen.texts(np.array([6, 0, 6])).tolist() == ["s6", "s0", "s6"]
-        assert seen.names(np.array([3])).tolist() == ["nämé 3"]
-        assert seen.ids(np.array([], dtype=int)).tolist() == []
-        assert seen.all_ids().tolist() == ids.tolist()
-        extra = seen.extra(slice(0, 7))
+        rows = slice(1, 7)
+        np.testing.assert_array_equal(seen.stored(rows), whole.stored(rows))
+        smiles, names_, ids_ = seen.molecules(np.array([6, 0, 6]))
+        assert smiles.tolist() == ["s6", "s0", "s6"]
+        assert names_.tolist() == ["nämé 6", "nämé 0", "nämé 6"]
+        assert ids_.tolist() == ["id6", "id0", "id6"]
+        assert [len(column) for column in seen.molecules(np.array([], int))] == [0] * 3
+        norms = seen.norms(slice(0, 7))
         if metric == "euclidean":
-            squares = np.square(seen.prepared(slice(0, 7))).sum(axis=1)
-            np.testing.assert_allclose(extra, squares, rtol=1e-4)
+            squares = np.square(seen.stored(slice(0, 7))).sum(axis=1)
+            np.testing.assert_allclose(norms, squares, rtol=1e-4)
         else:
-            assert extra is None
+            assert norms is None
 
 
-def test_an_empty_store(path):
-    store = reopened(create(path))
-    assert (store.n_rows, store.n_active, store.nbytes) == (0, 0, 0)
+def test_an_empty_store(folder):
+    store = reopened(create(folder))
+    assert (store.n_rows, store.n_active) == (0, 0)
     assert store.active is None
-    assert store.note is None
-    assert store.all_ids().tolist() == []
-    assert store.find("x").tolist() == []
-    assert store.prepared(slice(0, 0)).shape == (0, 3)
+    assert store.progress is None
+    assert rows_of(store, "x") == []
+    assert store.stored(slice(0, 0)).shape == (0, 3)
 
 
-def test_empty_append_writes_its_note(path):
-    store = create(path)
-    store.append(*batch(0, 0), note={"next": 3})
-    assert reopened(store).note == {"next": 3}
-    store.write_note(None)
-    assert reopened(store).note is None
-
-
-def test_texts_of_any_kind(path):
-    texts = objects(["", "a\x00b", "\n", "ß𝄞", "\ud800", "x" * 100_000, ""])
-    store = create(path)
-    store.append(np.zeros((7, 3)), texts, texts, None)
+def test_nothing_appended_writes_how_far_it_came(folder):
+    store = create(folder)
+    store.append(*batch(0, 0), skipped=[(2, "x", "no")], progress={"next": 3})
     seen = reopened(store)
-    assert seen.texts(np.arange(7)).tolist() == texts.tolist()
-    assert seen.ids(np.arange(7)).tolist() == texts.tolist()
-    assert seen.find("").tolist() == [0, 6]
-    assert seen.find("\ud800").tolist() == [4]
+    assert seen.progress == {"next": 3}
+    assert seen.skipped() == [(2, "x", "no")]
 
 
-def test_remove_and_find(path):
-    store = create(path)
+def test_texts_of_any_kind(folder):
+    texts = ["", "a\x00b", "\n", "ß𝄞", "\ud800", "x" * 100_000, ""]
+    store = create(folder)
+    skipped = [(0, "\udce9", "no"), (1, None, "a\x00b")]
+    store.append(np.zeros((7, 3)), texts, texts, skipped=skipped)
+    store.write_background(None, texts, texts, np.zeros((7, 1), np.uint64))
+    seen = reopened(store)
+    for column in seen.molecules(np.arange(7)):
+        assert column.tolist() == texts
+    assert rows_of(seen, "") == [0, 6]
+    assert rows_of(seen, "\ud800") == [4]
+    places, rows = seen.find(["\ud800", "no", "a\x00b", ""])
+    assert (places.tolist(), rows.tolist()) == ([0, 2, 3, 3], [4, 1, 0, 6])
+    assert seen.skipped() == [(0, "\udce9", "no"), (1, "None", "a\x00b")]
+    assert seen.read_background()[1].tolist() == texts
+
+
+def test_remove_and_find(folder):
+    store = create(folder)
     store.append(*batch(0, 5))
-    assert store.find("id3").tolist() == [3]
+    assert rows_of(store, "id3") == [3]
     store.remove(np.array([3, 1, 3]))
     store.remove([1])
     store.append(*batch(3, 2))
     for seen in (store, reopened(store)):
         assert (seen.n_rows, seen.n_active) == (7, 5)
         assert seen.active.tolist() == [True, False, True, False, True, True, True]
-        assert seen.find("id3").tolist() == [5]
-        assert seen.find("id4").tolist() == [4, 6]
-        assert seen.find("id1").tolist() == []
-        assert seen.find("no such").tolist() == []
+        assert rows_of(seen, "id3") == [5]
+        assert rows_of(seen, "id4") == [4, 6]
+        assert rows_of(seen, "id1") == []
+        assert rows_of(seen, "no such") == []
 
 
-@pytest.mark.parametrize("wrong", [[-1], [5], [0, 7]])
-def test_rows_that_are_not_there(path, wrong):
-    store = create(path)
-    store.append(*batch(0, 5))
-    with pytest.raises(ValueError, match="rows must be from 0 to 4"):
-        store.remove(wrong)
-    with pytest.raises(IndexError, match="rows must be from 0 to 4"):
-        store.texts(wrong)
-    assert store.n_active == 5
-
-
-def test_bad_input_changes_nothing(path):
-    store = create(path)
+def test_bad_input_changes_nothing(folder):
+    store = create(folder)
     store.append(*batch(0, 2))
     vectors, texts, names, ids = batch(2, 3)
-    with pytest.raises(ValueError, match=r"vectors must be of shape \(n, 3\). Got"):
-        store.append(vectors[:, :2], texts, names, ids)
-    with pytest.raises(ValueError, match="names must have one entry a vector, 3"):
-        store.append(vectors, texts, names[:2], ids)
-    with pytest.raises(ValueError, match="ids must be given always"):
-        store.append(vectors, texts, names, None)
-    with pytest.raises(TypeError, match=r"names must be strings.* first, at 1: None"):
-        store.append(vectors, texts, objects(["a", None, "c"]), ids)
     with pytest.raises(TypeError, match="JSON"):
-        store.append(vectors, texts, names, ids, note={"a": object()})
-    vectors[1, 1] = np.nan
+        store.append(vectors, texts, names, ids, progress={"a": object()})
+    with pytest.raises(ValueError, match="shorter"):
+        store.append(vectors, texts, names[:2], ids)
+    bad = vectors.copy()
+    bad[1, 1] = np.nan
     with pytest.raises(ValueError, match=r"vectors must be finite.*\[1\]"):
-        store.append(vectors, texts, names, ids)
-    check_prefix(reopened(store, writable=True), 2)
-    store.append(*batch(2, 3))
+        store.append(bad, texts, names, ids)
+    check_prefix(reopened(store), 2)
+    store.append(vectors, texts, names, ids)
     check_prefix(reopened(store), 5)
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"dtype": "float64"}, r"dtype must be one of .*'int8'.*Got 'float64'"),
-        ({"metric": "jaccard"}, "metric must be one of .*Got 'jaccard'"),
-        ({"d": 0}, "n_components must be at least 1. Got 0"),
-    ],
-)
-def test_create_checks(tmp_path, change, message):
-    with pytest.raises(ValueError, match=message):
-        create(tmp_path / "index", **change)
-    assert not (tmp_path / "index").exists()
+def test_a_block_of_writes_may_fail_and_go_on(folder):
+    store = create(folder)
+    with store.writing():
+        store.append(*batch(0, 2))
+        with pytest.raises(ValueError, match="shorter"):
+            store.append(*batch(2, 2)[:3], ["one"])
+        store.append(*batch(2, 2))
+    check_prefix(reopened(store), 4)
+
+
+# Folders
 
 
 def test_create_needs_an_empty_folder(tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(FileExistsError, match=r"holds \['notes.txt'\]"):
+    with pytest.raises(FileExistsError, match=r"holds 'notes.txt'"):
         create(tmp_path)
     with pytest.raises(FileExistsError, match="is a file"):
         create(tmp_path / "notes.txt")
     left = tmp_path / "left"
     left.mkdir()
-    (left / "manifest.json.partial").write_text("{")  # by a killed creation
+    (left / ".index.sqlite.0123.part").write_bytes(b"x")  # by a killed creation
     assert create(left).n_rows == 0
 
 
 def test_open_says_what_is_wrong(tmp_path):
     with pytest.raises(FileNotFoundError, match="not the folder of a MoleculeIndex"):
         VectorStore.open(tmp_path)
-    manifest = tmp_path / "manifest.json"
-    for content, message in (
-        ('{"format": ', "not JSON"),
-        ("[]", "not the manifest"),
-        ('{"format": "sklearn_molge.MoleculeIndex", "version": 9}', "of version 9"),
-        ('{"format": "sklearn_molge.MoleculeIndex", "version": 1}', "lacks"),
-    ):
-        manifest.write_text(content)
-        with pytest.raises(ValueError, match=message):
-            VectorStore.open(tmp_path)
+    path = tmp_path / "index.sqlite"
+    path.write_bytes(b"no database, whatever its name says " * 100)
+    with pytest.raises(ValueError, match=r"index.sqlite is damaged: file is not a"):
+        VectorStore.open(tmp_path)
+    path.unlink()
+    with sqlite3.connect(path) as connection:
+        connection.execute("CREATE TABLE notes (text)")
+    connection.close()
+    with pytest.raises(ValueError, match="not the database of a MoleculeIndex"):
+        VectorStore.open(tmp_path)
+    store = create(tmp_path / "index")
+    with sqlite3.connect(store.folder / "index.sqlite") as connection:
+        connection.execute("PRAGMA user_version = 9")
+    connection.close()
+    with pytest.raises(ValueError, match="of version 9; this release .* version 2"):
+        VectorStore.open(store.folder)
 
 
-def test_cut_and_missing_files(tmp_path):
+@pytest.mark.parametrize("call", [VectorStore.open, create])
+def test_an_index_of_an_earlier_release(tmp_path, call):
+    (tmp_path / "manifest.json").write_text("{}")
+    with pytest.raises(ValueError, match="written by an earlier release.*fit it again"):
+        call(tmp_path)
+
+
+def test_a_damaged_database(tmp_path):
+    store = create(tmp_path / "index")
+    store.append(*batch(0, 5000))
+    path = store.folder / "index.sqlite"
+    content = bytearray(path.read_bytes())
+    content[8192:-4096] = bytes(len(content) - 8192 - 4096)
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"index.sqlite is damaged"):
+        VectorStore.open(store.folder).molecules(np.arange(5000))
+
+
+def test_cut_and_missing_vectors(tmp_path):
     store = create(tmp_path / "index")
     store.append(*batch(0, 4))
-    path = store.path / "vectors.bin"
+    path = store.folder / "vectors.bin"
     with open(path, "r+b") as file:
         file.truncate(47)
     with pytest.raises(ValueError, match=r"vectors.bin is cut: it has 47 .* with 48"):
-        VectorStore.open(store.path)
+        VectorStore.open(store.folder)
     path.unlink()
     with pytest.raises(FileNotFoundError, match=r"vectors.bin is missing.* 48 bytes"):
-        VectorStore.open(store.path)
+        VectorStore.open(store.folder)
 
 
-def test_manifest_that_does_not_fit(tmp_path):
-    store = create(tmp_path / "index")
-    store.append(*batch(0, 4))
-    manifest = json.loads((store.path / "manifest.json").read_text())
-    for change in ({"n_rows": 5}, {"files": manifest["files"] | {"vectors.bin": 13}}):
-        (store.path / "manifest.json").write_text(json.dumps(manifest | change))
-        with pytest.raises(ValueError, match=r"manifest is damaged.*vectors.bin"):
-            VectorStore.open(store.path)
-
-
-def test_damaged_ends_of_texts(tmp_path):
-    store = create(tmp_path / "index")
-    store.append(*batch(0, 4))
-    np.array([2, 4, 10**6, 8]).tofile(store.path / "texts_ends.bin")
-    seen = VectorStore.open(store.path)
-    assert seen.texts(np.array([0, 1])).tolist() == ["s0", "s1"]
-    with pytest.raises(ValueError, match=r"texts_ends.bin is damaged.*texts.bin"):
-        seen.texts(np.array([2]))
-
-
-def test_a_reader_does_not_write(tmp_path):
-    store = create(tmp_path / "index")
-    for reader in (VectorStore.open(store.path), pickle.loads(pickle.dumps(store))):
-        with pytest.raises(ValueError, match="opened for reading"):
-            reader.append(*batch(0, 1))
-        with pytest.raises(ValueError, match="opened for reading"):
-            reader.write_note({})
-
-
-def test_readers_see_the_rows_of_when_they_opened(tmp_path):
+def test_opening_reads_no_vector(tmp_path, monkeypatch):
     store = create(tmp_path / "index")
     store.append(*batch(0, 3))
-    reader = VectorStore.open(store.path)
-    store.append(*batch(3, 3))
-    store.remove([0])
-    check_prefix(reader, 3)
-    assert reader.active is None
-    assert VectorStore.open(store.path).n_active == 5
+    monkeypatch.setattr(np, "memmap", None)
+    seen = VectorStore.open(store.folder)
+    assert seen.n_rows == 3
+    with pytest.raises(TypeError):
+        seen.stored(slice(0, 1))
 
 
-def test_a_second_writer_is_told(tmp_path):
-    first = create(tmp_path / "index")
-    second = VectorStore.open(first.path, writable=True)
-    first.append(*batch(0, 3))
-    with pytest.raises(ValueError, match="changed by another process"):
-        second.append(*batch(0, 4))
-    with _manifest.one_writer(first.path, _manifest.read_manifest(first.path)):
-        with pytest.raises(BlockingIOError, match="is writing"):
-            first.append(*batch(3, 1))
-    first.append(*batch(3, 1))
-    check_prefix(VectorStore.open(first.path), 4)
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may")
+def test_a_folder_that_cannot_be_written(tmp_path):
+    store = create(tmp_path / "index")
+    store.append(*batch(0, 3))
+    files = list(store.folder.iterdir())
+    for path in (*files, store.folder):
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    try:
+        seen = VectorStore.open(store.folder)
+        check_prefix(seen, 3)
+        with pytest.raises(PermissionError, match="cannot be written"):
+            seen.append(*batch(3, 1))
+    finally:
+        for path in (store.folder, *files):
+            path.chmod(0o755)
 
 
-def test_relative_paths_survive_a_change_of_folder(tmp_path, monkeypatch):
+def test_relative_folders_survive_a_change_of_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     store = create("index")
     store.append(*batch(0, 2))
     monkeypatch.chdir("/")
     check_prefix(pickle.loads(pickle.dumps(store)), 2)
+    check_prefix(store, 2)
+
+
+# Readers and writers
+
+
+def test_readers_see_the_rows_of_when_they_opened(tmp_path):
+    store = create(tmp_path / "index")
+    store.append(*batch(0, 3), skipped=[(3, "x", "no")])
+    reader = VectorStore.open(store.folder)
+    store.append(*batch(3, 3), skipped=[(4, "y", "no")])
+    store.remove([0])
+    check_prefix(reader, 3)
+    assert reader.active is None
+    assert rows_of(reader, "id4") == []
+    assert rows_of(reader, "id0") == [0]
+    assert len(reader.skipped()) == 1
+    assert VectorStore.open(store.folder).n_active == 5
+
+
+def test_what_was_changed_elsewhere_is_not_written_to(tmp_path):
+    first = create(tmp_path / "index")
+    second = VectorStore.open(first.folder)
+    first.append(*batch(0, 3))
+    with pytest.raises(ValueError, match="changed by another process"):
+        second.append(*batch(0, 4))
+    shutil.rmtree(first.folder)
+    create(first.folder).append(*batch(0, 3))
+    with pytest.raises(ValueError, match="changed by another process"):
+        first.remove([0])
+    check_prefix(VectorStore.open(first.folder), 3)
+
+
+def test_a_second_writer_is_told_at_once(tmp_path):
+    first = create(tmp_path / "index")
+    with first.writing():
+        second = VectorStore.open(first.folder)
+        for call in (lambda: second.append(*batch(0, 1)), lambda: second.remove([0])):
+            with pytest.raises(BlockingIOError, match="Another process is writing"):
+                first.n_rows == 0 and second.append(*batch(0, 1))
+        first.append(*batch(0, 3))
+        check_prefix(VectorStore.open(first.folder), 3)  # readers are not held up
+        with pytest.raises(BlockingIOError, match="Another process is writing"):
+            VectorStore.open(first.folder).remove([0])
+        first.append(*batch(3, 1))
+    VectorStore.open(first.folder).append(*batch(4, 1))
+    check_prefix(VectorStore.open(first.folder), 5)
+
+
+_HOLDER = """
+import sys
+from sklearn_molge.library._store import VectorStore
+with VectorStore.open(sys.argv[1]).writing():
+    print("ready", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_killed_writer_holds_nothing(tmp_path):
+    store = create(tmp_path / "index")
+    command = [sys.executable, "-c", _HOLDER, str(store.folder)]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as other:
+        assert other.stdout.readline() == "ready\n"
+        with pytest.raises(BlockingIOError, match="Another process is writing"):
+            store.append(*batch(0, 3))
+        other.send_signal(signal.SIGKILL)
+        other.wait()
+    store.append(*batch(0, 3))
+    check_prefix(VectorStore.open(store.folder), 3)
+
+
+def test_threads_read_at_once(folder):
+    store = create(folder)
+    store.append(*batch(0, 500))
+    errors = []
+
+    def read(seed):
+        try:
+            for row in np.random.default_rng(seed).integers(0, 500, 40).tolist():
+                assert rows_of(store, f"id{row}") == [row]
+                assert store.molecules(np.array([row]))[0].tolist() == [f"s{row}"]
+        except Exception as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=read, args=(seed,)) for seed in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+
+
+# Killed
 
 
 class Killed(BaseException):
@@ -291,185 +371,118 @@ class Killed(BaseException):
 
 
 def killed_at(monkeypatch, step):
-    """Let the process die before the given fsync or replace, counted together."""
+    """Let the process die before the given sync of vectors, or statement of SQL."""
     left = iter(range(step))
 
-    def counted(function):
-        def call(*args):
-            if next(left, None) is None:
-                raise Killed
-            return function(*args)
+    def count():
+        if next(left, None) is None:
+            raise Killed
 
-        return call
+    fsync = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda *args: (count(), fsync(*args)))
 
-    monkeypatch.setattr(os, "fsync", counted(os.fsync))
-    monkeypatch.setattr(os, "replace", counted(os.replace))
+    class Dying(sqlite3.Connection):
+        def execute(self, sql, *args):
+            if sql != "ROLLBACK":
+                count()
+            return super().execute(sql, *args)
+
+        def executemany(self, *args):
+            count()
+            return super().executemany(*args)
+
+    connect = sqlite3.connect
+    monkeypatch.setattr(
+        sqlite3, "connect", lambda *a, **kw: connect(*a, **kw, factory=Dying)
+    )
 
 
 def test_a_kill_before_each_step_of_an_append(tmp_path, monkeypatch):
+    n_left = set()
     for step in range(40):
         store = create(tmp_path / str(step))
-        store.append(*batch(0, 3), note={"n": 3})
+        store.append(*batch(0, 3), progress={"n": 3})
+        finished = False
         with monkeypatch.context() as patched:
             killed_at(patched, step)
             try:
-                store.append(*batch(3, 5), note={"n": 8})
+                store.append(*batch(3, 5), progress={"n": 8})
                 finished = True
             except Killed:
-                finished = False
-        seen = VectorStore.open(store.path, writable=True)
-        check_prefix(seen, seen.note["n"])
+                pass
+        seen = VectorStore.open(store.folder)
+        check_prefix(seen, seen.progress["n"])
+        n_left.add(seen.n_rows)
         seen.append(*batch(seen.n_rows, 9 - seen.n_rows))
-        check_prefix(VectorStore.open(store.path), 9)
+        check_prefix(VectorStore.open(store.folder), 9)
         if finished:
             break
     assert finished
-    assert step > 8  # files, the manifest, its name, its folder
+    assert n_left == {3, 8}
 
 
-def test_each_file_torn_within_what_was_appended(tmp_path):
+def test_vectors_torn_within_what_was_appended(tmp_path):
     store = create(tmp_path / "index")
     store.append(*batch(0, 3))
-    before = {path: path.read_bytes() for path in store.path.iterdir()}
+    before = {path: path.read_bytes() for path in store.folder.iterdir()}
     store.append(*batch(3, 5))
-    after = {path: path.read_bytes() for path in store.path.glob("*.bin")}
-    files = list(after)
-    for torn, path in enumerate(files):
-        for lost in (1, 3, len(after[path]) - len(before[path])):
-            for old, content in before.items():
-                old.write_bytes(content)
-            for done in files[:torn]:
-                done.write_bytes(after[done])
-            path.write_bytes(after[path][: max(len(after[path]) - lost, 0)])
-            seen = VectorStore.open(store.path, writable=True)
-            check_prefix(seen, 3)
-            seen.append(*batch(3, 1))
-            check_prefix(VectorStore.open(store.path), 4)
-
-
-def test_longer_files_are_cut_at_the_next_append(tmp_path):
-    store = create(tmp_path / "index")
-    store.append(*batch(0, 3))
-    sizes = {path.name: path.stat().st_size for path in store.path.glob("*.bin")}
-    for name in sizes:
-        with open(store.path / name, "ab") as file:
-            file.write(b"\xff" * 1001)
-    seen = VectorStore.open(store.path, writable=True)
-    check_prefix(seen, 3)
-    seen.append(*batch(3, 2))
-    check_prefix(VectorStore.open(store.path), 5)
-    assert (store.path / "vectors.bin").stat().st_size == 5 * 12
+    vectors = store.folder / "vectors.bin"
+    after = vectors.read_bytes()
+    assert after.startswith(before[vectors])
+    for n_bytes in range(len(before[vectors]), len(after) + 1):
+        for path, content in before.items():
+            path.write_bytes(content)
+        vectors.write_bytes(after[:n_bytes])
+        seen = VectorStore.open(store.folder)
+        check_prefix(seen, 3)
+        seen.append(*batch(3, 1))
+        check_prefix(VectorStore.open(store.folder), 4)
+        assert vectors.stat().st_size == 4 * 12
 
 
 _WRITER = """
 import sys
 sys.path.insert(0, sys.argv[2])
-from test_store import batch, create, VectorStore
-store = VectorStore.open(sys.argv[1], writable=True)
+from test_store import batch, VectorStore
+store = VectorStore.open(sys.argv[1])
 print("ready", flush=True)
 while True:
     n = 1 + store.n_rows % 7
-    store.append(*batch(store.n_rows, n), note={"n": store.n_rows + n})
+    store.append(*batch(store.n_rows, n), progress={"n": store.n_rows + n})
 """
 
 
 def test_a_killed_process_leaves_a_prefix(tmp_path):
-    path = create(tmp_path / "index").path
+    folder = create(tmp_path / "index").folder
     grown, random = [0], np.random.default_rng(0)
-    for _ in range(3):
-        command = [sys.executable, "-c", _WRITER, str(path), os.path.dirname(__file__)]
+    for _ in range(4):
+        here = os.path.dirname(__file__)
+        command = [sys.executable, "-c", _WRITER, str(folder), here]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as writer:
             assert writer.stdout.readline() == "ready\n"
-            time.sleep(random.uniform(0.05, 0.2))
+            time.sleep(random.uniform(0.05, 0.3))
             writer.send_signal(signal.SIGKILL)
-        store = VectorStore.open(path)
-        check_prefix(store, (store.note or {"n": 0})["n"])
+        store = VectorStore.open(folder)
+        check_prefix(store, (store.progress or {"n": 0})["n"])
         grown.append(store.n_rows)
     assert grown == sorted(grown)
     assert grown[-1] > 0
 
 
-def test_opening_reads_no_row(tmp_path, monkeypatch):
-    store = create(tmp_path / "index")
-    store.append(*batch(0, 3))
-    monkeypatch.setattr(np, "memmap", None)
-    seen = VectorStore.open(store.path)
-    assert seen.n_active == 3
-    assert seen.active is None
-
-
-def test_memory_grows_by_more_than_is_asked_for():
-    store = create()
-    buffers = set()
-    for i in range(1000):
-        store.append(*batch(i, 1))
-        buffers.add(len(store._layout.vectors._array))
-    check_prefix(store, 1000)
-    assert len(buffers) < 30
-
-
-def test_rows_handed_out_cannot_be_changed():
-    store = create()
-    store.append(*batch(0, 2))
-    with pytest.raises(ValueError, match="read-only"):
-        store.prepared(slice(0, 2))[0, 0] = 1
-
-
-STEPS = st.lists(
-    st.one_of(
-        st.tuples(st.just("append"), st.integers(0, 5)),
-        st.tuples(st.just("remove"), st.lists(st.integers(0, 30), max_size=3)),
-        st.tuples(st.just("reopen"), st.none()),
-        st.tuples(st.just("note"), st.integers()),
-    ),
-    max_size=12,
-)
-
-
-@pytest.mark.parametrize("in_folder", [False, True])
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
-@given(steps=STEPS, dtype=st.sampled_from(DTYPES), with_ids=st.booleans())
-def test_any_sequence_against_a_dict(
-    tmp_path_factory, in_folder, steps, dtype, with_ids
-):
-    path = tmp_path_factory.mktemp("store") / "index" if in_folder else None
-    store = create(path, dtype=dtype)
-    rows, removed, note = {}, set(), None
-    for step, value in steps:
-        if step == "append":
-            vectors, texts, names, ids = batch(len(rows) % 4, value)
-            given_ids = ids if with_ids else None
-            store.append(vectors, texts, names, given_ids)
-            for row in zip(vectors, texts, names, ids, strict=True):
-                rows[len(rows)] = row
-        elif step == "remove":
-            there = [row for row in value if row < len(rows)]
-            store.remove(np.array(there, dtype=int))
-            removed |= set(there)
-        elif step == "note":
-            note = {"n": value}
-            store.write_note(note)
-        else:
-            store = reopened(store, writable=True)
-    assert (store.n_rows, store.n_active) == (len(rows), len(rows) - len(removed))
-    assert store.note == note
-    left = sorted(rows.keys() - removed)
-    if store.active is not None:
-        assert np.flatnonzero(store.active).tolist() == left
-    every = np.arange(len(rows))
-    assert store.texts(every).tolist() == [row[1] for row in rows.values()]
-    assert store.names(every).tolist() == [row[2] for row in rows.values()]
-    column = 3 if with_ids else 1
-    assert store.all_ids().tolist() == [row[column] for row in rows.values()]
-    for key in {row[column] for row in rows.values()}:
-        assert store.find(key).tolist() == [i for i in left if rows[i][column] == key]
-    if rows:
-        expected = np.array([row[0] for row in rows.values()])
-        rounding = {"float32": 0, "float16": 2**-10, "int8": 0.02}[dtype]
-        np.testing.assert_allclose(
-            store.prepared(slice(0, len(rows))),
-            expected,
-            atol=rounding * np.abs(expected).max(),
-        )
-        found = top_k(store, np.ones((1, 3), np.float32), len(left))[1][0]
-        assert sorted(found.tolist()) == left
+def test_an_index_is_not_written_by_two(tmp_path, index_of):
+    index = index_of(np.eye(4), folder=tmp_path / "index")
+    other = MoleculeIndex.open(tmp_path / "index")
+    index.remove("3")
+    with pytest.raises(ValueError, match="changed by another process"):
+        other.partial_fit(["5"])
+    with index.store_.writing():
+        opened = MoleculeIndex.open(tmp_path / "index")
+        for call in (
+            lambda: opened.partial_fit(["5"]),
+            lambda: opened.remove("0"),
+            lambda: opened.calibrate(["CCO"]),
+        ):
+            with pytest.raises(BlockingIOError, match="Another process is writing"):
+                call()
+        assert opened.kneighbors(np.eye(4), 3)[1].shape == (4, 3)
+    assert opened.remove("0").n_molecules_ == 2
