@@ -1,3 +1,8 @@
+"""The search itself: against a full sort, and the rounding that it may rely on.
+
+Private: a slow definition is compared with the inside, in blocks of every size.
+"""
+
 import pickle
 
 import numpy as np
@@ -5,41 +10,34 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import rankdata
-from sklearn_molge.retrieval._index import _comparison, _search
-from sklearn_molge.retrieval._index._comparison import Comparison
-from sklearn_molge.retrieval._index._search import mid_ranks, scores_of, top_k
-from sklearn_molge.retrieval._index._store import VectorStore
 
+from sklearn_molge.library import _search
+from sklearn_molge.library._search import RowComparison, mid_ranks, scores_of, top_k
+from sklearn_molge.library._store import VectorStore
 from sklearn_molge.metrics import pairwise_similarity, rank_embeddings
 
 DTYPES = ["float32", "float16", "int8"]
 METRICS = ["correlation", "cosine", "dot", "euclidean"]
 
 
-def make_store(vectors, metric, *, dtype="float32", path=None, removed=()):
+def make_store(vectors, metric, *, dtype="float32", folder=None, removed=()):
     vectors = np.asarray(vectors, dtype=np.float32)
     store = VectorStore.create(
-        path, n_components=vectors.shape[1], dtype=dtype, metric=metric, identity={}
+        folder, n_components=vectors.shape[1], dtype=dtype, metric=metric, identity={}
     )
-    texts = np.arange(len(vectors)).astype(str).astype(object)
-    store.append(vectors, texts, texts, None)
+    texts = [str(i) for i in range(len(vectors))]
+    store.append(vectors, texts, texts)
     store.remove(np.array(removed, dtype=int))
     return store
 
 
 def true_scores(store, queries):
     """Similarities to the rows as they are stored, in float64, one by one."""
-    gallery = store.prepared(slice(0, store.n_rows)).astype(np.float64)
+    gallery = store.stored(slice(0, store.n_rows)).astype(np.float64)
+    points = store.to_stored(queries).astype(np.float64)
     if store.metric == "euclidean":
-        return -np.sqrt(((queries[:, None].astype(float) - gallery) ** 2).sum(axis=2))
-    if store.metric == "dot":
-        return (queries[:, None].astype(float) * gallery).sum(axis=2)
-    # Int8 rows are not quite of unit length: products, not similarities.
-    ones = queries - queries.mean(axis=1, keepdims=True) * (
-        store.metric == "correlation"
-    )
-    ones = ones / np.linalg.norm(ones, axis=1, keepdims=True)
-    return (ones[:, None] * gallery).sum(axis=2)
+        return -np.sqrt(((points[:, None] - gallery) ** 2).sum(axis=2))
+    return (points[:, None] * gallery).sum(axis=2)
 
 
 def full_sort(store, queries, k, reverse):
@@ -135,10 +133,10 @@ def test_no_size_of_a_block_changes_a_bit(data, metric, dtype, monkeypatch):
     own = [np.array([5 * i, 300]) for i in range(len(queries))]
     expected = *top_k(store, queries, 20), mid_ranks(store, queries, own)
     for sizes in ((1, 1), (7, 3), (64, 5), (1000, 13)):
-        monkeypatch.setattr(_comparison, "_FEWEST_ROWS", sizes[0])
-        monkeypatch.setattr(_comparison, "_MOST_ROWS", sizes[0])
-        monkeypatch.setattr(_comparison, "_PART", sizes[1])
-        monkeypatch.setattr(_comparison, "_PAIR_VALUES", 40)
+        monkeypatch.setattr(_search, "_FEWEST_ROWS", sizes[0])
+        monkeypatch.setattr(_search, "_MOST_ROWS", sizes[0])
+        monkeypatch.setattr(_search, "_PART", sizes[1])
+        monkeypatch.setattr(_search, "_PAIR_VALUES", 40)
         monkeypatch.setattr(_search, "_MOST_QUERIES", 11)
         monkeypatch.setattr(_search, "_FEWEST_PENDING", 1)
         found = *top_k(store, queries, 20), mid_ranks(store, queries, own)
@@ -182,7 +180,7 @@ def test_margin_bounds_the_error(data):
     for metric in METRICS:
         store = make_store(3 + vectors, metric)
         for reverse in (False, True):
-            comparison = Comparison(store, queries, reverse=reverse)
+            comparison = RowComparison(store, queries, reverse=reverse)
             for rows, part, keys in comparison.blocks():
                 grid = np.indices(keys.shape).reshape(2, -1)
                 exact = comparison.exact(grid[1] + part.start, grid[0] + rows.start)
@@ -224,7 +222,7 @@ def test_memory_folder_and_pickle_agree(data, tmp_path):
     vectors, queries = data
     for dtype in DTYPES:
         memory = make_store(vectors, "euclidean", dtype=dtype)
-        folder = make_store(vectors, "euclidean", dtype=dtype, path=tmp_path / dtype)
+        folder = make_store(vectors, "euclidean", dtype=dtype, folder=tmp_path / dtype)
         expected = top_k(memory, queries, 5)
         for store in (folder, pickle.loads(pickle.dumps(memory))):
             for a, b in zip(top_k(store, queries, 5), expected, strict=True):
@@ -310,7 +308,7 @@ def test_small_integers_with_many_ties(seed, shape, metric, dtype, reverse):
     k = int(rng.integers(1, len(left) + 1))
     scores, rows = top_k(store, queries, k, reverse=reverse)
     sign = -1 if reverse else 1
-    comparison = Comparison(store, queries, reverse=reverse)
+    comparison = RowComparison(store, queries, reverse=reverse)
     own = [left[rng.random(len(left)) < 0.3] for _ in queries]
     own = [rows if len(rows) else left[:1] for rows in own]
     ranks = mid_ranks(store, queries, own, reverse=reverse)
