@@ -202,14 +202,16 @@ def test_open_says_what_is_wrong(tmp_path):
     with sqlite3.connect(store.folder / "index.sqlite") as connection:
         connection.execute("PRAGMA user_version = 9")
     connection.close()
-    with pytest.raises(ValueError, match="of version 9; this release .* version 2"):
+    with pytest.raises(ValueError, match=r"of version 9; this release .* version 2"):
         VectorStore.open(store.folder)
 
 
 @pytest.mark.parametrize("call", [VectorStore.open, create])
 def test_an_index_of_an_earlier_release(tmp_path, call):
     (tmp_path / "manifest.json").write_text("{}")
-    with pytest.raises(ValueError, match="written by an earlier release.*fit it again"):
+    with pytest.raises(
+        ValueError, match=r"written by an earlier release.*fit it again"
+    ):
         call(tmp_path)
 
 
@@ -307,9 +309,8 @@ def test_a_second_writer_is_told_at_once(tmp_path):
     first = create(tmp_path / "index")
     with first.writing():
         second = VectorStore.open(first.folder)
-        for call in (lambda: second.append(*batch(0, 1)), lambda: second.remove([0])):
-            with pytest.raises(BlockingIOError, match="Another process is writing"):
-                first.n_rows == 0 and second.append(*batch(0, 1))
+        with pytest.raises(BlockingIOError, match="Another process is writing"):
+            second.append(*batch(0, 1))
         first.append(*batch(0, 3))
         check_prefix(VectorStore.open(first.folder), 3)  # readers are not held up
         with pytest.raises(BlockingIOError, match="Another process is writing"):

@@ -142,17 +142,18 @@ def real(level5_folder, shared_data):
 @pytest.mark.parametrize("metric", ["correlation", "cosine", "dot", "euclidean"])
 def test_recall_of_real_embeddings(real, metric):
     embedder, smiles, profiles = real
-    scores = {}
+    exact, scores = None, {}
     for dtype in ("float32", "float16", "int8"):
         params = {"dtype": dtype, "metric": metric, "unique_by": "smiles"}
         index = MoleculeIndex(embedder, **params).fit(smiles)
+        exact = index if dtype == "float32" else exact
         rows = index.kneighbors(profiles, 10, return_distance=False)
-        exact = scores.setdefault("exact", index)  # which is float32
-        found = [
-            exact.similarity_to_rows(profiles[[i]], rows[i])[0]
-            for i in range(len(rows))
-        ]
-        scores[dtype] = np.array(found)
+        scores[dtype] = np.array(
+            [
+                exact.similarity_to_rows(profile[None], found)[0]
+                for profile, found in zip(profiles, rows, strict=True)
+            ]
+        )
     # By score, not by row: isomers lie at one point.
     worst = scores["float32"].min(axis=1, keepdims=True)
     tolerance = 1e-6 * np.abs(worst)
