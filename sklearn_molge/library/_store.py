@@ -3,9 +3,10 @@
 import json
 import os
 import sqlite3
+import threading
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import NamedTuple
 
@@ -99,6 +100,7 @@ class VectorStore:
         path = None if folder is None else folder / VECTORS
         self._vectors = StoredVectors(path, self.n_components, self.dtype, self.metric)
         self._connection = connection
+        self._lock = threading.RLock()  # of threads that share the connection
         self._in_write = False
         self._take(_State(**json.loads(settings["state"])))
         self._vectors.check_size(self.n_rows)
@@ -227,10 +229,17 @@ class VectorStore:
 
     @contextmanager
     def _connected(self) -> Iterator[sqlite3.Connection]:
-        """Yield the connection that there is, or one for this block."""
-        if self._connection is not None or self.folder is None:
-            yield self._connection  # type: ignore[misc]
-            return
+        """Yield the connection that is kept, or one for this block."""
+        if self._connection is None:
+            with self._new_connection() as connection:
+                yield connection
+        else:
+            with self._lock:
+                yield self._connection
+
+    @contextmanager
+    def _new_connection(self) -> Iterator[sqlite3.Connection]:
+        assert self.folder is not None
         with (
             _named_errors(self.folder),
             closing(_connect(self.folder / DATABASE)) as connection,
@@ -255,14 +264,15 @@ class VectorStore:
         if self._in_write:
             yield
             return
-        with self._connected() as connection:
+        kept = self._connection
+        with nullcontext(kept) if kept else self._new_connection() as connection:
             self._begin(connection)
-            before, self._connection = self._connection, connection
+            self._connection = connection
             self._in_write = True
             try:
                 yield
             finally:
-                self._in_write, self._connection = False, before
+                self._in_write, self._connection = False, kept
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
 

@@ -209,9 +209,7 @@ def test_open_says_what_is_wrong(tmp_path):
 @pytest.mark.parametrize("call", [VectorStore.open, create])
 def test_an_index_of_an_earlier_release(tmp_path, call):
     (tmp_path / "manifest.json").write_text("{}")
-    with pytest.raises(
-        ValueError, match=r"written by an earlier release.*fit it again"
-    ):
+    with pytest.raises(ValueError, match=r"an earlier release.*fit it again"):
         call(tmp_path)
 
 
