@@ -92,8 +92,10 @@ class StoredVectors:
         ValueError
             If a value is not finite, or too large for float16.
         """
-        rows = self.to_stored(vectors)
+        rows = prepare(vectors, self.metric)
         _refuse(~np.isfinite(rows), "finite", rows)
+        if self.dtype == "int8":
+            rows = rotate(rows)
         records = np.zeros(len(rows), dtype=self.record)
         if self.dtype == "float16":
             allowed = f"within ±{_LARGEST_FLOAT16:g} for dtype='float16'"

@@ -357,22 +357,36 @@ def test_the_estimator_is_unpickled_once_a_process(tmp_path, fresh_workers):
     assert all(log.count("unpickled") == 1 for log in logs)
 
 
-def test_the_source_is_read_as_results_are_taken(new, pipeline):
+class Watching(CCA):
+    """Notes how many entries had been taken when a batch was embedded."""
+
+    taken: list[int] = []
+    ahead: list[int] = []
+
+    def transform(self, X):
+        self.ahead.append(len(self.taken))
+        return super().transform(X)
+
+
+def test_the_source_is_read_as_results_are_taken(new):
     """At most 32 batches a process are read ahead of what is embedded."""
-    taken, ahead = [], []
+    pipeline = make_pipeline(MorganFingerprinter(fp_size=64), Watching(2, ridge=0.1))
+    pipeline.fit(STUDY.smiles, STUDY.ge)
+    Watching.taken.clear()
+    Watching.ahead.clear()
 
     def entries():
         for i in range(1200):
-            taken.append(i)
+            Watching.taken.append(i)
             yield STUDY.smiles[0]
 
-    transform = pipeline[-1].transform
-    pipeline[-1].transform = lambda X: ahead.append(len(taken)) or transform(X)
     with joblib.parallel_config("threading", n_jobs=2):
         new(pipeline, batch_size=1, unique_by=None).fit(entries())
-    # A thousand are looked at to know the library again.
-    assert max(ahead[1:20]) <= 1000 + 2 * 32
-    assert len(taken) == 1200
+    # Eight probes; a thousand entries are looked at to know the library again.
+    ahead = np.array(Watching.ahead[-1200:])
+    assert (ahead <= np.maximum(1000, np.arange(1200) + 3 * 2 * 32)).all()
+    assert ahead[900] <= 1000 + 2 * 32
+    assert len(Watching.taken) == 1200
 
 
 # Interrupted and killed
