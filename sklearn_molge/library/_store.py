@@ -429,8 +429,8 @@ class VectorStore:
         distinct, places = np.unique(rows, return_inverse=True)
         with self._connected() as connection:
             found = connection.execute(
-                "SELECT row, smiles, name, coalesce(m.id, smiles) "
-                "FROM json_each(?) AS asked CROSS JOIN molecules AS m ON row = value",
+                "SELECT smiles, name, coalesce(m.id, smiles) FROM json_each(?) AS asked "
+                "CROSS JOIN molecules AS m ON row = value ORDER BY asked.key",
                 (json.dumps(distinct.tolist()),),
             ).fetchall()
         if len(found) != len(distinct):
@@ -438,8 +438,7 @@ class VectorStore:
                 f"{self.folder and self.folder / DATABASE} is damaged: it has "
                 f"{len(found)} of {len(distinct)} rows."
             )
-        found.sort()
-        columns = list(zip(*found, strict=True))[1:] or [(), (), ()]
+        columns = list(zip(*found, strict=True)) or [(), (), ()]
         return [_as_array(column)[places.reshape(-1)] for column in columns]
 
     def find(self, ids: Sequence[str]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
@@ -624,5 +623,7 @@ def _text(value: str | bytes) -> str:
 
 def _as_array(texts: Sequence[str | bytes]) -> NDArray[np.object_]:
     out = np.empty(len(texts), dtype=object)
-    out[:] = [_text(text) for text in texts]
+    out[:] = texts
+    for i in [i for i, text in enumerate(texts) if type(text) is bytes]:
+        out[i] = _text(texts[i])
     return out
