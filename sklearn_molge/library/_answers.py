@@ -39,31 +39,9 @@ def answer_table(
 ) -> pd.DataFrame:
     """Make a table of what `top_k` returned, one row an answer.
 
-    Parameters
-    ----------
-    store : VectorStore
-    scores, rows : ndarray of shape (n_queries, n_answers)
-    labels : array-like of shape (n_queries,), default=None
-        Names of the queries; their numbers by default.
-    background : Background, default=None
-        Gives `percentile` where it knows profiles, and the columns of the training
-        set where it knows that.
-    reverse : bool, default=False
-        Whether the lowest similarities were asked for.
-    ids_are_drugs : bool, default=True
-        Whether the store's ids are :func:`~sklearn_molge.molecules.drug_ids`;
-        otherwise these are computed.
-    pictures : bool, default=False
-        Add `structure`.
-
-    Returns
-    -------
-    table : DataFrame of n_queries * n_answers rows
-        ``query``, ``rank`` (from 1), ``molecule`` (SMILES), ``name``, ``drug``
-        (identity), ``score``; ``percentile`` in percent; ``nearest_training``
-        (SMILES), ``nearest_similarity`` (Tanimoto) and ``in_training``; ``row`` (in
-        the index); ``structure`` (SVG text). What is not known is no column. Its
-        ``attrs`` hold "metric" and "reverse".
+    Where `ids_are_drugs`, the store's ids are identities, which are computed
+    otherwise. The columns are those of ``MoleculeIndex.query``; what is not known is no
+    column. ``attrs`` of the table hold "metric" and "reverse".
     """
     n_queries, n_answers = rows.shape
     labels = np.arange(n_queries) if labels is None else np.asarray(labels)
@@ -142,15 +120,7 @@ class Background:
         embedded: NDArray[np.float32] | None = None,
         smiles: ArrayLike | None = None,
     ) -> Background:
-        """Prepare embedded profiles, the SMILES of the training set, or both.
-
-        Raises
-        ------
-        ValueError
-            If both are None.
-        InvalidSmilesError
-            With index and text of every bad entry of `smiles`.
-        """
+        """Prepare embedded profiles, the SMILES of the training set, or both."""
         if embedded is None and smiles is None:
             raise ValueError("X, y or both must be given. Got None for both.")
         known = check_smiles([] if smiles is None else smiles)
@@ -177,31 +147,19 @@ class Background:
         *,
         reverse: bool = False,
     ) -> NDArray[np.float64]:
-        """Say how unusual a score is for its molecule.
+        """Say how unusual each score is for its molecule.
 
-        Parameters
-        ----------
-        store : VectorStore
-        scores, rows : ndarray of shape (n_queries, n_answers)
-            Answers, as `top_k` returns them.
-        reverse : bool, default=False
-            Whether low scores were asked for.
+        Percent of the background whose score with this molecule is lower (with
+        `reverse`: higher), equal ones counting half; `scores` and `rows` as `top_k`
+        returns them.
 
-        Returns
-        -------
-        percentiles : ndarray of shape (n_queries, n_answers)
-            Percent of the background whose score with this molecule is lower (with
-            `reverse`: higher), equal ones counting half.
-
-        Notes
-        -----
         The tau of CMap (Subramanian et al. 2017, "A Next Generation Connectivity Map",
         Cell 171) compares a connectivity score with those of the same perturbagen
         against the reference signatures of Touchstone, of the same cell line and kind,
         and carries a sign. Here the reference is any set of profiles, of all lines
-        together, in the joint space, and there is no sign. Percentiles say how unusual
-        a score is; as an order of molecules they were worse than the scores on real
-        data (``benchmarks/bench_queries.py``).
+        together, in the joint space, and there is no sign. As an order of molecules
+        percentiles were worse than the scores on real data
+        (``benchmarks/bench_queries.py``).
         """
         if self.embedded is None:
             raise ValueError("A percentile needs profiles in the background.")
@@ -225,12 +183,8 @@ class Background:
     ) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
         """Find the training molecule that is most like each molecule.
 
-        Returns
-        -------
-        similarity : ndarray of shape (n_molecules,)
-            Tanimoto similarity of Morgan fingerprints.
-        nearest : ndarray of int of shape (n_molecules,)
-            Which of `smiles` of the background; of equally near ones the first.
+        Returns its Tanimoto similarity (of Morgan fingerprints), and which of `smiles`
+        of the background it is; of equally near ones the first.
         """
         texts, codes = np.unique(smiles, return_inverse=True)
         sizes = np.bitwise_count(self.bits).sum(axis=1, dtype=np.int64)

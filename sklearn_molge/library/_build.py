@@ -169,27 +169,10 @@ def embed_library(
     n_jobs: int | None = None,
     unique_by: str | None = "drug",
 ) -> Generator[EmbeddedRows]:
-    """Embed the rows of `source` from `start` on.
+    """Embed the rows of `source` from `start` on, and yield them in their order.
 
-    Parameters
-    ----------
-    estimator : estimator
-        A fitted embedder. It is sent to each process once.
-    source : Source
-        It is read as the batches are taken, at most 32 batches a process ahead.
-    start : int, default=0
-        Row to begin with.
-    batch_size : int, default=4096
-        Rows of a batch.
-    n_jobs : int, default=None
-        Processes, on the present backend of joblib.
-    unique_by : {"drug", "smiles", None}, default="drug"
-        Which molecules are one; drugs are identified where they are embedded.
-
-    Yields
-    ------
-    batch : EmbeddedRows
-        In the order of the rows, whatever `n_jobs`.
+    The estimator is sent to each process once. The source is read as the batches are
+    taken, at most 32 batches a process ahead.
     """
     batches = source.iter_batches(batch_size, start=start)
     n_workers = joblib.effective_n_jobs(n_jobs)
@@ -252,22 +235,9 @@ def _unreadable(smiles: NDArray[np.object_], *, parse: bool) -> dict[int, str]:
 def _embed_valid(
     estimator, smiles: NDArray[np.object_], reasons: dict[int, str]
 ) -> tuple[NDArray[np.float32], NDArray[np.intp]]:
-    """Embed the entries that are molecules.
+    """Embed the entries that are molecules; return which these are as well.
 
-    Parameters
-    ----------
-    estimator : estimator
-        The embedder.
-    smiles : ndarray of shape (n,), dtype=object
-        Entries.
-    reasons : dict
-        Why entries are left out; more are added here.
-
-    Returns
-    -------
-    vectors : ndarray of shape (n_kept, n_components)
-    kept : ndarray of int
-        Which entries these are.
+    Why others are left out is added to `reasons`, which names some already.
     """
     tried = np.delete(np.arange(len(smiles)), list(reasons))
     errors: list[Exception] = []
@@ -407,11 +377,6 @@ def check_library(source: Source, batch_size: int, n_jobs: int | None = None) ->
     """Look at all molecules first, for users who want to know before any work.
 
     An iterable can be gone through only once: its bad rows are met on the way.
-
-    Raises
-    ------
-    InvalidSmilesError
-        With every bad entry.
     """
     if isinstance(source, IterableSource):
         return
@@ -473,27 +438,9 @@ def add_library(
 ) -> None:
     """Embed the rows of `source` from `start` on and append them to `store`.
 
-    What is done is kept when it is interrupted or killed, and the store's progress says
-    where to go on: see :func:`unfinished_start`.
-
-    Parameters
-    ----------
-    store : VectorStore
-        It is held for writing until the end.
-    estimator : estimator
-        A fitted embedder of SMILES.
-    source : Source
-        The library.
-    start : int, default=0
-        Row of the source to begin with.
-    unique_by : {"drug", "smiles", None}, default="drug"
-        Which rows are one molecule, of which the first is kept.
-    batch_size, n_jobs
-        See :func:`embed_library`.
-    on_bad_smiles : {"drop", "raise"}, default="drop"
-        Whether a row that cannot be embedded is skipped, or the end.
-    progress : bool or "auto", default="auto"
-        Show a progress bar; "auto": on a terminal, after two seconds.
+    The store is held for writing until the end. What is done is kept when it is
+    interrupted or killed, and the store's progress says where to go on: see
+    :func:`unfinished_start`. The other parameters are those of ``MoleculeIndex``.
     """
     writer = SegmentWriter(store, source, start, unique_by)
     batches = embed_library(

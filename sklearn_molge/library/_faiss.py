@@ -45,21 +45,8 @@ class FaissSearcher:
     trained for. It finds candidates, more than asked for; the store's own rows then
     give their scores and their order, so both are those of the exact search.
 
-    Parameters
-    ----------
-    store : VectorStore
-    factory : str, default=None
-        By default "Flat" below 200,000 rows, then ``IVF{4 sqrt(n)},SQ8``.
-    parameters : dict of str to number, default=None
-        How it is searched, by the names of faiss's ParameterSpace, as in
-        ``{"nprobe": 64}``. By default, of `l` lists, ``2 sqrt(l)`` are searched.
-
-    Raises
-    ------
-    ImportError
-        Without faiss.
-    ValueError
-        If faiss does not know `factory` or one of `parameters`.
+    `factory` and `parameters` are `faiss_factory` and `faiss_parameters` of
+    ``MoleculeIndex``.
     """
 
     def __init__(
@@ -83,11 +70,6 @@ class FaissSearcher:
 
         Queries for which faiss finds too few rows that are not removed are answered by
         the exact search.
-
-        Raises
-        ------
-        ValueError
-            With `reverse`, of "euclidean": faiss finds near vectors, not far ones.
         """
         if reverse and self.store.metric == "euclidean":
             raise ValueError(

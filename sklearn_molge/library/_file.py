@@ -273,13 +273,7 @@ def _named_errors(path: Path, where: Callable[[], str] = str) -> Iterator[None]:
 
 
 class ArraySource:
-    """Molecules in memory.
-
-    Parameters
-    ----------
-    smiles : array-like of shape (n,)
-    names : array-like of shape (n,), default=None
-    """
+    """Molecules in memory, with or without names."""
 
     def __init__(self, smiles: ArrayLike, names: Iterable[object] | None = None):
         self.smiles = as_smiles_array(smiles)
@@ -302,13 +296,7 @@ class ArraySource:
 
 
 class IterableSource:
-    """Molecules that come one by one: SMILES, or pairs (SMILES, name).
-
-    Parameters
-    ----------
-    entries : iterable
-        It is gone through once.
-    """
+    """Molecules that come one by one, once: SMILES, or pairs (SMILES, name)."""
 
     n_rows = None
 

@@ -660,29 +660,11 @@ class MoleculeIndex(BaseEstimator):
 def _combine_queries(
     embedded: NDArray[np.float32], groups: ArrayLike
 ) -> tuple[NDArray[np.float32], NDArray]:
-    """Average the profiles of each condition in the joint space.
+    """Average the profiles of each condition in the joint space; return their labels.
 
     The rule of ``retrieval_ranks(per="drug")``. On real data (see
     ``benchmarks/bench_queries.py``) none of the others was better: means or MODZ of
     the profiles, means, quantiles or the best of the similarities or ranks.
-
-    Parameters
-    ----------
-    embedded : ndarray of shape (n_profiles, n_components)
-        Profiles in the joint space.
-    groups : array-like of shape (n_profiles,)
-        The condition of each profile: its drug, or disease and tissue.
-
-    Returns
-    -------
-    combined : ndarray of shape (n_conditions, n_components), dtype=float32
-    labels : ndarray of shape (n_conditions,)
-        The conditions, sorted.
-
-    Raises
-    ------
-    ValueError
-        If `groups` has another length, a missing entry, or kinds that do not sort.
     """
     # numpy makes the text "nan" of a NaN in a list of texts.
     kind = None if hasattr(groups, "dtype") else object

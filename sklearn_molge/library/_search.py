@@ -167,22 +167,9 @@ def top_k(
 ) -> tuple[NDArray[np.float32], NDArray[np.intp]]:
     """Find the `k` best rows of each query among those not removed.
 
-    Parameters
-    ----------
-    store : VectorStore
-    queries : ndarray of shape (n_queries, n_components)
-        As embedded.
-    k : int
-        At most ``store.n_active``.
-    reverse : bool, default=False
-        Whether the least similar come first.
-
-    Returns
-    -------
-    scores : ndarray of shape (n_queries, k), dtype=float32
-        Similarities, best first.
-    rows : ndarray of shape (n_queries, k), dtype=intp
-        Equal similarities by row number.
+    Queries are as embedded; with `reverse` the least similar come first. Returns
+    similarities, best first, and rows, both of shape (n_queries, k); equal similarities
+    come by row number.
     """
     queries = check_query_vectors(store, queries)
     scores = np.empty((len(queries), k), dtype=np.float32)
@@ -368,21 +355,8 @@ def mid_ranks(
     """Rank the best of each query's own rows among all rows not removed.
 
     The rank is ``1 + #(closer) + (#(tied) - 1) / 2``. A query's other own rows do not
-    count; rows that are stored alike tie exactly.
-
-    Parameters
-    ----------
-    store : VectorStore
-    queries : ndarray of shape (n_queries, n_components)
-        As embedded.
-    own : list of ndarray of int
-        The rows of each query's molecule, at least one of which is not removed.
-    reverse : bool, default=False
-        Whether the least similar come first.
-
-    Returns
-    -------
-    ranks : ndarray of shape (n_queries,)
+    count; rows that are stored alike tie exactly. `own` holds, for each query, the rows
+    of its molecule, at least one of which is not removed.
     """
     queries = check_query_vectors(store, queries)
     own = _check_own(store, own, len(queries))

@@ -251,15 +251,8 @@ class VectorStore:
         """Hold the store in this block: all others can read it, but not write.
 
         SQLite's lock is held between transactions as well; it goes with the process.
-
-        Raises
-        ------
-        BlockingIOError
-            If another process is writing.
-        ValueError
-            If another one has written since the store was opened.
-        PermissionError
-            If the folder cannot be written to.
+        Raises BlockingIOError where another process is writing, ValueError where one
+        has written since the store was opened.
         """
         if self._in_write:
             yield
@@ -330,22 +323,9 @@ class VectorStore:
     ) -> None:
         """Add rows; in a folder they are durable when this returns, or not there.
 
-        Parameters
-        ----------
-        vectors : ndarray of shape (n, n_components)
-            As embedded.
-        smiles, names : sequence of str of length n
-        ids : sequence of str of length n, or None
-            By which molecules are told apart and found. None: by their SMILES.
-        skipped : sequence of (row, entry, reason)
-            Rows of the library that are not in the store.
-        progress : dict, default=None
-            Takes the place of the store's; None leaves that as it is.
-
-        Raises
-        ------
-        ValueError
-            If a vector cannot be stored; nothing is written then.
+        Vectors are as embedded. Molecules are told apart and found by `ids`, or where
+        that is None by their SMILES. `skipped` are rows of the library that are not in
+        the store; `progress` takes the place of the store's, unless it is None.
         """
         records, largest = self._vectors.encode(vectors)
         first = self.n_rows
@@ -429,8 +409,8 @@ class VectorStore:
         distinct, places = np.unique(rows, return_inverse=True)
         with self._connected() as connection:
             found = connection.execute(
-                "SELECT smiles, name, coalesce(m.id, smiles) FROM json_each(?) AS asked "
-                "CROSS JOIN molecules AS m ON row = value ORDER BY asked.key",
+                "SELECT smiles, name, coalesce(m.id, smiles) FROM json_each(?) AS a "
+                "CROSS JOIN molecules AS m ON row = value ORDER BY a.key",
                 (json.dumps(distinct.tolist()),),
             ).fetchall()
         if len(found) != len(distinct):
@@ -442,13 +422,10 @@ class VectorStore:
         return [_as_array(column)[places.reshape(-1)] for column in columns]
 
     def find(self, ids: Sequence[str]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-        """Find the rows of some ids.
+        """Find the rows of some ids that are not removed.
 
-        Returns
-        -------
-        places, rows : ndarray of int
-            A place in `ids`, and a row that has this id and is not removed; sorted by
-            place, then row.
+        Returns places in `ids`, and for each a row that has this id; sorted by place,
+        then row.
         """
         if not self.n_rows:
             return np.empty(0, np.intp), np.empty(0, np.intp)
