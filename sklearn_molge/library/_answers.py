@@ -200,7 +200,8 @@ class Background:
 
     def save(self, store: VectorStore) -> None:
         """Write it to a store, in the place of what was there."""
-        store.write_background(self.embedded, self.smiles, self.drugs, self.bits)
+        texts = self.smiles.tolist(), self.drugs.tolist()
+        store.write_background(self.embedded, *texts, self.bits)
 
     @classmethod
     def load(cls, store: VectorStore) -> Background | None:

@@ -356,7 +356,7 @@ class SegmentWriter:
 
 
 def _joined(batches: list[EmbeddedRows]) -> EmbeddedRows:
-    columns = {
+    columns: dict = {
         name: np.concatenate([getattr(batch, name) for batch in batches])
         for name in _columns_of(batches[0])
     }
@@ -364,7 +364,7 @@ def _joined(batches: list[EmbeddedRows]) -> EmbeddedRows:
 
 
 def _taken(batch: EmbeddedRows, chosen: NDArray[np.bool_]) -> EmbeddedRows:
-    columns = {name: getattr(batch, name)[chosen] for name in _columns_of(batch)}
+    columns: dict = {name: getattr(batch, name)[chosen] for name in _columns_of(batch)}
     return replace(batch, **columns)
 
 

@@ -320,9 +320,10 @@ class MoleculeIndex(BaseEstimator):
         """
         check_is_fitted(self)
         embedded = None if y is None else embed_profiles(self.estimator, y)
-        self.background_ = Background.make(embedded, X)
+        background = Background.make(embedded, X)
         if self.store_.folder is not None:
-            self.background_.save(self.store_)
+            background.save(self.store_)
+        self.background_ = background
         return self
 
     @classmethod
@@ -582,7 +583,9 @@ class MoleculeIndex(BaseEstimator):
     def _adopt(self, store):
         self.store_ = store
         self.metric_ = store.metric
-        self.background_ = None if store.folder is None else Background.load(store)
+        self.background_: Background | None = (
+            None if store.folder is None else Background.load(store)
+        )
         self._faiss = None
 
     def _add(self, source: Source) -> None:
@@ -668,17 +671,17 @@ def _combine_queries(
     """
     # numpy makes the text "nan" of a NaN in a list of texts.
     kind = None if hasattr(groups, "dtype") else object
-    groups = column_or_1d(np.asarray(groups, dtype=kind))
-    check_consistent_length(embedded, groups)
-    missing = np.flatnonzero(pd.isna(groups))
+    conditions: NDArray = column_or_1d(np.asarray(groups, dtype=kind))
+    check_consistent_length(embedded, conditions)
+    missing = np.flatnonzero(pd.isna(conditions))
     if missing.size:
         raise ValueError(
             "groups must name the condition of every profile. "
             f"Missing in rows [{first_few(missing.tolist())}]."
         )
     try:
-        labels, codes = np.unique(groups, return_inverse=True)
+        labels, codes = np.unique(conditions, return_inverse=True)
     except TypeError as error:
-        kinds = sorted({type(g).__name__ for g in groups.tolist()})
+        kinds = sorted({type(g).__name__ for g in conditions.tolist()})
         raise ValueError(f"groups must be of one kind. Got {kinds}.") from error
     return group_means(embedded, codes).astype(np.float32), labels
