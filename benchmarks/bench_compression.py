@@ -21,12 +21,12 @@ from compare_methods import BEST, methods
 from search_library import divide
 
 from sklearn_molge.datasets import load_lincs
+from sklearn_molge.library import MoleculeFile, MoleculeIndex
+from sklearn_molge.library._build import embed_profiles
+from sklearn_molge.library._search import mid_ranks, top_k
+from sklearn_molge.library._store import VectorStore
 from sklearn_molge.metrics import chance_scores, retrieval_scores
-from sklearn_molge.molecules import MoleculeFile, drug_ids
-from sklearn_molge.retrieval import MoleculeIndex
-from sklearn_molge.retrieval._index._embedding import embed_profiles
-from sklearn_molge.retrieval._index._search import mid_ranks, top_k
-from sklearn_molge.retrieval._index._store import VectorStore
+from sklearn_molge.molecules import drug_ids
 
 K = 10
 
@@ -42,8 +42,7 @@ def stored_as(dtype, index):
         metric=source.metric,
         identity={},
     )
-    vectors = source.prepared(slice(None))
-    store.append(vectors, source.texts(rows), source.names(rows), source.ids(rows))
+    store.append(source.stored(slice(None)), *source.molecules(rows))
     return store
 
 

@@ -27,15 +27,15 @@ from sklearn.pipeline import make_pipeline
 
 from sklearn_molge.alignment import CCA
 from sklearn_molge.datasets import make_perturbation_study
+from sklearn_molge.library import MoleculeFile
+from sklearn_molge.library._build import embed_library
+from sklearn_molge.library._file import as_source
 from sklearn_molge.molecules import (
     ChempropEmbedder,
-    MoleculeFile,
     MorganFingerprinter,
     canonical_smiles,
     parse_smiles,
 )
-from sklearn_molge.retrieval._index._embedding import embed_library
-from sklearn_molge.retrieval._index._sources import as_source
 
 
 class TransformOnly:

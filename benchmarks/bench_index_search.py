@@ -23,9 +23,9 @@ import threadpoolctl
 from _timing import compare, describe_machine, peak_mib, report
 from sklearn.neighbors import NearestNeighbors
 
-from sklearn_molge.retrieval._index._faiss import FaissSearcher, default_factory
-from sklearn_molge.retrieval._index._search import top_k
-from sklearn_molge.retrieval._index._store import VectorStore
+from sklearn_molge.library._faiss import FaissSearcher, default_factory
+from sklearn_molge.library._search import top_k
+from sklearn_molge.library._store import VectorStore
 
 DTYPES = ("float32", "float16", "int8")
 STEP = 65_536
@@ -46,15 +46,15 @@ def make_blocks(n_rows, n_queries, d, seed=0):
 
 
 def stored_blocks(folder, n_queries, seed=0):
-    """Return the rows of an index on disk, and some of them with noise as queries."""
+    """Return the rows of a float32 index on disk, and queries: some with noise."""
     store = VectorStore.open(folder)
     rng = np.random.default_rng(seed)
     rows = rng.choice(store.n_rows, n_queries)
-    queries = np.concatenate([store.prepared(slice(i, i + 1)) for i in rows])
+    queries = np.concatenate([store.stored(slice(i, i + 1)) for i in rows])
     noise = rng.normal(size=queries.shape).astype(np.float32)
     queries += 0.5 * queries.std(axis=1, keepdims=True) * noise
     blocks = (
-        store.prepared(slice(i, min(i + STEP, store.n_rows)))
+        store.stored(slice(i, min(i + STEP, store.n_rows)))
         for i in range(0, store.n_rows, STEP)
     )
     return blocks, queries, store.n_components, store.metric
@@ -74,10 +74,10 @@ def fill(blocks, d, metric, folder):
         texts = np.empty(len(block), dtype=object)
         texts[:] = [f"molecule {i}" for i in range(first, first + len(block))]
         for store in stores.values():
-            store.append(block, texts, texts, None)
+            store.append(block, texts, texts)
         first += len(block)
     return {
-        key: VectorStore.open(store.path) if store.path else store
+        key: VectorStore.open(store.folder) if store.folder else store
         for key, store in stores.items()
     }
 
@@ -114,7 +114,7 @@ def show(title, seconds, n_queries, rows=None, expected=None):
 
 def against_peers(ours, store, queries, k, options):
     """Print the time of each peer beside ours, and the ratio."""
-    gallery = store.prepared(slice(0, store.n_rows))  # not copied
+    gallery = store.stored(slice(0, store.n_rows))  # not copied
     points = store.to_stored(queries)
     euclidean = store.metric == "euclidean"
     flat = faiss.IndexFlatL2 if euclidean else faiss.IndexFlatIP
@@ -165,12 +165,12 @@ def against_float32(stores, queries, k, expected, options):
             repeats=options.repeats,
         )
         show(f"{dtype}, {where}, one query", one[0], 1)
-        if store.path is not None:
+        if store.folder is not None:
             start = time.perf_counter()
-            VectorStore.open(store.path)
+            VectorStore.open(store.folder)
             opened = time.perf_counter() - start
             print(
-                f"  {directory_bytes(store.path) / 2**20:.1f} MiB on disk, opened in "
+                f"  {directory_bytes(store.folder) / 2**20:.1f} MiB on disk, opened in "
                 f"{1000 * opened:.1f} ms, extra memory "
                 f"{peak_mib(lambda s=store: top_k(s, queries, k)):.1f} MiB"
             )

@@ -20,6 +20,7 @@ from sklearn.base import clone
 sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
 import compare_methods as compare
 
+from sklearn_molge._utils.rows import group_means
 from sklearn_molge._utils.views import resolve_views
 from sklearn_molge.datasets import load_lincs
 from sklearn_molge.expression import consensus_signatures, profile_from_genes
@@ -30,7 +31,6 @@ from sklearn_molge.metrics import (
     pairwise_similarity,
 )
 from sklearn_molge.model_selection import DrugCellLineShuffleSplit
-from sklearn_molge.retrieval._index._conditions import combine_queries
 
 SEED = 0
 SET_SIZES = (10, 50, 100, 150)
@@ -53,12 +53,12 @@ class Draw:
         self.library = self.embed_molecules(X[np.unique(drugs, return_index=True)[1]])
 
     def embed_molecules(self, smiles):
-        """Lead molecules into the joint space."""
+        """Project molecules into the joint space."""
         inner, molecules, _ = resolve_views(self.model, smiles, None)
         return inner.transform(molecules)
 
     def embed(self, profiles):
-        """Lead profiles into the joint space."""
+        """Project profiles into the joint space."""
         inner, _, profiles = resolve_views(self.model, None, profiles)
         return inner.transform_ge(profiles)
 
@@ -89,7 +89,9 @@ def combined_ranks(draw):
     harmonic = by_drug(lambda r: 1 / np.mean(1 / r), mid_ranks(scores, groups), groups)
     places = rankdata(-scores, axis=1)
     joint = {
-        "mean in the joint space": combine_queries(embedded, groups)[0],
+        "mean in the joint space": group_means(
+            embedded, np.unique(groups, return_inverse=True)[1]
+        ),
         "mean of the profiles": signatures(draw, "mean"),
         "MODZ of the profiles": signatures(draw, "modz"),
     }

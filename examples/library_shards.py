@@ -25,15 +25,14 @@ import joblib
 import numpy as np
 import pandas as pd
 
-from sklearn_molge.molecules import MoleculeFile
-from sklearn_molge.retrieval import MoleculeIndex
+from sklearn_molge.library import MoleculeFile, MoleculeIndex
 
 
 def embed_files(embedder, library, shards, *, task=0, n_tasks=1, **options):
     """Embed every `n_tasks`-th file of the folder `library`, from file `task` on."""
     files = sorted(path for path in Path(library).iterdir() if path.is_file())
     for file in files[task::n_tasks]:
-        index = MoleculeIndex(embedder, path=Path(shards, file.name), **options)
+        index = MoleculeIndex(embedder, folder=Path(shards, file.name), **options)
         index.fit(MoleculeFile(file))  # goes on, or has nothing to do
 
 

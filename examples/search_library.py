@@ -28,10 +28,9 @@ from compare_methods import BEST, methods
 
 from sklearn_molge.datasets import load_lincs, make_perturbation_study
 from sklearn_molge.expression import profile_from_genes
+from sklearn_molge.library import MoleculeFile, MoleculeIndex, MoleculeQueryDisplay
 from sklearn_molge.metrics import chance_scores, retrieval_scores
 from sklearn_molge.model_selection import drug_cell_line_split
-from sklearn_molge.molecules import MoleculeFile
-from sklearn_molge.retrieval import MoleculeIndex, MoleculeQueryDisplay
 
 SEED = 0
 
@@ -52,7 +51,7 @@ def divide(study):
 def embed_library(train, library, folder, **options):
     """Train the strongest classical pipeline and embed the library with it."""
     pipe = methods(train.level)[BEST].fit(train.smiles, train.ge)
-    index = MoleculeIndex(pipe, path=folder, **options).fit(library)
+    index = MoleculeIndex(pipe, folder=folder, **options).fit(library)
     # What an answer is compared with: the training set.
     return index.calibrate(train.smiles, train.ge)
 

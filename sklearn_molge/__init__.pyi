@@ -5,6 +5,7 @@ from . import evaluation as evaluation
 from . import exceptions as exceptions
 from . import expression as expression
 from . import inspection as inspection
+from . import library as library
 from . import metrics as metrics
 from . import model_selection as model_selection
 from . import molecules as molecules

@@ -14,6 +14,7 @@ from sklearn.utils.estimator_checks import estimator_checks_generator
 from sklearn_molge.alignment import CCA, CoordinatedEmbedder, FittedTower
 from sklearn_molge.evaluation import AlignedView
 from sklearn_molge.expression import L1000Featurizer
+from sklearn_molge.library import MoleculeIndex
 from sklearn_molge.metrics import RetrievalScorer
 from sklearn_molge.model_selection import (
     DrugCellLineKFold,
@@ -28,7 +29,6 @@ from sklearn_molge.molecules import (
 )
 from sklearn_molge.retrieval import (
     DoubleNNRetriever,
-    MoleculeIndex,
     OracleRetriever,
     RandomRetriever,
     TransformedTargetRetriever,

@@ -32,7 +32,7 @@ def test_readme_code_runs(capsys, monkeypatch, tmp_path):
     assert (tmp_path / "report" / "report.html").exists()
     exec(compile(search, "README.md", "exec"), names)
     assert set(names["answer"]["molecule"]) == set(names["library"])
-    assert (tmp_path / "library-index" / "manifest.json").exists()
+    assert (tmp_path / "library-index" / "index.sqlite").exists()
     # Needs gigabytes of files: what it imports exists, at least.
     exec(compile(release.split("\n\n")[0], "README.md", "exec"), names)
 

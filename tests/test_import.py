@@ -9,7 +9,7 @@ import pytest
 
 PACKAGES = (
     "alignment alignment.losses alignment.samplers datasets evaluation expression "
-    "inspection metrics model_selection molecules retrieval"
+    "inspection library metrics model_selection molecules retrieval"
 ).split()
 HEAVY = ["torch", "chemprop", "lightning", "skorch", "pandas", "rdkit", "sklearn"]
 

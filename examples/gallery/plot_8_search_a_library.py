@@ -19,9 +19,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn_molge.alignment import CCA
 from sklearn_molge.datasets import make_perturbation_study
 from sklearn_molge.expression import profile_from_genes
+from sklearn_molge.library import MoleculeIndex, MoleculeQueryDisplay
 from sklearn_molge.model_selection import drug_cell_line_split
 from sklearn_molge.molecules import MorganFingerprinter
-from sklearn_molge.retrieval import MoleculeIndex, MoleculeQueryDisplay
 
 study = make_perturbation_study(150, n_cell_lines=6, level=5, random_state=0)
 split = drug_cell_line_split(

@@ -134,7 +134,7 @@ def profile_from_genes(
 
     See Also
     --------
-    sklearn_molge.retrieval.MoleculeIndex : A library of molecules to query.
+    sklearn_molge.library.MoleculeIndex : A library of molecules to query.
 
     Notes
     -----

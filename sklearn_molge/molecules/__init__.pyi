@@ -7,7 +7,6 @@ from ._fingerprints import MoleculeFingerprinter as MoleculeFingerprinter
 from ._fingerprints import MorganFingerprinter as MorganFingerprinter
 from ._graphs import GraphBatch as GraphBatch
 from ._graphs import MoleculeGraphs as MoleculeGraphs
-from ._library._molecule_file import MoleculeFile as MoleculeFile
 from ._smiles import MISSING_SMILES as MISSING_SMILES
 from ._smiles import canonical_smiles as canonical_smiles
 from ._smiles import check_smiles as check_smiles

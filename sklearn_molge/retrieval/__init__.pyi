@@ -1,6 +1,4 @@
 from ._double_nn import DoubleNNRetriever as DoubleNNRetriever
-from ._index._display import MoleculeQueryDisplay as MoleculeQueryDisplay
-from ._index._molecule_index import MoleculeIndex as MoleculeIndex
 from ._oracle import OracleRetriever as OracleRetriever
 from ._random import RandomRetriever as RandomRetriever
 from ._transformed import TransformedTargetRetriever as TransformedTargetRetriever

@@ -10,8 +10,8 @@ import pytest
 from sklearn.pipeline import make_pipeline
 
 from sklearn_molge.alignment import CCA
+from sklearn_molge.library import MoleculeIndex
 from sklearn_molge.molecules import MorganFingerprinter
-from sklearn_molge.retrieval import MoleculeIndex
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 

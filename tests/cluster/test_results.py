@@ -13,6 +13,7 @@ from sklearn.pipeline import make_pipeline
 
 from sklearn_molge.alignment import CCA
 from sklearn_molge.evaluation import AlignedView, evaluate_study
+from sklearn_molge.library import MoleculeIndex
 from sklearn_molge.metrics import RetrievalScorer
 from sklearn_molge.model_selection import (
     DrugCellLineKFold,
@@ -21,8 +22,6 @@ from sklearn_molge.model_selection import (
 from sklearn_molge.molecules import MorganFingerprinter
 from sklearn_molge.parallel import DaskBackend
 from sklearn_molge.retrieval import VotingRetriever
-from sklearn_molge.retrieval._index._embedding import embed_library
-from sklearn_molge.retrieval._index._sources import as_source
 
 pytestmark = pytest.mark.slow
 
@@ -90,11 +89,13 @@ def voted(study, step):
 def embedded(study, step):
     model = pipeline(step).fit(study.smiles, study.ge)
     library = np.concatenate([study.smiles, ["C1CC", "CCO"]]).astype(object)
-    batches = list(embed_library(model, as_source(library), batch_size=20))
-    assert len(batches) == 13
-    assert [row for batch in batches for row, *_ in batch.skipped] == [240]
-    names = ("rows", "vectors", "texts", "ids")
-    return {n: np.concatenate([getattr(b, n) for b in batches]) for n in names}
+    index = MoleculeIndex(model, unique_by=None, batch_size=20).fit(library)
+    assert index.skipped_["row"].tolist() == [240]
+    rows = np.arange(index.n_rows_)
+    return {
+        "similarities": index.similarity_to_rows(study.ge[:20], rows),
+        "texts": index.get_molecules()["smiles"].to_numpy(dtype=object),
+    }
 
 
 # Each with the call at which a worker is killed.

@@ -1,0 +1,5 @@
+"""Molecules without a profile: libraries in files, embedded once and searched."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,3 @@
+from ._display import MoleculeQueryDisplay as MoleculeQueryDisplay
+from ._file import MoleculeFile as MoleculeFile
+from ._index import MoleculeIndex as MoleculeIndex

@@ -1,0 +1,686 @@
+"""A library of molecules that can be searched with profiles."""
+
+from __future__ import annotations
+
+import os
+from numbers import Integral
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator
+from sklearn.utils import check_consistent_length
+from sklearn.utils.validation import check_is_fitted, column_or_1d
+
+from sklearn_molge._compat import HasMethods, Interval, StrOptions, _fit_context
+from sklearn_molge._utils.messages import first_few, first_few_at
+from sklearn_molge._utils.rows import as_smiles_array, group_means
+from sklearn_molge.library._answers import Background, answer_table
+from sklearn_molge.library._build import (
+    add_library,
+    check_identity,
+    check_library,
+    choose_metric,
+    describe_index,
+    embed_profiles,
+    is_complete,
+    load_embedder,
+    make_store,
+    save_embedder,
+    unfinished_start,
+)
+from sklearn_molge.library._faiss import FaissSearcher
+from sklearn_molge.library._file import Source, as_source
+from sklearn_molge.library._search import mid_ranks, scores_of, top_k
+from sklearn_molge.library._store import VectorStore
+from sklearn_molge.molecules import drug_ids
+
+__all__ = ["MoleculeIndex"]
+
+
+class MoleculeIndex(BaseEstimator):
+    """Library of molecules, embedded once, in which profiles are looked up.
+
+    A fitted embedder projects molecules and profiles into one space. The index keeps
+    the library there, in memory or in a folder. A query embeds the profile and compares
+    it with every molecule.
+
+    Parameters
+    ----------
+    estimator : estimator
+        A fitted embedder of SMILES and profiles: a Pipeline, search or wrapper that
+        ends in :class:`~sklearn_molge.alignment.CCA`,
+        :class:`~sklearn_molge.alignment.CoordinatedEmbedder` or another two-view
+        estimator with ``transform`` and ``transform_ge``. It is used as it is, not
+        cloned.
+    metric : {"auto", "correlation", "cosine", "dot", "euclidean"}, default="auto"
+        How the joint space is compared; "auto" takes the `metric` of the embedder. See
+        :func:`~sklearn_molge.metrics.pairwise_similarity`.
+    backend : {"exact", "faiss"}, default="exact"
+        "exact" compares a query with every molecule, in blocks. "faiss" (the extra
+        ``faiss``) builds an approximate index beside the vectors, for libraries of
+        more than a few million.
+    faiss_factory : str, default=None
+        What faiss is to build, in the words of its ``index_factory``; by default
+        chosen by the number of molecules. Only for ``backend="faiss"``.
+    faiss_parameters : dict, default=None
+        How that is searched, by the names of faiss's ``ParameterSpace``, such as
+        ``{"nprobe": 64}``; by default, of `l` lists ``2 sqrt(l)`` are looked through.
+    dtype : {"float32", "float16", "int8"}, default="float32"
+        How the vectors are stored: 4, 2 or 1 bytes a component. Queries stay float32.
+    folder : path-like, default=None
+        Folder of the index, made by `fit`. None keeps it in memory.
+    unique_by : {"drug", "smiles"} or None, default="drug"
+        When two rows are one molecule: "drug" by
+        :func:`~sklearn_molge.molecules.drug_ids`, so that salts, isomers and spellings
+        of one drug are one candidate, as in all scores of this library; "smiles" by
+        the text, which is faster; the first row is kept and the others are listed in
+        ``skipped_``. None keeps every row.
+    batch_size : int, default=4096
+        Molecules that are embedded at a time. A kill can cost 16 batches.
+    on_bad_smiles : {"drop", "raise"}, default="drop"
+        What to do with rows that are no molecule: leave them out and list them in
+        ``skipped_``, or raise before anything is embedded.
+    n_jobs : int, default=None
+        Processes that embed, on any backend of joblib; None is 1, or as a
+        ``joblib.parallel_config`` says. The result does not depend on it.
+    progress : bool or "auto", default="auto"
+        Show a progress bar; "auto": on a terminal, after two seconds.
+
+    Attributes
+    ----------
+    n_molecules_ : int
+        Molecules that can be found.
+    metric_ : str
+        The metric in use.
+    n_rows_ : int
+        Rows of the index, removed ones included; they are numbered from 0 and keep
+        their numbers.
+    skipped_ : DataFrame
+        Rows of the library that are not in the index: ``row`` (its number in what was
+        given), ``entry`` and ``reason``.
+    nbytes_ : int
+        Bytes of the vectors and of the database, in memory or on disk.
+
+    See Also
+    --------
+    sklearn.neighbors.NearestNeighbors : The same form, on arrays.
+    MoleculeFile : A library in a file.
+    sklearn_molge.expression.profile_from_genes : A profile from up and down genes.
+
+    Notes
+    -----
+    The folder holds a database of SQLite with all texts, a file of vectors that is
+    memory-mapped, and the embedder as a joblib pickle: opening a folder from a source
+    that is not trusted runs its code, unless the embedder is given to :meth:`open`.
+    Rows count once a transaction says so, after their vectors have reached the disk: a
+    kill leaves the rows of the last one. A few fixed molecules are embedded when the
+    index is made and when it is opened, so that it is never searched with another
+    embedder than the one that made it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from sklearn_molge.alignment import CCA
+    >>> from sklearn_molge.molecules import MorganFingerprinter
+    >>> from sklearn_molge.library import MoleculeIndex
+    >>> X = np.array(["CCO", "CCN", "CCCl", "c1ccccc1O"], dtype=object)
+    >>> y = np.random.default_rng(0).normal(size=(4, 5))
+    >>> embedder = make_pipeline(MorganFingerprinter(fp_size=64), CCA(2, ridge=0.1))
+    >>> index = MoleculeIndex(embedder.fit(X, y))
+    >>> index.fit(["CCCO", "not a molecule", "Oc1ccccc1C"], names=["a", "b", "c"])
+    MoleculeIndex(...)
+    >>> index.skipped_
+       row           entry              reason
+    0    1  not a molecule  not a valid SMILES
+    >>> distances, rows = index.kneighbors(y[:1], n_neighbors=2)
+    >>> rows.shape
+    (1, 2)
+    """
+
+    _parameter_constraints: dict = {
+        "estimator": [HasMethods(["fit"])],
+        "metric": [StrOptions({"auto", "correlation", "cosine", "dot", "euclidean"})],
+        "backend": [StrOptions({"exact", "faiss"})],
+        "faiss_factory": [str, None],
+        "faiss_parameters": [dict, None],
+        "dtype": [StrOptions({"float32", "float16", "int8"})],
+        "folder": [str, os.PathLike, None],
+        "unique_by": [StrOptions({"drug", "smiles"}), None],
+        "batch_size": [Interval(Integral, 1, None, closed="left")],
+        "on_bad_smiles": [StrOptions({"drop", "raise"})],
+        "n_jobs": [Integral, None],
+        "progress": ["boolean", StrOptions({"auto"})],
+    }
+
+    def __init__(
+        self,
+        estimator,
+        *,
+        metric="auto",
+        backend="exact",
+        faiss_factory=None,
+        faiss_parameters=None,
+        dtype="float32",
+        folder=None,
+        unique_by="drug",
+        batch_size=4096,
+        on_bad_smiles="drop",
+        n_jobs=None,
+        progress="auto",
+    ):
+        self.estimator = estimator
+        self.metric = metric
+        self.backend = backend
+        self.faiss_factory = faiss_factory
+        self.faiss_parameters = faiss_parameters
+        self.dtype = dtype
+        self.folder = folder
+        self.unique_by = unique_by
+        self.batch_size = batch_size
+        self.on_bad_smiles = on_bad_smiles
+        self.n_jobs = n_jobs
+        self.progress = progress
+
+    @_fit_context(prefer_skip_nested_validation=False)
+    def fit(self, X, y=None, *, names=None):
+        """Embed a library.
+
+        Where `folder` holds the unfinished work of the same embedder on the same
+        library, it goes on; where it holds all of it, nothing is left to do.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_molecules,), iterable, Path or MoleculeFile
+            SMILES; or what yields SMILES or pairs (SMILES, name), one by one and in an
+            order that does not change; or a file, see
+            :class:`MoleculeFile`.
+        y : Ignored
+            Not used, present for API consistency.
+        names : array-like of shape (n_molecules,), default=None
+            Name of each molecule, where X is an array.
+
+        Returns
+        -------
+        self : object
+            The index.
+
+        Raises
+        ------
+        InvalidSmilesError
+            With ``on_bad_smiles="raise"``: every bad row.
+        FileExistsError
+            If `folder` holds another library, or something else.
+        TypeError, ValueError
+            If `estimator` embeds no molecules and profiles, or takes no SMILES.
+        """
+        source = as_source(X, names)
+        settings = {
+            "dtype": self.dtype,
+            "metric": choose_metric(self.estimator, self.metric),
+            "identity": describe_index(self.estimator, self.unique_by),
+        }
+        if self.on_bad_smiles == "raise":
+            check_library(source, self.batch_size, self.n_jobs)
+        store = make_store(self.folder, source, **settings)
+        if store.folder is not None:
+            save_embedder(store.folder, self.estimator)
+        self._adopt(store)
+        if not is_complete(store, source):
+            self._add(source)
+        return self
+
+    @_fit_context(prefer_skip_nested_validation=False)
+    def partial_fit(self, X, y=None, *, names=None):
+        """Add molecules; what is there stays as it is.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_molecules,), iterable, Path or MoleculeFile
+            As in :meth:`fit`. Where an interrupted library is not finished, it must be
+            that one, and goes on.
+        y : Ignored
+            Not used, present for API consistency.
+        names : array-like of shape (n_molecules,), default=None
+            Name of each molecule, where X is an array.
+
+        Returns
+        -------
+        self : object
+            The index.
+
+        Raises
+        ------
+        InvalidSmilesError
+            With ``on_bad_smiles="raise"``: every bad row.
+        ValueError
+            If another library is not finished.
+        """
+        if not hasattr(self, "store_"):
+            return self.fit(X, names=names)
+        source = as_source(X, names)
+        if self.on_bad_smiles == "raise":
+            check_library(source, self.batch_size, self.n_jobs)
+        self._add(source)
+        return self
+
+    def remove(self, molecules):
+        """Take molecules out; the others keep their rows.
+
+        Parameters
+        ----------
+        molecules : str or array-like of shape (n_molecules,)
+            SMILES; every row that is the same molecule goes.
+
+        Returns
+        -------
+        self : object
+            The index.
+
+        Raises
+        ------
+        ValueError
+            With index and text of every molecule that is not in the index; nothing is
+            removed then.
+        """
+        check_is_fitted(self)
+        smiles = as_smiles_array(
+            [molecules] if isinstance(molecules, str) else molecules
+        )
+        rows = self._find(smiles, "molecules")
+        if rows:
+            self.store_.remove(np.concatenate(rows))
+        return self
+
+    def calibrate(self, X=None, y=None):
+        """Learn what answers are to be compared with, in the place of what was known.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_molecules,), default=None
+            SMILES that the embedder was trained on. :meth:`query` then tells the
+            nearest of them to each answer.
+        y : array-like of shape (n_profiles, n_genes), default=None
+            A background of profiles, such as those of the training set. :meth:`query`
+            then tells the percentile of each score among the scores of these profiles
+            with the same molecule: some molecules are close to every profile.
+
+        Returns
+        -------
+        self : object
+            The index.
+
+        Raises
+        ------
+        InvalidSmilesError
+            With index and text of every bad entry of X.
+        """
+        check_is_fitted(self)
+        embedded = None if y is None else embed_profiles(self.estimator, y)
+        background = Background.make(embedded, X)
+        if self.store_.folder is not None:
+            background.save(self.store_)
+        self.background_ = background
+        return self
+
+    @classmethod
+    def open(cls, folder, *, estimator=None, **params):
+        """Open the folder of an index; no molecule is read until it is needed.
+
+        Parameters
+        ----------
+        folder : path-like
+            The folder.
+        estimator : estimator, default=None
+            The embedder. None unpickles the one in the folder, which runs the code
+            that it names.
+        **params : dict
+            Other parameters of the class, such as `backend`.
+
+        Returns
+        -------
+        index : MoleculeIndex
+            Fitted. Of an unfinished library it holds what is there; ``partial_fit``
+            with that library goes on.
+
+        Raises
+        ------
+        FileNotFoundError, ValueError
+            If `folder` is not that of an index, it is damaged or of an earlier release,
+            or `estimator` is another embedder than the one that made it.
+        """
+        folder = Path(folder)
+        store = VectorStore.open(folder)
+        if estimator is None:
+            estimator = load_embedder(folder)
+        own = {"metric": store.metric, "dtype": store.dtype}
+        unique_by = store.identity["unique_by"]
+        index = cls(estimator, folder=folder, unique_by=unique_by, **own, **params)
+        check_identity(store.identity, describe_index(estimator, unique_by), folder)
+        index._adopt(store)
+        return index
+
+    # What it holds
+
+    @property
+    def n_molecules_(self):
+        """Molecules that can be found."""
+        return self.store_.n_active
+
+    @property
+    def n_rows_(self):
+        """Rows, removed ones included."""
+        return self.store_.n_rows
+
+    @property
+    def nbytes_(self):
+        """Bytes of the vectors and of the database."""
+        return self.store_.nbytes
+
+    @property
+    def skipped_(self):
+        """Rows of the library that are not in the index, and why."""
+        columns = ["row", "entry", "reason"]
+        table = pd.DataFrame(self.store_.skipped(), columns=columns)
+        return table.astype({"row": "int64"})
+
+    # What it answers
+
+    def kneighbors(
+        self, y, n_neighbors=10, *, groups=None, reverse=False, return_distance=True
+    ):
+        """Find the molecules that are closest to each profile.
+
+        Parameters
+        ----------
+        y : array-like of shape (n_profiles, n_genes)
+            Profiles, as the embedder was fitted on them.
+        n_neighbors : int, default=10
+            Molecules for each query.
+        groups : array-like of shape (n_profiles,), default=None
+            The condition of each profile. Profiles of one condition (replicates, cell
+            lines) are one query, their mean in the joint space; queries are sorted by
+            condition then. None makes each profile a query.
+        reverse : bool, default=False
+            Look for the molecules of lowest similarity, as in a search for what
+            reverses a disease. Of z-scores, ``-y`` is another way: what mimics the
+            opposite profile; an embedding subtracts a mean, so the two differ.
+        return_distance : bool, default=True
+            Whether to return distances too.
+
+        Returns
+        -------
+        distances : ndarray of shape (n_queries, n_neighbors)
+            1 - similarity for "correlation" and "cosine", the distance for
+            "euclidean", minus the product for "dot"; ascending, with `reverse`
+            descending. Only with `return_distance`.
+        rows : ndarray of int of shape (n_queries, n_neighbors)
+            Rows of the index, see :meth:`get_molecules`. Equally close ones come in
+            the order of their rows.
+
+        Raises
+        ------
+        ValueError
+            If `n_neighbors` is more than there are molecules, or `y` is no array of
+            profiles.
+        """
+        queries, _ = self._embed_queries(y, groups)
+        scores, rows = self._top_k(queries, n_neighbors, reverse)
+        if not return_distance:
+            return rows
+        one = 1 if self.metric_ in ("correlation", "cosine") else 0
+        return one - scores, rows
+
+    def rank(self, y, molecules, *, groups=None, reverse=False):
+        """Rank a molecule among all molecules of the index.
+
+        Parameters
+        ----------
+        y : array-like of shape (n_profiles, n_genes)
+            Profiles.
+        molecules : str or array-like of shape (n_queries,)
+            SMILES of the molecule to rank, one for all queries or one for each.
+        groups : array-like of shape (n_profiles,), default=None
+            As in :meth:`kneighbors`.
+        reverse : bool, default=False
+            Whether the lowest similarity is the best.
+
+        Returns
+        -------
+        ranks : ndarray of shape (n_queries,)
+            Mid-ranks, 1 being the best, as of
+            :func:`~sklearn_molge.metrics.retrieval_ranks`. Where rows of the index are
+            one molecule (``unique_by=None``), its best row counts.
+
+        Raises
+        ------
+        ValueError
+            With index and text of every molecule that is not in the index.
+        InvalidSmilesError
+            If one is not a molecule.
+        """
+        queries, _ = self._embed_queries(y, groups)
+        if isinstance(molecules, str):
+            molecules = [molecules] * len(queries)
+        smiles = as_smiles_array(molecules)
+        check_consistent_length(queries, smiles)
+        own = self._find(smiles, "molecules")
+        return mid_ranks(self.store_, queries, own, reverse=reverse)
+
+    def query(
+        self, y, n_neighbors=10, *, groups=None, reverse=False, pictures=False
+    ) -> pd.DataFrame:
+        """Answer profiles with a table of molecules.
+
+        Parameters
+        ----------
+        y : array-like of shape (n_profiles, n_genes)
+            Profiles; the index of a DataFrame names the queries.
+        n_neighbors : int, default=10
+            Molecules for each query.
+        groups : array-like of shape (n_profiles,), default=None
+            As in :meth:`kneighbors`; the conditions name the queries.
+        reverse : bool, default=False
+            As in :meth:`kneighbors`.
+        pictures : bool, default=False
+            Add the structures, as SVG text.
+
+        Returns
+        -------
+        table : DataFrame of n_queries * n_neighbors rows
+            ``query``, ``rank`` (from 1), ``molecule`` (SMILES), ``name``, ``drug``
+            (see :func:`~sklearn_molge.molecules.drug_ids`), ``score`` (similarity by
+            the metric); after :meth:`calibrate` also ``percentile`` (in percent: the
+            background's queries that score lower with this molecule), and
+            ``nearest_training`` (SMILES), ``nearest_similarity`` (Tanimoto, Morgan)
+            and ``in_training``; ``row``; with `pictures` ``structure``.
+
+        Raises
+        ------
+        ValueError
+            As :meth:`kneighbors`.
+
+        See Also
+        --------
+        MoleculeQueryDisplay : The answer as pictures.
+        """
+        queries, labels = self._embed_queries(y, groups)
+        scores, rows = self._top_k(queries, n_neighbors, reverse)
+        return answer_table(
+            self.store_,
+            scores,
+            rows,
+            labels=labels,
+            background=self.background_,
+            reverse=reverse,
+            ids_are_drugs=self.unique_by == "drug",
+            pictures=pictures,
+        )
+
+    def similarity_to_rows(
+        self, y: ArrayLike, rows: ArrayLike, *, groups: ArrayLike | None = None
+    ) -> NDArray[np.float32]:
+        """Similarity of every query to some rows of the index.
+
+        Parameters
+        ----------
+        y : array-like of shape (n_profiles, n_genes)
+            Profiles.
+        rows : array-like of int of shape (n_rows,)
+            Rows of the index.
+        groups : array-like of shape (n_profiles,), default=None
+            As in :meth:`kneighbors`.
+
+        Returns
+        -------
+        similarity : ndarray of shape (n_queries, n_rows)
+            Larger means closer.
+
+        Raises
+        ------
+        IndexError
+            If a row is not in the index.
+        """
+        queries, _ = self._embed_queries(y, groups)
+        return scores_of(self.store_, queries, self._check_rows(rows))
+
+    def get_molecules(self, rows: ArrayLike | None = None) -> pd.DataFrame:
+        """Look up rows of the index.
+
+        Parameters
+        ----------
+        rows : array-like of int of any shape, default=None
+            Rows, such as :meth:`kneighbors` returns; None is all that can be found.
+
+        Returns
+        -------
+        molecules : DataFrame
+            ``smiles``, ``name`` and, with ``unique_by="drug"``, ``drug``; one row an
+            entry of `rows`, which is its index.
+
+        Raises
+        ------
+        IndexError
+            If a row is not in the index.
+        """
+        check_is_fitted(self)
+        store = self.store_
+        if rows is None:
+            every = np.arange(store.n_rows)
+            rows = every if store.active is None else every[store.active]
+        rows = self._check_rows(rows)
+        smiles, names, ids = store.molecules(rows)
+        columns = {"smiles": smiles, "name": names}
+        if self.unique_by == "drug":
+            columns["drug"] = ids
+        return pd.DataFrame(columns, index=pd.Index(rows, name="row"))
+
+    # How
+
+    def _adopt(self, store):
+        self.store_ = store
+        self.metric_ = store.metric
+        self.background_: Background | None = (
+            None if store.folder is None else Background.load(store)
+        )
+        self._faiss = None
+
+    def _add(self, source: Source) -> None:
+        """Embed a library, or what is left of it."""
+        add_library(
+            self.store_,
+            self.estimator,
+            source,
+            start=unfinished_start(self.store_, source) or 0,
+            unique_by=self.unique_by,
+            batch_size=self.batch_size,
+            n_jobs=self.n_jobs,
+            on_bad_smiles=self.on_bad_smiles,
+            progress=self.progress,
+        )
+
+    def _search(self, queries, n_neighbors, *, reverse):
+        if self.backend == "exact":
+            return top_k(self.store_, queries, n_neighbors, reverse=reverse)
+        if self._faiss is None or self._faiss.store is not self.store_:
+            self._faiss = FaissSearcher(
+                self.store_,
+                factory=self.faiss_factory,
+                parameters=self.faiss_parameters,
+            )
+        return self._faiss.top_k(queries, n_neighbors, reverse=reverse)
+
+    def _embed_queries(self, y, groups) -> tuple[NDArray[np.float32], ArrayLike | None]:
+        """Project profiles into the joint space; return them with their names."""
+        check_is_fitted(self)
+        names = y.index if isinstance(y, pd.DataFrame) else None
+        embedded = embed_profiles(self.estimator, y)
+        if groups is None:
+            return embedded, names
+        return _combine_queries(embedded, groups)
+
+    def _top_k(self, queries, n_neighbors, reverse):
+        n_active = self.store_.n_active
+        is_int = isinstance(n_neighbors, Integral)
+        if not (is_int and 1 <= n_neighbors <= n_active):
+            raise ValueError(
+                f"n_neighbors must be an int from 1 to {n_active:,}, the number of "
+                f"molecules in the index. Got {n_neighbors!r}."
+            )
+        return self._search(queries, int(n_neighbors), reverse=reverse)
+
+    def _find(self, smiles: NDArray[np.object_], parameter: str) -> list[NDArray]:
+        """Return the rows of each molecule."""
+        ids = drug_ids(smiles) if self.unique_by == "drug" else smiles
+        places, rows = self.store_.find(ids.tolist())
+        ends = np.searchsorted(places, np.arange(len(ids)), side="right")
+        found = np.split(rows, ends[:-1]) if len(ids) else []
+        missing = [i for i, own in enumerate(found) if not len(own)]
+        if missing:
+            raise ValueError(
+                f"{len(missing)} of the {len(smiles)} {parameter} are not in the "
+                f"index: {first_few_at(missing, smiles[missing])}."
+            )
+        return found
+
+    def _check_rows(self, rows: ArrayLike) -> NDArray[np.intp]:
+        rows = np.asarray(rows)
+        if rows.dtype.kind not in "iu" and rows.size:
+            raise IndexError(f"rows must be ints. Got an array of dtype {rows.dtype}.")
+        rows = rows.reshape(-1).astype(np.intp)
+        outside = rows[(rows < 0) | (rows >= self.store_.n_rows)]
+        if outside.size:
+            raise IndexError(
+                f"rows must be from 0 to {self.store_.n_rows - 1:,}. Got "
+                f"[{first_few(outside.tolist(), n=10)}]."
+            )
+        return rows
+
+
+def _combine_queries(
+    embedded: NDArray[np.float32], groups: ArrayLike
+) -> tuple[NDArray[np.float32], NDArray]:
+    """Average the profiles of each condition in the joint space; return their labels.
+
+    The rule of ``retrieval_ranks(per="drug")``. On real data (see
+    ``benchmarks/bench_queries.py``) none of the others was better: means or MODZ of
+    the profiles, means, quantiles or the best of the similarities or ranks.
+    """
+    # numpy makes the text "nan" of a NaN in a list of texts.
+    kind = None if hasattr(groups, "dtype") else object
+    conditions: NDArray = column_or_1d(np.asarray(groups, dtype=kind))
+    check_consistent_length(embedded, conditions)
+    missing = np.flatnonzero(pd.isna(conditions))
+    if missing.size:
+        raise ValueError(
+            "groups must name the condition of every profile. "
+            f"Missing in rows [{first_few(missing.tolist())}]."
+        )
+    try:
+        labels, codes = np.unique(conditions, return_inverse=True)
+    except TypeError as error:
+        kinds = sorted({type(g).__name__ for g in conditions.tolist()})
+        raise ValueError(f"groups must be of one kind. Got {kinds}.") from error
+    return group_means(embedded, codes).astype(np.float32), labels

@@ -1,1 +1,0 @@
-"""Readers of libraries of molecules, one a format."""

@@ -1,1 +1,0 @@
-"""MoleculeIndex: a library of molecules that can be searched with profiles."""

@@ -1,0 +1,467 @@
+"""MoleculeIndex as users call it: against scikit-learn and the library's own ranks."""
+
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+
+import joblib
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+from sklearn.neighbors import NearestNeighbors
+from sklearn.pipeline import make_pipeline
+
+from sklearn_molge.alignment import CCA
+from sklearn_molge.datasets import make_perturbation_study
+from sklearn_molge.exceptions import InvalidSmilesError
+from sklearn_molge.library import MoleculeFile, MoleculeIndex
+from sklearn_molge.metrics import pairwise_similarity, retrieval_ranks
+from sklearn_molge.molecules import MorganFingerprinter, drug_ids
+from sklearn_molge.retrieval import DoubleNNRetriever
+
+
+@pytest.fixture(scope="module")
+def study():
+    return make_perturbation_study(
+        60, n_cell_lines=3, n_genes=40, level=5, random_state=0
+    )
+
+
+@pytest.fixture(scope="module")
+def pipe(study):
+    pipe = make_pipeline(MorganFingerprinter(fp_size=256), CCA(8, ridge=0.1))
+    return pipe.fit(study.smiles, study.ge)
+
+
+@pytest.fixture(scope="module")
+def library(study):
+    return np.unique(study.smiles.astype(str)).astype(object)
+
+
+@pytest.fixture
+def index(pipe, library):
+    return MoleculeIndex(pipe).fit(
+        library, names=[f"m{i}" for i in range(len(library))]
+    )
+
+
+def embeddings(pipe, library, study):
+    return pipe.transform(library), pipe[-1].transform_ge(study.ge)
+
+
+# What it answers.
+
+
+@pytest.mark.parametrize("metric", ["correlation", "cosine", "euclidean"])
+def test_kneighbors_are_those_of_scikit_learn(pipe, library, study, metric):
+    index = MoleculeIndex(pipe, metric=metric).fit(library)
+    molecules, profiles = embeddings(pipe, library, study)
+    peer = NearestNeighbors(n_neighbors=7, metric=metric, algorithm="brute")
+    expected, rows = peer.fit(molecules).kneighbors(profiles)
+    distances, found = index.kneighbors(study.ge, 7)
+    np.testing.assert_allclose(distances, expected, atol=2e-5)
+    assert (found == rows).mean() > 0.99  # near-ties may change places
+    np.testing.assert_array_equal(
+        index.kneighbors(study.ge, 7, return_distance=False), found
+    )
+
+
+def test_dot_product_is_negated_as_a_distance(pipe, library, study):
+    index = MoleculeIndex(pipe, metric="dot").fit(library)
+    molecules, profiles = embeddings(pipe, library, study)
+    expected = np.sort(profiles @ molecules.T, axis=1)[:, ::-1][:, :3]
+    distances, _ = index.kneighbors(study.ge, 3)
+    np.testing.assert_allclose(-distances, expected, rtol=1e-4)
+
+
+def test_auto_is_the_metric_of_the_embedder(pipe, library):
+    assert MoleculeIndex(pipe).fit(library).metric_ == pipe[-1].metric
+
+
+def test_rank_is_that_of_retrieval_ranks(pipe, library, study, index):
+    first = {d: s for s, d in zip(library[::-1], drug_ids(library)[::-1], strict=True)}
+    X = np.array([first[d] for d in study.groups[:, 0]], dtype=object)
+    expected = retrieval_ranks(pipe, X, study.ge)
+    np.testing.assert_array_equal(index.rank(study.ge, X), expected)
+
+
+def test_rank_of_one_molecule_for_all_queries(index, library, study):
+    ranks = index.rank(study.ge[:4], library[0])
+    order = index.kneighbors(study.ge[:4], len(library), return_distance=False)
+    np.testing.assert_array_equal(ranks, 1 + np.argmax(order == 0, axis=1))
+
+
+def test_reverse_finds_the_least_similar(index, library, study):
+    rows = index.kneighbors(study.ge, len(library), return_distance=False)
+    distances, reverse = index.kneighbors(study.ge, len(library), reverse=True)
+    assert (np.diff(distances, axis=1) <= 0).all()
+    np.testing.assert_array_equal(reverse[:, 0], rows[:, -1])
+    ranks = index.rank(study.ge, library[3], reverse=True)
+    forward = index.rank(study.ge, library[3])
+    np.testing.assert_array_equal(ranks, len(library) + 1 - forward)
+
+
+def test_profiles_of_one_condition_are_averaged_in_the_joint_space(
+    pipe, index, library, study
+):
+    groups = study.groups[:, 0]
+    molecules, profiles = embeddings(pipe, library, study)
+    labels = np.unique(groups)
+    means = np.stack([profiles[groups == g].mean(axis=0) for g in labels])
+    expected = pairwise_similarity(means, molecules, metric=index.metric_)
+    table = index.query(study.ge, 1, groups=groups)
+    assert table["query"].tolist() == labels.tolist()
+    np.testing.assert_allclose(table["score"], expected.max(axis=1), rtol=1e-5)
+    X = study.smiles[np.unique(groups, return_index=True)[1]]
+    ranks = retrieval_ranks(pipe, study.smiles, study.ge, per="drug")
+    np.testing.assert_array_equal(index.rank(study.ge, X, groups=groups), ranks)
+
+
+def test_query_is_a_table(index, library, study):
+    profiles = pd.DataFrame(study.ge[:2], index=["first", "second"])
+    table = index.query(profiles, 3)
+    _, rows = index.kneighbors(study.ge[:2], 3)
+    assert table["query"].tolist() == ["first"] * 3 + ["second"] * 3
+    assert table["rank"].tolist() == [1, 2, 3, 1, 2, 3]
+    assert table["molecule"].tolist() == library[rows.ravel()].tolist()
+    assert table["name"].tolist() == [f"m{row}" for row in rows.ravel()]
+    assert table["drug"].tolist() == drug_ids(table["molecule"]).tolist()
+    assert not {"percentile", "nearest_training", "structure"} & set(table)
+    assert "<svg" in index.query(profiles, 1, pictures=True)["structure"][0]
+
+
+def test_calibration_adds_what_answers_are_compared_with(pipe, library, study):
+    index = MoleculeIndex(pipe).fit(library).calibrate(study.smiles[:30], study.ge)
+    table = index.query(study.ge[:1], 5)
+    molecules, profiles = embeddings(pipe, library, study)
+    scores = pairwise_similarity(profiles, molecules, metric=index.metric_)
+    below = (scores[:, table["row"]] < scores[0, table["row"]]).mean(axis=0)
+    one = 100 / len(study)
+    np.testing.assert_allclose(table["percentile"], 100 * below + one / 2, atol=1e-6)
+    trained = set(drug_ids(study.smiles[:30]))
+    assert table["in_training"].tolist() == [d in trained for d in table["drug"]]
+    assert (table["nearest_similarity"][table["in_training"]] == 1).all()
+    assert table["nearest_training"].isin(study.smiles[:30]).all()
+
+
+def test_one_of_the_two_calibrations_is_enough(index, study):
+    table = index.calibrate(y=study.ge).query(study.ge[:1], 2)
+    assert "percentile" in table
+    assert "in_training" not in table
+    table = index.calibrate(study.smiles).query(study.ge[:1], 2)
+    assert "percentile" not in table
+    assert table["in_training"].all()
+
+
+def test_get_molecules_looks_rows_up(index, library):
+    table = index.get_molecules([[3, 0]])
+    assert table.index.tolist() == [3, 0]
+    assert table["smiles"].tolist() == [library[3], library[0]]
+    assert table["name"].tolist() == ["m3", "m0"]
+    assert index.get_molecules()["smiles"].tolist() == library.tolist()
+    with pytest.raises(
+        IndexError, match=rf"from 0 to {len(library) - 1}. Got \[99999\]"
+    ):
+        index.get_molecules([99999])
+
+
+def test_similarity_to_rows(pipe, index, library, study):
+    molecules, profiles = embeddings(pipe, library, study)
+    expected = pairwise_similarity(profiles, molecules, metric=index.metric_)
+    found = index.similarity_to_rows(study.ge, [5, 2])
+    np.testing.assert_allclose(found, expected[:, [5, 2]], atol=1e-5)
+
+
+# What it holds.
+
+
+def test_bad_rows_and_second_spellings_are_listed(pipe):
+    library = [
+        "CCO",
+        "-666",
+        "OCC",
+        "c1ccccc1",
+        None,
+        "C[N+](C)(C)CC(=O)[O-]",
+        "CCO.Cl",
+    ]
+    index = MoleculeIndex(pipe).fit(library)
+    assert index.skipped_["row"].tolist() == [1, 2, 4, 6]
+    assert index.skipped_["entry"].astype(str).tolist() == [
+        "-666", "OCC", "None", "CCO.Cl",
+    ]  # fmt: skip
+    assert "not a valid SMILES" in index.skipped_["reason"][0]
+    assert "same molecule" in index.skipped_["reason"][1]
+    assert index.n_molecules_ == 3
+    by_text = MoleculeIndex(pipe, unique_by="smiles").fit([*library, "CCO"])
+    assert by_text.skipped_["row"].tolist() == [1, 4, 7]
+    every = MoleculeIndex(pipe, unique_by=None).fit([*library, "CCO"])
+    assert every.n_molecules_ == 6
+
+
+def test_raise_names_every_bad_row_before_any_work(pipe, tmp_path):
+    index = MoleculeIndex(pipe, on_bad_smiles="raise", folder=tmp_path / "index")
+    with pytest.raises(InvalidSmilesError, match="index 1: 'no', index 3: ''"):
+        index.fit(["CCO", "no", "CCN", ""])
+    assert not (tmp_path / "index").exists()
+
+
+def test_partial_fit_and_remove_leave_the_other_rows(pipe, library, study):
+    half = len(library) // 2
+    index = MoleculeIndex(pipe).partial_fit(library[:half]).partial_fit(library[half:])
+    whole = MoleculeIndex(pipe).fit(library)
+    np.testing.assert_array_equal(
+        index.kneighbors(study.ge, 5)[1], whole.kneighbors(study.ge, 5)[1]
+    )
+    gone = library[[2, 7]]
+    index.remove(gone)
+    assert index.n_molecules_ == len(library) - 2
+    assert index.n_rows_ == len(library)
+    rows = index.kneighbors(study.ge, index.n_molecules_, return_distance=False)
+    assert not np.isin([2, 7], rows).any()
+    with pytest.raises(ValueError, match="1 of the 1 molecules are not in the index"):
+        index.rank(study.ge[:1], library[2])
+    index.partial_fit(gone)  # it may come back, as a new row
+    assert index.get_molecules([len(library)])["smiles"].tolist() == [gone[0]]
+
+
+def test_remove_is_all_or_nothing(index, library):
+    with pytest.raises(ValueError, match="index 1: 'CCCCCCCCCCCCCl'"):
+        index.remove([library[0], "CCCCCCCCCCCCCl"])
+    assert index.n_molecules_ == len(library)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "int8"])
+def test_compressed_rows_answer_nearly_alike(pipe, library, study, index, dtype):
+    small = MoleculeIndex(pipe, dtype=dtype).fit(library)
+    exact, rows = index.kneighbors(study.ge, 10)
+    near, found = small.kneighbors(study.ge, 10)
+    shared = [len(set(a) & set(b)) for a, b in zip(rows, found, strict=True)]
+    assert np.mean(shared) / 10 > 0.95
+    np.testing.assert_allclose(near, exact, atol=0.02)
+
+
+def test_faiss_finds_what_exact_search_finds(pipe, library, study, index):
+    pytest.importorskip("faiss")
+    quick = MoleculeIndex(pipe, backend="faiss", faiss_factory="Flat").fit(library)
+    distances, rows = quick.kneighbors(study.ge, 5)
+    expected, exact = index.kneighbors(study.ge, 5)
+    np.testing.assert_allclose(distances, expected, atol=1e-5)
+    assert (rows == exact).mean() > 0.99
+
+
+# Where it lies.
+
+
+def test_folder_is_opened_again(pipe, library, study, tmp_path):
+    path = tmp_path / "index"
+    index = MoleculeIndex(pipe, folder=path, dtype="int8").fit(library, names=library)
+    index.calibrate(study.smiles, study.ge).remove(library[1])
+    expected = index.query(study.ge, 5)
+    opened = MoleculeIndex.open(path)
+    assert opened.get_params()["dtype"] == "int8"
+    assert opened.n_molecules_ == len(library) - 1
+    pd.testing.assert_frame_equal(opened.query(study.ge, 5), expected)
+    pd.testing.assert_frame_equal(opened.skipped_, index.skipped_)
+    opened.partial_fit(["CCCCCCCCCCCCCl"])
+    assert MoleculeIndex.open(path, estimator=pipe).n_molecules_ == len(library)
+
+
+def test_fit_on_a_finished_folder_has_nothing_to_do(
+    pipe, library, tmp_path, monkeypatch
+):
+    path = tmp_path / "index"
+    MoleculeIndex(pipe, folder=path).fit(library)
+    before = {p.name: p.stat().st_mtime_ns for p in path.glob("*.bin")}
+    assert MoleculeIndex(pipe, folder=path).fit(library).n_molecules_ == len(library)
+    assert {p.name: p.stat().st_mtime_ns for p in path.glob("*.bin")} == before
+    with pytest.raises(FileExistsError, match="holds another library"):
+        MoleculeIndex(pipe, folder=path).fit(library[:3])
+
+
+def test_another_embedder_or_precision_is_refused(pipe, library, study, tmp_path):
+    path = tmp_path / "index"
+    MoleculeIndex(pipe, folder=path).fit(library)
+    other = clone(pipe).fit(study.smiles[::2], study.ge[::2])
+    with pytest.raises(ValueError, match="estimator must be the embedder that made"):
+        MoleculeIndex(other, folder=path).fit(library)
+    with pytest.raises(ValueError, match="estimator must be the embedder that made"):
+        MoleculeIndex.open(path, estimator=other)
+    with pytest.raises(ValueError, match=r"dtype must be 'float32'.*Got 'int8'"):
+        MoleculeIndex(pipe, folder=path, dtype="int8").fit(library)
+    with pytest.raises(ValueError, match=r"unique_by must be 'drug'.*Got None"):
+        MoleculeIndex(pipe, folder=path, unique_by=None).fit(library)
+
+
+def test_a_folder_of_something_else_is_left_alone(pipe, library, tmp_path):
+    (tmp_path / "thesis.tex").write_text("mine")
+    with pytest.raises(FileExistsError, match=r"thesis\.tex"):
+        MoleculeIndex(pipe, folder=tmp_path).fit(library)
+    assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
+    with pytest.raises(FileNotFoundError, match="not the folder of a MoleculeIndex"):
+        MoleculeIndex.open(tmp_path)
+
+
+@pytest.mark.parametrize("on_disk", [False, True])
+def test_pickles(pipe, library, study, tmp_path, on_disk):
+    path = tmp_path / "index" if on_disk else None
+    index = MoleculeIndex(pipe, folder=path).fit(library).calibrate(y=study.ge)
+    expected = index.query(study.ge, 5)
+    again = pickle.loads(pickle.dumps(index))
+    pd.testing.assert_frame_equal(again.query(study.ge, 5), expected)
+    joblib.dump(index, tmp_path / "index.joblib")
+    again = joblib.load(tmp_path / "index.joblib")
+    pd.testing.assert_frame_equal(again.query(study.ge, 5), expected)
+
+
+@pytest.mark.parametrize("batch_size", [7, 1000])
+def test_result_does_not_depend_on_processes(pipe, library, study, batch_size, index):
+    two = MoleculeIndex(pipe, n_jobs=2, batch_size=batch_size).fit(library)
+    distances, rows = two.kneighbors(study.ge, 5)
+    expected, exact = index.kneighbors(study.ge, 5)
+    np.testing.assert_array_equal(rows, exact)
+    np.testing.assert_allclose(distances, expected, atol=1e-6)
+
+
+KILLED = """
+import joblib, sys
+from sklearn_molge.library import MoleculeIndex
+pipe, library = joblib.load({data!r})
+MoleculeIndex(pipe, folder={path!r}, batch_size=16).fit(library)
+"""
+
+
+@pytest.mark.slow
+def test_killed_fit_goes_on(pipe, study, tmp_path):
+    library = [f"{'C' * (i + 1)}{'N' * (1 + i % 3)}O{'C' * j}" for i in range(40)
+               for j in range(40)]  # fmt: skip
+    joblib.dump((pipe, library), tmp_path / "data.joblib")
+    path = tmp_path / "index"
+    code = KILLED.format(data=str(tmp_path / "data.joblib"), path=str(path))
+    process = subprocess.Popen([sys.executable, "-c", code])
+    while process.poll() is None:  # until some rows are written
+        if (path / "vectors.bin").exists():
+            time.sleep(0.05)
+            os.kill(process.pid, signal.SIGKILL)
+            break
+        time.sleep(0.001)
+    assert process.wait() == -signal.SIGKILL
+    there = MoleculeIndex.open(path).n_rows_
+    assert 0 < there < len(library)
+    with pytest.raises(ValueError, match="another"):
+        MoleculeIndex(pipe, folder=path, batch_size=16).fit(library[::-1])
+    index = MoleculeIndex(pipe, folder=path, batch_size=16).fit(library)
+    whole = MoleculeIndex(pipe, batch_size=16).fit(library)
+    pd.testing.assert_frame_equal(index.query(study.ge, 20), whole.query(study.ge, 20))
+    pd.testing.assert_frame_equal(index.skipped_, whole.skipped_)
+
+
+# What it is given.
+
+
+GIVEN = ["CCO", "CCN", float("nan"), "CCC", "C"]
+NAMES = ["a", "b", "c", "d", "e"]
+
+
+@pytest.mark.parametrize("kind", ["list", "array", "series", "pairs", "file", "path"])
+def test_a_library_is_an_array_an_iterable_or_a_file(pipe, tmp_path, kind):
+    names = None
+    if kind in ("file", "path"):
+        path = tmp_path / "library.smi"
+        pairs = zip(["CCO", "CCN", "nan", "CCC", "C"], NAMES, strict=True)
+        path.write_text("".join(f"{smiles} {name}\n" for smiles, name in pairs))
+        X = path if kind == "path" else MoleculeFile(path)
+    elif kind == "pairs":
+        X = zip(GIVEN, NAMES, strict=True)
+    else:
+        to = {"list": list, "array": np.array, "series": pd.Series}[kind]
+        X, names = to(np.array(GIVEN, dtype=object)), NAMES
+    index = MoleculeIndex(pipe, batch_size=2).fit(X, names=names)
+    table = index.get_molecules()
+    assert table["smiles"].tolist() == ["CCO", "CCN", "CCC", "C"]
+    assert table["name"].tolist() == ["a", "b", "d", "e"]
+    assert index.skipped_["row"].tolist() == [2]
+
+
+def test_names_are_texts_and_may_be_absent(pipe):
+    assert MoleculeIndex(pipe).fit(["C"], names=[7]).get_molecules()["name"][0] == "7"
+    for X in (["C"], iter(["C"]), {"C": 1}.keys()):
+        assert MoleculeIndex(pipe).fit(X).get_molecules()["name"].tolist() == [""]
+
+
+@pytest.mark.parametrize("X", ["CCO", b"CCO", None, 3, {"CCO": "a"}, "library.smi"])
+def test_what_is_no_library(pipe, X):
+    with pytest.raises(ValueError, match=r"X must be an array-like .*pathlib.Path"):
+        MoleculeIndex(pipe).fit(X)
+
+
+def test_names_go_with_arrays_alone(pipe, tmp_path):
+    with pytest.raises(ValueError, match=r"names must be None.*type list"):
+        MoleculeIndex(pipe).fit(iter(GIVEN), names=NAMES)
+    with pytest.raises(ValueError, match="inconsistent numbers of samples"):
+        MoleculeIndex(pipe).fit(GIVEN, names=NAMES[1:])
+    with pytest.raises(FileNotFoundError):
+        MoleculeIndex(pipe).fit(tmp_path / "library.smi")
+
+
+def test_an_iterable_is_told_by_its_first_thousand_and_loses_none(pipe, tmp_path):
+    texts = [f"{'C' * (i % 50 + 1)}{'N' * (i // 50)}" for i in range(1200)]
+    params = {"folder": tmp_path / "index", "unique_by": "smiles"}
+    index = MoleculeIndex(pipe, **params).fit(iter(texts))
+    assert index.get_molecules()["smiles"].tolist() == texts
+    assert MoleculeIndex(pipe, **params).fit(iter(texts)).n_rows_ == 1200
+    with pytest.raises(FileExistsError, match="another library"):
+        MoleculeIndex(pipe, **params).fit(iter(texts[1:]))
+    with pytest.raises(FileExistsError, match="another library"):
+        MoleculeIndex(pipe, **params).fit(texts)
+
+
+# What it refuses.
+
+
+def test_unfitted_index_and_embedder(pipe, study, library):
+    with pytest.raises(NotFittedError):
+        MoleculeIndex(pipe).kneighbors(study.ge)
+    with pytest.raises(NotFittedError):
+        MoleculeIndex(clone(pipe)).fit(library)
+
+
+def test_embedder_must_have_a_joint_space_of_smiles(study, library):
+    retriever = make_pipeline(MorganFingerprinter(fp_size=64), DoubleNNRetriever())
+    with pytest.raises(TypeError, match=r"one space .*DoubleNNRetriever"):
+        MoleculeIndex(retriever.fit(study.smiles, study.ge)).fit(library)
+    features = MorganFingerprinter(fp_size=64).transform(study.smiles)
+    with pytest.raises(ValueError, match="must be fitted on SMILES"):
+        MoleculeIndex(CCA(2, ridge=0.1).fit(features, study.ge)).fit(library)
+
+
+@pytest.mark.parametrize("n_neighbors", [0, 100_000, 2.5])
+def test_n_neighbors_must_be_there(index, study, n_neighbors):
+    with pytest.raises(ValueError, match=rf"n_neighbors must be .* Got {n_neighbors}"):
+        index.kneighbors(study.ge, n_neighbors)
+
+
+def test_wrong_profiles(index, study):
+    with pytest.raises(ValueError, match="has 39 genes"):
+        index.query(study.ge[:, 1:])
+    bad = study.ge[:3].copy()
+    bad[1, 2] = np.nan
+    with pytest.raises(ValueError, match="NaN"):
+        index.query(bad)
+    with pytest.raises(ValueError, match="groups must name the condition"):
+        index.query(study.ge[:2], groups=["a", None])
+    with pytest.raises(ValueError, match="inconsistent numbers of samples"):
+        index.rank(study.ge[:2], ["CCO"] * 3)
+
+
+def test_unknown_and_bad_molecules(index, study):
+    with pytest.raises(ValueError, match="1 of the 2 molecules are not in the index: "
+                       "index 1: 'CCCCCCCCCCCCCl'"):  # fmt: skip
+        index.rank(study.ge[:2], [study.smiles[0], "CCCCCCCCCCCCCl"])
+    with pytest.raises(InvalidSmilesError, match="index 0: 'no'"):
+        index.rank(study.ge[:1], ["no"])

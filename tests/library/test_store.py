@@ -1,0 +1,487 @@
+"""The store itself: what counts after a kill at any moment, and who may write.
+
+Private: kills and torn files must hit single writes, which an index makes many of.
+"""
+
+import os
+import pickle
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from sklearn_molge.library import MoleculeIndex
+from sklearn_molge.library._store import VectorStore
+
+DTYPES = ["float32", "float16", "int8"]
+METRICS = ["correlation", "cosine", "dot", "euclidean"]
+
+
+def create(folder=None, *, d=3, dtype="float32", metric="dot", identity=None):
+    return VectorStore.create(
+        folder, n_components=d, dtype=dtype, metric=metric, identity=identity or {}
+    )
+
+
+def batch(first, n, d=3):
+    """Rows whose vector, text, name and id tell their number."""
+    numbers = np.arange(first, first + n)
+    vectors = np.outer(numbers, np.arange(1, d + 1)).astype(np.float32)
+    return vectors, *([f"{kind}{i}" for i in numbers] for kind in ("s", "nämé ", "id"))
+
+
+def check_prefix(store, n_rows):
+    assert store.n_rows == n_rows
+    vectors, *expected = batch(0, n_rows, store.n_components)
+    np.testing.assert_array_equal(store.stored(slice(0, n_rows)), vectors)
+    columns = store.molecules(np.arange(n_rows))
+    assert [column.tolist() for column in columns] == expected
+
+
+def rows_of(store, id_):
+    return store.find([id_])[1].tolist()
+
+
+@pytest.fixture(params=["memory", "folder"])
+def folder(request, tmp_path):
+    return None if request.param == "memory" else tmp_path / "a" / "index"
+
+
+def reopened(store):
+    """Return the store as another process would see it."""
+    if store.folder is None:
+        return pickle.loads(pickle.dumps(store))
+    return VectorStore.open(store.folder)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("metric", METRICS)
+def test_what_is_appended_can_be_read(folder, dtype, metric):
+    store = create(folder, dtype=dtype, metric=metric, identity={"embedder": ["a", 1]})
+    rng = np.random.default_rng(0)
+    vectors = rng.normal(size=(7, 3)).astype(np.float32)
+    _, texts, names, ids = batch(0, 7)
+    store.append(vectors[:5], texts[:5], names[:5], ids[:5], progress={"rows": 5})
+    store.append(vectors[5:], texts[5:], names[5:], ids[5:])
+    whole = create(None, dtype=dtype, metric=metric)
+    whole.append(vectors, texts, names, ids)
+    for seen in (store, reopened(store), pickle.loads(pickle.dumps(store))):
+        assert (seen.n_rows, seen.n_active, seen.active) == (7, 7, None)
+        assert seen.identity == {"embedder": ["a", 1]}
+        assert seen.progress == {"rows": 5}
+        assert seen.key == store.key != whole.key
+        assert seen.nbytes > 7 * 3
+        assert seen.largest_norm == whole.largest_norm
+        rows = slice(1, 7)
+        np.testing.assert_array_equal(seen.stored(rows), whole.stored(rows))
+        smiles, names_, ids_ = seen.molecules(np.array([6, 0, 6]))
+        assert smiles.tolist() == ["s6", "s0", "s6"]
+        assert names_.tolist() == ["nämé 6", "nämé 0", "nämé 6"]
+        assert ids_.tolist() == ["id6", "id0", "id6"]
+        assert [len(column) for column in seen.molecules(np.array([], int))] == [0] * 3
+        norms = seen.norms(slice(0, 7))
+        if metric == "euclidean":
+            squares = np.square(seen.stored(slice(0, 7))).sum(axis=1)
+            np.testing.assert_allclose(norms, squares, rtol=1e-4)
+        else:
+            assert norms is None
+
+
+def test_an_empty_store(folder):
+    store = reopened(create(folder))
+    assert (store.n_rows, store.n_active) == (0, 0)
+    assert store.active is None
+    assert store.progress is None
+    assert rows_of(store, "x") == []
+    assert store.stored(slice(0, 0)).shape == (0, 3)
+
+
+def test_nothing_appended_writes_how_far_it_came(folder):
+    store = create(folder)
+    store.append(*batch(0, 0), skipped=[(2, "x", "no")], progress={"next": 3})
+    seen = reopened(store)
+    assert seen.progress == {"next": 3}
+    assert seen.skipped() == [(2, "x", "no")]
+
+
+def test_texts_of_any_kind(folder):
+    texts = ["", "a\x00b", "\n", "ß𝄞", "\ud800", "x" * 100_000, ""]
+    store = create(folder)
+    skipped = [(0, "\udce9", "no"), (1, None, "a\x00b")]
+    store.append(np.zeros((7, 3)), texts, texts, skipped=skipped)
+    store.write_background(None, texts, texts, np.zeros((7, 1), np.uint64))
+    seen = reopened(store)
+    for column in seen.molecules(np.arange(7)):
+        assert column.tolist() == texts
+    assert rows_of(seen, "") == [0, 6]
+    assert rows_of(seen, "\ud800") == [4]
+    places, rows = seen.find(["\ud800", "no", "a\x00b", ""])
+    assert (places.tolist(), rows.tolist()) == ([0, 2, 3, 3], [4, 1, 0, 6])
+    assert seen.skipped() == [(0, "\udce9", "no"), (1, "None", "a\x00b")]
+    assert seen.read_background()[1].tolist() == texts
+
+
+def test_remove_and_find(folder):
+    store = create(folder)
+    store.append(*batch(0, 5))
+    assert rows_of(store, "id3") == [3]
+    store.remove(np.array([3, 1, 3]))
+    store.remove([1])
+    store.append(*batch(3, 2))
+    for seen in (store, reopened(store)):
+        assert (seen.n_rows, seen.n_active) == (7, 5)
+        assert seen.active.tolist() == [True, False, True, False, True, True, True]
+        assert rows_of(seen, "id3") == [5]
+        assert rows_of(seen, "id4") == [4, 6]
+        assert rows_of(seen, "id1") == []
+        assert rows_of(seen, "no such") == []
+
+
+def test_bad_input_changes_nothing(folder):
+    store = create(folder)
+    store.append(*batch(0, 2))
+    vectors, texts, names, ids = batch(2, 3)
+    with pytest.raises(TypeError, match="JSON"):
+        store.append(vectors, texts, names, ids, progress={"a": object()})
+    with pytest.raises(ValueError, match="shorter"):
+        store.append(vectors, texts, names[:2], ids)
+    bad = vectors.copy()
+    bad[1, 1] = np.nan
+    with pytest.raises(ValueError, match=r"vectors must be finite.*\[1\]"):
+        store.append(bad, texts, names, ids)
+    check_prefix(reopened(store), 2)
+    store.append(vectors, texts, names, ids)
+    check_prefix(reopened(store), 5)
+
+
+def test_a_block_of_writes_may_fail_and_go_on(folder):
+    store = create(folder)
+    with store.writing():
+        store.append(*batch(0, 2))
+        with pytest.raises(ValueError, match="shorter"):
+            store.append(*batch(2, 2)[:3], ["one"])
+        store.append(*batch(2, 2))
+    check_prefix(reopened(store), 4)
+
+
+# Folders
+
+
+def test_create_needs_an_empty_folder(tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(FileExistsError, match=r"holds 'notes.txt'"):
+        create(tmp_path)
+    with pytest.raises(FileExistsError, match="is a file"):
+        create(tmp_path / "notes.txt")
+    left = tmp_path / "left"
+    left.mkdir()
+    (left / ".index.sqlite.0123.part").write_bytes(b"x")  # by a killed creation
+    assert create(left).n_rows == 0
+
+
+def test_open_says_what_is_wrong(tmp_path):
+    with pytest.raises(FileNotFoundError, match="not the folder of a MoleculeIndex"):
+        VectorStore.open(tmp_path)
+    path = tmp_path / "index.sqlite"
+    path.write_bytes(b"no database, whatever its name says " * 100)
+    with pytest.raises(ValueError, match=r"index.sqlite is damaged: file is not a"):
+        VectorStore.open(tmp_path)
+    path.unlink()
+    with sqlite3.connect(path) as connection:
+        connection.execute("CREATE TABLE notes (text)")
+    connection.close()
+    with pytest.raises(ValueError, match="not the database of a MoleculeIndex"):
+        VectorStore.open(tmp_path)
+    store = create(tmp_path / "index")
+    with sqlite3.connect(store.folder / "index.sqlite") as connection:
+        connection.execute("PRAGMA user_version = 9")
+    connection.close()
+    with pytest.raises(ValueError, match=r"of version 9; this release .* version 2"):
+        VectorStore.open(store.folder)
+
+
+@pytest.mark.parametrize("call", [VectorStore.open, create])
+def test_an_index_of_an_earlier_release(tmp_path, call):
+    (tmp_path / "manifest.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"an earlier release.*fit it again"):
+        call(tmp_path)
+
+
+def test_a_damaged_database(tmp_path):
+    store = create(tmp_path / "index")
+    store.append(*batch(0, 5000))
+    path = store.folder / "index.sqlite"
+    content = bytearray(path.read_bytes())
+    content[8192:-4096] = bytes(len(content) - 8192 - 4096)
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"index.sqlite is damaged"):
+        VectorStore.open(store.folder).molecules(np.arange(5000))
+
+
+def test_cut_and_missing_vectors(tmp_path):
+    store = create(tmp_path / "index")
+    store.append(*batch(0, 4))
+    path = store.folder / "vectors.bin"
+    with open(path, "r+b") as file:
+        file.truncate(47)
+    with pytest.raises(ValueError, match=r"vectors.bin is cut: it has 47 .* with 48"):
+        VectorStore.open(store.folder)
+    path.unlink()
+    with pytest.raises(FileNotFoundError, match=r"vectors.bin is missing.* 48 bytes"):
+        VectorStore.open(store.folder)
+
+
+def test_opening_reads_no_vector(tmp_path, monkeypatch):
+    store = create(tmp_path / "index")
+    store.append(*batch(0, 3))
+    monkeypatch.setattr(np, "memmap", None)
+    seen = VectorStore.open(store.folder)
+    assert seen.n_rows == 3
+    with pytest.raises(TypeError):
+        seen.stored(slice(0, 1))
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may")
+def test_a_folder_that_cannot_be_written(tmp_path):
+    store = create(tmp_path / "index")
+    store.append(*batch(0, 3))
+    files = list(store.folder.iterdir())
+    for path in (*files, store.folder):
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    try:
+        seen = VectorStore.open(store.folder)
+        check_prefix(seen, 3)
+        with pytest.raises(PermissionError, match="cannot be written"):
+            seen.append(*batch(3, 1))
+    finally:
+        for path in (store.folder, *files):
+            path.chmod(0o755)
+
+
+def test_relative_folders_survive_a_change_of_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    store = create("index")
+    store.append(*batch(0, 2))
+    monkeypatch.chdir("/")
+    check_prefix(pickle.loads(pickle.dumps(store)), 2)
+    check_prefix(store, 2)
+
+
+# Readers and writers
+
+
+def test_readers_see_the_rows_of_when_they_opened(tmp_path):
+    store = create(tmp_path / "index")
+    store.append(*batch(0, 3), skipped=[(3, "x", "no")])
+    reader = VectorStore.open(store.folder)
+    store.append(*batch(3, 3), skipped=[(4, "y", "no")])
+    store.remove([0])
+    check_prefix(reader, 3)
+    assert reader.active is None
+    assert rows_of(reader, "id4") == []
+    assert rows_of(reader, "id0") == [0]
+    assert len(reader.skipped()) == 1
+    assert VectorStore.open(store.folder).n_active == 5
+
+
+def test_what_was_changed_elsewhere_is_not_written_to(tmp_path):
+    first = create(tmp_path / "index")
+    second = VectorStore.open(first.folder)
+    first.append(*batch(0, 3))
+    with pytest.raises(ValueError, match="changed by another process"):
+        second.append(*batch(0, 4))
+    shutil.rmtree(first.folder)
+    create(first.folder).append(*batch(0, 3))
+    with pytest.raises(ValueError, match="changed by another process"):
+        first.remove([0])
+    check_prefix(VectorStore.open(first.folder), 3)
+
+
+def test_a_second_writer_is_told_at_once(tmp_path):
+    first = create(tmp_path / "index")
+    with first.writing():
+        second = VectorStore.open(first.folder)
+        with pytest.raises(BlockingIOError, match="Another process is writing"):
+            second.append(*batch(0, 1))
+        first.append(*batch(0, 3))
+        check_prefix(VectorStore.open(first.folder), 3)  # readers are not held up
+        with pytest.raises(BlockingIOError, match="Another process is writing"):
+            VectorStore.open(first.folder).remove([0])
+        first.append(*batch(3, 1))
+    VectorStore.open(first.folder).append(*batch(4, 1))
+    check_prefix(VectorStore.open(first.folder), 5)
+
+
+_HOLDER = """
+import sys
+from sklearn_molge.library._store import VectorStore
+with VectorStore.open(sys.argv[1]).writing():
+    print("ready", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_killed_writer_holds_nothing(tmp_path):
+    store = create(tmp_path / "index")
+    command = [sys.executable, "-c", _HOLDER, str(store.folder)]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True) as other:
+        assert other.stdout.readline() == "ready\n"
+        with pytest.raises(BlockingIOError, match="Another process is writing"):
+            store.append(*batch(0, 3))
+        other.send_signal(signal.SIGKILL)
+        other.wait()
+    store.append(*batch(0, 3))
+    check_prefix(VectorStore.open(store.folder), 3)
+
+
+def test_threads_read_at_once(folder):
+    store = create(folder)
+    store.append(*batch(0, 500))
+    errors = []
+
+    def read(seed):
+        try:
+            for row in np.random.default_rng(seed).integers(0, 500, 40).tolist():
+                assert rows_of(store, f"id{row}") == [row]
+                assert store.molecules(np.array([row]))[0].tolist() == [f"s{row}"]
+        except Exception as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=read, args=(seed,)) for seed in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+
+
+# Killed
+
+
+class Killed(BaseException):
+    """Stands for a kill: nothing of ours catches it."""
+
+
+def killed_at(monkeypatch, step):
+    """Let the process die before the given sync of vectors, or statement of SQL."""
+    left = iter(range(step))
+
+    def count():
+        if next(left, None) is None:
+            raise Killed
+
+    fsync = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda *args: (count(), fsync(*args)))
+
+    class Dying(sqlite3.Connection):
+        def execute(self, sql, *args):
+            if sql != "ROLLBACK":
+                count()
+            return super().execute(sql, *args)
+
+        def executemany(self, *args):
+            count()
+            return super().executemany(*args)
+
+    connect = sqlite3.connect
+    monkeypatch.setattr(
+        sqlite3, "connect", lambda *a, **kw: connect(*a, **kw, factory=Dying)
+    )
+
+
+def test_a_kill_before_each_step_of_an_append(tmp_path, monkeypatch):
+    n_left = set()
+    for step in range(40):
+        store = create(tmp_path / str(step))
+        store.append(*batch(0, 3), progress={"n": 3})
+        finished = False
+        with monkeypatch.context() as patched:
+            killed_at(patched, step)
+            try:
+                store.append(*batch(3, 5), progress={"n": 8})
+                finished = True
+            except Killed:
+                pass
+        seen = VectorStore.open(store.folder)
+        check_prefix(seen, seen.progress["n"])
+        n_left.add(seen.n_rows)
+        seen.append(*batch(seen.n_rows, 9 - seen.n_rows))
+        check_prefix(VectorStore.open(store.folder), 9)
+        if finished:
+            break
+    assert finished
+    assert n_left == {3, 8}
+
+
+def test_vectors_torn_within_what_was_appended(tmp_path):
+    store = create(tmp_path / "index")
+    store.append(*batch(0, 3))
+    before = {path: path.read_bytes() for path in store.folder.iterdir()}
+    store.append(*batch(3, 5))
+    vectors = store.folder / "vectors.bin"
+    after = vectors.read_bytes()
+    assert after.startswith(before[vectors])
+    for n_bytes in range(len(before[vectors]), len(after) + 1):
+        for path, content in before.items():
+            path.write_bytes(content)
+        vectors.write_bytes(after[:n_bytes])
+        seen = VectorStore.open(store.folder)
+        check_prefix(seen, 3)
+        seen.append(*batch(3, 1))
+        check_prefix(VectorStore.open(store.folder), 4)
+        assert vectors.stat().st_size == 4 * 12
+
+
+_WRITER = """
+import sys
+sys.path.insert(0, sys.argv[2])
+from test_store import batch, VectorStore
+store = VectorStore.open(sys.argv[1])
+print("ready", flush=True)
+while True:
+    n = 1 + store.n_rows % 7
+    store.append(*batch(store.n_rows, n), progress={"n": store.n_rows + n})
+"""
+
+
+def test_a_killed_process_leaves_a_prefix(tmp_path):
+    folder = create(tmp_path / "index").folder
+    grown, random = [0], np.random.default_rng(0)
+    for _ in range(4):
+        here = os.path.dirname(__file__)
+        command = [sys.executable, "-c", _WRITER, str(folder), here]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as writer:
+            assert writer.stdout.readline() == "ready\n"
+            time.sleep(random.uniform(0.05, 0.3))
+            writer.send_signal(signal.SIGKILL)
+        store = VectorStore.open(folder)
+        check_prefix(store, (store.progress or {"n": 0})["n"])
+        grown.append(store.n_rows)
+    assert grown == sorted(grown)
+    assert grown[-1] > 0
+
+
+def test_an_index_is_not_written_by_two(tmp_path, index_of):
+    index = index_of(np.eye(4), folder=tmp_path / "index")
+    other = MoleculeIndex.open(tmp_path / "index")
+    index.remove("3")
+    with pytest.raises(ValueError, match="changed by another process"):
+        other.partial_fit(["5"])
+    with index.store_.writing():
+        opened = MoleculeIndex.open(tmp_path / "index")
+        for call in (
+            lambda: opened.partial_fit(["5"]),
+            lambda: opened.remove("0"),
+            lambda: opened.calibrate(["CCO"]),
+        ):
+            with pytest.raises(BlockingIOError, match="Another process is writing"):
+                call()
+        assert opened.kneighbors(np.eye(4), 3)[1].shape == (4, 3)
+    assert opened.remove("0").n_molecules_ == 2
