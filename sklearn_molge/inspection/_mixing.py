@@ -10,10 +10,7 @@ from sklearn.utils import check_consistent_length, check_random_state
 
 from sklearn_molge._compat import validate_params
 from sklearn_molge._utils.messages import first_few
-from sklearn_molge._utils.resampling import (
-    percentile_interval,
-    resampled_sums,
-)
+from sklearn_molge._utils.resampling import percentile_interval, resampled_sums
 from sklearn_molge.base import identify_drugs
 from sklearn_molge.inspection._tied_order import (
     CONSTRAINTS,

@@ -9,11 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from sklearn_molge._utils.plotting import DisplayMixin
-from sklearn_molge.inspection._search import (
-    Searched,
-    parameter_importance,
-    read_search,
-)
+from sklearn_molge.inspection._search import Searched, parameter_importance, read_search
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
