@@ -88,14 +88,8 @@ class RegressionDisplay(DisplayMixin):
         drugs: ArrayLike,
         *,
         xlabel: str = "x",
-        per: str = "drug",
-        response: str = "neg_log_mrr",
-        log_x: bool = False,
-        n_candidates: ArrayLike | None = None,
-        confidence_level: float = 0.95,
-        n_resamples: int = 2000,
-        random_state: int | np.random.RandomState | None = None,
         ax: Axes | None = None,
+        scatter_kwargs: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> RegressionDisplay:
         """Regress the ranks on x, and draw it.
@@ -106,10 +100,12 @@ class RegressionDisplay(DisplayMixin):
             As in :func:`performance_regression`.
         xlabel : str, default="x"
             Label of the horizontal axis, without the logarithm.
-        per, response, log_x, n_candidates, confidence_level, n_resamples, random_state
-            As in :func:`performance_regression`.
-        ax, **kwargs
-            As in :meth:`plot`.
+        ax : matplotlib Axes, default=None
+            Axes to draw on; a new figure by default.
+        scatter_kwargs : dict, default=None
+            Passed to matplotlib's ``scatter`` for the points.
+        **kwargs : dict
+            Passed to :func:`performance_regression`.
 
         Returns
         -------
@@ -120,19 +116,8 @@ class RegressionDisplay(DisplayMixin):
         ValueError
             As :func:`performance_regression`.
         """
-        regression = performance_regression(
-            x,
-            ranks,
-            drugs,
-            per=per,
-            response=response,
-            log_x=log_x,
-            n_candidates=n_candidates,
-            confidence_level=confidence_level,
-            n_resamples=n_resamples,
-            random_state=random_state,
-        )
-        return cls(regression, xlabel=xlabel).plot(ax, **kwargs)
+        regression = performance_regression(x, ranks, drugs, **kwargs)
+        return cls(regression, xlabel=xlabel).plot(ax, **(scatter_kwargs or {}))
 
     def plot(self, ax: Axes | None = None, **kwargs: Any) -> Self:
         """Draw the points, the line, its band and chance.
