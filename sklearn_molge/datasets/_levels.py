@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from sklearn_molge._compat import Interval, validate_params
 from sklearn_molge.datasets._tables import room_for_missing
 from sklearn_molge.expression import ConsensusSignatures, consensus_signatures
-from sklearn_molge.expression._robust_z import PARAMETERS, check_wells, zscore_wells
+from sklearn_molge.expression._controls import check_wells
+from sklearn_molge.expression._robust_z import PARAMETERS, zscore_wells
 
 if TYPE_CHECKING:
     from sklearn_molge.datasets._study import Study

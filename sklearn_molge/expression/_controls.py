@@ -1,5 +1,7 @@
 """Controls of the same plate for every treated well."""
 
+from itertools import pairwise
+
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
@@ -9,7 +11,9 @@ from sklearn_molge._compat import StrOptions, validate_params
 from sklearn_molge._utils.messages import first_few
 from sklearn_molge.exceptions import MissingControlError
 
-__all__ = ["check_plates", "match_controls"]
+__all__ = ["Wells", "check_wells", "match_controls", "rows_by_plate"]
+
+Wells = tuple[NDArray[np.floating], NDArray[np.object_]]
 
 
 @validate_params(
@@ -68,36 +72,25 @@ def match_controls(
            [2., 5.],
            [2., 5.]])
     """
-    treated = check_plates(plates, "plates")
-    controls = check_plates(control_plates, "control_plates")
-    profiles = check_array(
-        control_ge, dtype=[np.float64, np.float32], input_name="control_ge"
-    )
-    if len(profiles) != len(controls):
-        raise ValueError(
-            "control_ge and control_plates must have one row per control well. "
-            f"Got {len(profiles)} and {len(controls)} rows."
-        )
+    treated = _check_plates(plates, "plates")
+    profiles, controls = check_wells(control_ge, control_plates, "control_")
     codes, names = pd.factorize(treated)
-    control_codes = pd.Index(names).get_indexer(pd.Index(controls))
-    counts = np.bincount(control_codes[control_codes >= 0], minlength=len(names))
+    wells = rows_by_plate(controls, names)
+    counts = np.array([len(rows) for rows in wells], dtype=np.intp)
     if not counts.all():
         raise MissingControlError(names[counts == 0].tolist())
-    # Control wells in blocks of one plate; those of other plates (-1) come first.
-    order = np.argsort(control_codes, kind="stable")[len(controls) - counts.sum() :]
-    ends = np.cumsum(counts)
     if how == "random":
         draw = check_random_state(random_state).randint(counts[codes])
-        return profiles[order[(ends - counts)[codes] + draw]]
+        starts = np.cumsum(counts) - counts
+        return profiles[np.concatenate([[], *wells]).astype(int)[starts[codes] + draw]]
     matched = np.empty((len(names), profiles.shape[1]), dtype=profiles.dtype)
     summary = np.mean if how == "mean" else np.median
-    for row, end, count in zip(matched, ends, counts, strict=True):
-        wells = profiles[order[end - count : end]].astype(np.float64)
-        row[:] = summary(wells, axis=0)
+    for row, rows in zip(matched, wells, strict=True):
+        row[:] = summary(profiles[rows].astype(np.float64), axis=0)
     return matched[codes]
 
 
-def check_plates(plates: ArrayLike, name: str) -> NDArray[np.object_]:
+def _check_plates(plates: ArrayLike, name: str) -> NDArray[np.object_]:
     """Return the plates as a 1-D array, without a missing one."""
     array = np.asarray(plates, dtype=object)
     if array.ndim != 1:
@@ -109,3 +102,23 @@ def check_plates(plates: ArrayLike, name: str) -> NDArray[np.object_]:
             f"{first_few(missing.tolist())}."
         )
     return array
+
+
+def check_wells(ge: ArrayLike, plates: ArrayLike, prefix: str) -> Wells:
+    """Return profiles and plates as arrays of one length; `prefix` is for errors."""
+    names = _check_plates(plates, f"{prefix}plates")
+    values = check_array(ge, dtype=[np.float64, np.float32], input_name=f"{prefix}ge")
+    if len(values) != len(names):
+        raise ValueError(
+            f"{prefix}ge and {prefix}plates must have one row per well. "
+            f"Got {len(values)} and {len(names)} rows."
+        )
+    return values, names
+
+
+def rows_by_plate(names: NDArray, plates: NDArray) -> list[NDArray[np.intp]]:
+    """Return the rows on each of `plates`; those on others are left out."""
+    codes = pd.Index(plates).get_indexer(pd.Index(names))
+    order = np.argsort(codes, kind="stable")
+    starts = np.searchsorted(codes[order], np.arange(len(plates) + 1))
+    return [order[a:b] for a, b in pairwise(starts)]

@@ -1,24 +1,21 @@
 """From Level 3 to Level 4: robust z-scores within each plate."""
 
 from collections.abc import Sequence
-from itertools import pairwise
 from numbers import Real
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
-from sklearn.utils import check_array
 
 from sklearn_molge._compat import Interval, StrOptions, validate_params
 from sklearn_molge._utils.messages import first_few
-from sklearn_molge.expression._controls import check_plates
+from sklearn_molge.expression._controls import Wells, check_wells, rows_by_plate
 
-__all__ = ["PARAMETERS", "check_wells", "robust_zscore", "zscore_wells"]
+__all__ = ["PARAMETERS", "robust_zscore", "zscore_wells"]
 
 # A normal distribution's standard deviation over its median absolute deviation.
 SD_PER_MAD = 1.4826
 MIN_WELLS = 2
-Wells = tuple[NDArray[np.floating], NDArray[np.object_]]
 PARAMETERS: dict[str, list] = {
     "against": [StrOptions({"plate", "controls"})],
     "min_mad": [Interval(Real, 0, None, closed="neither")],
@@ -151,18 +148,6 @@ def robust_zscore(
     return zscore_wells([treated], population, what=what, min_mad=min_mad, clip=clip)[0]
 
 
-def check_wells(ge: ArrayLike, plates: ArrayLike, prefix: str) -> Wells:
-    """Return profiles and plates as arrays of one length; `prefix` is for errors."""
-    names = check_plates(plates, f"{prefix}plates")
-    values = check_array(ge, dtype=[np.float64, np.float32], input_name=f"{prefix}ge")
-    if len(values) != len(names):
-        raise ValueError(
-            f"{prefix}ge and {prefix}plates must have one row per well. "
-            f"Got {len(values)} and {len(names)} rows."
-        )
-    return values, names
-
-
 def zscore_wells(
     targets: Sequence[Wells],
     population: Sequence[Wells],
@@ -176,10 +161,15 @@ def zscore_wells(
     `what` says what the population consists of, for the error.
     """
     plates = pd.unique(np.concatenate([names for _, names in targets]))
-    reference = [_rows_by_plate(names, plates) for _, names in population]
-    scored = [_rows_by_plate(names, plates) for _, names in targets]
+    reference = [rows_by_plate(names, plates) for _, names in population]
+    scored = [rows_by_plate(names, plates) for _, names in targets]
     counts = [sum(map(len, rows)) for rows in zip(*reference, strict=True)]
-    _check_enough(counts, plates, what)
+    few = [f"{p!r}: {n}" for p, n in zip(plates, counts, strict=True) if n < MIN_WELLS]
+    if few:
+        raise ValueError(
+            f"Every plate must have at least {MIN_WELLS} {what} to be scored against. "
+            f"Got {first_few(few, write=str)}."
+        )
     scores = [np.empty_like(values) for values, _ in targets]
     for place in range(len(plates)):
         wells = np.concatenate(
@@ -195,20 +185,3 @@ def zscore_wells(
             block = (values[rows[place]] - median) / scale
             z[rows[place]] = block if clip is None else block.clip(-clip, clip)
     return scores
-
-
-def _check_enough(counts, plates, what):
-    few = [f"{p!r}: {n}" for p, n in zip(plates, counts, strict=True) if n < MIN_WELLS]
-    if few:
-        raise ValueError(
-            f"Every plate must have at least {MIN_WELLS} {what} to be scored against. "
-            f"Got {first_few(few, write=str)}."
-        )
-
-
-def _rows_by_plate(names, plates):
-    """Return the rows on each of `plates`; those on others are left out."""
-    codes = pd.Index(plates).get_indexer(pd.Index(names))
-    order = np.argsort(codes, kind="stable")
-    starts = np.searchsorted(codes[order], np.arange(len(plates) + 1))
-    return [order[a:b] for a, b in pairwise(starts)]
