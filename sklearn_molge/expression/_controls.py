@@ -81,8 +81,8 @@ def match_controls(
         raise MissingControlError(names[counts == 0].tolist())
     if how == "random":
         draw = check_random_state(random_state).randint(counts[codes])
-        starts = np.cumsum(counts) - counts
-        return profiles[np.concatenate([[], *wells]).astype(int)[starts[codes] + draw]]
+        order = np.concatenate(wells) if wells else codes
+        return profiles[order[(np.cumsum(counts) - counts)[codes] + draw]]
     matched = np.empty((len(names), profiles.shape[1]), dtype=profiles.dtype)
     summary = np.mean if how == "mean" else np.median
     for row, rows in zip(matched, wells, strict=True):
