@@ -182,7 +182,8 @@ def measure(root):
 
 
 if __name__ == "__main__":
-    ROOT = Path(sys.argv[1]).resolve() if len(sys.argv) > 1 else ROOT
+    folders = [each for each in sys.argv[1:] if each != "-v"]
+    ROOT = Path(folders[0]).resolve() if folders else ROOT
     for name, value in measure(ROOT).items():
         print(f"{value:7,}  {name}")
     if "-v" in sys.argv:

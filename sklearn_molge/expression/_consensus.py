@@ -10,6 +10,7 @@ from scipy.stats import rankdata
 from sklearn.utils import check_array
 
 from sklearn_molge._compat import Interval, StrOptions, validate_params
+from sklearn_molge._utils.rows import standardize_rows
 
 __all__ = ["ConsensusSignatures", "consensus_signatures"]
 
@@ -171,7 +172,10 @@ def consensus_signatures(
     profiles = check_array(ge, dtype=[np.float64, np.float32], input_name="ge")
     labels = _check_groups(groups, len(profiles))
     compared = _check_landmarks(landmarks, profiles.shape[1])
-    group_of, first = _number_groups(labels)
+    columns = list(range(labels.shape[1]))
+    groups_of_rows = pd.DataFrame(labels).groupby(columns, sort=False, dropna=False)
+    group_of = groups_of_rows.ngroup().to_numpy().astype(np.intp)
+    first = np.unique(group_of, return_index=True)[1]
     signatures = np.empty((len(first), profiles.shape[1]), dtype=profiles.dtype)
     weights = np.empty(len(profiles))
     rows = []
@@ -219,21 +223,9 @@ def _check_landmarks(landmarks, n_genes):
     return mask
 
 
-def _number_groups(labels):
-    """Return a number for each row, in order of appearance, and first rows."""
-    codes = np.zeros(len(labels), dtype=np.intp)
-    for column in labels.T:
-        values, _ = pd.factorize(column, use_na_sentinel=False)
-        codes, _ = pd.factorize(codes * (values.max() + 1) + values)
-    return codes, np.unique(codes, return_index=True)[1]
-
-
 def _spearman(z):
     """Correlate the ranks of rows, 0 where a row does not vary."""
-    ranks = rankdata(z, axis=1)
-    ranks -= ranks.mean(axis=1, keepdims=True)
-    length = np.sqrt((ranks**2).sum(axis=1, keepdims=True))
-    ranks /= np.where(length > 0, length, 1.0)
+    ranks = standardize_rows(rankdata(z, axis=1))
     return (ranks @ ranks.T).clip(-1, 1)
 
 

@@ -177,12 +177,13 @@ def profile_from_genes(
     >>> profile_from_genes(genes, ranked=["EGFR", "MYC", "TP53"]).profile.round(2)
     array([[-0.87,  0.  ,  0.87]], dtype=float32)
     """
-    entries, numbers = _read_genes(up, down, ranked, values)
-    columns = _GeneLookup(genes).columns(entries)
-    missing = entries[columns < 0].reset_index(drop=True)
-    found = entries.assign(column=columns, value=numbers)[columns >= 0]
+    named = [name for name in ("gene_id", "symbol") if name in genes]
+    entries = _read_genes({"up": up, "down": down, "ranked": ranked, "values": values})
+    entries["column"] = _find_columns(genes, named, entries["entry"])
+    missing = entries.loc[entries["column"] < 0, ["part", "entry"]]
+    found = entries[entries["column"] >= 0]
     if found.empty:
-        raise ValueError(_nothing_found(genes, entries))
+        raise ValueError(_nothing_found(genes[named], entries))
     if len(missing):
         warnings.warn(_told_missing(genes, entries, missing), UserWarning, stacklevel=3)
     repeated = found.duplicated("column")
@@ -193,14 +194,12 @@ def profile_from_genes(
         warnings.warn(text, UserWarning, stacklevel=3)
         found = found[~repeated]
     if ranked is not None:
-        found["value"] = _normal_scores(found["value"])
+        # Blom's scores; those of equal scores are of their mean rank.
+        places = rankdata(found["value"]) - 3 / 8
+        found = found.assign(value=ndtri(places / (len(found) + 1 / 4)))
     if values is None:
-        auto = np.sqrt(len(genes) / len(found))
-        found["value"] *= auto if scale == "auto" else scale
-    return _gene_query(genes, found, missing)
-
-
-def _gene_query(genes, found, missing):
+        factor = np.sqrt(len(genes) / len(found)) if scale == "auto" else scale
+        found = found.assign(value=found["value"] * factor)
     profile = np.zeros((1, len(genes)), dtype=np.float32)
     profile[0, found["column"]] = found["value"]
     if not profile.any():
@@ -208,15 +207,10 @@ def _gene_query(genes, found, missing):
             f"At least one gene must differ from the others. Got {len(found):,} genes "
             "of `genes`, all at the same place."
         )
-    named = [name for name in ("gene_id", "symbol") if name in genes]
     names = genes[named].iloc[found["column"]].set_axis(found.index)
     found = found.join(names)[["part", "entry", "column", *named, "value"]]
-    return GeneQuery(profile, found.reset_index(drop=True), missing)
-
-
-def _normal_scores(scores):
-    """Blom's scores of the ranks, those of equal scores being their mean rank."""
-    return ndtri((rankdata(scores) - 3 / 8) / (len(scores) + 1 / 4))
+    found, missing = found.reset_index(drop=True), missing.reset_index(drop=True)
+    return GeneQuery(profile, found, missing)
 
 
 def _refuse_contradictions(found):
@@ -246,8 +240,7 @@ def _told_missing(genes, entries, missing):
 def _nothing_found(genes, entries):
     if entries.empty:
         return "At least one gene must be given. Got empty lists."
-    named = [name for name in ("gene_id", "symbol") if name in genes]
-    look = "; ".join(f"{name} as {_first_few(genes[name].head(3))}" for name in named)
+    look = "; ".join(f"{name} as {_first_few(genes[name].head(3))}" for name in genes)
     return (
         f"None of the {len(entries):,} genes given is among the {len(genes):,} genes "
         f"of `genes`, which has {look}. Got {_first_few(entries['entry'].head(5))}."
@@ -261,75 +254,68 @@ def _noun(part):
 # Genes as users write them: Entrez ids and symbols, in lists and with numbers.
 
 
-def _read_genes(up, down, ranked, values):
-    """Return the entries, with the part that they came in, and a number for each."""
-    sets = {k: v for k, v in (("up", up), ("down", down)) if v is not None}
-    given = ["up and down"] if sets else []
-    given += [k for k, v in (("ranked", ranked), ("values", values)) if v is not None]
-    if len(given) != 1:
+def _read_genes(given):
+    """Return the entries, the part that each came in, and a number for each."""
+    given = {part: genes for part, genes in given.items() if genes is not None}
+    sets = given.keys() & {"up", "down"}
+    kinds = ["up and down"] * bool(sets) + [part for part in given if part not in sets]
+    if len(kinds) != 1:
         raise ValueError(
             "Either up, down or both, or ranked, or values must be given. "
-            f"Got {', '.join(given) or 'none of them'}."
+            f"Got {', '.join(kinds) or 'none of them'}."
         )
-    if sets:
-        lists = {part: _entries(part, genes) for part, genes in sets.items()}
-        signs = [np.full(len(lists[k]), 1.0 if k == "up" else -1.0) for k in lists]
-        return _table(lists), np.concatenate(signs)
-    part, genes = ("ranked", ranked) if values is None else ("values", values)
+    parts = [_read_part(part, genes) for part, genes in given.items()]
+    return pd.concat(parts, ignore_index=True)
+
+
+def _read_part(part, genes):
     scored = isinstance(genes, Mapping) or (
         isinstance(genes, pd.Series) and pd.api.types.is_numeric_dtype(genes)
     )
-    if scored:
-        series = pd.Series(genes)
-        entries = _entries(part, _index(part, series))
-        return _table({part: entries}), _finite(part, series)
-    if part == "values":
+    if part == "values" and not scored:
         raise ValueError(
             "values must be a mapping, or a Series of numbers whose index is the "
             f"genes. Got {_kind(genes)}."
         )
-    entries = _entries(part, genes)
-    return _table({part: entries}), np.arange(len(entries), 0, -1, dtype=np.float64)
-
-
-def _entries(part, genes):
-    unordered = part == "ranked" and isinstance(genes, set | frozenset)
-    scored = part in ("up", "down") and isinstance(genes, Mapping)
-    tabular = np.ndim(genes) > 1 if hasattr(genes, "ndim") else False
-    listed = isinstance(genes, Iterable) and not isinstance(genes, str | bytes)
-    if not listed or unordered or tabular or scored:
-        raise ValueError(
-            f"{part} must be a list of genes{' in order' if unordered else ''}. "
-            f"Got {_kind(genes)}."
-        )
-    entries = list(genes)
+    if scored and part in ("ranked", "values"):
+        series = pd.Series(genes)
+        entries, numbers = _check_index(part, series.index), _check_finite(part, series)
+    else:
+        entries = _check_list(part, genes)
+        signs = {"up": 1.0, "down": -1.0}
+        numbers = signs.get(part, np.arange(len(entries), 0, -1, dtype=np.float64))
     for place, entry in enumerate(entries):
         if _key(entry) is None:
             raise ValueError(
                 f"{part} must hold symbols and Entrez ids. Got {entry!r} at place "
                 f"{place}."
             )
-    return entries
+    entry = pd.Series(entries, dtype=object)
+    return pd.DataFrame({"part": part, "entry": entry, "value": numbers})
 
 
-def _table(lists):
-    entries = np.empty(sum(map(len, lists.values())), dtype=object)
-    entries[:] = [entry for genes in lists.values() for entry in genes]
-    parts = np.repeat(list(lists), [len(genes) for genes in lists.values()])
-    return pd.DataFrame({"part": parts.astype(object), "entry": entries})
+def _check_list(part, genes):
+    unordered = part == "ranked" and isinstance(genes, set | frozenset)
+    tabular = np.ndim(genes) > 1 if hasattr(genes, "ndim") else False
+    listed = isinstance(genes, Iterable) and not isinstance(genes, str | bytes)
+    if not listed or unordered or tabular or isinstance(genes, Mapping):
+        raise ValueError(
+            f"{part} must be a list of genes{' in order' if unordered else ''}. "
+            f"Got {_kind(genes)}."
+        )
+    return list(genes)
 
 
-def _index(part, series):
-    index = series.index
+def _check_index(part, index):
     if len(index) and isinstance(index, pd.RangeIndex) and index.start == 0:
         raise ValueError(
             f"{part} must have the genes as its index. Got a Series of numbers that "
             "are numbered from 0; a ranking of Entrez ids is given as a list."
         )
-    return index
+    return list(index)
 
 
-def _finite(part, series):
+def _check_finite(part, series):
     try:
         numbers = series.to_numpy(dtype=np.float64)
     except (TypeError, ValueError) as error:
@@ -357,34 +343,25 @@ def _key(entry: object) -> Key | None:
     return None
 
 
-class _GeneLookup:
-    """Columns of a profile by Entrez id and by symbol."""
-
-    def __init__(self, genes: pd.DataFrame):
-        names = [name for name in ("gene_id", "symbol") if name in genes]
-        if not names or genes.empty:
+def _find_columns(genes, named, entries):
+    """Return the column of each entry in a profile, -1 where there is none."""
+    if not named or genes.empty:
+        raise ValueError(
+            "genes must have rows, and a column 'gene_id', 'symbol' or both. "
+            f"Got {len(genes)} rows and the columns {list(genes.columns)}."
+        )
+    columns_of: dict[Key | None, set[int]] = defaultdict(set)
+    for name in named:
+        for column, value in enumerate(genes[name]):
+            columns_of[_key(value)].add(column)
+    found = [sorted(columns_of.get(_key(entry), [-1])) for entry in entries]
+    for entry, columns in zip(entries, found, strict=True):
+        if len(columns) > 1:
             raise ValueError(
-                "genes must have rows, and a column 'gene_id', 'symbol' or both. "
-                f"Got {len(genes)} rows and the columns {list(genes.columns)}."
+                f"{entry!r} is the name of {len(columns)} genes of `genes`, rows "
+                f"{_first_few(columns)}; give the Entrez id of the one that is meant."
             )
-        self._columns: dict[Key | None, list[int]] = defaultdict(list)
-        for name in names:
-            for column, value in enumerate(genes[name]):
-                key = _key(value)
-                if key is not None and column not in self._columns[key]:
-                    self._columns[key].append(column)
-
-    def columns(self, entries: pd.DataFrame) -> NDArray[np.intp]:
-        """Return the column of each entry, -1 where there is none."""
-        found = [self._columns.get(_key(e), []) for e in entries["entry"]]
-        for entry, columns in zip(entries["entry"], found, strict=True):
-            if len(columns) > 1:
-                raise ValueError(
-                    f"{entry!r} is the name of {len(columns)} genes of `genes`, rows "
-                    f"{_first_few(columns)}; give the Entrez id of the one that is "
-                    "meant."
-                )
-        return np.array([c[0] if c else -1 for c in found], dtype=np.intp)
+    return np.array([columns[0] for columns in found], dtype=np.intp)
 
 
 def _kind(genes):

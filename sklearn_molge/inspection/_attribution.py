@@ -17,12 +17,7 @@ from sklearn_molge.metrics import similarity
 from sklearn_molge.molecules import check_smiles, parse_smiles
 from sklearn_molge.retrieval import VotingRetriever
 
-__all__ = [
-    "AtomAttribution",
-    "GeneAttribution",
-    "atom_attribution",
-    "gene_attribution",
-]
+__all__ = ["AtomAttribution", "GeneAttribution", "atom_attribution", "gene_attribution"]
 
 # 1,024 profiles of 978 genes are 8 MB.
 _BLOCK_SIZE = 1024

@@ -10,6 +10,7 @@ from scipy import special, stats
 from sklearn.utils import check_array
 
 from sklearn_molge._compat import Interval, StrOptions, validate_params
+from sklearn_molge._utils.rows import group_means
 from sklearn_molge.datasets import Study
 from sklearn_molge.exceptions import MissingControlError
 
@@ -109,11 +110,11 @@ def differential_genes(
     test = _choose_test(study, test)
     ge = check_array(study.ge, dtype=np.float64, input_name="study.ge")
     if test == "z_score":
-        parts = _z_score_counts(ge, study.groups, threshold)
+        counts = _z_score_counts(ge, study.groups, threshold)
     else:
         parts = _moderated_t_counts(study, ge, alpha, min_log_fold_change)
-    columns = ["drug", "cell_line", "n_profiles", "n_genes_up", "n_genes_down"]
-    counts = pd.DataFrame(parts, columns=columns)
+        columns = ["drug", "cell_line", "n_profiles", "n_genes_up", "n_genes_down"]
+        counts = pd.DataFrame(parts, columns=columns)
     counts["n_genes"] = counts["n_genes_up"] + counts["n_genes_down"]
     return counts.sort_values(["drug", "cell_line"], ignore_index=True)
 
@@ -145,16 +146,15 @@ def _choose_test(study: Study, test: str) -> str:
     return test
 
 
-def _z_score_counts(
-    ge: Floats, groups: NDArray[np.object_], threshold: float
-) -> Iterator[tuple[object, ...]]:
-    up = np.count_nonzero(ge >= threshold, axis=1)
-    down = np.count_nonzero(ge <= -threshold, axis=1)
-    table = pd.DataFrame(
-        {"drug": groups[:, 0], "line": groups[:, 1], "up": up, "down": down}
+def _z_score_counts(ge: Floats, groups: NDArray[np.object_], threshold: float):
+    counts = pd.DataFrame(groups, columns=["drug", "cell_line"])
+    counts["up"] = np.count_nonzero(ge >= threshold, axis=1)
+    counts["down"] = np.count_nonzero(ge <= -threshold, axis=1)
+    return counts.groupby(["drug", "cell_line"], as_index=False).agg(
+        n_profiles=("up", "size"),
+        n_genes_up=("up", "mean"),
+        n_genes_down=("down", "mean"),
     )
-    for (drug, line), rows in table.groupby(["drug", "line"]):
-        yield drug, line, len(rows), rows["up"].mean(), rows["down"].mean()
 
 
 def _moderated_t_counts(
@@ -197,7 +197,7 @@ class _PlateControls:
         codes, names = pd.factorize(of_plate[own])
         self.plates = pd.Index(names)
         self.n_controls = np.bincount(codes)
-        self.means = np.stack([ge[codes == i].mean(axis=0) for i in range(len(names))])
+        self.means = group_means(ge, codes)
         self.squares = np.sum((ge - self.means[codes]) ** 2, axis=0)
 
     def test(
@@ -207,7 +207,7 @@ class _PlateControls:
         codes = self.plates.get_indexer(pd.Index(plates))
         used, codes, n_wells = np.unique(codes, return_inverse=True, return_counts=True)
         change = treated - self.means[used[codes]]
-        on_plate = np.stack([change[codes == i].mean(axis=0) for i in range(len(used))])
+        on_plate = group_means(change, codes)
         n_controls = self.n_controls[used]
         weights = n_controls * n_wells / (n_controls + n_wells)
         effects = weights @ on_plate / weights.sum()
@@ -231,9 +231,9 @@ class _PlateControls:
 
 
 def fit_variance_prior(variances: Floats, df: float) -> tuple[float, float]:
-    r"""Fit the prior of residual variances with `df` degrees of freedom by moments.
+    r"""Fit the prior of residual variances by moments: :math:`d_0` and :math:`s_0^2`.
 
-    Under :math:`1 / \sigma_g^2 \sim \chi^2_{d_0} / (d_0 s_0^2)`, with
+    Under :math:`1 / \sigma_g^2 \sim \chi^2_{d_0} / (d_0 s_0^2)`, with d = `df` and
     :math:`e_g = \log s_g^2 - \psi(d/2) + \log(d/2)` (Smyth 2004, section 6.2),
 
     .. math:: \psi'(d_0 / 2) = \operatorname{var}(e_g) - \psi'(d/2), \qquad
@@ -242,11 +242,6 @@ def fit_variance_prior(variances: Floats, df: float) -> tuple[float, float]:
     Where the variances scatter no more than they would if all genes had the same,
     :math:`d_0` is infinite and :math:`s_0^2` their mean, the maximum of the
     likelihood, as in limma. Variances below 1e-5 of the median are raised to it.
-
-    Returns
-    -------
-    prior_df, prior_variance : float
-        :math:`d_0` and :math:`s_0^2`.
     """
     median = float(np.median(variances))
     if median <= 0:
@@ -257,16 +252,13 @@ def fit_variance_prior(variances: Floats, df: float) -> tuple[float, float]:
     variances = np.maximum(variances, 1e-5 * median)
     half = df / 2
     e = np.log(variances) - special.digamma(half) + np.log(half)
-    excess = _variance(e) - float(special.polygamma(1, half))
+    variance = float(np.var(e, ddof=1)) if len(e) > 1 else 0.0
+    excess = variance - float(special.polygamma(1, half))
     if excess <= 0:
         return np.inf, float(np.mean(variances))
     half_prior = trigamma_inverse(excess)
     location = np.mean(e) + special.digamma(half_prior) - np.log(half_prior)
     return 2 * half_prior, float(np.exp(location))
-
-
-def _variance(values: Floats) -> float:
-    return float(np.var(values, ddof=1)) if len(values) > 1 else 0.0
 
 
 def trigamma_inverse(x: float) -> float:

@@ -42,20 +42,8 @@ def integrate(
 ) -> list[NDArray[np.float64]]:
     """Integrate the gradient of `function` on the straight path between two inputs.
 
-    Parameters
-    ----------
-    function : callable
-        Takes one tensor of shape (n_steps, ...) for each input and returns one number
-        for each step.
-    starts, ends : sequence of Tensor
-        Baseline and input; several tensors are one input.
-    n_steps : int
-        Points of the Gauss-Legendre quadrature.
-
-    Returns
-    -------
-    attributions : list of ndarray
-        One array for each input tensor, of its shape.
+    Each has one tensor or several; `function` takes a row of each for every step and
+    returns a number for it. The quadrature is Gauss-Legendre's.
     """
     nodes, weights = np.polynomial.legendre.leggauss(n_steps)
     points = []

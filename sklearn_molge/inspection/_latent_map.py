@@ -103,7 +103,8 @@ def latent_map(
     rows = _fit_rows(fit_rows, array.shape[0])
     if isinstance(reducer, str):
         model, name = _named_reducer(reducer, len(rows), random_state)
-        array = standardize_rows(_dense_floats(array))
+        dense = array.toarray() if sparse.issparse(array) else array
+        array = standardize_rows(check_array(dense, dtype=[np.float64, np.float32]))
     else:
         model, name = clone(reducer), type(reducer).__name__
     coordinates = _fit_once(model, array, rows)
@@ -156,11 +157,6 @@ def _import_umap():
         warnings.simplefilter("ignore", ImportWarning)
         needed_by = 'latent_map with reducer="umap"'
         return import_optional("umap", extra="umap", needed_by=needed_by)
-
-
-def _dense_floats(array) -> NDArray:
-    dense = array.toarray() if sparse.issparse(array) else array
-    return dense if dense.dtype.kind == "f" else dense.astype(np.float64)
 
 
 def _fit_once(model, array, rows: NDArray[np.intp]) -> NDArray:

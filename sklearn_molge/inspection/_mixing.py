@@ -10,10 +10,7 @@ from sklearn.utils import check_consistent_length, check_random_state
 
 from sklearn_molge._compat import validate_params
 from sklearn_molge._utils.messages import first_few
-from sklearn_molge._utils.resampling import (
-    percentile_interval,
-    resampled_sums,
-)
+from sklearn_molge._utils.resampling import percentile_interval, resampled_sums
 from sklearn_molge.base import identify_drugs
 from sklearn_molge.inspection._tied_order import (
     CONSTRAINTS,
@@ -176,12 +173,10 @@ def cell_line_mixing(
         index=pd.Index(names, name="cell_line"),
     )
     mixing = float(other_lines.mean() / expected[codes].mean())
-    influences = np.bincount(
-        drug_codes, _influences(weights, codes, mixing * expected[codes], n_neighbors)
-    )
-    low, high = mixing + _centred_interval(
-        influences / expected[codes].sum(), n_resamples, confidence_level, rng
-    )
+    influences = _influences(weights, codes, mixing * expected[codes], n_neighbors)
+    of_drugs = np.bincount(drug_codes, influences) / expected[codes].sum()
+    samples = resampled_sums(of_drugs - of_drugs.mean(), n_resamples, rng)
+    low, high = mixing + percentile_interval(samples, confidence_level)
     return CellLineMixing(
         n_neighbors=n_neighbors,
         mixing=mixing,
@@ -239,19 +234,5 @@ def _influences(
     A profile counts among its own neighbours and as a neighbour of others, which had
     another one in its place without it.
     """
-    others = sparse.coo_array(weights.T)
-    of_others = _other_lines(others, codes) - weights.sum(axis=0) * expected
-    return (
-        _other_lines(weights, codes) / n_neighbors - expected + of_others / n_neighbors
-    )
-
-
-def _centred_interval(
-    values: NDArray,
-    n_resamples: int,
-    confidence_level: float,
-    rng: np.random.RandomState,
-) -> Floats:
-    """Return (low, high) of the sum of resampled values, around their own sum."""
-    samples = resampled_sums(values - values.mean(), n_resamples, rng)
-    return percentile_interval(samples, confidence_level)
+    both = _other_lines(weights, codes) + _other_lines(weights.T.tocoo(), codes)
+    return both / n_neighbors - (1 + weights.sum(axis=0) / n_neighbors) * expected

@@ -10,10 +10,7 @@ from sklearn.preprocessing import MultiLabelBinarizer
 from sklearn.utils import check_consistent_length, check_random_state
 
 from sklearn_molge._compat import validate_params
-from sklearn_molge._utils.resampling import (
-    percentile_interval,
-    resampled_sums,
-)
+from sklearn_molge._utils.resampling import percentile_interval, resampled_sums
 from sklearn_molge._utils.similarity import METRICS
 from sklearn_molge.base import identify_drugs
 from sklearn_molge.inspection._tied_order import (
@@ -231,8 +228,8 @@ def same_class_neighbors(
     expected = random_scores(n_same[is_query], n_molecules - 1).mean(axis=0)
     molecules = pd.DataFrame(found, columns=_SCORES, index=ids[is_query])
     molecules["n_same_class"] = n_same[is_query]
-    molecules["largest_class"] = _largest_class(member, names)[is_query]
-    classes = molecules["largest_class"]
+    largest = np.argmax(member.toarray() * member.sum(axis=0), axis=1)
+    classes = molecules["largest_class"] = names[largest[is_query]]
     low, high = _mean_intervals(found, classes, n_resamples, confidence_level, rng)
     return SameClassNeighbors(
         n_neighbors=n_neighbors,
@@ -341,13 +338,9 @@ def neighbor_change(
 
 def split_classes(labels: ArrayLike) -> list[frozenset[str]]:
     """Return the classes of each row; none where the label is missing or blank."""
-    texts = pd.Series(np.asarray(labels, dtype=object))
-    return [
-        frozenset()
-        if pd.isna(text)
-        else frozenset(name for part in str(text).split("|") if (name := part.strip()))
-        for text in texts
-    ]
+    array = np.asarray(labels, dtype=object)
+    parts = [str(text).split("|") for text in np.where(pd.isna(array), "", array)]
+    return [frozenset(filter(None, map(str.strip, names))) for names in parts]
 
 
 def _labelled_molecules(array, labels: ArrayLike, drugs: ArrayLike | None):
@@ -383,44 +376,23 @@ def _matching_pairs(member: sparse.csr_array) -> tuple[Codes, Codes]:
     return queries[apart], others[apart]
 
 
-def _largest_class(member: sparse.csr_array, names: NDArray) -> NDArray:
-    """Return the class of each molecule that most molecules share."""
-    sizes = member.sum(axis=0)
-    return names[np.argmax(member.toarray() * sizes, axis=1)]
-
-
-def _class_table(
-    order: TiedOrder, member: sparse.csr_array, names: NDArray
-) -> pd.DataFrame:
-    rows = {}
-    n_others = member.shape[0] - 1
-    by_class = member.tocsc()
-    for i, name in enumerate(names):
+def _class_table(order, member, names) -> pd.DataFrame:
+    sizes, by_class = member.sum(axis=0), member.tocsc()
+    shared = np.argsort(-sizes, kind="stable")[: np.count_nonzero(sizes > 1)]
+    scores = np.empty((len(shared), 2))
+    for row, i in zip(scores, shared, strict=True):
         inside = by_class.indices[by_class.indptr[i] : by_class.indptr[i + 1]]
-        n = len(inside)
-        if n < 2:
-            continue
-        queries, others = np.repeat(inside, n), np.tile(inside, n)
-        apart = queries != others
-        scores = order.scores(queries[apart], others[apart])
-        rate, precision = scores[inside].mean(axis=0)
-        expected = random_scores(np.array([n - 1]), n_others)[0]
-        rows[name] = (n, rate, expected[0], precision, expected[1])
-    columns = ["n_molecules", "rate", "expected", "average_precision"]
-    table = pd.DataFrame.from_dict(
-        rows, orient="index", columns=[*columns, "expected_average_precision"]
-    )
-    table.index.name = "class"
-    return table.sort_values("n_molecules", ascending=False, kind="stable")
+        queries, others = np.nonzero(~np.eye(len(inside), dtype=bool))
+        row[:] = order.scores(inside[queries], inside[others])[inside].mean(axis=0)
+    table = pd.DataFrame(scores, columns=_SCORES, index=names[shared])
+    table.insert(0, "n_molecules", sizes[shared])
+    expected = random_scores(sizes[shared] - 1, member.shape[0] - 1)
+    table.insert(2, "expected", expected[:, 0])
+    table["expected_average_precision"] = expected[:, 1]
+    return table.rename_axis("class")
 
 
-def _mean_intervals(
-    values: Floats,
-    classes: ArrayLike,
-    n_resamples: int,
-    confidence_level: float,
-    rng: np.random.RandomState,
-) -> Floats:
+def _mean_intervals(values, classes, n_resamples, confidence_level, rng) -> Floats:
     """Return (low, high) of each column's mean over resampled classes of rows."""
     codes = np.unique(np.asarray(classes, dtype=str), return_inverse=True)[1]
     columns = [*values.T, np.ones(len(values))]

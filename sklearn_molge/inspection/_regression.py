@@ -26,13 +26,6 @@ Floats = NDArray[np.float64]
 # mean response over the root of their number.
 _N_RANDOM = 200
 
-_CONSTRAINTS: dict[str, list[object]] = {
-    **RESAMPLING_CONSTRAINTS,
-    "per": [StrOptions({"drug", "profile"})],
-    "response": [StrOptions({"neg_log_mrr", "rank"})],
-    "log_x": ["boolean"],
-}
-
 
 @dataclass(frozen=True, eq=False)
 class PerformanceRegression:
@@ -133,7 +126,14 @@ class PerformanceRegression:
 
 
 @validate_params(
-    {**_CONSTRAINTS, "x": ["array-like"], "ranks": ["array-like"]},
+    {
+        **RESAMPLING_CONSTRAINTS,
+        "x": ["array-like"],
+        "ranks": ["array-like"],
+        "per": [StrOptions({"drug", "profile"})],
+        "response": [StrOptions({"neg_log_mrr", "rank"})],
+        "log_x": ["boolean"],
+    },
     prefer_skip_nested_validation=True,
 )
 def performance_regression(
@@ -243,10 +243,9 @@ def performance_regression(
     if n_candidates is not None:
         rows["n_candidates"] = _check_sizes(n_candidates, ranks)
     table = _points(rows, per, response)
-    n_dropped = 0
+    n_points = len(table)
     if log_x:
         kept = table["x"] > 0
-        n_dropped = int(np.count_nonzero(~kept))
         table = table[kept].assign(x=np.log(table["x"][kept]))
         rows = rows[rows["drug"].isin(table["drug"])] if per == "drug" else rows[kept]
     table = table.reset_index(drop=True)
@@ -261,13 +260,12 @@ def performance_regression(
     if per == "profile" and np.isfinite(r):
         p_value = _permutation_p_value(at, response_, codes, n_resamples, rng)
     slope_low, slope_high = _interval(slopes, confidence_level)
-    if np.isnan(r):
-        correlations = np.array([])
-    r_low, r_high = _interval(correlations, confidence_level)
+    r_low, r_high = np.nan, np.nan
+    if np.isfinite(r):
+        r_low, r_high = _interval(correlations, confidence_level)
     has_line = np.isfinite(slopes)
-    chance = None
-    if "n_candidates" in rows:
-        chance = _chance_response(rows, per, response, rng)
+    asked = n_candidates is not None
+    chance = _chance_response(rows, per, response, rng) if asked else None
     return PerformanceRegression(
         slope=slope,
         intercept=intercept,
@@ -280,7 +278,7 @@ def performance_regression(
         naive_p_value=naive_p_value,
         n=len(table),
         n_drugs=len(np.unique(codes)),
-        n_dropped=n_dropped,
+        n_dropped=n_points - len(table),
         chance=chance,
         per=per,
         response=response,
@@ -335,20 +333,18 @@ def _interval(samples: Floats, confidence_level: float) -> tuple[float, float]:
 
 def _points(rows: pd.DataFrame, per: str, response: str) -> pd.DataFrame:
     """Return one row per drug (sorted) or per profile (in order)."""
-    rows = rows.assign(reciprocal=1 / rows["rank"])
+    rows = rows.assign(mrr=1 / rows["rank"])
     if per == "drug":
-        groups = rows.groupby("drug")
-        points = groups[["x", "reciprocal"]].mean()
-        points["median_rank"] = groups["rank"].median()
-        points["n_profiles"] = groups.size()
-        points = points.reset_index()
+        points = rows.groupby("drug", as_index=False).agg(
+            x=("x", "mean"),
+            mrr=("mrr", "mean"),
+            median_rank=("rank", "median"),
+            n_profiles=("rank", "size"),
+        )
     else:
         points = rows.assign(median_rank=rows["rank"], n_profiles=1)
-    points = points.rename(columns={"reciprocal": "mrr"})
-    if response == "rank":
-        points["response"] = points["median_rank"]
-    else:
-        points["response"] = -np.log(points["mrr"])
+    by_rank = response == "rank"
+    points["response"] = points["median_rank"] if by_rank else -np.log(points["mrr"])
     return points[["drug", "x", "response", "n_profiles", "mrr", "median_rank"]]
 
 
@@ -420,7 +416,11 @@ def _permutation_p_value(
     permutations. It does not depend on the order of the rows.
     """
     x, y = x - x.mean(), y - y.mean()
-    blocks = _blocks(x, y, codes)
+    order, sizes = np.lexsort((y, x, codes)), np.bincount(codes)
+    blocks = []  # x and y of the drugs with k rows, of shape (n_drugs, k)
+    for size in np.unique(sizes):
+        rows = order[np.repeat(sizes, sizes) == size].reshape(-1, size)
+        blocks.append((x[rows], y[rows]))
     expected = sum(a.size * a.mean() * b.mean() for a, b in blocks)
     observed = abs(sum(np.vdot(a, b) for a, b in blocks) - expected)
     # Equal sums are added up in another order.
@@ -430,20 +430,6 @@ def _permutation_p_value(
         total = sum(np.vdot(a, _shuffled(b, rng)) for a, b in blocks)
         extreme += int(abs(total - expected) >= observed)
     return (1 + extreme) / (1 + n_resamples)
-
-
-def _blocks(
-    x: Floats, y: Floats, codes: NDArray[np.intp]
-) -> list[tuple[Floats, Floats]]:
-    """Return x and y of the drugs with k rows, as arrays of shape (n_drugs, k)."""
-    order = np.lexsort((y, x, codes))
-    sizes = np.bincount(codes)
-    size_of_row = np.repeat(sizes, sizes)
-    blocks = []
-    for size in np.unique(sizes):
-        rows = order[size_of_row == size].reshape(-1, size)
-        blocks.append((x[rows], y[rows]))
-    return blocks
 
 
 def _shuffled(block: Floats, rng: np.random.RandomState) -> Floats:

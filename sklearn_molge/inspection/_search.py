@@ -1,6 +1,5 @@
 """Which of the parameters that a search varied decide the score."""
 
-from dataclasses import dataclass
 from numbers import Integral, Real
 
 import numpy as np
@@ -14,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from sklearn_molge._compat import Interval, validate_params
 
-__all__ = ["Searched", "parameter_importance", "read_search"]
+__all__ = ["parameter_importance", "read_search"]
 
 _N_FOLDS = 5
 _N_TREES = 100
@@ -22,46 +21,6 @@ _FEWEST_TRIALS = 10
 _ABSENT = object()
 
 Floats = NDArray[np.float64]
-
-
-@dataclass(frozen=True, eq=False)
-class Searched:
-    """One parameter that a search varied; perhaps several that were always equal.
-
-    Attributes
-    ----------
-    name : str
-        Its name; joined by " = " where there are several.
-    numbers : ndarray of shape (n_trials,) or None
-        Values of a numeric parameter, NaN in trials without it.
-    codes, levels : ndarray of shape (n_trials,), list of str
-        Values of a category, as positions in its levels; -1 in trials without it.
-    """
-
-    name: str
-    numbers: Floats | None
-    codes: NDArray[np.intp]
-    levels: list[str]
-
-    @property
-    def present(self) -> NDArray[np.bool_]:
-        """Trials that have the parameter."""
-        return self.codes >= 0 if self.numbers is None else ~np.isnan(self.numbers)
-
-    @property
-    def columns(self) -> Floats:
-        """What the forest is given: the number, or one column per level."""
-        if self.numbers is not None:
-            return self.numbers[:, None]
-        return (self.codes[:, None] == np.arange(len(self.levels))).astype(float)
-
-    @property
-    def is_log(self) -> bool:
-        """Whether the values look as if drawn on a log scale."""
-        x = None if self.numbers is None else self.numbers[self.present]
-        if x is None or x.min() <= 0 or x.max() < 10 * x.min():
-            return False
-        return bool(abs(stats.skew(np.log(x))) < abs(stats.skew(x)))
 
 
 @validate_params(
@@ -158,43 +117,46 @@ def parameter_importance(
     """
     parameters, scores, scoring = read_search(search, scoring)
     scored = np.isfinite(scores)
-    restricted = [_restrict(p, scored) for p in parameters]
-    parameters = [p for p in restricted if _varies(p)]
-    scores = scores[scored]
+    parameters, scores = parameters[scored], scores[scored]
+    parameters = parameters[[name for name in parameters if _varies(parameters[name])]]
     if len(scores) < _FEWEST_TRIALS:
         raise ValueError(
             f"search must have at least {_FEWEST_TRIALS} trials with a finite score. "
             f"Got {len(scores)}."
         )
-    if not parameters:
+    if parameters.empty:
         raise ValueError("search must have varied at least one parameter.")
     rng = check_random_state(random_state)
     if np.ptp(scores) > 0:
         repeats = [_permute_once(parameters, scores, rng) for _ in range(n_repeats)]
     else:
-        repeats = [np.full(len(parameters) + 1, np.nan)]
+        repeats = [np.full(parameters.shape[1] + 1, np.nan)]
     errors = np.array(repeats)
     importances = errors[:, 1:] - errors[:, :1]
-    rows = {
-        "kind": ["category" if p.numbers is None else "number" for p in parameters],
-        "n_trials": [int(p.present.sum()) for p in parameters],
-        "importance": importances.mean(axis=0),
-        "importance_std": importances.std(axis=0),
-    }
-    tests = [_test(p, scores) for p in parameters]
-    rows["rho"], rows["p_value"] = (list(column) for column in zip(*tests, strict=True))
-    index = pd.Index([p.name for p in parameters], name="parameter")
-    table = pd.DataFrame(rows, index=index)
+    is_category = parameters.dtypes == "category"
+    table = pd.DataFrame(
+        {
+            "kind": np.where(is_category, "category", "number"),
+            "n_trials": parameters.count(),
+            "importance": importances.mean(axis=0),
+            "importance_std": importances.std(axis=0),
+        },
+        index=parameters.columns.rename("parameter"),
+    )
+    tests = [_test(column, scores) for _, column in parameters.items()]
+    table[["rho", "p_value"]] = np.array(tests)
     table = table.sort_values("importance", ascending=False, kind="stable")
     r2 = 1 - float(errors[:, 0].mean())
     table.attrs = {"scoring": scoring, "n_trials": len(scores), "r2": r2}
     return table
 
 
-def read_search(
-    search, scoring: str | None = None
-) -> tuple[list[Searched], Floats, str]:
-    """Return the parameters, the mean score of each trial, and the score's name."""
+def read_search(search, scoring: str | None = None):
+    """Return the parameters, the mean score of each trial, and the score's name.
+
+    The parameters are a DataFrame, one column for each that varied: numbers or a
+    category, NaN in trials without it. Those that were always equal are one column.
+    """
     check_is_fitted(search, "cv_results_")
     results = search.cv_results_
     start = "mean_test_"
@@ -205,28 +167,35 @@ def read_search(
     if scoring is None or scoring not in known:
         raise ValueError(f"scoring must be one of {known}. Got {scoring!r}.")
     trials = results["params"]
-    names = list(dict.fromkeys(name for params in trials for name in params))
-    parameters = [_read(n, [p.get(n, _ABSENT) for p in trials]) for n in names]
+    columns = {
+        name: _read([params.get(name, _ABSENT) for params in trials])
+        for name in dict.fromkeys(name for params in trials for name in params)
+    }
+    # Of parameters that say the same, none would matter beside the others.
+    equal: dict[bytes, list[str]] = {}
+    for name, column in columns.items():
+        if _varies(column):
+            equal.setdefault(_features(column).tobytes(), []).append(name)
+    joined = {" = ".join(names): columns[names[0]] for names in equal.values()}
     scores = np.asarray(results[f"{start}{scoring}"], dtype=float)
-    return _merge_equal([p for p in parameters if _varies(p)]), scores, scoring
+    return pd.DataFrame(joined, index=range(len(trials))), scores, scoring
 
 
-def _read(name: str, values: list[object]) -> Searched:
-    given = [value for value in values if value is not _ABSENT]
+def _read(values):
     present = np.array([value is not _ABSENT for value in values])
+    given = [value for value in values if value is not _ABSENT]
     if all(isinstance(v, Real) and not isinstance(v, bool | np.bool_) for v in given):
         numbers = np.full(len(values), np.nan)
         numbers[present] = np.array(given, dtype=float)
-        if len(np.unique(numbers[present])) > 1:
-            return Searched(name, numbers, np.where(present, 0, -1), [])
-    texts = np.array(_texts(given), dtype=object)
-    levels, given_codes = np.unique(texts, return_inverse=True)
-    codes = np.full(len(values), -1)
-    codes[present] = given_codes
+        if _varies(pd.Series(numbers)):
+            return pd.Series(numbers)
+    texts = np.full(len(values), np.nan, dtype=object)
+    texts[present] = _texts(given)
+    levels = sorted(set(texts[present]))
     if len(levels) == 1 and not present.all():  # being there is what varies
-        codes[~present] = 1
-        return Searched(name, None, codes, [str(levels[0]), "(not set)"])
-    return Searched(name, None, codes, levels.tolist())
+        levels.append("(not set)")
+        texts[~present] = "(not set)"
+    return pd.Series(pd.Categorical(texts, categories=levels))
 
 
 def _texts(values: list[object]) -> list[str]:
@@ -246,41 +215,24 @@ def _short_text(value: object) -> str:
     return type(value).__name__ if hasattr(value, "get_params") else str(value)
 
 
-def _varies(parameter: Searched) -> bool:
-    if parameter.numbers is None:
-        return len(np.unique(parameter.codes)) > 1
-    return len(np.unique(parameter.numbers[parameter.present])) > 1
+def _varies(column):
+    # Trials without a parameter have no number, but are a level of a category.
+    return column.nunique(dropna=column.dtype != "category") > 1
 
 
-def _restrict(parameter: Searched, rows: NDArray[np.bool_]) -> Searched:
-    numbers = None if parameter.numbers is None else parameter.numbers[rows]
-    codes = parameter.codes[rows]
-    return Searched(parameter.name, numbers, codes, parameter.levels)
+def _features(column):
+    """Return what the forest is given: the number, or one column per level."""
+    if column.dtype == "category":
+        return pd.get_dummies(column, dtype=float).to_numpy()
+    return column.to_numpy()[:, None]
 
 
-def _merge_equal(parameters: list[Searched]) -> list[Searched]:
-    """Join parameters that say the same: alone, none of them would matter."""
-    merged: list[Searched] = []
-    for new in parameters:
-        for i, old in enumerate(merged):
-            a, b = old.columns, new.columns
-            if a.shape == b.shape and np.array_equal(a, b, equal_nan=True):
-                name = f"{old.name} = {new.name}"
-                merged[i] = Searched(name, old.numbers, old.codes, old.levels)
-                break
-        else:
-            merged.append(new)
-    return merged
-
-
-def _permute_once(
-    parameters: list[Searched], scores: Floats, rng: np.random.RandomState
-) -> Floats:
+def _permute_once(parameters, scores: Floats, rng: np.random.RandomState) -> Floats:
     """Return the held-out squared error over the variance: as it is, and permuted."""
-    blocks = [p.columns for p in parameters]
+    blocks = [_features(column) for _, column in parameters.items()]
     tables = [np.hstack(blocks)]
-    for i, parameter in enumerate(parameters):
-        rows = np.flatnonzero(parameter.present)
+    for i, present in enumerate(parameters.notna().to_numpy().T):
+        rows = np.flatnonzero(present)
         permuted = blocks[i].copy()
         permuted[rows] = blocks[i][rng.permutation(rows)]
         tables.append(np.hstack([*blocks[:i], permuted, *blocks[i + 1 :]]))
@@ -294,15 +246,12 @@ def _permute_once(
     return squared / ((scores - scores.mean()) ** 2).sum()
 
 
-def _test(parameter: Searched, scores: Floats) -> tuple[float, float]:
+def _test(column, scores: Floats) -> tuple[float, float]:
     """Return Spearman's rho and its p; of a category NaN and Kruskal-Wallis' p."""
-    present = parameter.present
-    y = scores[present]
+    y = pd.Series(scores, column.index)[column.notna()]
     if len(y) < 3 or np.ptp(y) == 0:
         return np.nan, np.nan
-    if parameter.numbers is None:
-        codes = parameter.codes[present]
-        groups = [y[codes == code] for code in np.unique(codes)]
-        return np.nan, float(stats.kruskal(*groups).pvalue)
-    rho, p_value = stats.spearmanr(parameter.numbers[present], y)
-    return float(rho), float(p_value)
+    if column.dtype == "category":
+        groups = [group for _, group in y.groupby(column, observed=True)]
+        return np.nan, stats.kruskal(*groups).pvalue
+    return stats.spearmanr(column[y.index], y)

@@ -11,12 +11,7 @@ from sklearn.utils import check_array, check_consistent_length, gen_batches
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_molge._compat import HasMethods, _safe_indexing, validate_params
-from sklearn_molge._utils.rows import (
-    as_indexable,
-    is_text,
-    row_batches,
-    take_distinct,
-)
+from sklearn_molge._utils.rows import as_indexable, is_text, row_batches, take_distinct
 from sklearn_molge._utils.similarity import similarity_to
 from sklearn_molge._utils.views import is_embedder, resolve_views
 from sklearn_molge.molecules import MorganFingerprinter

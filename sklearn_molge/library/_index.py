@@ -582,9 +582,7 @@ class MoleculeIndex(BaseEstimator):
     def _adopt(self, store):
         self.store_ = store
         self.metric_ = store.metric
-        self.background_: Background | None = (
-            None if store.folder is None else Background.load(store)
-        )
+        self.background_ = None if store.folder is None else Background.load(store)
         self._faiss = None
 
     def _add(self, source: Source) -> None:

@@ -7,12 +7,10 @@ from os import PathLike
 import numpy as np
 import torch
 from sklearn.utils import check_random_state, gen_batches
-from sklearn.utils.validation import check_is_fitted
 from torch import nn
 
-from sklearn_molge._compat import Interval, StrOptions, _fit_context
+from sklearn_molge._compat import Interval, StrOptions
 from sklearn_molge._utils.device import forward_size, resolve_device
-from sklearn_molge.exceptions import InvalidSmilesError
 from sklearn_molge.molecules._dmpnn import AGGREGATIONS
 from sklearn_molge.molecules._encoders import load_encoder
 from sklearn_molge.molecules._graphs import MoleculeGraphs
@@ -43,6 +41,9 @@ class ChempropEmbedder(SmilesTransformer):
           ``BondMessagePassing``), or any that maps a batch of graphs to a tensor of
           shape (n_molecules, n_features). An attribute `mode` of it names the atom
           features that it needs: "V2" (the default), "V1", "ORGANIC" or "RIGR".
+
+        If it cannot be loaded, `fit` raises FileNotFoundError, ImportError or
+        ValueError.
     hidden_size : int, default=300
         Width of the random network, and number of features.
     depth : int, default=3
@@ -135,30 +136,8 @@ class ChempropEmbedder(SmilesTransformer):
         self.n_jobs = n_jobs
         self.random_state = random_state
 
-    @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y=None):
-        """Load the network; X is only validated.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples,) or (n_samples, 1)
-            SMILES.
-        y : Ignored
-            Not used, present for API consistency.
-
-        Returns
-        -------
-        self : object
-            Fitted transformer.
-
-        Raises
-        ------
-        InvalidSmilesError
-            With index and text of every bad entry.
-        FileNotFoundError, ImportError, ValueError
-            If the network cannot be loaded.
-        """
-        smiles, _, _ = self._distinct_texts(check_smiles(X))
+    def _fit(self, texts):
+        check_smiles(texts)
         resolve_device(self.device)
         seed = check_random_state(self.random_state).randint(np.iinfo(np.int32).max)
         with torch.random.fork_rng(devices=[]):
@@ -170,38 +149,12 @@ class ChempropEmbedder(SmilesTransformer):
                 aggregation=self.aggregation,
             )
         self.encoder_ = encoder.cpu().eval()
-        first = MoleculeGraphs.from_smiles(smiles[:1], mode=self.mode_)
+        first = MoleculeGraphs.from_smiles(texts[:1], mode=self.mode_)
         self.n_features_out_ = self._embed(first).shape[1]
-        return self
 
-    def transform(self, X):
-        """Compute the fingerprints.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples,) or (n_samples, 1)
-            SMILES.
-
-        Returns
-        -------
-        features : ndarray of shape (n_samples, n_features_out_), float32
-            The network's vector of each molecule.
-
-        Raises
-        ------
-        InvalidSmilesError
-            With index and text of every bad entry.
-        """
-        check_is_fitted(self)
-        array, texts, codes = self._distinct_texts(X)
-        try:
-            graphs = MoleculeGraphs.from_smiles(
-                texts, n_jobs=self.n_jobs, mode=self.mode_
-            )
-        except InvalidSmilesError as error:
-            bad = np.flatnonzero(np.isin(codes, error.indices))
-            raise InvalidSmilesError(bad.tolist(), array[bad].tolist()) from None
-        return self._embed(graphs)[codes]
+    def _transform(self, texts):
+        graphs = MoleculeGraphs.from_smiles(texts, n_jobs=self.n_jobs, mode=self.mode_)
+        return self._embed(graphs)
 
     def _embed(self, graphs):
         device = resolve_device(self.device)
@@ -220,11 +173,6 @@ class ChempropEmbedder(SmilesTransformer):
     @property
     def _n_features_out(self):
         return self.n_features_out_
-
-    def __sklearn_tags__(self):
-        tags = super().__sklearn_tags__()
-        tags.transformer_tags.preserves_dtype = []
-        return tags
 
 
 def _check_vectors(vectors, n_molecules):

@@ -8,7 +8,7 @@ from rdkit.rdBase import BlockLogs
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.validation import check_is_fitted
 
-from sklearn_molge._compat import Interval, _fit_context
+from sklearn_molge._compat import Interval
 from sklearn_molge.molecules._smiles import check_smiles
 from sklearn_molge.molecules._transformer import SmilesTransformer
 
@@ -83,78 +83,6 @@ class MoleculeDescriptors(SmilesTransformer):
         self.clip = clip
         self.n_jobs = n_jobs
 
-    @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y=None):
-        """Learn mean and scale of each descriptor.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples,) or (n_samples, 1)
-            SMILES.
-        y : Ignored
-            Not used, present for API consistency.
-
-        Returns
-        -------
-        self : object
-            Fitted transformer.
-
-        Raises
-        ------
-        InvalidSmilesError
-            With index and text of every bad entry.
-        ValueError
-            If `names` holds an unknown descriptor, or one twice.
-        """
-        self._fit(X)
-        return self
-
-    @_fit_context(prefer_skip_nested_validation=True)
-    def fit_transform(self, X, y=None):
-        """Learn mean and scale, and transform, computing each molecule once.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples,) or (n_samples, 1)
-            SMILES.
-        y : Ignored
-            Not used, present for API consistency.
-
-        Returns
-        -------
-        descriptors : ndarray of shape (n_samples, n_descriptors), dtype=float32
-            Standardised descriptors.
-
-        Raises
-        ------
-        InvalidSmilesError
-            With index and text of every bad entry.
-        ValueError
-            If `names` holds an unknown descriptor, or one twice.
-        """
-        return self._standardize(*self._fit(X))
-
-    def transform(self, X):
-        """Compute the standardised descriptors.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples,) or (n_samples, 1)
-            SMILES.
-
-        Returns
-        -------
-        descriptors : ndarray of shape (n_samples, n_descriptors), dtype=float32
-            Standardised descriptors.
-
-        Raises
-        ------
-        InvalidSmilesError
-            With index and text of every bad entry.
-        """
-        check_is_fitted(self)
-        return self._standardize(*self._descriptors(X))
-
     def get_feature_names_out(self, input_features=None):
         """Names of the descriptors.
 
@@ -171,39 +99,39 @@ class MoleculeDescriptors(SmilesTransformer):
         check_is_fitted(self)
         return np.array(self.names_, dtype=object)
 
-    def _fit(self, X):
+    def _fit(self, texts):
         self.names_ = _check_names(self.names)
-        values, codes = self._descriptors(X)
+        values = self._descriptors(texts)
         with np.errstate(invalid="ignore"):  # a descriptor may never be defined
             scaler = StandardScaler().fit(values)
         # StandardScaler puts 1 for a descriptor that is constant up to rounding.
         varies = scaler.scale_ == np.sqrt(scaler.var_)
         self.mean_, self.scale_ = scaler.mean_, np.where(varies, scaler.scale_, 0.0)
-        return values, codes
+        return values
 
-    def _descriptors(self, X):
-        """Descriptors of the distinct texts, NaN where undefined, and their codes."""
+    def _fit_transform(self, texts):
+        return self._standardize(self._fit(texts))
+
+    def _transform(self, texts):
+        return self._standardize(self._descriptors(texts))
+
+    def _descriptors(self, texts):
+        """Descriptors of the texts, NaN where undefined."""
         # Reading is quick beside computing: an error shows at once.
-        values, codes = self._distinct_features(check_smiles(X))
-        return np.where(np.isfinite(values), values, np.nan), codes
+        values = super()._transform(check_smiles(texts))
+        return np.where(np.isfinite(values), values, np.nan)
 
-    def _standardize(self, values, codes):
+    def _standardize(self, values):
         limit = np.inf if self.clip is None else self.clip
         z = np.zeros_like(values)
         np.divide(values - self.mean_, self.scale_, out=z, where=self.scale_ > 0)
-        z = np.nan_to_num(z.clip(-limit, limit), copy=False, nan=0.0)
-        return z.astype(np.float32)[codes]
+        return np.nan_to_num(z.clip(-limit, limit), nan=0.0).astype(np.float32)
 
     def _featurize(self, mols):
         functions = [_FUNCTIONS[name] for name in self.names_]
         with BlockLogs():
             rows = [[_value(function, mol) for function in functions] for mol in mols]
         return np.array(rows, dtype=np.float64)
-
-    def __sklearn_tags__(self):
-        tags = super().__sklearn_tags__()
-        tags.transformer_tags.preserves_dtype = []
-        return tags
 
 
 def _check_names(names):

@@ -2,7 +2,6 @@
 
 import argparse
 import importlib.util
-from collections.abc import Callable
 from copy import deepcopy
 from os import PathLike, fspath
 from pathlib import Path
@@ -98,7 +97,12 @@ def load_encoder(
         )
     else:
         path = _admet_ai_path() if encoder == "admet-ai" else encoder
-        network = _from_file(path, aggregation)
+        contents = _read_checkpoint(path)
+        parts = contents["hyper_parameters"], contents["state_dict"]
+        try:
+            network = _from_chemprop(*parts, aggregation=aggregation)
+        except ValueError as error:
+            raise ValueError(f"{fspath(path)!r}: {error}") from error
     return network, _mode_of(network, encoder)
 
 
@@ -133,18 +137,6 @@ def save_encoder(encoder: nn.Module, path: str | PathLike) -> None:
             f"{type(encoder).__name__}."
         )
     save_model(path, _to_chemprop(encoder))
-
-
-def _from_file(path, aggregation):
-    contents = _read_checkpoint(path)
-    try:
-        return _from_chemprop(
-            contents["hyper_parameters"],
-            contents["state_dict"],
-            aggregation=aggregation,
-        )
-    except ValueError as error:
-        raise ValueError(f"{fspath(path)!r}: {error}") from error
 
 
 def _mode_of(network, encoder):
@@ -184,8 +176,8 @@ def _admet_ai_path():
 def _from_chemprop(hyperparameters, weights, *, aggregation):
     """Build a DMPNN from what chemprop keeps of an ``MPNN`` or its message passing.
 
-    The ``hparams`` and ``state_dict()`` of either. Where those of message passing leave
-    one out, it has chemprop's default; they do not name an aggregation.
+    The ``hparams`` and ``state_dict()`` of either. What those of message passing leave
+    out has chemprop's default, which is ours; they do not name an aggregation.
     """
     passing = hyperparameters.get("message_passing", hyperparameters)
     _check_message_passing(passing)
@@ -199,15 +191,13 @@ def _from_chemprop(hyperparameters, weights, *, aggregation):
             for name, weight in weights.items()
             if name.startswith(("message_passing.", "bn."))
         }
+    same = ("depth", "bias", "dropout", "undirected")
     network = DMPNN(
         atom_features=passing["d_v"],
         bond_features=passing["d_e"],
         hidden_size=passing["d_h"],
-        depth=passing.get("depth", 3),
-        bias=passing.get("bias", False),
-        dropout=passing.get("dropout", 0.0),
+        **{name: passing[name] for name in same if name in passing},
         activation=_activation_of(passing.get("activation", "relu")),
-        undirected=passing.get("undirected", False),
         aggregation=aggregation,
         aggregation_norm=norm,
         batch_norm=batch_norm,
@@ -345,7 +335,10 @@ def _read_checkpoint(path):
     with open(path, "rb"):  # says what is wrong with the path itself
         pass
     try:
-        contents = _load(path)
+        names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+        stand_ins: list = [(_stand_in(name), name) for name in names]
+        with torch.serialization.safe_globals(stand_ins):
+            contents = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # zip, pickle and torch raise errors of many kinds
         # torch's last paragraph but one is the reason, the others are general advice.
         reason = str(error).split("\n\n")[-2:][0].strip()
@@ -361,14 +354,6 @@ def _read_checkpoint(path):
             f"{type(contents).__name__} with keys {keys[:8]}."
         )
     return _converted(contents, path) if "args" in keys else contents
-
-
-def _load(path):
-    names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
-    stand_ins: list[Callable | tuple[Callable, str]]
-    stand_ins = [(_stand_in(name), name) for name in names]
-    with torch.serialization.safe_globals(stand_ins):
-        return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def _converted(contents, path):

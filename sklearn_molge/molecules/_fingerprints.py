@@ -9,7 +9,7 @@ from rdkit.Chem import rdFingerprintGenerator, rdMolDescriptors
 from scipy import sparse
 from sklearn import get_config
 
-from sklearn_molge._compat import Interval, StrOptions, _fit_context
+from sklearn_molge._compat import Interval, StrOptions
 from sklearn_molge.molecules._smiles import check_smiles
 from sklearn_molge.molecules._transformer import SmilesTransformer
 
@@ -19,83 +19,32 @@ __all__ = ["FingerprintTransformer", "MoleculeFingerprinter", "MorganFingerprint
 class FingerprintTransformer(SmilesTransformer):
     """Base of the fingerprints, which learn nothing.
 
-    A subclass has the parameters `count`, `fp_size`, `sparse_output` and `n_jobs`, and
-    ``_fingerprint_function()``, which refuses parameters that do not go together and
-    returns the function from a molecule to RDKit's fingerprint of it.
+    A subclass has the parameters constrained here, and ``_fingerprint_function()``,
+    which refuses parameters that do not go together and returns the function from a
+    molecule to RDKit's fingerprint of it.
     """
 
-    @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y=None):
-        """Check the parameters and X; there is nothing to learn.
+    _parameter_constraints: dict = {
+        "fp_size": [Interval(Integral, 1, None, closed="left")],
+        "count": ["boolean"],
+        "include_chirality": ["boolean"],
+        "sparse_output": ["boolean"],
+        "n_jobs": [Integral, None],
+    }
 
-        Parameters
-        ----------
-        X : array-like of shape (n_samples,) or (n_samples, 1)
-            SMILES.
-        y : Ignored
-            Not used, present for API consistency.
-
-        Returns
-        -------
-        self : object
-            The transformer.
-
-        Raises
-        ------
-        InvalidSmilesError
-            With index and text of every bad entry.
-        """
+    def _fit(self, texts):
         self._fingerprint_function()
-        check_smiles(X)
-        return self
+        check_smiles(texts)
 
-    @_fit_context(prefer_skip_nested_validation=True)
-    def fit_transform(self, X, y=None):
-        """Compute the fingerprints, parsing each SMILES once.
+    def _fit_transform(self, texts):
+        return self._transform(texts)
 
-        Parameters
-        ----------
-        X : array-like of shape (n_samples,) or (n_samples, 1)
-            SMILES.
-        y : Ignored
-            Not used, present for API consistency.
-
-        Returns
-        -------
-        fingerprints : ndarray or sparse matrix of shape (n_samples, n_bits)
-            See :meth:`transform`.
-
-        Raises
-        ------
-        InvalidSmilesError
-            With index and text of every bad entry.
-        """
-        return self.transform(X)
-
-    def transform(self, X):
-        """Compute the fingerprints; `fit` need not have been called.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples,) or (n_samples, 1)
-            SMILES.
-
-        Returns
-        -------
-        fingerprints : ndarray or sparse matrix of shape (n_samples, n_bits)
-            Bits as uint8 or counts as uint32. A sparse one is a CSR matrix, or array
-            under ``sklearn.set_config(sparse_interface="sparray")``.
-
-        Raises
-        ------
-        InvalidSmilesError
-            With index and text of every bad entry.
-        """
+    def _transform(self, texts):
         self._fingerprint_function()
-        features, codes = self._distinct_features(X)
+        features = super()._transform(texts)
         if self.sparse_output and get_config()["sparse_interface"] == "spmatrix":
-            features = sparse.csr_matrix(features)
-        return features[codes]
+            return sparse.csr_matrix(features)
+        return features
 
     def _featurize(self, mols):
         function = self._fingerprint_function()
@@ -183,14 +132,10 @@ class MorganFingerprinter(FingerprintTransformer):
     """
 
     _parameter_constraints: dict = {
+        **FingerprintTransformer._parameter_constraints,
         "radius": [Interval(Integral, 0, None, closed="left")],
-        "fp_size": [Interval(Integral, 1, None, closed="left")],
-        "count": ["boolean"],
         "feature_invariants": ["boolean"],
-        "include_chirality": ["boolean"],
         "use_bond_types": ["boolean"],
-        "sparse_output": ["boolean"],
-        "n_jobs": [Integral, None],
     }
 
     def __init__(
@@ -294,12 +239,8 @@ class MoleculeFingerprinter(FingerprintTransformer):
     """
 
     _parameter_constraints: dict = {
+        **FingerprintTransformer._parameter_constraints,
         "kind": [StrOptions({*_GENERATORS, *_KEYS})],
-        "fp_size": [Interval(Integral, 1, None, closed="left")],
-        "count": ["boolean"],
-        "include_chirality": ["boolean"],
-        "sparse_output": ["boolean"],
-        "n_jobs": [Integral, None],
     }
 
     def __init__(

@@ -1,6 +1,7 @@
 """Graphs of molecules: computed once, kept small, drawn in batches, summed over."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
@@ -26,6 +27,7 @@ MODES = {"V1": (133, 14), "V2": (72, 14), "ORGANIC": (44, 14), "RIGR": (52, 2)}
 _CHUNK_SIZE = 512
 
 
+@dataclass(eq=False)
 class GraphBatch:
     """The graphs of some molecules side by side, as one graph.
 
@@ -74,13 +76,10 @@ class GraphBatch:
     torch.Size([2, 72])
     """
 
-    def __init__(
-        self, V: Tensor, bond_features: Tensor, bonds: Tensor, n_atoms: Tensor
-    ):
-        self.V = V
-        self.bond_features = bond_features
-        self.bonds = bonds
-        self.n_atoms = n_atoms
+    V: Tensor
+    bond_features: Tensor
+    bonds: Tensor
+    n_atoms: Tensor
 
     def __len__(self) -> int:
         return len(self.n_atoms)
@@ -117,6 +116,7 @@ class GraphBatch:
         return GraphBags.of_graph(self.edge_index, self.n_atoms, self.batch)
 
 
+@dataclass(eq=False)
 class MoleculeGraphs:
     """The graphs of many molecules, to take batches from.
 
@@ -146,13 +146,12 @@ class MoleculeGraphs:
     (2, (9, 72), (16, 14))
     """
 
-    def __init__(self, atom_bits, atom_masses, bond_bits, bonds, n_atoms, n_bonds):
-        self.atom_bits = atom_bits
-        self.atom_masses = atom_masses
-        self.bond_bits = bond_bits
-        self.bonds = bonds
-        self.n_atoms = n_atoms
-        self.n_bonds = n_bonds
+    atom_bits: Tensor
+    atom_masses: Tensor
+    bond_bits: Tensor
+    bonds: Tensor
+    n_atoms: Tensor
+    n_bonds: Tensor
 
     @classmethod
     def from_smiles(
@@ -288,26 +287,17 @@ def _exact_masses(masses, texts, n_atoms):
 
 
 class Bags(NamedTuple):
-    """Which rows of a matrix are summed: a matrix of zeros and ones, by its rows.
+    """Which rows of a matrix are summed: a matrix of zeros and ones, by its rows."""
 
-    Attributes
-    ----------
-    rows : Tensor
-        The rows of the first bag, of the second, ...
-    starts : Tensor of shape (n_bags,) or None
-        Where in `rows` each bag begins; None if each bag is one row.
-    """
-
-    rows: Tensor
-    starts: Tensor | None = None
+    rows: Tensor  # the rows of the first bag, of the second, ...
+    starts: Tensor | None = None  # where each bag begins; None if each is one row
 
     def to(self, device: str | torch.device) -> "Bags":
         """Return the bags on a device."""
         starts = self.starts
-        return Bags(
-            self.rows.to(device, non_blocking=True),
-            None if starts is None else starts.to(device, non_blocking=True),
-        )
+        if starts is not None:
+            starts = starts.to(device, non_blocking=True)
+        return Bags(self.rows.to(device, non_blocking=True), starts)
 
     def sum(self, x: Tensor) -> Tensor:
         """Sum of the rows of each bag; zeros for an empty one."""
@@ -334,53 +324,36 @@ class BagSum(torch.autograd.Function):
 
 
 class GraphBags(NamedTuple):
-    """The sums of message passing, each with its transpose.
+    """The sums of message passing, each with its transpose."""
 
-    Attributes
-    ----------
-    sources : pair of Bags
-        To each directed bond the atom that it leaves.
-    messages : pair of Bags
-        To each directed bond those that arrive at the atom it leaves, but its reverse.
-    arrivals : pair of Bags
-        To each atom the directed bonds that arrive.
-    molecules : pair of Bags
-        To each molecule its atoms.
-    """
-
-    sources: tuple[Bags, Bags]
+    sources: tuple[Bags, Bags]  # to each directed bond the atom that it leaves
+    # To each directed bond those that arrive at the atom it leaves, but its reverse.
     messages: tuple[Bags, Bags]
-    arrivals: tuple[Bags, Bags]
-    molecules: tuple[Bags, Bags]
+    arrivals: tuple[Bags, Bags]  # to each atom the directed bonds that arrive
+    molecules: tuple[Bags, Bags]  # to each molecule its atoms
 
     def to(self, device: str | torch.device) -> "GraphBags":
         """Return the bags on a device."""
-        sources, messages, arrivals, molecules = (
-            (one.to(device), other.to(device)) for one, other in self
-        )
-        return GraphBags(sources, messages, arrivals, molecules)
+        return GraphBags(*((bags.to(device), other.to(device)) for bags, other in self))
 
     @classmethod
-    def of_graph(
-        cls, edge_index: Tensor, n_atoms: Tensor, batch: Tensor
-    ) -> "GraphBags":
+    def of_graph(cls, edge_index, n_atoms, batch) -> "GraphBags":
         """Find the bags of a graph whose directed bonds 2i and 2i + 1 are one bond."""
         source, target = edge_index
         degrees = torch.bincount(target, minlength=len(batch))
         starts = degrees.cumsum(0) - degrees
         arriving = torch.argsort(target, stable=True)
         leaving = arriving ^ 1
+        messages = (
+            _other_bonds(source, arriving, starts, degrees),
+            _other_bonds(target, leaving, starts, degrees),
+        )
+        atoms = torch.arange(len(batch), device=batch.device)
         return cls(
-            (Bags(source), Bags(leaving, starts)),
-            (
-                _other_bonds(source, arriving, starts, degrees),
-                _other_bonds(target, leaving, starts, degrees),
-            ),
-            (Bags(arriving, starts), Bags(target)),
-            (
-                Bags(torch.arange(len(batch), device=batch.device), _starts(n_atoms)),
-                Bags(batch),
-            ),
+            sources=(Bags(source), Bags(leaving, starts)),
+            messages=messages,
+            arrivals=(Bags(arriving, starts), Bags(target)),
+            molecules=(Bags(atoms, _starts(n_atoms)), Bags(batch)),
         )
 
 

@@ -10,8 +10,11 @@ from sklearn.base import (
 )
 from sklearn.utils import gen_batches
 from sklearn.utils.parallel import Parallel, delayed
+from sklearn.utils.validation import check_is_fitted
 
+from sklearn_molge._compat import _fit_context
 from sklearn_molge._utils.rows import as_smiles_array
+from sklearn_molge.exceptions import InvalidSmilesError
 from sklearn_molge.molecules._smiles import parse_smiles, refuse_invalid
 
 __all__ = ["SmilesTransformer"]
@@ -25,27 +28,83 @@ class SmilesTransformer(
 ):
     """Base of transformers of SMILES: computes each distinct text once per call.
 
-    A subclass has the parameter `n_jobs` and ``_featurize(mols)``, which returns one
-    row of features for each molecule. It runs in the worker and builds RDKit's
-    objects there, since they do not pickle.
+    A subclass has the parameter `n_jobs`, ``_fit(texts)``, which checks parameters and
+    texts and learns, and ``_featurize(mols)``, which returns one row of features for
+    each molecule. It runs in the worker and builds RDKit's objects there, since they
+    do not pickle. What becomes of its features is up to ``_transform(texts)``.
     """
 
-    def _distinct_features(self, X):
-        """Features of the distinct texts, and which of them each entry of X is."""
-        array, texts, codes = self._distinct_texts(X)
-        chunks = Parallel(n_jobs=self.n_jobs)(
-            delayed(_featurize_texts)(self, texts[rows])
-            for rows in gen_batches(len(texts), _CHUNK_SIZE)
-        )
-        valid = np.concatenate([valid for _, valid in chunks])
-        refuse_invalid(array, valid[codes])
-        parts = [features for features, _ in chunks]
-        if sparse.issparse(parts[0]):
-            return sparse.vstack(parts, format="csr"), codes
-        return np.concatenate(parts), codes
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y=None):
+        """Check the parameters and X, and learn what the class learns, if anything.
 
-    def _distinct_texts(self, X):
-        """Entries of X, the distinct ones, and which of these each entry is."""
+        Parameters
+        ----------
+        X : array-like of shape (n_samples,) or (n_samples, 1)
+            SMILES.
+        y : Ignored
+            Not used, present for API consistency.
+
+        Returns
+        -------
+        self : object
+            Fitted transformer.
+
+        Raises
+        ------
+        InvalidSmilesError
+            With index and text of every bad entry.
+        ValueError
+            If parameters are wrong, do not go together, or X is not one column.
+        """
+        self._on_distinct(self._fit, X)
+        return self
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit_transform(self, X, y=None):
+        """Equal to ``fit(X).transform(X)``, but computes each molecule once.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples,) or (n_samples, 1)
+            SMILES.
+        y : Ignored
+            Not used, present for API consistency.
+
+        Returns
+        -------
+        features : ndarray or sparse matrix of shape (n_samples, n_features_out)
+            See :meth:`transform`; for errors, :meth:`fit`.
+        """
+        features, codes = self._on_distinct(self._fit_transform, X)
+        return features[codes]
+
+    def transform(self, X):
+        """Compute the features of each molecule.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples,) or (n_samples, 1)
+            SMILES.
+
+        Returns
+        -------
+        features : ndarray or sparse matrix of shape (n_samples, n_features_out)
+            Fingerprints are bits as uint8 or counts as uint32, in a CSR matrix if
+            sparse (an array under ``sklearn.set_config(sparse_interface="sparray")``).
+            Descriptors and the vectors of a network are float32.
+
+        Raises
+        ------
+        InvalidSmilesError
+            With index and text of every bad entry.
+        """
+        check_is_fitted(self)
+        features, codes = self._on_distinct(self._transform, X)
+        return features[codes]
+
+    def _on_distinct(self, function, X):
+        """Call `function` with the distinct texts; say which of them each entry is."""
         array = as_smiles_array(X)
         if len(array) == 0:
             raise ValueError(
@@ -53,13 +112,33 @@ class SmilesTransformer(
                 f"required by {type(self).__name__}."
             )
         codes, texts = pd.factorize(array, use_na_sentinel=False)
-        return array, texts, codes
+        try:
+            return function(texts), codes
+        except InvalidSmilesError as error:
+            bad = np.flatnonzero(np.isin(codes, error.indices))
+            raise InvalidSmilesError(bad.tolist(), array[bad].tolist()) from None
+
+    def _fit_transform(self, texts):
+        self._fit(texts)
+        return self._transform(texts)
+
+    def _transform(self, texts):
+        chunks = Parallel(n_jobs=self.n_jobs)(
+            delayed(_featurize_texts)(self, texts[rows])
+            for rows in gen_batches(len(texts), _CHUNK_SIZE)
+        )
+        refuse_invalid(texts, np.concatenate([valid for _, valid in chunks]))
+        parts = [features for features, _ in chunks]
+        if sparse.issparse(parts[0]):
+            return sparse.vstack(parts, format="csr")
+        return np.concatenate(parts)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.input_tags.one_d_array = True
         tags.input_tags.two_d_array = False
         tags.input_tags.string = True
+        tags.transformer_tags.preserves_dtype = []
         return tags
 
 

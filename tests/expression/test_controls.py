@@ -111,7 +111,7 @@ def test_every_plate_without_controls_is_named():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((["A"], CONTROL_GE, ["A", "A"]), "one row per control well. Got 4 and 2"),
+        ((["A"], CONTROL_GE, ["A", "A"]), "control_ge.*one row per well. Got 4 and 2"),
         (([["A"]], CONTROL_GE, CONTROL_PLATES), r"plates must be 1-D.*\(1, 1\)"),
         ((["A", None], CONTROL_GE, CONTROL_PLATES), "^plates must name.*Missing at 1"),
         (

@@ -59,7 +59,14 @@ def test_regression_display():
 def test_own_axes_and_style():
     _, ax = plt.subplots()
     display = RegressionDisplay.from_predictions(
-        X, RANKS, DRUGS, per="profile", response="rank", ax=ax, color="k", **OPTIONS
+        X,
+        RANKS,
+        DRUGS,
+        per="profile",
+        response="rank",
+        ax=ax,
+        scatter_kwargs={"color": "k"},
+        **OPTIONS,
     )
     assert display.ax_ is ax
     assert display.chance_line_ is None

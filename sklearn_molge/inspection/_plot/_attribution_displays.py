@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from io import BytesIO
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from rdkit import Chem
 
 from sklearn_molge._utils.drawing import draw_molecule
 from sklearn_molge._utils.plotting import DisplayMixin
-from sklearn_molge.inspection._attribution import (
-    AtomAttribution,
-    GeneAttribution,
-    atom_attribution,
-    gene_attribution,
-)
+from sklearn_molge.inspection._attribution import atom_attribution, gene_attribution
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -37,7 +34,56 @@ _OPTIONS = {
 }
 
 
-class AtomAttributionDisplay(DisplayMixin):
+class _AttributionDisplay(DisplayMixin):
+    """What the two have in common; a subclass has `_attribute` and `plot`."""
+
+    _attribute: Callable
+    _plot_options: set[str]
+
+    def __init__(self, attribution):
+        self.attribution = attribution
+
+    @classmethod
+    def from_estimator(
+        cls,
+        estimator: object,
+        smiles: str,
+        profile: ArrayLike,
+        *,
+        ax: Axes | None = None,
+        name: str | None = None,
+        **kwargs: Any,
+    ) -> Self:
+        """Compute the attribution and draw it.
+
+        Parameters
+        ----------
+        estimator, smiles, profile
+            As in :func:`~sklearn_molge.inspection.atom_attribution`.
+        ax, name
+            As in :meth:`plot`.
+        **kwargs : dict
+            Other parameters of :meth:`plot`, and those of
+            :func:`~sklearn_molge.inspection.atom_attribution` or
+            :func:`~sklearn_molge.inspection.gene_attribution`.
+
+        Returns
+        -------
+        display : AtomAttributionDisplay or GeneAttributionDisplay
+        """
+        drawn = {key: kwargs.pop(key) for key in cls._plot_options & kwargs.keys()}
+        display = cls(cls._attribute(estimator, smiles, profile, **kwargs))
+        return display.plot(ax, name=name, **drawn)
+
+    def plot(self, ax: Axes | None = None, *, name: str | None = None) -> Self:
+        raise NotImplementedError
+
+    def _title(self, name):
+        told = f"similarity {self.attribution.similarity:.2f}"
+        return told.capitalize() if name is None else f"{name}: {told}"
+
+
+class AtomAttributionDisplay(_AttributionDisplay):
     """A molecule whose atoms are coloured by what they add to a match.
 
     Make one with :meth:`from_estimator`. All parameters are stored as attributes.
@@ -77,38 +123,8 @@ class AtomAttributionDisplay(DisplayMixin):
     '<?xml'
     """
 
-    def __init__(self, attribution: AtomAttribution):
-        self.attribution = attribution
-
-    @classmethod
-    def from_estimator(
-        cls,
-        estimator: object,
-        smiles: str,
-        profile: ArrayLike,
-        *,
-        ax: Axes | None = None,
-        name: str | None = None,
-        limit: float | None = None,
-        **kwargs: Any,
-    ) -> AtomAttributionDisplay:
-        """Compute the attribution and draw it.
-
-        Parameters
-        ----------
-        estimator, smiles, profile
-            As in :func:`~sklearn_molge.inspection.atom_attribution`.
-        ax, name, limit
-            As in :meth:`plot`.
-        **kwargs : dict
-            Passed to :func:`~sklearn_molge.inspection.atom_attribution`.
-
-        Returns
-        -------
-        display : AtomAttributionDisplay
-        """
-        attribution = atom_attribution(estimator, smiles, profile, **kwargs)
-        return cls(attribution).plot(ax, name=name, limit=limit)
+    _attribute = staticmethod(atom_attribution)
+    _plot_options = {"limit"}
 
     def plot(
         self,
@@ -116,7 +132,7 @@ class AtomAttributionDisplay(DisplayMixin):
         *,
         name: str | None = None,
         limit: float | None = None,
-    ) -> AtomAttributionDisplay:
+    ) -> Self:
         """Draw the molecule.
 
         Parameters
@@ -134,7 +150,11 @@ class AtomAttributionDisplay(DisplayMixin):
         display : AtomAttributionDisplay
             Itself, with the artists as attributes.
         """
-        limit = _check_limit(limit, self.attribution.values)
+        if limit is None:
+            # Of values that are all 0 every limit paints white.
+            limit = float(np.abs(self.attribution.values).max()) or 1.0
+        if not limit > 0:
+            raise ValueError(f"limit must be above 0. Got {limit!r}.")
         ax = self._use_axes(ax, layout="constrained")
         from matplotlib.cm import ScalarMappable
         from matplotlib.colors import Normalize
@@ -143,24 +163,17 @@ class AtomAttributionDisplay(DisplayMixin):
         colors = ScalarMappable(Normalize(-limit, limit), _colormap())
         rgb = colors.to_rgba(self.attribution.values)[:, :3]
         mol = Chem.MolFromSmiles(self.attribution.smiles)
-        self.svg_, png = (
-            draw_molecule(
-                mol,
-                size=_SIZE,
-                form=form,
-                options=_OPTIONS,
-                atom_colors=list(map(tuple, rgb.tolist())),
-            )
-            for form in ("svg", "png")
-        )
+        fills = list(map(tuple, rgb.tolist()))
+        draw = partial(draw_molecule, mol, size=_SIZE, options=_OPTIONS)
+        self.svg_, png = (draw(form=f, atom_colors=fills) for f in ("svg", "png"))
         self.image_ = ax.imshow(imread(BytesIO(png)), interpolation="antialiased")
         ax.set_axis_off()
-        ax.set_title(_title(name, self.attribution.similarity))
+        ax.set_title(self._title(name))
         self.colorbar_ = self.figure_.colorbar(colors, ax=ax, shrink=0.8, label=_UNIT)
         return self
 
 
-class GeneAttributionDisplay(DisplayMixin):
+class GeneAttributionDisplay(_AttributionDisplay):
     """Bars of the genes that add most to a match, for it or against it.
 
     Make one with :meth:`from_estimator`. All parameters are stored as attributes.
@@ -199,42 +212,12 @@ class GeneAttributionDisplay(DisplayMixin):
     ['MYC (−6.0)', 'TP53 (+2.0)']
     """
 
-    def __init__(self, attribution: GeneAttribution):
-        self.attribution = attribution
-
-    @classmethod
-    def from_estimator(
-        cls,
-        estimator: object,
-        smiles: str,
-        profile: ArrayLike,
-        *,
-        ax: Axes | None = None,
-        name: str | None = None,
-        n_genes: int = 20,
-        **kwargs: Any,
-    ) -> GeneAttributionDisplay:
-        """Compute the attribution and draw it.
-
-        Parameters
-        ----------
-        estimator, smiles, profile
-            As in :func:`~sklearn_molge.inspection.gene_attribution`.
-        ax, name, n_genes
-            As in :meth:`plot`.
-        **kwargs : dict
-            Passed to :func:`~sklearn_molge.inspection.gene_attribution`.
-
-        Returns
-        -------
-        display : GeneAttributionDisplay
-        """
-        attribution = gene_attribution(estimator, smiles, profile, **kwargs)
-        return cls(attribution).plot(ax, name=name, n_genes=n_genes)
+    _attribute = staticmethod(gene_attribution)
+    _plot_options = {"n_genes"}
 
     def plot(
         self, ax: Axes | None = None, *, name: str | None = None, n_genes: int = 20
-    ) -> GeneAttributionDisplay:
+    ) -> Self:
         """Draw the bars.
 
         Parameters
@@ -258,10 +241,7 @@ class GeneAttributionDisplay(DisplayMixin):
         ax = self._use_axes(ax, figsize=size, layout="constrained")
         values = shown["attribution"].to_numpy()
         colors = _colormap()(np.where(values < 0, 0.0, 1.0))
-        labels = [
-            _gene_label(gene, expression)
-            for gene, expression in zip(shown["gene"], shown["expression"], strict=True)
-        ]
+        labels = list(map(_gene_label, shown["gene"], shown["expression"]))
         places = np.arange(len(shown))
         self.bars_ = ax.barh(places, values, color=colors, height=0.75)
         self.zero_line_ = ax.axvline(0, color="0.4", linewidth=0.8)
@@ -271,7 +251,7 @@ class GeneAttributionDisplay(DisplayMixin):
             ylim=(len(shown) - 0.4, -0.6),
             xlabel=_UNIT,
             ylabel="Gene (expression)",
-            title=_title(name, self.attribution.similarity),
+            title=self._title(name),
         )
         return self
 
@@ -283,20 +263,6 @@ def _colormap() -> ListedColormap:
     return ListedColormap(colormaps[_CMAP](np.linspace(*_CMAP_RANGE, 256)))
 
 
-def _check_limit(limit: float | None, values: NDArray) -> float:
-    if limit is None:
-        # Of values that are all 0 every limit paints white.
-        return float(np.abs(values).max()) or 1.0
-    if not limit > 0:
-        raise ValueError(f"limit must be above 0. Got {limit!r}.")
-    return float(limit)
-
-
 def _gene_label(gene: object, expression: float) -> str:
     sign = "\N{MINUS SIGN}" if expression < 0 else "+"
     return f"{gene} ({sign}{abs(expression):.1f})"
-
-
-def _title(name: str | None, similarity: float) -> str:
-    told = f"similarity {similarity:.2f}"
-    return told[0].upper() + told[1:] if name is None else f"{name}: {told}"

@@ -174,18 +174,10 @@ class LatentMapDisplay(DisplayMixin):
         if coordinates is not None:
             _check_count("coordinates", coordinates, len(spaces))
         _assign(labels, highlight)
+        options = dict(drugs=drugs, n_neighbors=n_neighbors, random_state=random_state)
         titles = [
-            _title(
-                name,
-                space,
-                labels,
-                score,
-                drugs=drugs,
-                metric=metric_,
-                n_neighbors=n_neighbors,
-                random_state=random_state,
-            )
-            for name, space, metric_ in zip(names, spaces, metrics, strict=False)
+            _title(name, space, labels, score, metric=one, **options)
+            for name, space, one in zip(names, spaces, metrics, strict=False)
         ]
         if coordinates is None:
             coordinates = [
@@ -231,21 +223,17 @@ class LatentMapDisplay(DisplayMixin):
         panels = self._use_panels(
             ax, n_panels, n_columns=n_panels, panel_size=(4.6, 4.6), margin=2.2
         )
+        drawn = zip(panels, self.coordinates, titles, strict=True)
         self.scatters_ = [
             _draw(panel, points, names, member, title, kwargs)
-            for panel, points, title in zip(
-                panels, self.coordinates, titles, strict=True
-            )
+            for panel, points, title in drawn
         ]
         # The classes first, the grey points last.
         artists = self.scatters_[-1]
         handles = [artists[name] for name in (*names, "other") if name in artists]
+        place = {"loc": "center left", "bbox_to_anchor": (1.01, 0.5)}
         self.legend_ = panels[-1].legend(
-            handles=handles,
-            loc="center left",
-            bbox_to_anchor=(1.01, 0.5),
-            frameon=False,
-            borderaxespad=0,
+            handles=handles, frameon=False, borderaxespad=0, **place
         )
         for handle in self.legend_.legend_handles:
             handle.set(alpha=1, sizes=[30])
@@ -273,7 +261,7 @@ def _assign(
     return chosen, np.array(member, dtype=bool).reshape(len(sets), len(chosen))
 
 
-def _title(name, embeddings, labels, score, *, n_neighbors, **options) -> str:
+def _title(name, embeddings, labels, score, *, n_neighbors, **options):
     if score is None:
         return name
     k = _N_NEIGHBORS[score] if n_neighbors is None else n_neighbors
@@ -291,39 +279,27 @@ def _title(name, embeddings, labels, score, *, n_neighbors, **options) -> str:
     )
 
 
-def _draw(
-    ax: Axes,
-    points: ArrayLike,
-    names: list[str],
-    member: NDArray[np.bool_],
-    title: str,
-    kwargs: dict,
-) -> dict[str, Artist]:
+def _draw(ax, points, names, member, title, kwargs) -> dict[str, Artist]:
     """Draw one panel: the grey points, then the classes, the last one on top."""
     x, y = np.asarray(points).T
     size = float(np.clip(15000 / len(member), 8, 36))
     # The markers of one row become smaller, one inside the other.
     sizes = size * 0.35 ** (np.cumsum(member, axis=1) - 1.0)
-    scatters: dict[str, Artist] = {}
-    style = {"linewidths": 0, "alpha": 0.85}
+    style = {"linewidths": 0, "alpha": 0.85, **kwargs}
+    scatters = {}
     other = ~member.any(axis=1)
     if other.any():
         grey = {"color": "0.75", "marker": ".", "zorder": 1, "s": size / 2}
-        label = f"other ({other.sum():,})"
-        scatters["other"] = ax.scatter(
-            x[other], y[other], **(style | grey | {"label": label} | kwargs)
-        )
+        grey |= {"label": f"other ({other.sum():,})", **style}
+        scatters["other"] = ax.scatter(x[other], y[other], **grey)
     for i, name in enumerate(names):
         rows = member[:, i]
-        color = {"color": _COLORS[i % len(_COLORS)], "marker": _MARKERS[i]}
-        more = {"zorder": 2 + i / 100, "s": sizes[rows, i]}
-        label = f"{name} ({rows.sum():,})"
-        scatters[name] = ax.scatter(
-            x[rows], y[rows], **(style | color | more | {"label": label} | kwargs)
-        )
-    xlabel, ylabel = "component 1", "component 2"
-    if isinstance(points, pd.DataFrame):
-        xlabel, ylabel = points.columns
+        look = {"zorder": 2 + i / 100, "s": sizes[rows, i], "marker": _MARKERS[i]}
+        look |= {"color": _COLORS[i % len(_COLORS)]}
+        look |= {"label": f"{name} ({rows.sum():,})", **style}
+        scatters[name] = ax.scatter(x[rows], y[rows], **look)
+    named = isinstance(points, pd.DataFrame)
+    xlabel, ylabel = points.columns if named else ("component 1", "component 2")
     # The axes have no unit; equal steps are equal distances.
     ax.set(xlabel=xlabel, ylabel=ylabel, xticks=[], yticks=[])
     ax.set_title(title, fontsize="small")

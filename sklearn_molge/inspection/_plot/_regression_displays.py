@@ -88,14 +88,8 @@ class RegressionDisplay(DisplayMixin):
         drugs: ArrayLike,
         *,
         xlabel: str = "x",
-        per: str = "drug",
-        response: str = "neg_log_mrr",
-        log_x: bool = False,
-        n_candidates: ArrayLike | None = None,
-        confidence_level: float = 0.95,
-        n_resamples: int = 2000,
-        random_state: int | np.random.RandomState | None = None,
         ax: Axes | None = None,
+        scatter_kwargs: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> RegressionDisplay:
         """Regress the ranks on x, and draw it.
@@ -106,10 +100,12 @@ class RegressionDisplay(DisplayMixin):
             As in :func:`performance_regression`.
         xlabel : str, default="x"
             Label of the horizontal axis, without the logarithm.
-        per, response, log_x, n_candidates, confidence_level, n_resamples, random_state
-            As in :func:`performance_regression`.
-        ax, **kwargs
-            As in :meth:`plot`.
+        ax : matplotlib Axes, default=None
+            Axes to draw on; a new figure by default.
+        scatter_kwargs : dict, default=None
+            Passed to matplotlib's ``scatter`` for the points.
+        **kwargs : dict
+            Passed to :func:`performance_regression`.
 
         Returns
         -------
@@ -120,19 +116,8 @@ class RegressionDisplay(DisplayMixin):
         ValueError
             As :func:`performance_regression`.
         """
-        regression = performance_regression(
-            x,
-            ranks,
-            drugs,
-            per=per,
-            response=response,
-            log_x=log_x,
-            n_candidates=n_candidates,
-            confidence_level=confidence_level,
-            n_resamples=n_resamples,
-            random_state=random_state,
-        )
-        return cls(regression, xlabel=xlabel).plot(ax, **kwargs)
+        regression = performance_regression(x, ranks, drugs, **kwargs)
+        return cls(regression, xlabel=xlabel).plot(ax, **(scatter_kwargs or {}))
 
     def plot(self, ax: Axes | None = None, **kwargs: Any) -> Self:
         """Draw the points, the line, its band and chance.
@@ -261,12 +246,9 @@ class SpecificityDisplay(RegressionDisplay):
         known = ~np.isnan(x)
         if n_candidates is not None and np.ndim(n_candidates) == 1:
             n_candidates = np.asarray(n_candidates)[known]
+        x, ranks, drugs_ = np.log1p(x[known]), ranks[known], drugs[known]
         regression = performance_regression(
-            np.log1p(x[known]),
-            ranks[known],
-            drugs[known],
-            n_candidates=n_candidates,
-            **kwargs,
+            x, ranks, drugs_, n_candidates=n_candidates, **kwargs
         )
         n_unknown = len(pd.unique(drugs[~known]))
         return cls(regression, n_unknown=n_unknown).plot(ax)
@@ -341,7 +323,6 @@ class TrainingDistanceDisplay(DisplayMixin):
         drugs: ArrayLike,
         *,
         log_x: Collection[str] = ("molecule_features",),
-        random_state: int | np.random.RandomState | None = None,
         ax: NDArray[np.object_] | Axes | None = None,
         **kwargs: Any,
     ) -> TrainingDistanceDisplay:
@@ -355,13 +336,11 @@ class TrainingDistanceDisplay(DisplayMixin):
             As in :func:`performance_regression`.
         log_x : collection of str, default=("molecule_features",)
             Distances of which the logarithm is taken; the default is the paper's.
-        random_state : int, RandomState instance or None, default=None
-            Controls the resampling of the drugs.
         ax : array-like of Axes, default=None
             One for each distance; a new figure by default.
         **kwargs : dict
-            ``response``, ``n_candidates``, ``confidence_level`` and ``n_resamples`` of
-            :func:`performance_regression`.
+            ``response``, ``n_candidates``, ``confidence_level``, ``n_resamples`` and
+            ``random_state`` of :func:`performance_regression`.
 
         Returns
         -------
@@ -378,13 +357,7 @@ class TrainingDistanceDisplay(DisplayMixin):
         for name in distances.columns:
             per, label = TRAINING_DISTANCES[name]
             regression = performance_regression(
-                distances[name],
-                ranks,
-                drugs,
-                per=per,
-                log_x=name in log_x,
-                random_state=random_state,
-                **kwargs,
+                distances[name], ranks, drugs, per=per, log_x=name in log_x, **kwargs
             )
             if name not in log_x:
                 label = label[0].upper() + label[1:]
@@ -416,12 +389,8 @@ class TrainingDistanceDisplay(DisplayMixin):
         panels = self._use_panels(
             ax, len(self.displays), n_columns=3, panel_size=(4.3, 3.8)
         )
-        self.displays_ = {
-            name: display.plot(panel)
-            for (name, display), panel in zip(
-                self.displays.items(), panels, strict=True
-            )
-        }
+        drawn = map(RegressionDisplay.plot, self.displays.values(), panels)
+        self.displays_ = dict(zip(self.displays, drawn, strict=True))
         for panel in panels[1:]:  # the first explains the chance line for all
             if (legend := panel.get_legend()) is not None:
                 legend.remove()

@@ -7,13 +7,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy import stats
 
 from sklearn_molge._utils.plotting import DisplayMixin
-from sklearn_molge.inspection._search import (
-    Searched,
-    parameter_importance,
-    read_search,
-)
+from sklearn_molge.inspection._search import parameter_importance, read_search
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
@@ -127,29 +124,23 @@ class ParameterImportanceDisplay(DisplayMixin):
             error_kw={"ecolor": "0.25", "elinewidth": 1, "capsize": 2},
         )
         self.line_ = ax.axvline(0, color="0.4", linewidth=0.8)
-        names = _short_names([str(name) for name in table.index])
-        ax.set(yticks=places, ylim=(len(table) - 0.4, -0.6))
-        ax.set_yticklabels(names)
-        ax.set_xlabel("Importance (share of the score's variance)")
+        names = _short_names(table.index.tolist())
+        ax.set_yticks(places, names)
+        ax.set(
+            ylim=(len(table) - 0.4, -0.6),
+            xlabel="Importance (share of the score's variance)",
+        )
         self._annotate(table)
         return self
 
-    def _annotate(self, table: pd.DataFrame) -> None:
+    def _annotate(self, table):
         """Write rho and p beside the axes, and how good the forests are."""
         ax = self.ax_
-        for place, (rho, p_value) in enumerate(
-            zip(table["rho"], table["p_value"], strict=True)
-        ):
-            ax.annotate(
-                _describe_test(rho, p_value),
-                (1, place),
-                xycoords=("axes fraction", "data"),
-                xytext=(4, 0),
-                textcoords="offset points",
-                va="center",
-                fontsize="small",
-                color="0.3",
-            )
+        style = {"va": "center", "fontsize": "small", "color": "0.3"}
+        offset = {"xytext": (4, 0), "textcoords": "offset points"}
+        for place, test in enumerate(table[["rho", "p_value"]].to_numpy()):
+            at = {"xy": (1, place), "xycoords": ("axes fraction", "data")}
+            ax.annotate(_describe_test(*test), **at, **offset, **style)
         if "r2" in table.attrs:
             attrs = table.attrs
             ax.set_title(
@@ -167,8 +158,8 @@ class ParameterScoreDisplay(DisplayMixin):
 
     Parameters
     ----------
-    parameters : list of Searched
-        The parameters and their values.
+    parameters : DataFrame of n_trials rows
+        One column per parameter: numbers or a category, NaN in trials without it.
     scores : ndarray of shape (n_trials,)
         Mean score of each trial, NaN where it failed.
     scoring : str, default="score"
@@ -209,7 +200,7 @@ class ParameterScoreDisplay(DisplayMixin):
 
     def __init__(
         self,
-        parameters: list[Searched],
+        parameters: pd.DataFrame,
         scores: NDArray[np.float64],
         *,
         scoring: str = "score",
@@ -253,15 +244,17 @@ class ParameterScoreDisplay(DisplayMixin):
         """
         parameters, scores, scoring = read_search(search, scoring)
         if params is not None:
-            known = {name: p for p in parameters for name in p.name.split(" = ")}
+            known = {
+                name: column for column in parameters for name in column.split(" = ")
+            }
             unknown = [name for name in params if name not in known]
             if unknown:
                 raise ValueError(
                     f"params must be among {sorted(known)}, which varied. Got "
                     f"{unknown[0]!r}."
                 )
-            parameters = [known[name] for name in params]
-        if not parameters:
+            parameters = parameters[[known[name] for name in params]]
+        if parameters.empty:
             raise ValueError("search must have varied at least one parameter.")
         return cls(parameters, scores, scoring=scoring).plot(ax, n_columns=n_columns)
 
@@ -284,7 +277,7 @@ class ParameterScoreDisplay(DisplayMixin):
         """
         panels = self._use_panels(
             ax,
-            len(self.parameters),
+            self.parameters.shape[1],
             n_columns=n_columns,
             panel_size=(_PANEL, _PANEL),
             margin=0.5,
@@ -294,9 +287,10 @@ class ParameterScoreDisplay(DisplayMixin):
         self.failures_: list[Artist | None] = []
         self.lines_: list[Artist] = []
         self.bests_: list[Artist | None] = []
-        names = _short_names([parameter.name for parameter in self.parameters])
-        for panel, parameter, name in zip(panels, self.parameters, names, strict=True):
-            self._plot_panel(panel, parameter)
+        names = _short_names(self.parameters.columns.tolist())
+        columns = (self.parameters[column] for column in self.parameters)
+        for panel, column, name in zip(panels, columns, names, strict=True):
+            self._plot_panel(panel, column)
             panel.set_xlabel(name)
         if ax is None:
             for panel in panels[::n_columns]:
@@ -323,51 +317,30 @@ class ParameterScoreDisplay(DisplayMixin):
             frameon=False,
         )
 
-    def _plot_panel(self, ax: Axes, parameter: Searched) -> None:
+    def _plot_panel(self, ax, parameter):
         x = _places_of(ax, parameter)
-        has_score, present = np.isfinite(self.scores), parameter.present
-        shown = has_score & present
-        trials = np.arange(len(x))
+        has_score, present = np.isfinite(self.scores), parameter.notna().to_numpy()
+        shown, failed = has_score & present, ~has_score & present
+        shades = {"cmap": "Blues", "vmin": -0.4 * len(x), "vmax": len(x)}
+        trials = np.arange(len(x))[shown]
         points = ax.scatter(
-            x[shown],
-            self.scores[shown],
-            c=trials[shown],
-            cmap="Blues",
-            vmin=-0.4 * len(x),
-            vmax=len(x),
-            s=16,
-            linewidths=0,
+            x[shown], self.scores[shown], c=trials, s=16, linewidths=0, **shades
         )
-        self.points_.append(points)
-        failed = ~has_score & present
-        crosses = None
+        crosses = best = None
         if failed.any():
-            crosses = ax.scatter(
-                x[failed],
-                np.full(failed.sum(), _FAILED_HEIGHT),
-                marker="x",
-                s=16,
-                linewidths=1,
-                color=_FAILED,
-                transform=ax.get_xaxis_transform(),
-                label="failed",
-            )
-        self.failures_.append(crosses)
-        best = None
+            height = np.full(failed.sum(), _FAILED_HEIGHT)
+            style = {"marker": "x", "s": 16, "linewidths": 1, "color": _FAILED}
+            place = ax.get_xaxis_transform()
+            crosses = ax.scatter(x[failed], height, transform=place, **style)
         if has_score.any():
             median, top = np.nanmedian(self.scores), np.nanargmax(self.scores)
-            line = ax.axhline(
-                median, color="0.4", linestyle="--", linewidth=0.8, zorder=0.9
-            )
-            self.lines_.append(line)
+            style = {"color": "0.4", "linestyle": "--", "linewidth": 0.8}
+            self.lines_.append(ax.axhline(median, zorder=0.9, **style))
             if present[top]:
-                best = ax.scatter(
-                    x[top],
-                    self.scores[top],
-                    facecolors="none",
-                    edgecolors="tab:red",
-                    s=60,
-                )
+                ring = {"facecolors": "none", "edgecolors": "tab:red", "s": 60}
+                best = ax.scatter(x[top], self.scores[top], **ring)
+        self.points_.append(points)
+        self.failures_.append(crosses)
         self.bests_.append(best)
 
 
@@ -386,25 +359,28 @@ def _short_names(names: list[str]) -> list[str]:
     return ["\n= ".join(parts) for parts in joined]
 
 
-def _places_of(ax: Axes, parameter: Searched) -> NDArray[np.float64]:
+def _places_of(ax, parameter) -> NDArray[np.float64]:
     """Return where each trial lies along the axis, which is set up for it."""
-    if parameter.numbers is not None:
-        if parameter.is_log:
-            _set_log_scale(ax, parameter.numbers)
-        return parameter.numbers
-    levels, codes = parameter.levels, parameter.codes
+    if parameter.dtype != "category":
+        numbers = parameter.dropna().to_numpy()
+        if _is_log(numbers):
+            _set_log_scale(ax, numbers)
+        return parameter.to_numpy()
+    levels, codes = parameter.cat.categories, parameter.cat.codes.to_numpy()
     crowded = max(map(len, levels)) * len(levels) > 24
-    ax.set_xticks(np.arange(len(levels)))
-    ax.set_xticklabels(
-        levels,
-        fontsize="small",
-        rotation=30 if crowded else 0,
-        ha="right" if crowded else "center",
-    )
+    style = {"rotation": 30, "ha": "right"} if crowded else {}
+    ax.set_xticks(np.arange(len(levels)), levels, fontsize="small", **style)
     ax.set_xlim(-0.5, len(levels) - 0.5)
     # Spread evenly by the golden ratio: no two neighbours lie on each other.
     spread = (np.arange(len(codes)) * 0.6180339887 % 1 - 0.5) * 0.5
     return codes + spread
+
+
+def _is_log(numbers: NDArray[np.float64]) -> bool:
+    """Whether the values look as if drawn on a log scale."""
+    if numbers.min() <= 0 or numbers.max() < 10 * numbers.min():
+        return False
+    return abs(stats.skew(np.log(numbers))) < abs(stats.skew(numbers))
 
 
 def _describe_test(rho: float, p_value: float) -> str:
@@ -421,6 +397,6 @@ def _set_log_scale(ax: Axes, numbers: NDArray[np.float64]) -> None:
     ax.set_xscale("log")
     ax.xaxis.set_major_locator(LogLocator(subs=(1.0,), numticks=6))
     ax.xaxis.set_minor_formatter(NullFormatter())
-    if np.nanmax(numbers) < 100 * np.nanmin(numbers):
+    if numbers.max() < 100 * numbers.min():
         ax.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=6))
         ax.xaxis.set_major_formatter("{x:g}")
