@@ -582,7 +582,7 @@ class MoleculeIndex(BaseEstimator):
     def _adopt(self, store):
         self.store_ = store
         self.metric_ = store.metric
-        self.background_ = None if store.folder is None else Background.load(store)
+        self.background_ = Background.load(store) if store.folder else None
         self._faiss = None
 
     def _add(self, source: Source) -> None:

@@ -103,7 +103,7 @@ class StoredVectors:
         elif self.dtype == "int8":
             scales = np.abs(rows).max(axis=1, initial=0) / np.float32(_INT8_STEPS)
             records["scale"] = scales
-            rows = rows / np.where(scales > 0, scales, np.float32(1))[:, np.newaxis]
+            rows /= np.where(scales > 0, scales, np.float32(1))[:, np.newaxis]
             # The rounding of a subnormal scale could lie beyond the last step.
             np.clip(np.rint(rows), -_INT8_STEPS, _INT8_STEPS, out=rows)
         records["vector"] = rows

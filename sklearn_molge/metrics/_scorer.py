@@ -4,7 +4,7 @@ from sklearn.base import BaseEstimator
 
 from sklearn_molge._compat import StrOptions
 from sklearn_molge.metrics._ranks import rank_queries
-from sklearn_molge.metrics._scores import Score, get_score, get_scores
+from sklearn_molge.metrics._scores import NAMED, Score, get_score, get_scores
 
 __all__ = ["RetrievalScorer"]
 
@@ -105,7 +105,7 @@ class RetrievalScorer(BaseEstimator):
             return scoring
         if scoring in scores:
             return scores[scoring]
-        known = {_key(score): score for score in get_scores()}
+        known = {_key(score) for score in NAMED.values()}
         if scoring in known or scoring.startswith("hits@"):
             return get_score(scoring.removeprefix("neg_"), parameter="scoring")
         raise ValueError(

@@ -176,6 +176,15 @@ MEDIAN_RANK = Score(
     description="median rank of the true molecule among the candidates; 1 is the best",
 )
 
+# The scores that are known by their names, beside "hits@k".
+NAMED = {
+    score.name: score
+    for score in (
+        MRR,
+        MEDIAN_RANK,
+    )
+}
+
 
 def hits(k: int) -> Score:
     """Return the score "hits@k" for one k."""
@@ -237,16 +246,14 @@ def get_score(score: str | Score, *, parameter: str) -> Score:
     """Return one score by its name; a Score is returned as it is."""
     if isinstance(score, Score):
         return score
-    if score == "mrr":
-        return MRR
-    if score == "median_rank":
-        return MEDIAN_RANK
+    if isinstance(score, str) and score in NAMED:
+        return NAMED[score]
     if isinstance(score, str) and re.fullmatch(r"hits@[1-9]\d*", score):
         return hits(int(score.removeprefix("hits@")))
     raise ValueError(
-        f"The '{parameter}' parameter must name a score: 'mrr', 'median_rank' or "
-        f"'hits@k' with a number for k, as 'hits@10'; or be a Score. Got {score!r} "
-        "instead."
+        f"The '{parameter}' parameter must name a score: "
+        f"{', '.join(map(repr, NAMED))} or 'hits@k' with a number for k, as "
+        f"'hits@10'; or be a Score. Got {score!r} instead."
     )
 
 
