@@ -89,12 +89,9 @@ class GeneAttribution:
         `genes`.
         """
         order = np.argsort(-np.abs(self.values), kind="stable")
-        columns = {
-            "gene": self.genes,
-            "attribution": self.values,
-            "expression": self.expression,
-        }
-        return pd.DataFrame(columns).iloc[order]
+        columns = {"gene": self.genes, "attribution": self.values}
+        table = pd.DataFrame({**columns, "expression": self.expression})
+        return table.iloc[order]
 
 
 @validate_params(
@@ -351,18 +348,11 @@ def gene_attribution(
 
 
 class _QueryProfile:
-    """One profile, and how rows like it are given to the estimator.
-
-    Attributes
-    ----------
-    values : ndarray of shape (n_columns,)
-        The profile.
-    columns : pandas Index or None
-        Its column names, where it came with names.
-    """
+    """One profile, and how rows like it are given to the estimator."""
 
     def __init__(self, profile: ArrayLike):
         names = "index" if isinstance(profile, pd.Series) else "columns"
+        # Its column names, where it came with names.
         self.columns: pd.Index | None = getattr(profile, names, None)
         array = np.array(profile)  # a copy: it is returned as `expression`
         rows = check_array(
@@ -385,9 +375,7 @@ class _QueryProfile:
         return pd.DataFrame(values, columns=self.columns)
 
 
-def _check_gallery(
-    estimator: object, smiles: str, candidates: ArrayLike | None
-) -> NDArray[np.object_]:
+def _check_gallery(estimator, smiles, candidates) -> NDArray[np.object_]:
     """Check the molecules; return those that stand beside the one that is explained.
 
     The similarities of a vote are standardised over all molecules that are compared,
@@ -464,9 +452,7 @@ def _occlude_genes(estimator, smiles, query, start, n_genes, gallery):
     return whole - np.concatenate(others), whole, nothing
 
 
-def _occluded_rows(
-    profile: NDArray, start: NDArray, genes: NDArray, n_genes: int
-) -> NDArray:
+def _occluded_rows(profile, start, genes, n_genes) -> NDArray:
     """Return one row for each of `genes`, with its columns set to the baseline."""
     own = np.arange(len(profile)) % n_genes == genes[:, None]
     return np.where(own, start, profile)
@@ -517,11 +503,8 @@ def _baseline_profile(baseline: str | ArrayLike, profile: NDArray) -> NDArray:
         level = 0.0 if baseline == "zero" else profile.mean()
         return np.full_like(profile, level)
     array = check_array(
-        np.asarray(baseline),
-        ensure_2d=False,
-        dtype=profile.dtype,
-        input_name="baseline",
-    ).reshape(-1)
+        np.ravel(baseline), ensure_2d=False, dtype=profile.dtype, input_name="baseline"
+    )
     if len(array) != len(profile):
         raise ValueError(
             f"baseline must have one entry for each of the {len(profile)} columns of "
