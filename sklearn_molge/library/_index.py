@@ -322,7 +322,7 @@ class MoleculeIndex(BaseEstimator):
         background = Background.make(embedded, X)
         if self.store_.folder is not None:
             background.save(self.store_)
-        self.background_ = background
+        self.background_: Background | None = background
         return self
 
     @classmethod
