@@ -396,10 +396,10 @@ class TwoTower(nn.Module):
             self.molecule_tower.learn_scaling(molecules, chunks, self.scaling)
         if self.start == "cca":
             joined = [self.molecule_tower.join_some(molecules, c) for c in chunks]
-            parts = (
-                self.expression_tower.scale(p) for p in prepared.split(_CHUNK_SIZE)
-            )
-            self._start_at_cca(torch.cat(joined), torch.cat(list(parts)), rows, seed)
+            scale = self.expression_tower.scale
+            parts = prepared.split(_CHUNK_SIZE)
+            scaled = torch.cat([scale(p.to(scale.mean.device)) for p in parts])
+            self._start_at_cca(torch.cat(joined), scaled, rows, seed)
         self.train(was_training)
 
     def _start_at_cca(self, x: Tensor, y: Tensor, rows: NDArray, seed: int) -> None:

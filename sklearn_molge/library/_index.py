@@ -154,6 +154,8 @@ class MoleculeIndex(BaseEstimator):
         "n_jobs": [Integral, None],
         "progress": ["boolean", StrOptions({"auto"})],
     }
+    store_: VectorStore
+    background_: Background | None
 
     def __init__(
         self,
@@ -582,7 +584,8 @@ class MoleculeIndex(BaseEstimator):
     def _adopt(self, store):
         self.store_ = store
         self.metric_ = store.metric
-        self.background_ = Background.load(store) if store.folder else None
+        in_folder = store.folder is not None
+        self.background_ = Background.load(store) if in_folder else None
         self._faiss = None
 
     def _add(self, source: Source) -> None:

@@ -92,7 +92,7 @@ class StoredVectors:
         ValueError
             If a value is not finite, or too large for float16.
         """
-        rows = prepare(vectors, self.metric)
+        rows: NDArray = prepare(vectors, self.metric)
         _refuse(~np.isfinite(rows), "finite", rows)
         if self.dtype == "int8":
             rows = rotate(rows)

@@ -7,6 +7,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import FeatureUnion, Pipeline
 from torch import nn
 
+from sklearn_molge.alignment import PRESETS, CoordinatedEmbedder
 from sklearn_molge.exceptions import InvalidSmilesError
 from sklearn_molge.metrics import (
     chance_scores,
@@ -288,3 +289,19 @@ def test_without_a_graph_network_there_is_none_to_save(make_net, data, tmp_path)
     net = make_net(None, max_epochs=1).fit(data[1][:, :5], data[1])
     with pytest.raises(ValueError, match="save_encoder needs a graph network"):
         net.save_encoder(tmp_path / "encoder.pt")
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("preset", ["none", *PRESETS])
+def test_trains_on_a_gpu_as_on_the_cpu(data, preset):
+    X, y = data
+    params = PRESETS.get(preset, {}) | {"max_epochs": 1, "random_state": 0}
+    nets = [
+        CoordinatedEmbedder(**params, device=device).fit(X, y)
+        for device in ("auto", "cpu")
+    ]
+    assert next(nets[0].module_.parameters()).is_cuda
+    losses = [net.history[-1, "train_loss"] for net in nets]
+    assert losses[0] == pytest.approx(losses[1], rel=0.02)
+    on_gpu, on_cpu = (net.similarity(X, y) for net in nets)
+    assert np.corrcoef(on_gpu.ravel(), on_cpu.ravel())[0, 1] > 0.95

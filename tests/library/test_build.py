@@ -29,6 +29,9 @@ STUDY = make_perturbation_study(
 )
 GOOD = list(dict.fromkeys(STUDY.smiles))
 INVALID = "not a valid SMILES"
+# loky replaces a worker that grows, as by importing torch; its warning, raised as an
+# error in a thread of its own, would leave the others waiting.
+pytestmark = pytest.mark.filterwarnings("ignore:A worker stopped:UserWarning")
 
 
 class Counting(CCA):
@@ -285,7 +288,7 @@ def test_progress(new, pipeline, capsys):
 
 @pytest.fixture
 def fresh_workers():
-    """loky replaces a worker that grows, as by importing torch, with a warning."""
+    """Start from workers that have imported nothing."""
     get_reusable_executor().shutdown(wait=True)
     yield
     get_reusable_executor().shutdown(wait=True)
@@ -352,7 +355,7 @@ def test_the_estimator_is_unpickled_once_a_process(tmp_path, fresh_workers):
         MoleculeIndex(estimator, batch_size=2).fit(GOOD)
     mine = tmp_path / str(os.getpid())
     logs = [p.read_text().splitlines() for p in tmp_path.iterdir() if p != mine]
-    assert 1 <= len(logs) <= 2
+    assert 1 <= len(logs) <= 3  # one may have been replaced
     assert sum(log.count("1 threads") for log in logs) == len(GOOD) // 2
     assert all(log.count("unpickled") == 1 for log in logs)
 
