@@ -8,7 +8,7 @@ from _authors_port import EPS
 from rdkit import Chem
 from rdkit.rdBase import BlockLogs
 
-from sklearn_molge.datasets._simulated_molecules import assemble_molecules
+from sklearn_molge.datasets._simulation import assemble_molecules
 
 N_GENES, N_LINES, PROFILES_A_PLATE, CONTROLS_A_PLATE = 978, 6, 300, 20
 

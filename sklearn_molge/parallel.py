@@ -1,5 +1,6 @@
-"""joblib's work on a Dask cluster, also when a worker is lost."""
+"""Work in parallel: on a Dask cluster; and large objects sent to a worker once."""
 
+import hashlib
 import io
 import pickle
 import threading
@@ -21,6 +22,10 @@ _LARGE = 1_000_000
 _BYTES_OF_AN_OBJECT = 64
 # Dask warns of what is sent by way of the scheduler, which is what we are here for.
 _SEND_ANY_SIZE = {"distributed.admin.large-graph-warning-threshold": "1 PiB"}
+
+_received_lock = threading.Lock()
+# The last object that came to this process, by its key.
+_last_received: tuple[str, object] | None = None
 
 
 class DaskBackend(ParallelBackendBase):
@@ -260,3 +265,49 @@ def _current_client():
 
 def _dask():
     return import_module("dask")
+
+
+class SentOnce:
+    """An object on its way to the workers of a ``joblib.Parallel``.
+
+    Give `payload` and `key` to the function as arguments of their own, and let it call
+    :func:`received`. joblib's process backends send an array of more than 1 MB once, by
+    a memory map, and its Dask backend sends a large argument to each worker once; both
+    would pickle an estimator again with every task. A process unpickles it once.
+
+    Parameters
+    ----------
+    value : object
+        What the workers need.
+
+    Attributes
+    ----------
+    payload : ndarray of uint8
+        The object, pickled.
+    key : str
+        Hash of `payload`.
+
+    Examples
+    --------
+    >>> from joblib import Parallel, delayed
+    >>> from sklearn_molge.parallel import SentOnce, received
+    >>> def add(payload, key, x):
+    ...     return received(payload, key)["offset"] + x
+    >>> sent = SentOnce({"offset": 10})
+    >>> Parallel()(delayed(add)(sent.payload, sent.key, x) for x in range(3))
+    [10, 11, 12]
+    """
+
+    def __init__(self, value: object):
+        content = cloudpickle.dumps(value)
+        self.payload = np.frombuffer(content, dtype=np.uint8)
+        self.key = hashlib.blake2b(content, digest_size=16).hexdigest()
+
+
+def received(payload: np.ndarray, key: str):
+    """Return the object of a `SentOnce`, which this process unpickles once."""
+    global _last_received
+    with _received_lock:
+        if _last_received is None or _last_received[0] != key:
+            _last_received = key, cloudpickle.loads(payload.data)
+        return _last_received[1]

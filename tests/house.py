@@ -57,11 +57,15 @@ def room_of(module):
     return parts[1] if len(parts) > 1 else ""
 
 
+def has_private_name(module):
+    """Whether a part of a dotted name is private; `__main__` and `__init__` are not."""
+    parts = module.split(".")
+    return any(p.startswith("_") and not p.startswith("__") for p in parts)
+
+
 def is_private(module):
     """Whether a module is one of a room's own, not of `_utils` or `_compat`."""
-    return room_of(module) not in ("_utils", "_compat") and any(
-        part.startswith("_") for part in module.split(".")[1:]
-    )
+    return room_of(module) not in ("_utils", "_compat") and has_private_name(module)
 
 
 def stub_modules(root):
@@ -89,7 +93,7 @@ def single_consumer_modules(root):
         for module, path in known.items()
         if path.name not in ("__init__.py", "__main__.py")
         and module not in public
-        and any(part.startswith("_") for part in module.split("."))
+        and has_private_name(module)
         and len(consumers[module]) == 1
     )
 
@@ -149,7 +153,7 @@ def tests_of_private_modules(root):
         private = {
             target if name is None else f"{target}.{name}"
             for target, name in imported(path, known)
-            if (target in known and any(p.startswith("_") for p in target.split(".")))
+            if (target in known and has_private_name(target))
             or (name or "").startswith("_")
         }
         if private:

@@ -1,11 +1,18 @@
 """docs/architecture.md holds: imports run downwards, private names stay private."""
 
 import ast
+import importlib.util
 from pathlib import Path
 
 import pytest
 
 import sklearn_molge
+
+spec = importlib.util.spec_from_file_location(
+    "house", Path(__file__).with_name("house.py")
+)
+house = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(house)
 
 ROOT = Path(sklearn_molge.__file__).parent
 # From the bottom up: a room may import from its own floor's row and those before it.
@@ -69,3 +76,18 @@ def test_private_scikit_learn_modules_come_through_compat(path):
     for module in imported_modules(path):
         private = [part for part in module.split(".") if part.startswith("_")]
         assert not (module.startswith("sklearn.") and private), module
+
+
+@pytest.mark.parametrize(
+    ("found_in", "most"),
+    [
+        (house.circles, 0),
+        (house.private_imports_across_rooms, 10),
+        (house.single_consumer_modules, 15),
+        (house.tests_of_private_modules, 15),
+    ],
+    ids=lambda value: getattr(value, "__name__", None),
+)
+def test_the_house_stays_in_order(found_in, most):
+    found = list(found_in(house.ROOT))
+    assert len(found) <= most, "\n".join(map(str, ["", *found]))

@@ -13,10 +13,10 @@ from sklearn.utils.validation import check_array
 from torch import Tensor
 from torch.utils.data import Dataset, Subset
 
+from sklearn_molge._utils.groups import encode_groups
 from sklearn_molge._utils.rows import distinct_rows, is_text
 from sklearn_molge.alignment._batches import PairBatch, SampledBatch
 from sklearn_molge.exceptions import InvalidSmilesError
-from sklearn_molge.model_selection._groups import encode_groups
 from sklearn_molge.molecules import GraphBatch, MoleculeGraphs, check_smiles, drug_ids
 
 Rows = NDArray[np.intp]

@@ -3,7 +3,7 @@ from ._evaluate import evaluate_study as evaluate_study
 from ._methods import AlignedView as AlignedView
 from ._methods import Method as Method
 from ._results import StudyResults as StudyResults
-from .paper._reported import reference_table as reference_table
+from .paper._findings import reference_table as reference_table
 from .paper._rows import PaperOptions as PaperOptions
 from .paper._rows import ablation_methods as ablation_methods
 from .paper._rows import finlayson2020_methods as finlayson2020_methods

@@ -19,13 +19,13 @@ from sklearn_molge.evaluation._explain import (
 from sklearn_molge.evaluation._plan import Repeat
 from sklearn_molge.evaluation._results import SEED, StudyResults
 from sklearn_molge.evaluation._run import Outcomes
-from sklearn_molge.evaluation.paper._figures import precision_recall, recall_at_k
-from sklearn_molge.evaluation.paper._reported import claim_tables, with_reference
-from sklearn_molge.evaluation.report._sections import (
-    ReportFigure,
-    ReportTable,
-    Section,
+from sklearn_molge.evaluation.paper._findings import (
+    claim_tables,
+    precision_recall,
+    recall_at_k,
+    with_reference,
 )
+from sklearn_molge.evaluation.report._sections import ReportFigure, ReportTable, Section
 
 __all__ = ["DrawFigure", "describe_study", "make_sections", "report_notes", "versions"]
 

@@ -20,7 +20,6 @@ from sklearn.utils.validation import check_is_fitted
 
 from sklearn_molge._utils.files import replacing
 from sklearn_molge._utils.messages import first_few
-from sklearn_molge._utils.parallel import SentOnce, received
 from sklearn_molge._utils.progress import progress_bar
 from sklearn_molge._utils.views import is_embedder, resolve_views
 from sklearn_molge.exceptions import InvalidSmilesError
@@ -37,6 +36,7 @@ from sklearn_molge.molecules import (
     parsed_once,
     valid_smiles_mask,
 )
+from sklearn_molge.parallel import SentOnce, received
 
 __all__ = [
     "add_library",

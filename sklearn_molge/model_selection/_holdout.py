@@ -10,13 +10,13 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import check_random_state
 
 from sklearn_molge._compat import Interval, StrOptions, validate_params
-from sklearn_molge._utils.messages import first_few
-from sklearn_molge.model_selection._groups import (
+from sklearn_molge._utils.groups import (
     Factor,
     count_of,
     encode_groups,
     oracle_mask,
 )
+from sklearn_molge._utils.messages import first_few
 
 __all__ = ["DrugCellLineSplit", "drug_cell_line_split"]
 

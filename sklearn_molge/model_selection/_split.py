@@ -13,7 +13,7 @@ from sklearn.model_selection import KFold
 from sklearn.utils import check_random_state
 
 from sklearn_molge._compat import Interval, StrOptions
-from sklearn_molge.model_selection._groups import (
+from sklearn_molge._utils.groups import (
     Factor,
     Mask,
     count_of,

@@ -27,7 +27,6 @@ from torch.optim.lr_scheduler import (
     ReduceLROnPlateau,
 )
 
-from sklearn_molge._utils.identity import describe
 from sklearn_molge.alignment import CoordinatedEmbedder
 from sklearn_molge.metrics import RetrievalScorer
 from sklearn_molge.model_selection import DrugCellLineKFold
@@ -319,58 +318,6 @@ def test_what_callbacks_learnt_comes_back(make_net, data, tmp_path):
     interrupted(net.fit, *data)
     net.fit(*data)
     assert dict(net.callbacks_)["Counter"].losses_ == net.history[:, "train_loss"]
-
-
-# -- what tells one training from another --------------------------------------------
-
-
-class Plain:
-    def __init__(self, value):
-        self.value = value
-
-    def method(self):
-        """Stand for a callable that belongs to an object."""
-
-
-def linear(value):
-    layer = torch.nn.Linear(1, 1)
-    torch.nn.init.constant_(layer.weight, value)
-    torch.nn.init.constant_(layer.bias, 0)
-    return layer
-
-
-@pytest.mark.parametrize(
-    "make",
-    [
-        float,
-        str,
-        Plain,
-        linear,
-        np.random.RandomState,
-        lambda value: np.full(2, value),
-        lambda value: partial(pow, value),
-        lambda value: [{"x": (Plain(value),)}],
-        lambda value: Freezer("encoder.*", at=value).initialize(),
-        lambda value: LRScheduler(LambdaLR, lr_lambda=partial(pow, value)),
-    ],
-)
-def test_equal_values_aredescribed_alike(make):
-    def text(value):
-        return joblib.hash(describe(make(value)))
-
-    assert text(1) == text(1)
-    assert text(1) != text(2)
-    assert "0x" not in repr(describe(make(1)))
-
-
-def test_functions_and_methods_are_known_by_name():
-    assert describe(linear).endswith("test_checkpoint.linear")
-    assert describe(Plain(1).method).endswith("test_checkpoint.Plain.method")
-    assert describe(Plain) != describe(Bomb)
-
-
-def test_a_path_is_told_as_its_text(tmp_path):
-    assert describe(tmp_path) == describe(str(tmp_path))
 
 
 def test_what_cannot_be_told_apart_later_is_refused(make_net, data, tmp_path):

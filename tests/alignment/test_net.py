@@ -13,7 +13,6 @@ from skorch.callbacks import Callback, EarlyStopping, GradientNormClipping, LRSc
 from skorch.exceptions import DeviceWarning
 from torch.optim import SGD
 
-from sklearn_molge._utils.device import derive_seed, draw_seed, resolve_device
 from sklearn_molge.alignment import CoordinatedEmbedder, EmbeddedBatch
 from sklearn_molge.alignment.losses import InfoNCELoss, QuadrupletLoss
 from sklearn_molge.alignment.samplers import UniformSampler
@@ -121,12 +120,12 @@ def test_same_seed_same_weights(make_net, data, assert_same_training):
 
 
 def test_a_random_state_instance_is_drawn_from_at_each_fit(make_net, data):
-    rng = np.random.RandomState(0)
-    net = make_net(random_state=rng, max_epochs=1)
-    seeds = [net.fit(*data).seed_ for _ in range(2)]
-    again = np.random.RandomState(0)
-    assert seeds == [draw_seed(again) for _ in range(2)]
-    assert seeds[0] != seeds[1]
+    nets = [
+        make_net(random_state=np.random.RandomState(0), max_epochs=1) for _ in range(2)
+    ]
+    first, again = ([net.fit(*data).seed_ for _ in range(2)] for net in nets)
+    assert first == again
+    assert first[0] != first[1]
 
 
 @pytest.mark.parametrize("random_state", [0, None])
@@ -150,22 +149,28 @@ def test_the_state_of_global_generators_does_not_matter(
         assert_same_training(make_net(module__dropout=0.1).fit(*data), expected)
 
 
-def test_derived_seeds_depend_on_every_part():
-    seeds = {derive_seed(a, b) for a in range(3) for b in range(3)}
-    assert len(seeds) == 9
+def test_each_epoch_of_each_training_has_a_seed_of_its_own(make_net, data):
+    seeds = []
+
+    class Seeds(Callback):
+        def on_batch_begin(self, net, **kwargs):
+            seeds.append(torch.initial_seed())
+
+    for random_state in range(3):
+        make_net(random_state=random_state, callbacks=[Seeds()]).fit(*data)
+    n_epochs = 3 * make_net().max_epochs
+    assert len(set(seeds)) == n_epochs < len(seeds)
 
 
 # -- device --------------------------------------------------------------------------
 
 
-def test_resolve_device(monkeypatch):
-    assert resolve_device("cpu") == torch.device("cpu")
-    assert resolve_device(torch.device("cuda", 1)).index == 1
+def test_auto_is_the_gpu_where_there_is_one(monkeypatch):
+    net = CoordinatedEmbedder(device="auto")
     for there, name in ((False, "cpu"), (True, "cuda")):
         monkeypatch.setattr(torch.cuda, "is_available", lambda there=there: there)
-        assert resolve_device("auto") == torch.device(name)
-    with pytest.raises(ValueError, match=r"device must be 'auto' .* Got 'gpu'"):
-        resolve_device("gpu")
+        assert net.device == name
+        assert CoordinatedEmbedder(device="cuda:1").device == "cuda:1"
 
 
 def save_params(net):

@@ -10,7 +10,7 @@ from rdkit.Chem.rdFingerprintGenerator import GetMorganGenerator
 from sklearn_molge.datasets import make_perturbation_study
 
 # Private, because a study shows neither blocks nor the potencies that they add up to.
-from sklearn_molge.datasets._simulated_molecules import (
+from sklearn_molge.datasets._simulation import (
     BLOCKS,
     SCAFFOLDS,
     assemble_molecules,

@@ -5,7 +5,7 @@ import pytest
 from sklearn_molge.evaluation import finlayson2020_methods
 
 # No public name gives these ranks and slopes to the claims.
-from sklearn_molge.evaluation.paper._reported import claim_tables
+from sklearn_molge.evaluation.paper._findings import claim_tables
 from sklearn_molge.metrics import paired_comparison
 
 LABELS = {name: m.label for name, m in finlayson2020_methods().items()}

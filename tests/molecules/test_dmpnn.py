@@ -214,6 +214,8 @@ def test_on_a_gpu(batch):
     expected, expected_gradients = outputs_and_gradients(
         lambda: network(batch), network
     )
+    # Copies: with the network, its gradients move, too.
+    expected_gradients = {k: g.clone() for k, g in expected_gradients.items()}
     network.cuda()
     there = batch.to("cuda")
     vectors, gradients = outputs_and_gradients(lambda: network(there), network)

@@ -53,6 +53,13 @@ def test_equals_slow_loop(data, metric, leave_out, dtype):
     )
 
 
+def test_more_queries_to_leave_out_than_are_compared_at_once():
+    X = np.repeat(SMILES, 25)
+    y = np.random.default_rng(0).normal(size=(len(X), 5))
+    got = OracleRetriever().fit(X, y).similarity(SMILES, y)
+    np.testing.assert_allclose(got, slow_oracle(X, y, SMILES, y, "correlation", True))
+
+
 def test_a_profile_given_twice_is_left_out_twice(data):
     X, y = data
     y[1] = y[0]

@@ -16,6 +16,8 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
+from skorch.callbacks import Freezer, LRScheduler
+from torch.optim.lr_scheduler import LambdaLR
 
 from sklearn_molge._utils.identity import NotImportableError, describe
 from sklearn_molge.alignment import CCA
@@ -80,6 +82,8 @@ def fitted(n):
         lambda n: pd.Series([1], index=[n]),
         lambda n: Pair(1, Holder(n)),
         lambda n: get_scores(k=[n]),
+        lambda n: Freezer("encoder.*", at=n).initialize(),
+        lambda n: LRScheduler(LambdaLR, lr_lambda=partial(pow, n)),
     ],
 )
 def test_equal_values_are_described_alike_and_others_are_not(make):
