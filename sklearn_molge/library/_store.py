@@ -101,7 +101,9 @@ class VectorStore:
         self._vectors = StoredVectors(path, self.n_components, self.dtype, self.metric)
         self._connection = connection
         self._lock = threading.RLock()  # of threads that share the connection
-        self._in_write = False
+        self._write_lock = threading.Lock()  # held by the thread that writes
+        self._writer: int | None = None  # which that is, and its connection
+        self._writes_by: sqlite3.Connection | None = None
         self._take(_State(**json.loads(settings["state"])))
         self._vectors.check_size(self.n_rows)
 
@@ -184,7 +186,7 @@ class VectorStore:
 
     def _take(self, state: _State) -> None:
         self._state = state
-        self._active: NDArray[np.bool_] | None = None
+        self._active: tuple[_State, NDArray[np.bool_]] | None = None
 
     @property
     def n_rows(self) -> int:
@@ -215,22 +217,29 @@ class VectorStore:
     @property
     def active(self) -> NDArray[np.bool_] | None:
         """Which rows are not removed; None where all are there."""
-        if self._state.n_removed and self._active is None:
-            with self._connected() as connection:
-                removed = connection.execute(
-                    "SELECT row FROM removed WHERE rowid <= ?", (self._state.n_removed,)
-                ).fetchall()
-            active = np.ones(self.n_rows, dtype=bool)
-            active[np.array(removed, dtype=np.intp)[:, 0]] = False
-            self._active = active
-        return self._active
+        state, kept = self._state, self._active  # another thread may write meanwhile
+        if not state.n_removed:
+            return None
+        if kept is not None and kept[0] is state:
+            return kept[1]
+        with self._connected() as connection:
+            removed = connection.execute(
+                "SELECT row FROM removed WHERE rowid <= ?", (state.n_removed,)
+            ).fetchall()
+        active = np.ones(state.n_rows, dtype=bool)
+        active[np.array(removed, dtype=np.intp)[:, 0]] = False
+        self._active = state, active
+        return active
 
     # Connections
 
     @contextmanager
     def _connected(self) -> Iterator[sqlite3.Connection]:
         """Yield the connection that is kept, or one for this block."""
-        if self._connection is None:
+        if self._writer == threading.get_ident() and self._writes_by is not None:
+            with self._lock:
+                yield self._writes_by
+        elif self._connection is None:
             with self._new_connection() as connection:
                 yield connection
         else:
@@ -251,23 +260,31 @@ class VectorStore:
         """Hold the store in this block: all others can read it, but not write.
 
         SQLite's lock is held between transactions as well; it goes with the process.
-        Raises BlockingIOError where another process is writing, ValueError where one
-        has written since the store was opened.
+        Raises BlockingIOError where another process or thread is writing, ValueError
+        where another process has written since the store was opened.
         """
-        if self._in_write:
+        if self._writer == threading.get_ident():
             yield
             return
+        if not self._write_lock.acquire(blocking=False):
+            raise BlockingIOError(
+                f"Another thread is writing to {self.folder or 'the index'}."
+            )
         kept = self._connection
-        with nullcontext(kept) if kept else self._new_connection() as connection:
-            self._begin(connection)
-            self._connection = connection
-            self._in_write = True
-            try:
-                yield
-            finally:
-                self._in_write, self._connection = False, kept
-                if connection.in_transaction:
-                    connection.execute("ROLLBACK")
+        try:
+            with nullcontext(kept) if kept else self._new_connection() as connection:
+                with self._lock:
+                    self._begin(connection)
+                self._writer, self._writes_by = threading.get_ident(), connection
+                try:
+                    yield
+                finally:
+                    self._writer = self._writes_by = None
+                    with self._lock:
+                        if connection.in_transaction:
+                            connection.execute("ROLLBACK")
+        finally:
+            self._write_lock.release()
 
     def _begin(
         self, connection: sqlite3.Connection, committed: _State | None = None

@@ -166,10 +166,12 @@ class StoredVectors:
             view = self._records[:n_rows]
             view.flags.writeable = False
             return view
-        if len(self._records) != n_rows:
+        records = self._records  # another thread may map more of them meanwhile
+        if len(records) != n_rows:
             mapped = np.memmap(self.path, self.record, mode="r", shape=(n_rows,))
-            self._records = np.asarray(mapped)  # slices of a memmap itself are slow
-        return self._records
+            records = np.asarray(mapped)  # slices of a memmap itself are slow
+            self._records = records
+        return records
 
     def read(
         self,

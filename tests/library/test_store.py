@@ -362,6 +362,58 @@ def test_threads_read_at_once(folder):
     assert errors == []
 
 
+def test_threads_read_while_one_writes(folder):
+    store = create(folder)
+    store.append(*batch(0, 20))
+    store.remove([0])
+    errors, done = [], threading.Event()
+
+    def read():
+        try:
+            while not done.is_set():
+                assert rows_of(store, "id0") == []
+                assert rows_of(store, "id7") == [7]
+                assert store.molecules(np.array([7]))[0].tolist() == ["s7"]
+                assert not store.active[0]
+        except Exception as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=read) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for first in range(20, 40):
+        store.append(*batch(first, 1))
+    done.set()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+    assert len(store.active) == 40
+
+
+def test_a_second_thread_that_writes_is_told_at_once(folder):
+    store = create(folder)
+    told = []
+
+    def write():
+        try:
+            store.append(*batch(0, 1))
+        except BlockingIOError as error:
+            told.append(str(error))
+
+    with store.writing():
+        thread = threading.Thread(target=write)
+        thread.start()
+        thread.join()
+        store.append(*batch(0, 2))
+    assert len(told) == 1
+    assert told[0].startswith("Another thread is writing to")
+    check_prefix(store, 2)
+    thread = threading.Thread(target=lambda: store.append(*batch(2, 1)))
+    thread.start()
+    thread.join()
+    check_prefix(reopened(store), 3)
+
+
 # Killed
 
 
