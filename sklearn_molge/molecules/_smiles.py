@@ -108,7 +108,10 @@ def _read(entry):
     if rest and not rest[0].startswith("|"):
         return None  # RDKit would take a second molecule for the name of the first
     with BlockLogs():  # RDKit prints each parse error; the caller reports them all
-        mol = Chem.MolFromSmiles(entry)
+        try:
+            mol = Chem.MolFromSmiles(entry)
+        except UnicodeEncodeError:  # half a surrogate pair, as of a badly read file
+            return None
     return None if mol is None or mol.GetNumAtoms() == 0 else mol
 
 

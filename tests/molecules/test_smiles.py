@@ -31,7 +31,7 @@ ALANINE = "QNAYBMKLOCPYGJ"
 @pytest.mark.parametrize(
     "entry",
     ["-666", "", " ", "restricted", "Restricted", "nan", "None", "NA", "C1CC", "C(C",
-     "xyz", "C[N](C)(C)(C)C", None, np.nan, pd.NA, 5, b"CCO"],
+     "xyz", "C[N](C)(C)(C)C", "C\ud800", None, np.nan, pd.NA, 5, b"CCO"],
 )  # fmt: skip
 def test_what_is_not_a_molecule(function, entry):
     with pytest.raises(InvalidSmilesError) as caught:
