@@ -75,7 +75,7 @@ def match_controls(
     )
     if len(profiles) != len(controls):
         raise ValueError(
-            "control_ge and control_plates must have one row per control well. "
+            "control_ge and control_plates must have one row per well. "
             f"Got {len(profiles)} and {len(controls)} rows."
         )
     codes, names = pd.factorize(treated)

@@ -60,12 +60,12 @@ class DMPNN(nn.Module):
     With features :math:`x_v` of atom v and :math:`e_{vw}` of the bond from v to w, and
     activation :math:`\tau` (Yang et al. 2019, section "Directed MPNN"):
 
-    .. math::
+    .. math:: h^1_{vw} = \tau(W_i [x_v, e_{vw}])
 
-        h^1_{vw} &= \tau(W_i [x_v, e_{vw}]) \\
-        h^{t+1}_{vw} &= \tau(W_i [x_v, e_{vw}]
-            + W_h \textstyle\sum_{u \in N(v) \setminus w} h^t_{uv}) \\
-        h_v &= \tau(W_o [x_v, \textstyle\sum_{u \in N(v)} h^T_{uv}])
+    .. math:: h^{t+1}_{vw} = \tau(W_i [x_v, e_{vw}]
+              + W_h \sum_{u \in N(v) \setminus w} h^t_{uv})
+
+    .. math:: h_v = \tau(W_o [x_v, \sum_{u \in N(v)} h^T_{uv}])
 
     For speed, :math:`W_i` is applied to atoms and bonds separately, before atoms are
     copied to their bonds; sums are over bags of rows, forwards and backwards; hidden
