@@ -117,18 +117,18 @@ class TwoViewMixin(metaclass=ABCMeta):
 
     Examples
     --------
-    A retriever that likes heavy molecules, whatever the profile:
+    A retriever that ranks the longest SMILES first, whatever the profile:
 
     >>> import numpy as np
     >>> from sklearn.base import BaseEstimator
     >>> from sklearn_molge.base import TwoViewMixin
-    >>> class HeaviestFirst(TwoViewMixin, BaseEstimator):
+    >>> class LongestFirst(TwoViewMixin, BaseEstimator):
     ...     def fit(self, X, y):
     ...         return self
     ...     def compare_to(self, X):
     ...         lengths = np.array([float(len(smiles)) for smiles in X])
     ...         return lambda y: np.tile(lengths, (len(y), 1))
-    >>> HeaviestFirst().fit(["C"], [[0.0]]).similarity(["CCO", "CC"], [[0.5], [1.0]])
+    >>> LongestFirst().fit(["C"], [[0.0]]).similarity(["CCO", "CC"], [[0.5], [1.0]])
     array([[3., 2.],
            [3., 2.]])
     """
@@ -200,8 +200,8 @@ class EmbedderMixin(TwoViewMixin):
     """Mixin of two-view estimators with a joint space.
 
     A subclass has ``fit(X, y)``, ``transform(X)`` and ``transform_ge(y)``, which
-    project molecules and profiles into the joint space, and the parameter `metric`,
-    which compares them there (see
+    project molecules and profiles into the joint space, and `metric`, an attribute or
+    a parameter, which compares them there (see
     :func:`~sklearn_molge.metrics.pairwise_similarity`). Similarities, ranks and
     averages of a drug's profiles follow from these.
 

@@ -98,8 +98,9 @@ class StudyResults:
     scores : list of Score
         The first is the one that methods are compared by.
     ranks : DataFrame
-        One row a query: repeat, row, drug, cell line, number of candidates, and the
-        rank that each method gave to the true molecule, NaN where it failed.
+        One row a query: "repeat", "row", "drug", "cell_line", "n_candidates", and a
+        column for each method, under its name: the rank that it gave to the true
+        molecule, NaN where it failed.
     baseline : str or None
         The method that all are compared with.
     explained : Explanation or None
