@@ -147,7 +147,7 @@ def query_blocks(
     """Yield slices of the answer and their similarities, a bounded block at a time."""
     if groups is None:
         for part in row_batches(queries.shape[0], n_columns):
-            yield part, compare(queries[part])
+            yield part, compare(_safe_indexing(queries, part))
         return
     step = _n_rows_of_block(n_columns)
     order = np.argsort(groups, kind="stable")
@@ -157,7 +157,9 @@ def query_blocks(
         begin = ends[first - 1] if first else 0
         last = max(first + 1, np.searchsorted(ends, begin + step, side="right"))
         rows = order[begin : ends[last - 1]]
-        means = group_means(compare(queries[rows]), groups[rows] - first)
+        means = group_means(
+            compare(_safe_indexing(queries, rows)), groups[rows] - first
+        )
         yield slice(first, last), means
         first = int(last)
 

@@ -114,7 +114,7 @@ def comparison(estimator: object, X: Rows) -> Comparison:
         prepare, compare = prepared.prepare, prepared.compare
         codes = prepared.codes[codes]
     else:
-        prepare, compare = np.asarray, _compare(model, distinct)
+        prepare, compare = as_indexable, _compare(model, distinct)
 
     def prepare_outer(y: ArrayLike) -> Matrix:
         return prepare(resolve_views(estimator, None, y)[2])
@@ -146,4 +146,5 @@ def _drop_repeated(X: Rows) -> tuple[Matrix, NDArray[np.intp]]:
 def _compare(model: TwoViewEstimator, X: Rows) -> Compare:
     """Prepare X once where the model offers it; a bare `similarity` serves as well."""
     prepare = getattr(model, "compare_to", None)
-    return partial(model.similarity, X) if prepare is None else prepare(X)
+    compare = partial(model.similarity, X) if prepare is None else prepare(X)
+    return lambda y: np.asarray(compare(y))  # a DataFrame or lists of its author's

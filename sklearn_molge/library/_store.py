@@ -102,7 +102,7 @@ class VectorStore:
         self._connection = connection
         self._lock = threading.RLock()  # of threads that share the connection
         self._write_lock = threading.Lock()  # held by the thread that writes
-        self._writer: int | None = None  # which that is, and its connection
+        self._writer: tuple[int, int] | None = None  # which that is, its connection
         self._writes_by: sqlite3.Connection | None = None
         self._take(_State(**json.loads(settings["state"])))
         self._vectors.check_size(self.n_rows)
@@ -236,7 +236,7 @@ class VectorStore:
     @contextmanager
     def _connected(self) -> Iterator[sqlite3.Connection]:
         """Yield the connection that is kept, or one for this block."""
-        if self._writer == threading.get_ident() and self._writes_by is not None:
+        if self._writer == _this_thread() and self._writes_by is not None:
             with self._lock:
                 yield self._writes_by
         elif self._connection is None:
@@ -263,7 +263,7 @@ class VectorStore:
         Raises BlockingIOError where another process or thread is writing, ValueError
         where another process has written since the store was opened.
         """
-        if self._writer == threading.get_ident():
+        if self._writer == _this_thread():
             yield
             return
         if not self._write_lock.acquire(blocking=False):
@@ -275,7 +275,7 @@ class VectorStore:
             with nullcontext(kept) if kept else self._new_connection() as connection:
                 with self._lock:
                     self._begin(connection)
-                self._writer, self._writes_by = threading.get_ident(), connection
+                self._writer, self._writes_by = _this_thread(), connection
                 try:
                     yield
                 finally:
@@ -525,6 +525,11 @@ class VectorStore:
         # Python warns of a connection that nobody closes.
         if getattr(self, "folder", True) is None and self._connection is not None:
             self._connection.close()
+
+
+def _this_thread() -> tuple[int, int]:
+    """Tell this thread from all others, those of a forked process as well."""
+    return os.getpid(), threading.get_ident()
 
 
 def _connect(path: Path | str) -> sqlite3.Connection:

@@ -414,6 +414,27 @@ def test_a_second_thread_that_writes_is_told_at_once(folder):
     check_prefix(reopened(store), 3)
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs a fork")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_fork_does_not_write_for_who_forked(tmp_path):
+    store = create(tmp_path / "index")
+    store.append(*batch(0, 2))
+    with store.writing():
+        child = os.fork()
+        if not child:
+            code = 1
+            try:
+                check_prefix(store, 2)
+                store.append(*batch(2, 1))
+            except BlockingIOError:
+                code = 0
+            finally:
+                os._exit(code)
+        assert os.waitpid(child, 0)[1] == 0
+        store.append(*batch(2, 2))
+    check_prefix(VectorStore.open(store.folder), 4)
+
+
 # Killed
 
 

@@ -1,5 +1,7 @@
 import numpy as np
+import pandas as pd
 import pytest
+from sklearn.base import BaseEstimator
 from sklearn.decomposition import PCA
 from sklearn.feature_selection import VarianceThreshold
 from sklearn.frozen import FrozenEstimator
@@ -59,3 +61,28 @@ def test_no_two_view_estimator_inside(views):
         )
     with pytest.raises(TypeError, match=r"Got PCA\(\)"):
         retrieval_ranks(PCA(), X, y)
+
+
+class FramesOnly(BaseEstimator):
+    """An estimator of a user's, which knows features and genes by their names."""
+
+    def fit(self, X, y):
+        return self
+
+    def similarity(self, X, y):
+        return pd.DataFrame(np.outer(y["g1"], X["f1"]), index=y.index, columns=X.index)
+
+
+@pytest.mark.parametrize("per", ["profile", "drug"])
+def test_frames_stay_frames_for_an_estimator_of_a_user(views, per):
+    X, y = views
+    molecules = pd.DataFrame(X).add_prefix("f")
+    profiles = pd.DataFrame(y).add_prefix("g").set_axis(np.arange(40) + 5)
+    drugs = np.repeat(np.arange(20), 2)
+    expected = np.outer(y[:, 1], X[:, 1])
+    model = FramesOnly().fit(molecules, profiles)
+    got = similarity(model, molecules, profiles)
+    assert isinstance(got, np.ndarray)
+    np.testing.assert_allclose(got, expected)
+    ranks = retrieval_ranks(model, molecules, profiles, drugs=drugs, per=per)
+    assert ranks.shape == (40 if per == "profile" else 20,)
