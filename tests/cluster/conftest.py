@@ -120,7 +120,7 @@ def cluster_client(tmp_path_factory):
 @pytest.fixture
 def client(cluster_client):
     """The client, when both workers are there: a killed one is started again."""
-    for _ in range(1200):
+    for _ in range(3600):  # restarts import torch, on a busy machine slowly
         if len(cluster_client.ncores()) == 2:
             return cluster_client
         time.sleep(0.05)

@@ -120,8 +120,8 @@ def test_sort_by_keyboard(open_page):
     check_sorted(page.evaluate(ROWS, 2), descending=True)
     page.keyboard.press("Tab")
     focused = "document.activeElement.getAttribute('aria-label')"
-    assert page.evaluate(focused) == "Sort by hits@1"
-    assert page.get_by_role("columnheader", name="median rank", exact=True).count() == 2
+    assert page.evaluate(focused) == "Sort by Hits at 1"
+    assert page.get_by_role("columnheader", name="Median rank", exact=True).count() == 2
 
 
 def test_nothing_in_a_name_runs(open_page):
