@@ -227,10 +227,11 @@ class MoleculeIndex(BaseEstimator):
         if self.on_bad_smiles == "raise":
             check_library(source, self.batch_size, self.n_jobs)
         store = make_store(self.folder, source, **settings)
-        if store.folder is not None:
+        complete = is_complete(store, source)
+        if store.folder is not None and not complete:
             save_embedder(store.folder, self.estimator)
         self._adopt(store)
-        if not is_complete(store, source):
+        if not complete:
             self._add(source)
         return self
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable
 from functools import partial
 from io import BytesIO
@@ -75,8 +76,9 @@ class _AttributionDisplay(DisplayMixin):
         display = cls(cls._attribute(estimator, smiles, profile, **kwargs))
         return display.plot(ax, name=name, **drawn)
 
+    @abstractmethod
     def plot(self, ax: Axes | None = None, *, name: str | None = None) -> Self:
-        raise NotImplementedError
+        """Draw the attribution."""
 
     def _title(self, name):
         told = f"similarity {self.attribution.similarity:.2f}"
