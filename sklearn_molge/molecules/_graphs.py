@@ -187,13 +187,15 @@ class MoleculeGraphs:
         if len(texts) == 0:
             raise ValueError("smiles must hold at least 1 molecule. Got 0.")
         if any(not isinstance(text, str) or len(text.split()) != 1 for text in texts):
-            check_smiles(texts)  # chemprop would take "CCO CCN" for "CCO"
+            check_smiles(
+                texts, wildcards=True
+            )  # chemprop would take "CCO CCN" for "CCO"
         chunks = Parallel(n_jobs=n_jobs)(
             delayed(_featurize)(texts[rows].tolist(), mode)
             for rows in gen_batches(len(texts), _CHUNK_SIZE)
         )
         if any(chunk is None for chunk in chunks):
-            check_smiles(texts)
+            check_smiles(texts, wildcards=True)
             raise ValueError("chemprop's featuriser refuses what RDKit reads.")
         parts = (np.concatenate(part) for part in zip(*chunks, strict=True))
         return cls(*map(torch.from_numpy, parts))
