@@ -16,6 +16,7 @@ from sklearn_molge.exceptions import InvalidSmilesError
 
 __all__ = [
     "MAX_ATOMS",
+    "MAX_LENGTH",
     "MISSING_SMILES",
     "canonical_smiles",
     "check_smiles",
@@ -34,7 +35,7 @@ MAX_ATOMS = 1000
 enough for every algorithm on them. InChI crashes at 20,000 carbon atoms in a row."""
 
 # A text this long is not even parsed: an atom in brackets takes about 10 characters.
-_MAX_LENGTH = 20 * MAX_ATOMS
+MAX_LENGTH = 20 * MAX_ATOMS
 
 # Molecules that were read in the present block of `parsed_once`.
 _parsed: ContextVar[dict[str, Chem.Mol | None] | None] = ContextVar(
@@ -112,7 +113,7 @@ def parse_smiles(entry: object, *, wildcards: bool = True) -> Chem.Mol | None:
 
 def _parse(entry: object) -> Chem.Mol | None:
     """Parse what is neither too long nor a mark for a missing structure."""
-    if not isinstance(entry, str) or len(entry) > _MAX_LENGTH:
+    if not isinstance(entry, str) or len(entry) > MAX_LENGTH:
         return None
     parsed = _parsed.get()
     if parsed is None:
@@ -152,8 +153,8 @@ def _fault(entry: str, mol: Chem.Mol, *, wildcards: bool) -> str | None:
 
 def _why_invalid(entry: object, *, wildcards: bool) -> str | None:
     """Say why an entry is no molecule, where its text alone does not show it."""
-    if isinstance(entry, str) and len(entry) > _MAX_LENGTH:
-        return f"{len(entry):,} characters, and {_MAX_LENGTH:,} are allowed"
+    if isinstance(entry, str) and len(entry) > MAX_LENGTH:
+        return f"{len(entry):,} characters, and {MAX_LENGTH:,} are allowed"
     mol = _parse(entry)
     return None if mol is None else _fault(str(entry), mol, wildcards=wildcards)
 
