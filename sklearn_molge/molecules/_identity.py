@@ -235,21 +235,27 @@ def _elements(mol: Chem.Mol) -> frozenset[int]:
 
 
 def _parent(mol: Chem.Mol) -> _Parent:
+    # Most molecules are one organic fragment without charges. A pattern finds the
+    # others, since a loop over atoms costs more.
+    odd = mol.HasSubstructMatch(_odd_pattern()) or not mol.HasSubstructMatch(_CARBON)
+    if not odd and len(Chem.GetMolFrags(mol)) == 1:
+        return _Parent(mol)
     elements = _elements(mol)
     metals = elements - _NO_METALS
-    if not metals and len(Chem.GetMolFrags(mol)) == 1 and 6 in elements:
-        return _neutral_parent(mol)
-    return _parent_of_fragments(mol, metals)
-
-
-def _neutral_parent(mol: Chem.Mol) -> _Parent:
-    if not any(atom.GetFormalCharge() for atom in mol.GetAtoms()):
-        return _Parent(mol)
+    if metals or 6 not in elements or len(Chem.GetMolFrags(mol)) > 1:
+        return _parent_of_fragments(mol, metals)
     parent = _uncharged(mol)
-    same = Chem.GetFormalCharge(parent) == Chem.GetFormalCharge(mol) and (
-        Chem.MolToSmiles(parent) == Chem.MolToSmiles(mol)
-    )
+    same = Chem.MolToSmiles(parent) == Chem.MolToSmiles(mol)
     return _Parent(parent, (), frozenset() if same else frozenset({"charge"}))
+
+
+_CARBON = Chem.MolFromSmarts("[#6]")
+
+
+@lru_cache(maxsize=1)
+def _odd_pattern() -> Chem.Mol:
+    metals = sorted(set(range(1, 119)) - _NO_METALS)
+    return Chem.MolFromSmarts(f"[!+0,{','.join(f'#{number}' for number in metals)}]")
 
 
 def _parent_of_fragments(mol: Chem.Mol, metals: frozenset[int]) -> _Parent:
@@ -423,11 +429,15 @@ _MOBILE = (
     "[CX4;!H0]1-[#6]=,:[#6]-[#6](=[O,S,N])-[#6]=,:[#6]1",
     "[O,S;!H0;+0]-[c;r5]",
     "[O,S;!H0;+0]-c:c:c=[O,S]",
+    "[O,S;!H0;+0]-c:c:c:[nX2]",  # 4-hydroxypyridines, which InChI keeps apart
+    "[NX2]=c:c:c:[nH]",
+    "[NX2;!H0]=c",
     "[O,S;!H0;+0]-c1c2ccccc2cc2ccccc21",
     "[#6;R]=;!@[#6;R]",  # quinoid rings
     "[#6;R]=;!@[#6;!R]-[N,O,S;!H0]",
+    "[#6;R]1(=;!@[#6])-[#6]=,:[#6]-[#6](=[O,S,N])-[#6]=,:[#6]1",
     "[#6;R]=;!@[#6;!R]-c:[nH]",
-    "[#6]-[NX2]=[OX1]",  # nitroso compounds, their oximes and hydrazones
+    "[#6;!$([CX3;!R]=[#6])]-[NX2]=[OX1]",  # nitroso compounds, their oximes and hydrazones
     "[OX2;!H0]-[NX2]=[#6;R]",
     "[NX3;!H0]-[NX2]=[#6;R]-,=[#6]=,-[#6,O]",
     "[OX2;!H0]-[N+]=[#6]",
@@ -442,8 +452,8 @@ def _mobile_pattern() -> Chem.Mol:
 @lru_cache(maxsize=1)
 def _enumerator():
     enumerator = rdMolStandardize.TautomerEnumerator()
-    enumerator.SetMaxTautomers(100)
-    enumerator.SetMaxTransforms(200)
+    enumerator.SetMaxTautomers(50)
+    enumerator.SetMaxTransforms(100)
     return enumerator
 
 
