@@ -1,5 +1,6 @@
 """Graphs of molecules: computed once, kept small, drawn in batches, summed over."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -264,11 +265,39 @@ def _featurize(texts: list[str], mode: str) -> tuple[NDArray, ...] | None:
     return (
         atom_features[:, :-1].astype(np.uint8),
         _exact_masses(atom_features[:, -1], texts, n_atoms),
-        graph.E[::2].numpy().astype(np.uint8),
+        _exact_bonds(graph.E[::2].numpy().astype(np.uint8), texts, n_bonds),
         bonds.astype(np.int32),
         n_atoms,
         n_bonds,
     )
+
+
+# Texts that may have a bond other than single, double, triple and aromatic: written so,
+# or of a metal, to which RDKit makes dative bonds of too many.
+_MAY_HAVE_ODD_BONDS = re.compile(
+    r"[~$<>|]|\[\d*(?!(?:[bcnops]|[BCNOPSFIH](?![a-z])|Cl|Br|Si|Se|se)[^a-z])"
+)
+_PLAIN = (
+    Chem.BondType.SINGLE,
+    Chem.BondType.DOUBLE,
+    Chem.BondType.TRIPLE,
+    Chem.BondType.AROMATIC,
+)
+_AROMATIC_BIT = 4
+
+
+def _exact_bonds(bits, texts, n_bonds):
+    """Give odd bonds no type, as chemprop does: cuik's calls them aromatic."""
+    if bits.shape[1] <= _AROMATIC_BIT:  # a mode without types of bonds
+        return bits
+    first = np.cumsum(n_bonds) - n_bonds
+    for i, text in enumerate(texts):
+        if _MAY_HAVE_ODD_BONDS.search(text):
+            with BlockLogs():
+                mol = Chem.MolFromSmiles(text)
+            odd = [b.GetIdx() for b in mol.GetBonds() if b.GetBondType() not in _PLAIN]
+            bits[first[i] + np.array(odd, dtype=np.intp), _AROMATIC_BIT] = 0
+    return bits
 
 
 _WEIGHTS = np.array(
