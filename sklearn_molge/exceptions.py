@@ -5,7 +5,7 @@ from itertools import chain, repeat
 
 from sklearn_molge._utils.messages import first_few, first_few_at, shortened
 
-__all__ = ["InvalidSmilesError", "MissingControlError"]
+__all__ = ["InvalidSmilesError", "InvalidSmilesWarning", "MissingControlError"]
 
 
 class InvalidSmilesError(ValueError):
@@ -59,6 +59,10 @@ class InvalidSmilesError(ValueError):
         ]
         shown = first_few_at(self.indices, texts, write=str)
         return f"{n} {what} valid SMILES: {shown}."
+
+
+class InvalidSmilesWarning(UserWarning):
+    """Some entries are not molecules, and have rows of NaN as the caller asked."""
 
 
 class MissingControlError(ValueError):

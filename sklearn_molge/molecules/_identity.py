@@ -437,7 +437,7 @@ _MOBILE = (
     "[#6;R]=;!@[#6;!R]-[N,O,S;!H0]",
     "[#6;R]1(=;!@[#6])-[#6]=,:[#6]-[#6](=[O,S,N])-[#6]=,:[#6]1",
     "[#6;R]=;!@[#6;!R]-c:[nH]",
-    "[#6;!$([CX3;!R]=[#6])]-[NX2]=[OX1]",  # nitroso compounds, their oximes and hydrazones
+    "[#6;!$([CX3;!R]=[#6])]-[NX2]=[OX1]",  # nitroso compounds, oximes, hydrazones
     "[OX2;!H0]-[NX2]=[#6;R]",
     "[NX3;!H0]-[NX2]=[#6;R]-,=[#6]=,-[#6,O]",
     "[OX2;!H0]-[N+]=[#6]",

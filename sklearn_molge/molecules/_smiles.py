@@ -76,7 +76,9 @@ def parsed_once() -> Iterator[None]:
         _parsed.reset(token)
 
 
-def parse_smiles(entry: object, *, wildcards: bool = True) -> Chem.Mol | None:
+def parse_smiles(
+    entry: object, *, wildcards: bool = True, max_atoms: int = MAX_ATOMS
+) -> Chem.Mol | None:
     """Parse one SMILES, by the rules that hold everywhere in this library.
 
     Parameters
@@ -88,14 +90,16 @@ def parse_smiles(entry: object, *, wildcards: bool = True) -> Chem.Mol | None:
         molecule and has no identity: :func:`check_smiles` refuses it. Transformers draw
         features of it, so that :func:`~sklearn_molge.inspection.atom_attribution` can
         mask atoms.
+    max_atoms : int, default=1000
+        Most atoms, without hydrogens.
 
     Returns
     -------
     mol : rdkit.Chem.Mol or None
         The molecule, to be read and not changed: others may share it (see
         :func:`parsed_once`). None where `entry` is no text, is one of
-        :data:`MISSING_SMILES`, has no atoms, or more than 1,000 that are not hydrogen,
-        is not a SMILES, or is a pattern and `wildcards` is False.
+        :data:`MISSING_SMILES`, has no atoms or too many, is not a SMILES, or is a
+        pattern and `wildcards` is False.
 
     Examples
     --------
@@ -106,7 +110,7 @@ def parse_smiles(entry: object, *, wildcards: bool = True) -> Chem.Mol | None:
     (True, True)
     """
     mol = _parse(entry)
-    if mol is None or _fault(entry, mol, wildcards=wildcards):
+    if mol is None or _fault(str(entry), mol, wildcards=wildcards, max_atoms=max_atoms):
         return None
     return mol
 
@@ -137,11 +141,11 @@ def _read(entry: str) -> Chem.Mol | None:
     return None if mol is None or mol.GetNumAtoms() == 0 else mol
 
 
-def _fault(entry: str, mol: Chem.Mol, *, wildcards: bool) -> str | None:
+def _fault(entry: str, mol: Chem.Mol, *, wildcards: bool, max_atoms: int) -> str | None:
     """Say why what RDKit reads is no molecule for us; None if it is one."""
     n_atoms = mol.GetNumHeavyAtoms()
-    if n_atoms > MAX_ATOMS:
-        return f"{n_atoms:,} heavy atoms, and {MAX_ATOMS:,} are allowed"
+    if n_atoms > max_atoms:
+        return f"{n_atoms:,} heavy atoms, more than max_atoms={max_atoms}"
     # The only ways to write a wildcard: parsing each text twice would cost more.
     may_be_pattern = not wildcards and ("*" in entry or "#0" in entry or "|" in entry)
     if may_be_pattern and any(
@@ -151,15 +155,19 @@ def _fault(entry: str, mol: Chem.Mol, *, wildcards: bool) -> str | None:
     return None
 
 
-def _why_invalid(entry: object, *, wildcards: bool) -> str | None:
+def _why_invalid(entry: object, *, wildcards: bool, max_atoms: int) -> str | None:
     """Say why an entry is no molecule, where its text alone does not show it."""
     if isinstance(entry, str) and len(entry) > MAX_LENGTH:
         return f"{len(entry):,} characters, and {MAX_LENGTH:,} are allowed"
     mol = _parse(entry)
-    return None if mol is None else _fault(str(entry), mol, wildcards=wildcards)
+    if mol is None:
+        return None
+    return _fault(str(entry), mol, wildcards=wildcards, max_atoms=max_atoms)
 
 
-def valid_smiles_mask(X: ArrayLike, *, wildcards: bool = False) -> NDArray[np.bool_]:
+def valid_smiles_mask(
+    X: ArrayLike, *, wildcards: bool = False, max_atoms: int = MAX_ATOMS
+) -> NDArray[np.bool_]:
     """Mask of the entries that are molecules.
 
     Parameters
@@ -168,6 +176,8 @@ def valid_smiles_mask(X: ArrayLike, *, wildcards: bool = False) -> NDArray[np.bo
         SMILES.
     wildcards : bool, default=False
         Let patterns pass, see :func:`parse_smiles`.
+    max_atoms : int, default=1000
+        Most atoms, without hydrogens.
 
     Returns
     -------
@@ -180,11 +190,14 @@ def valid_smiles_mask(X: ArrayLike, *, wildcards: bool = False) -> NDArray[np.bo
     >>> valid_smiles_mask(["CCO", "-666", None])
     array([ True, False, False])
     """
-    valid = of_each(lambda mol: True, as_smiles_array(X), wildcards=wildcards)
+    rules = {"wildcards": wildcards, "max_atoms": max_atoms}
+    valid = of_each(lambda mol: True, as_smiles_array(X), **rules)
     return valid.astype(bool)
 
 
-def check_smiles(X: ArrayLike, *, wildcards: bool = False) -> NDArray[np.object_]:
+def check_smiles(
+    X: ArrayLike, *, wildcards: bool = False, max_atoms: int = MAX_ATOMS
+) -> NDArray[np.object_]:
     """Check that every entry is a molecule.
 
     Parameters
@@ -195,6 +208,8 @@ def check_smiles(X: ArrayLike, *, wildcards: bool = False) -> NDArray[np.object_
         are not hydrogen, or with wildcards (``*``, R-groups) in the place of atoms.
     wildcards : bool, default=False
         Let patterns pass, see :func:`parse_smiles`.
+    max_atoms : int, default=1000
+        Most atoms, without hydrogens.
 
     Returns
     -------
@@ -220,13 +235,17 @@ def check_smiles(X: ArrayLike, *, wildcards: bool = False) -> NDArray[np.object_
     index 1: '-666'.
     """
     array = as_smiles_array(X)
-    valid = valid_smiles_mask(array, wildcards=wildcards)
-    refuse_invalid(array, valid, wildcards=wildcards)
+    valid = valid_smiles_mask(array, wildcards=wildcards, max_atoms=max_atoms)
+    refuse_invalid(array, valid, wildcards=wildcards, max_atoms=max_atoms)
     return array
 
 
 def refuse_invalid(
-    array: NDArray[np.object_], valid: NDArray[np.bool_], *, wildcards: bool = False
+    array: NDArray[np.object_],
+    valid: NDArray[np.bool_],
+    *,
+    wildcards: bool = False,
+    max_atoms: int = MAX_ATOMS,
 ) -> None:
     """Raise the error that names the entries that are not valid."""
     bad = np.flatnonzero(~valid)
@@ -234,7 +253,8 @@ def refuse_invalid(
         entries = array[bad].tolist()
         # Only some are shown with their reason, and each has to be read for it.
         shown = entries[:N_SHOWN]
-        reasons = [_why_invalid(entry, wildcards=wildcards) for entry in shown]
+        rules = {"wildcards": wildcards, "max_atoms": max_atoms}
+        reasons = [_why_invalid(entry, **rules) for entry in shown]
         raise InvalidSmilesError(bad.tolist(), entries, reasons)
 
 
@@ -282,13 +302,14 @@ def of_each(
     array: NDArray[np.object_],
     *,
     wildcards: bool = False,
+    max_atoms: int = MAX_ATOMS,
 ) -> NDArray[np.object_]:
     """Apply `function` to each distinct molecule; None where an entry is not one."""
     results = {}
     with BlockLogs():
         # One molecule at a time: they are large.
         for text in dict.fromkeys(s for s in array if isinstance(s, str)):
-            mol = parse_smiles(text, wildcards=wildcards)
+            mol = parse_smiles(text, wildcards=wildcards, max_atoms=max_atoms)
             results[text] = None if mol is None else function(mol)
     of_entries = np.empty(len(array), dtype=object)
     of_entries[:] = [results[s] if isinstance(s, str) else None for s in array]
