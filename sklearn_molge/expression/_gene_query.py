@@ -41,11 +41,15 @@ class GeneQuery:
         ``symbol`` (as far as known) and ``value`` (in `profile`).
     missing : DataFrame
         One row per entry that was not found: ``part`` and ``entry``.
+    gene_name_choices : tuple of ndarray of shape (n_genes,)
+        Entrez ids as text, and symbols, as far as known: estimators that were fitted
+        on named genes compare these with either.
     """
 
     profile: NDArray[np.float32]
     found: pd.DataFrame
     missing: pd.DataFrame
+    gene_name_choices: tuple[NDArray[np.object_], ...] = ()
 
     def __array__(
         self, dtype: DTypeLike | None = None, copy: bool | None = None
@@ -210,7 +214,8 @@ def profile_from_genes(
     names = genes[named].iloc[found["column"]].set_axis(found.index)
     found = found.join(names)[["part", "entry", "column", *named, "value"]]
     found, missing = found.reset_index(drop=True), missing.reset_index(drop=True)
-    return GeneQuery(profile, found, missing)
+    choices = tuple(genes[name].astype(str).to_numpy(dtype=object) for name in named)
+    return GeneQuery(profile, found, missing, choices)
 
 
 def _refuse_contradictions(found):
