@@ -180,13 +180,16 @@ class TargetGenes:
 def _match_one(entry, own, by_id) -> tuple[int, int | None, str]:
     """Return column, Entrez id and how an entry was read; or -1 and why it was not."""
     key = gene_key(entry)
-    columns = own.get(key, set())
-    ids, how = ([], "name") if columns else _read(key)
-    if how == "date" and len(ids) > 1:
+    ids, how = _read(key)
+    if key in own:
+        columns, how = own[key], "name"
+        if ids and by_id.get(ids[0], columns) - columns:
+            how = "name, today of another of the genes"
+    elif how == "date" and len(ids) > 1:
         names = " or ".join(_human_genes().symbols[gene] for gene in ids)
         return -1, None, f"a date, of {names}"
-    for gene in ids:
-        columns = columns | by_id.get(gene, set())
+    else:
+        columns = set().union(*(by_id.get(gene, ()) for gene in ids))
     if len(columns) > 1:
         raise ValueError(
             f"{entry!r} is the name of {len(columns)} genes of `genes`, rows "
@@ -194,11 +197,8 @@ def _match_one(entry, own, by_id) -> tuple[int, int | None, str]:
             "meant."
         )
     gene = ids[0] if ids else None
-    today = _human_genes().current.get(key) if isinstance(key, str) else None
-    if columns and by_id.get(today, columns) - columns:
-        how = "name, today of another of the genes"
     if columns:
-        return min(columns), key if isinstance(key, int) else gene, how
+        return min(columns), gene, how
     return -1, gene, "unknown" if gene is None else f"{how} of another gene"
 
 
