@@ -15,8 +15,22 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from sklearn_molge.alignment import CCA, CoordinatedEmbedder, FittedTower
-from sklearn_molge.expression import L1000Featurizer, profile_from_genes
-from sklearn_molge.metrics import RetrievalScorer, retrieval_ranks, similarity
+from sklearn_molge.datasets import load_lincs
+from sklearn_molge.expression import (
+    L1000Featurizer,
+    align_profiles,
+    match_genes,
+    profile_from_genes,
+    robust_zscore,
+)
+from sklearn_molge.inspection import training_distances
+from sklearn_molge.metrics import (
+    RetrievalScorer,
+    pairwise_similarity,
+    retrieval_ranks,
+    similarity,
+)
+from sklearn_molge.molecules import MorganFingerprinter
 from sklearn_molge.retrieval import (
     DoubleNNRetriever,
     OracleRetriever,
@@ -230,3 +244,50 @@ def test_a_gene_query_matches_by_either_name():
     for fitted in (by_id, by_symbol):
         with pytest.raises(ValueError, match="in the same order"):
             fitted.similarity(X, other)
+
+
+# Two tables of profiles.
+
+
+def test_similarity_of_tables_in_another_order():
+    with pytest.raises(ValueError, match=r"in the same order\. Their order differs"):
+        pairwise_similarity(FRAME, REVERSED)
+    other = FRAME.add_prefix("mol")  # two embeddings, each with names of its own
+    np.testing.assert_allclose(
+        pairwise_similarity(FRAME, other), pairwise_similarity(VALUES, VALUES)
+    )
+
+
+def test_controls_of_other_genes():
+    plates = ["P"] * len(X)
+    robust_zscore(FRAME, plates, control_ge=FRAME, control_plates=plates)
+    for other in (REVERSED, FRAME.rename(columns={"G0": "H0"})):
+        with pytest.raises(ValueError, match="ge and control_ge must have the same co"):
+            robust_zscore(FRAME, plates, control_ge=other, control_plates=plates)
+
+
+def test_distances_to_training_profiles_of_other_genes():
+    training_distances(X, FRAME, X, FRAME)
+    with pytest.raises(ValueError, match="y_train and y_test must have the same colum"):
+        training_distances(X, FRAME, X, REVERSED)
+
+
+# On real profiles.
+
+
+def test_real_profiles_in_another_order(level5_folder):
+    study = load_lincs(level5_folder, level=5)
+    study = study[:600]
+    half = np.arange(len(study)) % 2 == 0
+    pipe = make_pipeline(MorganFingerprinter(), CCA(20, ridge=1.0))
+    pipe.fit(study.smiles[half], study.profiles()[half])
+    X_test, y_test = study.smiles[~half], study.profiles()[~half]
+    ranks = retrieval_ranks(pipe, X_test, y_test)
+    with pytest.raises(ValueError, match="in the same order"):
+        retrieval_ranks(pipe, X_test, y_test.iloc[:, ::-1])
+    symbols = study.profiles(names="symbol")[~half]
+    today = match_genes(y_test.columns, ["TP53"])["symbol"].to_numpy()
+    assert (today != symbols.columns).sum() == 47
+    for y in (y_test, symbols, y_test.set_axis(today, axis=1)):
+        aligned = align_profiles(y.iloc[:, ::-1], pipe)
+        np.testing.assert_array_equal(retrieval_ranks(pipe, X_test, aligned), ranks)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sklearn_molge._compat import _get_feature_names
 from sklearn_molge._utils.messages import first_few
 
-__all__ = ["as_frame", "check_gene_names", "gene_names"]
+__all__ = ["check_gene_names", "check_same_columns", "gene_names"]
 
 Names = NDArray[np.object_]
 
@@ -30,7 +30,7 @@ def gene_names(y) -> Names | None:
     TypeError
         If some names are text and others are not.
     """
-    columns = getattr(y, "var_names" if is_anndata(y) else "columns", None)
+    columns = getattr(y, "var_names" if _is_anndata(y) else "columns", None)
     if isinstance(columns, pd.Index):
         if not columns.is_unique:
             repeated = columns[columns.duplicated()].unique()
@@ -38,7 +38,7 @@ def gene_names(y) -> Names | None:
                 "y must have each gene in one column. More than once: "
                 f"{first_few(repeated, write=str, n=5)}."
             )
-        if is_anndata(y):
+        if _is_anndata(y):
             return columns.astype(str).to_numpy(dtype=object)
         if len(columns) and all(_is_whole(name) for name in columns):
             counted = np.array_equal(columns, np.arange(len(columns)))
@@ -46,7 +46,7 @@ def gene_names(y) -> Names | None:
     return _get_feature_names(y)
 
 
-def is_anndata(y) -> bool:
+def _is_anndata(y) -> bool:
     """Whether y is an AnnData object, without importing it."""
     return hasattr(y, "var_names") and hasattr(y, "to_df")
 
@@ -55,13 +55,30 @@ def _is_whole(name: object) -> bool:
     return isinstance(name, Integral) and not isinstance(name, bool)
 
 
-def as_frame(y):
+def _as_frame(y):
     """Return AnnData as a data frame of its X, and anything else as it is."""
-    if not is_anndata(y):
+    if not _is_anndata(y):
         return y
     if y.X is None:
         raise ValueError("y must have values. Got AnnData whose X is None.")
     return y.to_df()
+
+
+def check_same_columns(A, B, *, names: tuple[str, str], strict: bool = True) -> None:
+    """Refuse two tables whose columns have the same names in another order.
+
+    With `strict`, also those that have other names. What has no names is let through.
+    """
+    of_A, of_B = gene_names(A), gene_names(B)
+    if of_A is None or of_B is None or np.array_equal(of_A, of_B):
+        return
+    only = sorted(set(of_A) ^ set(of_B))
+    if strict or not only:
+        told = f"Only one has {first_few(only, n=5)}" if only else "Their order differs"
+        raise ValueError(
+            f"{names[0]} and {names[1]} must have the same columns in the same order. "
+            f"{told}."
+        )
 
 
 def check_gene_names(estimator, y, *, reset: bool):
@@ -84,7 +101,7 @@ def check_gene_names(estimator, y, *, reset: bool):
     """
     choices = getattr(y, "gene_name_choices", None)
     names = gene_names(y) if choices is None else None
-    y = as_frame(y)
+    y = _as_frame(y)
     if reset:
         names = choices[0] if choices else names
         if names is not None:
