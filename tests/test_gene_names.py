@@ -23,7 +23,11 @@ from sklearn_molge.expression import (
     profile_from_genes,
     robust_zscore,
 )
-from sklearn_molge.inspection import training_distances
+from sklearn_molge.inspection import (
+    atom_attribution,
+    gene_attribution,
+    training_distances,
+)
 from sklearn_molge.metrics import (
     RetrievalScorer,
     pairwise_similarity,
@@ -244,6 +248,41 @@ def test_a_gene_query_matches_by_either_name():
     for fitted in (by_id, by_symbol):
         with pytest.raises(ValueError, match="in the same order"):
             fitted.similarity(X, other)
+
+
+def test_anndata_and_queries_are_ranked():
+    fitted = cca().fit(X, FRAME)
+    for per in ("profile", "drug"):
+        ranks = retrieval_ranks(fitted, X, FRAME, per=per)
+        for y in FORMS.values():
+            np.testing.assert_array_equal(retrieval_ranks(fitted, X, y, per=per), ranks)
+    query = profile_from_genes(fitted, up=["G1"], down=["G4"])
+    retrieval_ranks(fitted, X[:1], query)
+
+
+@pytest.mark.parametrize("form", ["Series", "row", "polars", "AnnData", "GeneQuery"])
+@pytest.mark.parametrize("method", ["occlusion", "gradient"])
+def test_attributions_know_the_genes(form, method):
+    smiles = np.array(["CCO", "CCN", "CCC", "c1ccccc1O", "CCS", "CC=O"], dtype=object)
+    frame = FRAME[:6]
+    net = CoordinatedEmbedder(
+        "random", max_epochs=1, verbose=0, random_state=0, device="cpu"
+    )
+    net.fit(smiles, frame)
+    profile = {
+        "Series": frame.iloc[0],
+        "row": frame[:1],
+        "polars": pl.from_pandas(frame[:1]),
+        "AnnData": anndata.AnnData(frame.set_index(frame.index.astype(str)))[:1],
+        "GeneQuery": profile_from_genes(net, values=frame.iloc[0]),
+    }[form]
+    found = gene_attribution(net, "CCO", profile, method=method)
+    assert sorted(found.table["gene"]) == GENES
+    atom_attribution(net, "CCO", profile, method=method)
+    if form == "row":
+        for explain in (gene_attribution, atom_attribution):
+            with pytest.raises(ValueError, match="in the same order"):
+                explain(net, "CCO", profile.iloc[:, ::-1], method=method)
 
 
 # Two tables of profiles.

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sklearn_molge._compat import _get_feature_names
 from sklearn_molge._utils.messages import first_few
 
-__all__ = ["check_gene_names", "check_same_columns", "gene_names"]
+__all__ = ["as_frame", "check_gene_names", "check_same_columns", "gene_names"]
 
 Names = NDArray[np.object_]
 
@@ -55,7 +55,7 @@ def _is_whole(name: object) -> bool:
     return isinstance(name, Integral) and not isinstance(name, bool)
 
 
-def _as_frame(y):
+def as_frame(y):
     """Return AnnData as a data frame of its X, and anything else as it is."""
     if not _is_anndata(y):
         return y
@@ -101,7 +101,7 @@ def check_gene_names(estimator, y, *, reset: bool):
     """
     choices = getattr(y, "gene_name_choices", None)
     names = gene_names(y) if choices is None else None
-    y = _as_frame(y)
+    y = as_frame(y)
     if reset:
         names = choices[0] if choices else names
         if names is not None:

@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from numbers import Real
 
@@ -61,6 +61,9 @@ class GeneQuery:
 
     def __len__(self) -> int:
         return len(self.profile)
+
+    def __getitem__(self, rows) -> "GeneQuery":
+        return replace(self, profile=self.profile[rows])
 
     @property
     def shape(self) -> tuple[int, ...]:
