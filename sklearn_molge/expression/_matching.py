@@ -77,9 +77,9 @@ def match_genes(names: Iterable, genes) -> pd.DataFrame:
     -----
     A name that `genes` itself has comes first. The others are read by a table of
     human genes that comes with the library: HGNC (genenames.org, CC0) as of July 2024,
-    25,471 genes with an Entrez id (protein-coding, long non-coding RNA, immunoglobulin
-    and T cell receptor genes), among them the 978 landmarks, of which 47 have been
-    renamed since. A previous symbol of several genes, or one that is another gene's
+    28,476 genes with an Entrez id (protein-coding, long non-coding RNA, immunoglobulin
+    and T cell receptor genes, readthroughs, and pseudogenes that were renamed), among
+    them the 978 landmarks, of which 47 have been renamed since. A previous symbol of several genes, or one that is another gene's
     symbol today, is not read; nor are aliases ("p53"), which many genes share, and
     genes of other species. A date is read where it can be one gene only: "1-Mar" was
     MARCH1 or MARC1.

@@ -15,6 +15,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from sklearn_molge.alignment import CCA
+from sklearn_molge.base import check_profiles
+from sklearn_molge.datasets import Study, load_lincs, read_gct
 from sklearn_molge.exceptions import GeneNamesWarning
 from sklearn_molge.expression import align_profiles, match_genes, profile_from_genes
 from sklearn_molge.metrics import RetrievalScorer
@@ -147,6 +149,23 @@ def test_every_landmark_by_every_name(level5_folder):
     assert match_genes(genes["symbol"], today)["column"].tolist() == list(range(978))
 
 
+def test_inferred_genes_by_the_names_of_today():
+    names = {
+        24142: ("NAT6", "NAA80"),
+        2983: ("GUCY1B3", "GUCY1B1"),
+        515: ("ATP5F1", "ATP5PB"),
+        2533: ("FYB", "FYB1"),
+        5818: ("PVRL1", "NECTIN1"),
+        3021: ("H3F3B", "H3-3B"),
+        8565: ("YARS", "YARS1"),
+        10778: ("ZNF271", "ZNF271P"),  # a pseudogene
+    }
+    before, today = zip(*names.values(), strict=True)
+    for a, b in [(before, today), (today, before), (names, before), (today, names)]:
+        found = match_genes(a, list(map(str, b)))
+        assert found["column"].tolist() == list(range(len(names)))
+
+
 # -- profiles ------------------------------------------------------------------------
 
 
@@ -267,3 +286,27 @@ def test_genes_in_rows():
 def test_profiles_without_names(y):
     with pytest.raises(TypeError, match="y must have names of genes"):
         align_profiles(y, GENES)
+
+
+def test_real_plates_of_another_platform(level3_folder, level5_folder):
+    study = load_lincs(level5_folder, level=5)
+    plate = read_gct(level3_folder / "CPC006_A375_6H_X1.level3.gct")
+    ids = plate.genes["pr_gene_id"].astype(int).tolist()
+    assert ids != study.genes["gene_id"].tolist()
+    order = [ids.index(gene) for gene in study.genes["gene_id"]]
+    aligned = align_profiles(plate, study.genes)
+    np.testing.assert_array_equal(aligned, plate.matrix[:, order])
+    assert aligned.index.equals(plate.obs.index)
+
+
+def test_a_study_and_an_empty_anndata():
+    genes = pd.DataFrame({"gene_id": [23, 16]})
+    study = Study(
+        ["CCO"], ge=[[1.0, 2.0]], genes=genes, obs=pd.DataFrame({"cell_line": ["A"]})
+    )
+    assert align_profiles(study, [16, 23]).to_numpy().tolist() == [[2.0, 1.0]]
+    empty = anndata.AnnData(var=pd.DataFrame(index=["16"]))
+    with pytest.raises(ValueError, match="y must have values"):
+        align_profiles(empty, [16])
+    with pytest.raises(ValueError, match="Got AnnData whose X is None"):
+        check_profiles(CCA(), empty, reset=True)
