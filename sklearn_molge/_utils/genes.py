@@ -1,7 +1,7 @@
 """Names of the genes of profiles, and of those that an estimator was fitted on."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from numbers import Integral
 
 import numpy as np
@@ -156,7 +156,7 @@ def _one_sided(owner: str, y, names: Names | None, fitted: Names | None):
     return pd.DataFrame(np.asarray(y), columns=fitted)
 
 
-def _other_genes(names: Sequence, fitted: Names, in_rows: bool = False) -> str:
+def _other_genes(names: Iterable, fitted: Names, in_rows: bool = False) -> str:
     """Say how names differ from those of `fit`, in scikit-learn's words."""
     parts = ["The gene names should match those that were passed during fit."]
     unseen, missing = set(names) - set(fitted), set(fitted) - set(names)

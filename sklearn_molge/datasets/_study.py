@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from numbers import Integral, Real
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Literal, Self, overload
 
 import numpy as np
 import pandas as pd
@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from sklearn_molge._compat import Interval, StrOptions, validate_params
 from sklearn_molge._utils.genes import gene_names
+from sklearn_molge._utils.typing import RandomState
 from sklearn_molge.datasets._columns import check_each_once, common_genes
 from sklearn_molge.expression import match_controls
 from sklearn_molge.molecules import drug_ids
@@ -163,7 +164,9 @@ class Study:
 
     def _check_order(self, name: str, columns: NDArray[np.object_] | None) -> None:
         """Refuse a data frame whose columns are the genes in another order."""
-        for key in ("gene_id", "symbol") if columns is not None else ():
+        if columns is None:
+            return
+        for key in ("gene_id", "symbol"):
             own = [] if key not in self.genes else self.genes[key].astype(str).tolist()
             if set(own) == set(columns) and own != columns.tolist():
                 raise ValueError(
@@ -282,10 +285,28 @@ class Study:
         check_each_once(columns, f"profiles() needs genes of different {key}")
         return columns
 
+    @overload
+    def paired_ge(
+        self,
+        how: str = ...,
+        random_state: RandomState = ...,
+        *,
+        as_frame: Literal[False] = ...,
+    ) -> NDArray[np.float32]: ...
+
+    @overload
+    def paired_ge(
+        self,
+        how: str = ...,
+        random_state: RandomState = ...,
+        *,
+        as_frame: Literal[True],
+    ) -> pd.DataFrame: ...
+
     def paired_ge(
         self,
         how: str = "mean",
-        random_state: int | np.random.RandomState | None = None,
+        random_state: RandomState = None,
         *,
         as_frame: bool = False,
     ) -> NDArray[np.float32] | pd.DataFrame:

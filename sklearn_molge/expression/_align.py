@@ -109,8 +109,9 @@ def align_profiles(
         0 if missing == "zero" else np.nan,
         dtype=np.result_type(values.dtype, np.float32),
     )
-    for column, places in found.groupby("column").groups.items():
-        of_gene = values[:, np.asarray(places)]
+    for column in found["column"].unique():
+        places = np.flatnonzero(matched["column"] == column)
+        of_gene = values[:, places]
         mean = duplicates == "mean" and len(places) > 1
         aligned[:, column] = of_gene.mean(axis=1) if mean else of_gene[:, 0]
     return pd.DataFrame(aligned, index=index, columns=target.names)

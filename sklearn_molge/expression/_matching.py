@@ -79,10 +79,10 @@ def match_genes(names: Iterable, genes) -> pd.DataFrame:
     human genes that comes with the library: HGNC (genenames.org, CC0) as of July 2024,
     28,476 genes with an Entrez id (protein-coding, long non-coding RNA, immunoglobulin
     and T cell receptor genes, readthroughs, and pseudogenes that were renamed), among
-    them the 978 landmarks, of which 47 have been renamed since. A previous symbol of several genes, or one that is another gene's
-    symbol today, is not read; nor are aliases ("p53"), which many genes share, and
-    genes of other species. A date is read where it can be one gene only: "1-Mar" was
-    MARCH1 or MARC1.
+    them the 978 landmarks, of which 47 have been renamed since. A previous symbol of
+    several genes, or one that is another gene's symbol today, is not read; nor are
+    aliases ("p53"), which many genes share, and genes of other species. A date is read
+    where it can be one gene only: "1-Mar" was MARCH1 or MARC1.
 
     Examples
     --------
@@ -154,9 +154,9 @@ class TargetGenes:
             for gene in ids:
                 by_id[gene] |= columns
         if "gene_id" in self.table:  # which decides, whatever the symbols say
-            ids = {key: columns for key, columns in own.items() if isinstance(key, int)}
-            known = set().union(*ids.values()) if ids else set()
-            by_id = {k: v - known for k, v in by_id.items()} | ids
+            given = {key: at for key, at in own.items() if isinstance(key, int)}
+            known = set().union(*given.values())
+            by_id = {key: at - known for key, at in by_id.items()} | given
         rows = [_match_one(entry, own, by_id) for entry in entries]
         return self._describe(entries, rows)
 

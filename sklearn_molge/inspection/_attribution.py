@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from numbers import Integral
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -351,7 +352,7 @@ def gene_attribution(
 class _QueryProfile:
     """One profile, and how rows like it are given to the estimator."""
 
-    def __init__(self, profile: ArrayLike):
+    def __init__(self, profile: Any):
         profile = as_frame(profile)
         named = isinstance(profile, pd.Series)
         # The names of its genes, where it came with names.
@@ -373,7 +374,7 @@ class _QueryProfile:
             )
         self.values: NDArray = rows[0]
 
-    def rows(self, values: NDArray) -> ArrayLike:
+    def rows(self, values: NDArray) -> Any:
         """Return profiles as the estimator takes them, with the names if any."""
         values = np.atleast_2d(values)
         if self.query is not None:
