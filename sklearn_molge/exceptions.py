@@ -1,11 +1,16 @@
-"""Errors that callers may want to catch by name."""
+"""Errors and warnings that callers may want to catch, or filter, by name."""
 
 from collections.abc import Sequence
 from itertools import chain, repeat
 
 from sklearn_molge._utils.messages import first_few, first_few_at, shortened
 
-__all__ = ["InvalidSmilesError", "InvalidSmilesWarning", "MissingControlError"]
+__all__ = [
+    "GeneNamesWarning",
+    "InvalidSmilesError",
+    "InvalidSmilesWarning",
+    "MissingControlError",
+]
 
 
 class InvalidSmilesError(ValueError):
@@ -63,6 +68,10 @@ class InvalidSmilesError(ValueError):
 
 class InvalidSmilesWarning(UserWarning):
     """Some entries are not molecules, and have rows of NaN as the caller asked."""
+
+
+class GeneNamesWarning(UserWarning):
+    """Names of genes were missing, came twice, or were guessed."""
 
 
 class MissingControlError(ValueError):
