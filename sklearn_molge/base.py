@@ -4,16 +4,15 @@ from abc import ABCMeta, abstractmethod
 from collections.abc import Callable
 
 import numpy as np
-import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 from sklearn.utils.validation import (
     check_array,
     check_consistent_length,
-    column_or_1d,
     validate_data,
 )
 
+from sklearn_molge._utils.groups import encode_labels, label_text
 from sklearn_molge._utils.messages import first_few
 from sklearn_molge._utils.rows import is_text, row_bytes
 from sklearn_molge._utils.typing import Compare, Rows
@@ -63,15 +62,10 @@ def identify_drugs(X, drugs, codes: NDArray) -> NDArray:
     """Identity of each row's molecule: as given, from SMILES, or equal features."""
     if drugs is None:
         return drug_ids(X) if is_text(X) else codes
-    drugs = column_or_1d(np.asarray(drugs, dtype=object))
-    check_consistent_length(X, drugs)
-    missing = np.flatnonzero(pd.isna(drugs))
-    if missing.size:
-        raise ValueError(
-            "drugs must name the molecule of every row. "
-            f"Missing in rows {first_few(missing.tolist())}."
-        )
-    return drugs.astype(str).astype(object)
+    places, labels = encode_labels(drugs, name="drugs")
+    check_consistent_length(X, places)
+    texts = np.array([label_text(label) for label in labels], dtype=object)
+    return texts[places]
 
 
 def molecule_keys(X) -> NDArray[np.object_]:
@@ -92,7 +86,10 @@ def one_row_per_drug(drugs, texts, candidates) -> tuple[NDArray, NDArray]:
     rows = order[start]
     if candidates is None:
         return gallery, rows
-    wanted = np.unique(np.asarray(candidates, dtype=object).astype(gallery.dtype))
+    names = np.asarray(candidates, dtype=object).ravel()
+    if gallery.dtype == object:
+        names = np.array([label_text(name) for name in names], dtype=object)
+    wanted = np.unique(names.astype(gallery.dtype))
     unknown = wanted[~np.isin(wanted, gallery)]
     if unknown.size:
         raise ValueError(

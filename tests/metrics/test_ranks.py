@@ -215,7 +215,7 @@ def test_refusals():
         retrieval_ranks(Table(nan), SMILES, y, candidates=["nobody"])
     with pytest.raises(ValueError, match="must hold the drug of every query"):
         retrieval_ranks(Table(nan), SMILES, y, drugs=list("abcdef"), candidates=["a"])
-    with pytest.raises(ValueError, match=r"Missing in rows 1\."):
+    with pytest.raises(ValueError, match=r"drugs must .* 1 of 6 .* indices 1\."):
         retrieval_ranks(Table(nan), SMILES, y, drugs=["a", None, "c", "d", "e", "f"])
     with pytest.raises(ValueError, match="non-empty array of row positions"):
         retrieval_ranks(Table(nan), SMILES, y, queries=[])
