@@ -2,6 +2,8 @@
 
 from abc import ABCMeta, abstractmethod
 from collections.abc import Callable
+from functools import wraps
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -15,6 +17,7 @@ from sklearn.utils.validation import (
 from sklearn_molge._utils.groups import encode_labels, label_text
 from sklearn_molge._utils.messages import first_few
 from sklearn_molge._utils.rows import is_text, row_bytes
+from sklearn_molge._utils.trained_rows import TRAINED_ROWS, TrainedRows
 from sklearn_molge._utils.typing import Compare, Rows
 from sklearn_molge._utils.views import compare_embedded
 from sklearn_molge.molecules import drug_ids
@@ -100,6 +103,24 @@ def one_row_per_drug(drugs, texts, candidates) -> tuple[NDArray, NDArray]:
     return gallery[keep], rows[keep]
 
 
+def _remembering(fit: Callable, *, adds: bool) -> Callable:
+    """Let a method that learns from X and y remember which rows it has seen.
+
+    A scorer sees test rows only: by these it knows that their molecules are not new.
+    """
+
+    @wraps(fit)
+    def fit_and_remember(self, X, y=None, *args, **params):
+        result = fit(self, X, y, *args, **params)
+        if self._remembers_rows:
+            known = getattr(self, TRAINED_ROWS, None) if adds else None
+            rows = known.extended(X, y) if known else TrainedRows.of(X, y)
+            setattr(self, TRAINED_ROWS, rows)
+        return result
+
+    return fit_and_remember
+
+
 class TwoViewMixin(metaclass=ABCMeta):
     """Mixin of estimators that compare molecules with profiles.
 
@@ -129,6 +150,15 @@ class TwoViewMixin(metaclass=ABCMeta):
     array([[3., 2.],
            [3., 2.]])
     """
+
+    # Not an oracle: it is fitted on the molecules that it is tested on.
+    _remembers_rows: ClassVar[bool] = True
+
+    def __init_subclass__(cls, **kwargs):
+        """Let `fit` remember its rows, as scikit-learn wraps ``transform``."""
+        super().__init_subclass__(**kwargs)
+        for name in {"fit", "partial_fit"} & vars(cls).keys():
+            setattr(cls, name, _remembering(vars(cls)[name], adds=name != "fit"))
 
     @abstractmethod
     def compare_to(self, X: Rows) -> Compare:
@@ -177,13 +207,13 @@ class TwoViewMixin(metaclass=ABCMeta):
         Returns
         -------
         score : float
-            Mean reciprocal rank, between 0 and 1; see
-            :func:`~sklearn_molge.metrics.retrieval_ranks`.
+            Mean reciprocal rank, between 0 and 1; NaN where X holds one molecule. For
+            the warnings see :class:`~sklearn_molge.metrics.RetrievalScorer`.
         """
         # Here, as in scikit-learn's mixins: metrics stands above the contract.
-        from sklearn_molge.metrics import mean_reciprocal_rank, retrieval_ranks
+        from sklearn_molge.metrics import RetrievalScorer
 
-        return mean_reciprocal_rank(retrieval_ranks(self, X, y))
+        return RetrievalScorer("mrr")(self, X, y)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()  # type: ignore[misc]

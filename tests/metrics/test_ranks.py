@@ -195,11 +195,11 @@ def test_queries_and_candidates():
 
 def test_features_with_given_drugs_keep_drugs_apart():
     # Equal features, but two drugs by name: they tie.
-    X = np.zeros((2, 3))
-    y = np.zeros((2, 3))
-    np.testing.assert_array_equal(retrieval_ranks(Points(), X, y), [1, 1])
+    X = np.array([[0.0, 0.0], [0.0, 0.0], [1.0, 1.0]])
+    y = np.zeros((3, 2))
+    np.testing.assert_array_equal(retrieval_ranks(Points(), X, y), [1, 1, 2])
     np.testing.assert_array_equal(
-        retrieval_ranks(Points(), X, y, drugs=["a", "b"]), [1.5, 1.5]
+        retrieval_ranks(Points(), X, y, drugs=["a", "b", "c"]), [1.5, 1.5, 3]
     )
 
 

@@ -73,26 +73,23 @@ def test_drug_level(study, pipe):
 def test_model_selection_tools(study, pipe):
     X, y = study
     cv = KFold(4, shuffle=True, random_state=0)
-    result = cross_validate(
-        pipe, X, y, cv=cv, scoring=RetrievalScorer(), error_score="raise"
-    )
+    every, mrr = (RetrievalScorer(s, known_drugs="ignore") for s in (None, "mrr"))
+    result = cross_validate(pipe, X, y, cv=cv, scoring=every, error_score="raise")
     assert result["test_mrr"].shape == (4,)
     assert (result["test_neg_median_rank"] <= -1).all()
-    single = cross_val_score(
-        pipe, X, y, cv=cv, scoring=RetrievalScorer("mrr"), error_score="raise"
-    )
+    single = cross_val_score(pipe, X, y, cv=cv, scoring=mrr, error_score="raise")
     np.testing.assert_allclose(single, result["test_mrr"])
     search = GridSearchCV(
         pipe,
         {"morganfingerprinter__radius": [0, 2], "cca__n_components": [1, 3]},
-        scoring=RetrievalScorer(),
+        scoring=every,
         refit="mrr",
         cv=cv,
         error_score="raise",
     ).fit(X, y)
     assert search.best_score_ == max(search.cv_results_["mean_test_mrr"])
     _, _, curve = learning_curve(
-        pipe, X, y, cv=cv, scoring=RetrievalScorer("mrr"), train_sizes=[0.5, 1.0],
+        pipe, X, y, cv=cv, scoring=mrr, train_sizes=[0.5, 1.0],
         error_score="raise",
     )  # fmt: skip
     np.testing.assert_allclose(curve[1], single)
@@ -118,7 +115,7 @@ def test_metadata_routing(study, n_jobs):
         for train, test in cv.split(X)
     ]
     with sklearn.config_context(enable_metadata_routing=True):
-        scorer = RetrievalScorer().set_score_request(drugs=True)
+        scorer = RetrievalScorer(known_drugs="ignore").set_score_request(drugs=True)
         result = cross_validate(
             model, features, y, cv=cv, scoring=scorer, params={"drugs": drugs},
             n_jobs=n_jobs, error_score="raise",
