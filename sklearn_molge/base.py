@@ -16,10 +16,10 @@ from sklearn.utils.validation import (
 
 from sklearn_molge._utils.groups import encode_labels, label_text
 from sklearn_molge._utils.messages import first_few
-from sklearn_molge._utils.rows import is_text, row_bytes
+from sklearn_molge._utils.rows import has_text, is_text, row_bytes
 from sklearn_molge._utils.trained_rows import TRAINED_ROWS, TrainedRows
 from sklearn_molge._utils.typing import Compare, Rows
-from sklearn_molge._utils.views import compare_embedded
+from sklearn_molge._utils.views import compare_embedded, prepare_molecules
 from sklearn_molge.molecules import drug_ids
 
 __all__ = ["EmbedderMixin", "TwoViewMixin"]
@@ -63,6 +63,12 @@ def check_two_views(estimator, X, y, *, accept_sparse=False):
 
 def identify_drugs(X, drugs, codes: NDArray) -> NDArray:
     """Identity of each row's molecule: as given, from SMILES, or equal features."""
+    if drugs is None and not is_text(X) and has_text(X):
+        raise ValueError(
+            "X has text in several columns or beside numbers, and its rows of one drug "
+            "may differ: say by `drugs` which row is which drug, as "
+            "RetrievalScorer('mrr', drugs=drugs) or retrieval_ranks(..., drugs=drugs)."
+        )
     if drugs is None:
         return drug_ids(X) if is_text(X) else codes
     places, labels = encode_labels(drugs, name="drugs")
@@ -192,7 +198,7 @@ class TwoViewMixin(metaclass=ABCMeta):
         similarity : ndarray of shape (n_profiles, n_molecules)
             Larger means closer; the class says in which unit.
         """
-        return self.compare_to(X)(y)
+        return prepare_molecules(self, X)(y)
 
     def score(self, X: ArrayLike, y: ArrayLike) -> float:
         """Mean reciprocal rank of each profile's molecule among those of X.

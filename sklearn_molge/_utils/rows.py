@@ -16,6 +16,7 @@ __all__ = [
     "as_smiles_array",
     "distinct_rows",
     "group_means",
+    "has_text",
     "is_text",
     "query_blocks",
     "rank_blocks",
@@ -86,6 +87,11 @@ def distinct_rows(X) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
         keys = _row_voids(array)
     _, first, codes = np.unique(keys, return_index=True, return_inverse=True)
     return first, codes
+
+
+def has_text(X) -> bool:
+    """Whether X is a table with text in it, such as SMILES beside doses."""
+    return not sparse.issparse(X) and _as_numbers(np.asarray(X)).dtype.kind in "OUST"
 
 
 def row_texts(array: NDArray) -> NDArray[np.object_]:

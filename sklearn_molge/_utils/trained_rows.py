@@ -39,11 +39,18 @@ def hash_rows(rows: Rows, scale: float = _N_STEPS) -> Hashes:
         rows = sparse.csr_array(rows)
         steps = _as_steps(rows.data, scale)
         whole = sparse.csr_array((steps, rows.indices, rows.indptr), shape=rows.shape)
-        return whole @ weights
+        return _mixed(whole @ weights)
     hashes = np.empty(len(rows), dtype=np.uint64)
     for part in row_batches(len(rows), max(n_columns, 1)):
         hashes[part] = _as_steps(rows[part], scale) @ weights
-    return hashes
+    return _mixed(hashes)
+
+
+def _mixed(sums: Hashes) -> Hashes:
+    """Let rows that differ by one value have hashes in any order (splitmix64)."""
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        sums = (sums ^ (sums >> np.uint64(shift))) * np.uint64(factor)
+    return sums ^ (sums >> np.uint64(31))
 
 
 def _as_steps(values: NDArray, scale: float) -> NDArray[np.uint64]:

@@ -26,6 +26,7 @@ __all__ = [
     "compare_embedded",
     "comparison",
     "is_embedder",
+    "prepare_molecules",
     "resolve_views",
     "trained_rows",
 ]
@@ -139,7 +140,7 @@ def comparison(estimator: object, X: Rows) -> Comparison:
         prepare, compare = prepared.prepare, prepared.compare
         codes = prepared.codes[codes]
     else:
-        prepare, compare = as_indexable, _compare(model, distinct)
+        prepare, compare = as_indexable, prepare_molecules(model, distinct)
 
     def prepare_outer(y: ArrayLike) -> Matrix:
         return prepare(resolve_views(estimator, None, y)[2])
@@ -177,8 +178,8 @@ def _drop_repeated(X: Rows) -> tuple[Matrix, NDArray[np.intp]]:
     return distinct, codes
 
 
-def _compare(model: TwoViewEstimator, X: Rows) -> Compare:
-    """Prepare X once where the model offers it; a bare `similarity` serves as well."""
+def prepare_molecules(model: TwoViewEstimator, X: Rows) -> Compare:
+    """Prepare X once where the model offers it, or by a bare `similarity`; checked."""
     name, prepare = type(model).__name__, getattr(model, "compare_to", None)
     compare = partial(model.similarity, X) if prepare is None else prepare(X)
     if not callable(compare):

@@ -394,6 +394,7 @@ def _check_match(match, n_queries: int, n_candidates: int) -> NDArray[np.intp]:
     if not fits or (rows.size and not 0 <= rows.min() <= rows.max() < n_candidates):
         raise ValueError(
             f"match must hold a row of gallery, an int from 0 to {n_candidates - 1}, "
-            f"for each of the {n_queries} queries. Got {match!r}."
+            f"for each of the {n_queries} queries. Got {rows.dtype} of shape "
+            f"{rows.shape}, first {first_few(rows.ravel().tolist(), n=5)}."
         )
     return rows

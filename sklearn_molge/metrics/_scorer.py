@@ -173,8 +173,9 @@ class RetrievalScorer(BaseEstimator):
             raise ValueError(
                 f"drugs of RetrievalScorer has {n_labels} labels for {n_rows} rows. "
                 "permutation_importance needs max_samples=1.0. Where parts of the rows "
-                "are scored, as in cross-validation, route them: enable_metadata_routing, "
-                "RetrievalScorer().set_score_request(drugs=True) and "
+                "are scored, as in cross-validation, route them: "
+                "sklearn.set_config(enable_metadata_routing=True), "
+                "RetrievalScorer().set_score_request(drugs=True), and "
                 "params={'drugs': drugs}."
             )
         return self.drugs
