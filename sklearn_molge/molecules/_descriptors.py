@@ -118,7 +118,7 @@ class MoleculeDescriptors(SmilesTransformer):
     def _descriptors(self, texts):
         """Descriptors of the texts, NaN where undefined."""
         # Reading is quick beside computing: an error shows at once.
-        values = super()._transform(check_smiles(texts))
+        values = super()._transform(check_smiles(texts, wildcards=True))
         return np.where(np.isfinite(values), values, np.nan)
 
     def _standardize(self, values):

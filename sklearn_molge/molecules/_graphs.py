@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from sklearn_molge._utils.rows import as_smiles_array
-from sklearn_molge.molecules._smiles import check_smiles
+from sklearn_molge.molecules._smiles import MAX_ATOMS, MAX_LENGTH, check_smiles
 
 __all__ = ["MODES", "BagSum", "GraphBatch", "MoleculeGraphs"]
 
@@ -186,14 +186,18 @@ class MoleculeGraphs:
         texts = as_smiles_array(smiles)
         if len(texts) == 0:
             raise ValueError("smiles must hold at least 1 molecule. Got 0.")
-        if any(not isinstance(text, str) or len(text.split()) != 1 for text in texts):
-            check_smiles(texts)  # chemprop would take "CCO CCN" for "CCO"
+        if not all(_is_one_word(text) for text in texts):
+            check_smiles(
+                texts, wildcards=True
+            )  # chemprop would take "CCO CCN" for "CCO"
         chunks = Parallel(n_jobs=n_jobs)(
             delayed(_featurize)(texts[rows].tolist(), mode)
             for rows in gen_batches(len(texts), _CHUNK_SIZE)
         )
-        if any(chunk is None for chunk in chunks):
-            check_smiles(texts)
+        refused = any(chunk is None for chunk in chunks)
+        if refused or any(chunk[4].max() > MAX_ATOMS for chunk in chunks):
+            check_smiles(texts, wildcards=True)
+        if refused:
             raise ValueError("chemprop's featuriser refuses what RDKit reads.")
         parts = (np.concatenate(part) for part in zip(*chunks, strict=True))
         return cls(*map(torch.from_numpy, parts))
@@ -235,6 +239,10 @@ class MoleculeGraphs:
             self.bonds[rows] + first_atom[:, None],
             n_atoms,
         )
+
+
+def _is_one_word(text: object) -> bool:
+    return isinstance(text, str) and len(text) <= MAX_LENGTH and len(text.split()) == 1
 
 
 def _featurize(texts: list[str], mode: str) -> tuple[NDArray, ...] | None:

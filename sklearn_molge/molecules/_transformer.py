@@ -116,7 +116,9 @@ class SmilesTransformer(
             return function(texts), codes
         except InvalidSmilesError as error:
             bad = np.flatnonzero(np.isin(codes, error.indices))
-            raise InvalidSmilesError(bad.tolist(), array[bad].tolist()) from None
+            reasons = dict(zip(error.indices, error.reasons, strict=False))
+            known = [reasons.get(code) for code in codes[bad]]
+            raise InvalidSmilesError(bad.tolist(), array[bad].tolist(), known) from None
 
     def _fit_transform(self, texts):
         self._fit(texts)
@@ -127,7 +129,8 @@ class SmilesTransformer(
             delayed(_featurize_texts)(self, texts[rows])
             for rows in gen_batches(len(texts), _CHUNK_SIZE)
         )
-        refuse_invalid(texts, np.concatenate([valid for _, valid in chunks]))
+        valid = np.concatenate([valid for _, valid in chunks])
+        refuse_invalid(texts, valid, wildcards=True)
         parts = [features for features, _ in chunks]
         if sparse.issparse(parts[0]):
             return sparse.vstack(parts, format="csr")
