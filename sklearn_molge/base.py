@@ -2,6 +2,8 @@
 
 from abc import ABCMeta, abstractmethod
 from collections.abc import Callable
+from functools import wraps
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
@@ -10,15 +12,16 @@ from scipy import sparse
 from sklearn.utils.validation import (
     check_array,
     check_consistent_length,
-    column_or_1d,
     validate_data,
 )
 
 from sklearn_molge._utils.genes import check_gene_names
+from sklearn_molge._utils.groups import encode_labels, label_text
 from sklearn_molge._utils.messages import first_few
-from sklearn_molge._utils.rows import is_text, row_bytes
+from sklearn_molge._utils.rows import has_text, is_text, row_bytes
+from sklearn_molge._utils.trained_rows import TRAINED_ROWS, TrainedRows
 from sklearn_molge._utils.typing import Compare, Rows
-from sklearn_molge._utils.views import compare_embedded
+from sklearn_molge._utils.views import compare_embedded, prepare_molecules
 from sklearn_molge.molecules import drug_ids
 
 __all__ = ["EmbedderMixin", "TwoViewMixin", "check_profiles"]
@@ -113,17 +116,18 @@ def check_two_views(estimator, X, y, *, accept_sparse=False):
 
 def identify_drugs(X, drugs, codes: NDArray) -> NDArray:
     """Identity of each row's molecule: as given, from SMILES, or equal features."""
+    if drugs is None and not is_text(X) and has_text(X):
+        raise ValueError(
+            "X has text in several columns or beside numbers, and its rows of one drug "
+            "may differ: say by `drugs` which row is which drug, as "
+            "RetrievalScorer('mrr', drugs=drugs) or retrieval_ranks(..., drugs=drugs)."
+        )
     if drugs is None:
         return drug_ids(X) if is_text(X) else codes
-    drugs = column_or_1d(np.asarray(drugs, dtype=object))
-    check_consistent_length(X, drugs)
-    missing = np.flatnonzero(pd.isna(drugs))
-    if missing.size:
-        raise ValueError(
-            "drugs must name the molecule of every row. "
-            f"Missing in rows {first_few(missing.tolist())}."
-        )
-    return drugs.astype(str).astype(object)
+    places, labels = encode_labels(drugs, name="drugs")
+    check_consistent_length(X, places)
+    texts = np.array([label_text(label) for label in labels], dtype=object)
+    return texts[places]
 
 
 def molecule_keys(X) -> NDArray[np.object_]:
@@ -144,7 +148,10 @@ def one_row_per_drug(drugs, texts, candidates) -> tuple[NDArray, NDArray]:
     rows = order[start]
     if candidates is None:
         return gallery, rows
-    wanted = np.unique(np.asarray(candidates, dtype=object).astype(gallery.dtype))
+    names = np.asarray(candidates, dtype=object).ravel()
+    if gallery.dtype == object:
+        names = np.array([label_text(name) for name in names], dtype=object)
+    wanted = np.unique(names.astype(gallery.dtype))
     unknown = wanted[~np.isin(wanted, gallery)]
     if unknown.size:
         raise ValueError(
@@ -153,6 +160,24 @@ def one_row_per_drug(drugs, texts, candidates) -> tuple[NDArray, NDArray]:
         )
     keep = np.isin(gallery, wanted)
     return gallery[keep], rows[keep]
+
+
+def _remembering(fit: Callable, *, adds: bool) -> Callable:
+    """Let a method that learns from X and y remember which rows it has seen.
+
+    A scorer sees test rows only: by these it knows that their molecules are not new.
+    """
+
+    @wraps(fit)
+    def fit_and_remember(self, X, y=None, *args, **params):
+        result = fit(self, X, y, *args, **params)
+        if self._remembers_rows:
+            known = getattr(self, TRAINED_ROWS, None) if adds else None
+            rows = known.extended(X, y) if known else TrainedRows.of(X, y)
+            setattr(self, TRAINED_ROWS, rows)
+        return result
+
+    return fit_and_remember
 
 
 class TwoViewMixin(metaclass=ABCMeta):
@@ -186,6 +211,15 @@ class TwoViewMixin(metaclass=ABCMeta):
            [3., 2.]])
     """
 
+    # Not an oracle: it is fitted on the molecules that it is tested on.
+    _remembers_rows: ClassVar[bool] = True
+
+    def __init_subclass__(cls, **kwargs):
+        """Let `fit` remember its rows, as scikit-learn wraps ``transform``."""
+        super().__init_subclass__(**kwargs)
+        for name in {"fit", "partial_fit"} & vars(cls).keys():
+            setattr(cls, name, _remembering(vars(cls)[name], adds=name != "fit"))
+
     @abstractmethod
     def compare_to(self, X: Rows) -> Compare:
         """Prepare a fixed set of molecules once, to be compared with many profiles.
@@ -218,7 +252,7 @@ class TwoViewMixin(metaclass=ABCMeta):
         similarity : ndarray of shape (n_profiles, n_molecules)
             Larger means closer; the class says in which unit.
         """
-        return self.compare_to(X)(y)
+        return prepare_molecules(self, X)(y)
 
     def score(self, X: ArrayLike, y: ArrayLike) -> float:
         """Mean reciprocal rank of each profile's molecule among those of X.
@@ -233,13 +267,13 @@ class TwoViewMixin(metaclass=ABCMeta):
         Returns
         -------
         score : float
-            Mean reciprocal rank, between 0 and 1; see
-            :func:`~sklearn_molge.metrics.retrieval_ranks`.
+            Mean reciprocal rank, between 0 and 1; NaN where X holds one molecule. For
+            the warnings see :class:`~sklearn_molge.metrics.RetrievalScorer`.
         """
         # Here, as in scikit-learn's mixins: metrics stands above the contract.
-        from sklearn_molge.metrics import mean_reciprocal_rank, retrieval_ranks
+        from sklearn_molge.metrics import RetrievalScorer
 
-        return mean_reciprocal_rank(retrieval_ranks(self, X, y))
+        return RetrievalScorer("mrr")(self, X, y)
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()  # type: ignore[misc]

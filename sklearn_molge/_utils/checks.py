@@ -13,6 +13,8 @@ def check_ranks(
 ) -> NDArray[np.float64]:
     """Return ranks as floats; refuse what cannot be the rank of a molecule."""
     array = np.asarray(ranks)
+    if array.dtype.kind not in "biuf":
+        array = _as_floats(array, name)
     if array.ndim != 1:
         raise ValueError(f"{name} must be 1-D. Got an array of shape {array.shape}.")
     if array.size == 0:
@@ -29,6 +31,13 @@ def check_ranks(
             f"{first_few_at(outside, array[outside], write='{:g}'.format, n=5)}."
         )
     return array
+
+
+def _as_floats(array: NDArray, name: str) -> NDArray[np.float64]:
+    try:
+        return array.astype(np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name} must hold numbers: {error}. Got {array!r}.") from None
 
 
 def check_n_candidates(n_candidates: ArrayLike) -> NDArray[np.int64]:

@@ -1,8 +1,10 @@
 """Groups of rows: which drug, which cell line; and what may be learnt from what."""
 
 import math
+import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from numbers import Integral
+from numbers import Integral, Real
 
 import numpy as np
 import pandas as pd
@@ -11,10 +13,20 @@ from sklearn.utils import check_consistent_length
 
 from sklearn_molge._utils.messages import first_few
 
-__all__ = ["Factor", "count_of", "disjoint_masks", "encode_groups", "oracle_mask"]
+__all__ = [
+    "Factor",
+    "count_of",
+    "disjoint_masks",
+    "encode_groups",
+    "encode_labels",
+    "label_text",
+    "oracle_mask",
+]
 
 _COLUMNS = ("drug", "cell_line")
 
+Codes = NDArray[np.intp]
+Labels = NDArray[np.object_]
 Mask = NDArray[np.bool_]
 
 
@@ -26,22 +38,72 @@ class Factor:
     """
 
     name: str
-    codes: NDArray[np.intp]
-    labels: NDArray[np.object_]
-
-    @classmethod
-    def from_labels(cls, name: str, labels: NDArray[np.object_]) -> "Factor":
-        return cls(name, *pd.factorize(labels, sort=True))
+    codes: Codes
+    labels: Labels
 
     @property
     def plural(self) -> str:
         return f"{self.name.replace('_', ' ')}s"
 
-    def rows(self, positions: NDArray[np.intp]) -> Mask:
+    def rows(self, positions: Codes) -> Mask:
         """Return the rows whose label is at one of the positions."""
         chosen = np.zeros(len(self.labels), dtype=bool)
         chosen[positions] = True
         return chosen[self.codes]
+
+
+def label_text(label: object) -> str:
+    """Write a label without its type and the blanks around it.
+
+    Examples
+    --------
+    >>> from sklearn_molge._utils.groups import label_text
+    >>> [label_text(label) for label in (5, 5.0, "5", "5 ", b"5")]
+    ['5', '5', '5', '5', '5']
+    """
+    if isinstance(label, bytes):
+        label = label.decode(errors="replace")
+    elif isinstance(label, Real) and float(label).is_integer():
+        label = int(label)
+    return str(label).strip()
+
+
+def encode_labels(labels: ArrayLike, *, name: str) -> tuple[Codes, Labels]:
+    """Return each label's place among the distinct ones, which come sorted.
+
+    Texts lose the blanks around them; where labels are of several types, all become
+    texts: 5 and "5", "A" and "A " are one, with a warning. Numbers stay numbers.
+
+    Raises
+    ------
+    ValueError
+        If a label is missing or blank, or `labels` is not one column.
+    """
+    array = np.asarray(labels, dtype=object)
+    if array.ndim == 2 and array.shape[1] == 1:
+        array = array[:, 0]
+    if array.ndim != 1:
+        raise ValueError(f"{name} must be 1-D. Got an array of shape {array.shape}.")
+    codes, written = pd.factorize(array)
+    numbers = all(isinstance(label, Real) for label in written)
+    texts = written if numbers else np.array([label_text(t) for t in written], object)
+    missing = (codes < 0) | np.isin(codes, np.flatnonzero(texts == ""))
+    if missing.any():
+        raise ValueError(
+            f"{name} must not have missing labels. {missing.sum()} of {len(array)} "
+            f"rows have, at indices {first_few(np.flatnonzero(missing).tolist())}."
+        )
+    places, distinct = pd.factorize(texts, sort=True)
+    if len(distinct) < len(written):
+        repeated = np.flatnonzero(np.bincount(places) > 1)
+        ways = (", ".join(map(repr, written[places == i])) for i in repeated)
+        warnings.warn(
+            f"{name} has labels that differ in type or in blanks only; each of these "
+            f"is taken for one: {first_few(ways, write='({})'.format)}.",
+            UserWarning,
+            stacklevel=2,
+        )
+    return places[codes], distinct
 
 
 def encode_groups(
@@ -56,25 +118,82 @@ def encode_groups(
             "The 'groups' parameter should not be None: it holds the drug and the cell "
             "line of each row, shape (n_samples, 2)."
         )
-    if isinstance(groups, pd.DataFrame) and set(_COLUMNS) <= set(groups.columns):
-        groups = groups[list(_COLUMNS)]
+    columns = _named_columns(groups)
+    if columns is None:
+        columns = _unnamed_columns(groups)
+    check_consistent_length(*data, columns[0])
+    drug, cell_line = (
+        Factor(name, *encode_labels(column, name=f"The column {name!r} of groups"))
+        for name, column in zip(_COLUMNS, columns, strict=True)
+    )
+    return drug, cell_line
+
+
+def _named_columns(groups) -> list[Labels] | None:
+    """Return drugs and lines of what has names: a frame of pandas, polars, pyarrow."""
+    if isinstance(groups, pd.MultiIndex):
+        groups = groups.to_frame(index=False)
+    fields = getattr(getattr(groups, "dtype", None), "names", None)
+    if isinstance(groups, Mapping) or fields is not None:
+        raise TypeError(
+            "groups must be an array of shape (n_samples, 2) or a DataFrame; "
+            "pandas.DataFrame(groups) makes one that is read by its names. "
+            f"Got a {type(groups).__name__}."
+        )
+    names = getattr(groups, "column_names", getattr(groups, "columns", None))
+    if names is None:
+        return None
+    known = [str(name).strip().lower().replace(" ", "_") for name in names]
+    found = [known.count(name) for name in _COLUMNS]
+    if found == [1, 1]:
+        chosen = [known.index(name) for name in _COLUMNS]
+    elif len(known) == 2 and not any(found):
+        chosen = [0, 1]
+        _say_by_position(names)
+    else:
+        raise ValueError(
+            "groups must have one column 'drug' and one 'cell_line', or two columns of "
+            f"other names, the drug first. Got the columns {first_few(names)}."
+        )
+    if isinstance(groups, pd.DataFrame):
+        return [groups.iloc[:, i].to_numpy(dtype=object) for i in chosen]
+    return [_as_labels(groups[names[i]]) for i in chosen]
+
+
+def _say_by_position(names: Sequence[object]) -> None:
+    """Warn where names say something else than drug and line; numbers say nothing."""
+    if any(isinstance(name, str) and not name.startswith("column_") for name in names):
+        warnings.warn(
+            f"groups has the columns {names[0]!r} and {names[1]!r}: the first is taken "
+            "for the drug and the second for the cell line. Name them 'drug' and "
+            "'cell_line' to be read by name.",
+            UserWarning,
+            stacklevel=2,
+        )
+
+
+def _as_labels(column) -> Labels:
+    values = column.to_pylist() if hasattr(column, "to_pylist") else column.to_list()
+    return np.fromiter(values, dtype=object, count=len(values))
+
+
+def _unnamed_columns(groups) -> list[Labels]:
+    if isinstance(groups, list | tuple) and any(hasattr(g, "to_numpy") for g in groups):
+        raise TypeError(
+            "groups must have one row a sample, and is a list of columns; "
+            "pandas.concat(groups, axis=1) puts them side by side."
+        )
     labels = np.asarray(groups, dtype=object)
+    if labels.ndim == 1 and all(
+        isinstance(pair, list | tuple) and len(pair) == 2 for pair in labels
+    ):
+        labels = np.array(labels.tolist(), dtype=object)  # of a Series of pairs
     if labels.ndim != 2 or labels.shape[1] != 2:
         raise ValueError(
             "groups must have shape (n_samples, 2): the drug and the cell line of each "
             f"row. Got an array of shape {labels.shape}."
         )
-    check_consistent_length(*data, labels)
-    missing = np.flatnonzero(pd.isna(labels).any(axis=1))
-    if missing.size:
-        raise ValueError(
-            f"groups must not have missing labels. {missing.size} of {len(labels)} "
-            f"rows have, at indices {first_few(missing.tolist())}."
-        )
-    drug, cell_line = (
-        Factor.from_labels(name, labels[:, i]) for i, name in enumerate(_COLUMNS)
-    )
-    return drug, cell_line
+    return [labels[:, 0], labels[:, 1]]
 
 
 def count_of(share_or_count, n_labels: int) -> int:

@@ -4,13 +4,12 @@ from collections.abc import Iterator
 from numbers import Integral, Real
 
 import numpy as np
-import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import csr_array
 from sklearn.utils import check_random_state
 
 from sklearn_molge._compat import Interval
-from sklearn_molge._utils.messages import first_few
+from sklearn_molge._utils.groups import encode_labels
 from sklearn_molge._utils.typing import RandomState
 
 __all__ = [
@@ -46,13 +45,7 @@ def encode_drugs(drugs: ArrayLike, n_queries: int) -> tuple[Codes, int]:
             f"drugs must hold one drug for each of the {n_queries} ranks. "
             f"Got an array of shape {labels.shape}."
         )
-    codes, distinct = pd.factorize(labels, sort=True)
-    missing = np.flatnonzero(codes < 0)
-    if missing.size:
-        raise ValueError(
-            f"drugs must not be missing. {missing.size} are, at indices "
-            f"{first_few(missing.tolist())}."
-        )
+    codes, distinct = encode_labels(labels, name="drugs")
     if len(distinct) < 2:
         raise ValueError(
             "drugs must hold at least 2 distinct drugs: one drug says nothing about "

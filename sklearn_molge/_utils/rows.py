@@ -16,11 +16,13 @@ __all__ = [
     "as_smiles_array",
     "distinct_rows",
     "group_means",
+    "has_text",
     "is_text",
     "query_blocks",
     "rank_blocks",
     "row_batches",
     "row_bytes",
+    "row_texts",
     "standardize_rows",
     "take_distinct",
 ]
@@ -69,18 +71,44 @@ def distinct_rows(X) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
         Each row's number among the distinct ones, which does not depend on the order
         of the rows.
     """
-    X = as_indexable(X)
-    if is_text(X):
-        keys = np.asarray(X, dtype=object).reshape(X.shape[0]).astype(str)
-    elif X.ndim != 2:
+    array = X if sparse.issparse(X) else _as_numbers(np.asarray(X))
+    if sparse.issparse(array):
+        keys = row_bytes(array)
+    elif is_text(array):
+        keys = array.astype(object).reshape(len(array)).astype(str)
+    elif array.ndim != 2:
         raise ValueError(
             "X must be a 1-D array-like of SMILES or a 2-D array-like of features. "
-            f"Got an array of shape {X.shape} and dtype {X.dtype}."
+            f"Got an array of shape {array.shape} and dtype {array.dtype}."
         )
+    elif array.dtype.kind in "OUST":
+        keys = row_texts(array).astype(str)
     else:
-        keys = row_bytes(X) if sparse.issparse(X) else _row_voids(X)
+        keys = _row_voids(array)
     _, first, codes = np.unique(keys, return_index=True, return_inverse=True)
     return first, codes
+
+
+def has_text(X) -> bool:
+    """Whether X is a table with text in it, such as SMILES beside doses."""
+    return not sparse.issparse(X) and _as_numbers(np.asarray(X)).dtype.kind in "OUST"
+
+
+def row_texts(array: NDArray) -> NDArray[np.object_]:
+    """Write each row as one text, of SMILES or of columns of several kinds."""
+    rows = array.reshape(len(array), -1).tolist()
+    texts = ("\x1f".join(map(str, row)) for row in rows)
+    return np.fromiter(texts, dtype=object, count=len(array))
+
+
+def _as_numbers(array: NDArray) -> NDArray:
+    """Return features that came as objects as what they are: numbers, if all are."""
+    if array.dtype == object and array.ndim == 2 and array.shape[1] > 1:
+        try:
+            return array.astype(np.float64)
+        except (TypeError, ValueError):
+            return array
+    return array
 
 
 def take_distinct(X: Rows) -> tuple[Matrix, NDArray[np.intp]]:

@@ -1,10 +1,12 @@
 """Similarities between the rows of two arrays, larger meaning closer."""
 
+import warnings
 from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
+from sklearn.exceptions import DataDimensionalityWarning
 from sklearn.preprocessing import normalize
 from sklearn.utils.extmath import row_norms, safe_sparse_dot
 from sklearn.utils.validation import check_array
@@ -97,6 +99,14 @@ SPARSE_METRICS = frozenset({"cosine", "dot", "jaccard", "tanimoto"})
 
 def similarity_to(gallery: NDArray, *, metric: str) -> SimilarityFunction:
     """Prepare `gallery` once; the function returned compares blocks of rows with it."""
+    if metric == "correlation" and gallery.shape[1] < 3:
+        warnings.warn(
+            f"The correlation of rows of length {gallery.shape[1]} is "
+            f"{'0' if gallery.shape[1] < 2 else '1, 0 or -1'}, whatever they hold: "
+            "take at least 3 dimensions, or metric='euclidean' or 'dot'.",
+            DataDimensionalityWarning,
+            stacklevel=3,
+        )
     return _METRICS[metric](gallery)
 
 

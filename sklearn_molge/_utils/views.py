@@ -11,7 +11,8 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
 
 from sklearn_molge._utils.rows import as_indexable, take_distinct
-from sklearn_molge._utils.similarity import check_view, similarity_to
+from sklearn_molge._utils.similarity import METRICS, check_view, similarity_to
+from sklearn_molge._utils.trained_rows import TRAINED_ROWS, TrainedRows
 from sklearn_molge._utils.typing import (
     Compare,
     Embedder,
@@ -26,7 +27,9 @@ __all__ = [
     "comparison",
     "fitted_gene_names",
     "is_embedder",
+    "prepare_molecules",
     "resolve_views",
+    "trained_rows",
 ]
 
 
@@ -47,7 +50,27 @@ def resolve_views(estimator, X, y):
     estimator, X, y
         The innermost estimator and the views as it takes them.
     """
+    *_, innermost = _steps_down(estimator, X, y)
+    return innermost
+
+
+def trained_rows(estimator: object) -> TrainedRows | None:
+    """Return what the outermost two-view estimator remembers of its training.
+
+    None of an estimator that remembers nothing, as an oracle, which is fitted on the
+    molecules that it is tested on.
+    """
+    steps = [step for step, _, _ in _steps_down(estimator)]
+    if not getattr(steps[-1], "_remembers_rows", True):
+        return None
+    memories = (getattr(step, TRAINED_ROWS, None) for step in steps)
+    return next((rows for rows in memories if rows is not None), None)
+
+
+def _steps_down(estimator, X=None, y=None):
+    """Yield an estimator and its views, and so on down to the two-view estimator."""
     while True:
+        yield estimator, X, y
         if isinstance(estimator, Pipeline):
             if X is not None and len(estimator) > 1:
                 X = estimator[:-1].transform(X)
@@ -59,7 +82,7 @@ def resolve_views(estimator, X, y):
         elif hasattr(estimator, "unwrap"):
             estimator, X, y = estimator.unwrap(X, y)
         elif hasattr(estimator, "similarity"):
-            return estimator, X, y
+            return
         else:
             raise TypeError(
                 "estimator must be a fitted two-view estimator (one with a "
@@ -117,12 +140,15 @@ class Comparison:
         Place of each molecule among the distinct ones: 0, 1, ... if all are distinct.
     in_joint_space : bool
         Whether prepared profiles are points of a joint space, which can be averaged.
+    molecules : array-like or sparse matrix of shape (n_molecules, ...)
+        The molecules as the innermost estimator takes them.
     """
 
     prepare: Callable[[ArrayLike], Matrix]
     compare: Callable[[NDArray], NDArray]
     codes: NDArray[np.intp]
     in_joint_space: bool
+    molecules: Rows
 
     def __call__(self, y: ArrayLike) -> NDArray:
         """Similarity of every profile to every molecule: (n_profiles, n_molecules)."""
@@ -141,25 +167,34 @@ def comparison(estimator: object, X: Rows) -> Comparison:
         prepare, compare = prepared.prepare, prepared.compare
         codes = prepared.codes[codes]
     else:
-        prepare, compare = as_indexable, _compare(model, distinct)
+        prepare, compare = as_indexable, prepare_molecules(model, distinct)
 
     def prepare_outer(y: ArrayLike) -> Matrix:
         return prepare(resolve_views(estimator, None, y)[2])
 
-    return Comparison(prepare_outer, compare, codes, is_embedder(model))
+    return Comparison(prepare_outer, compare, codes, is_embedder(model), molecules)
 
 
 def compare_embedded(model: Embedder, X: Rows) -> Comparison:
     """Prepare the molecules X in the joint space of an embedder, by its `metric`."""
+    name = type(model).__name__
+    metric = getattr(model, "metric", None)
+    if not isinstance(metric, str) or metric not in METRICS:
+        raise ValueError(
+            f"{name} must have `metric`, by which an embedder's molecules and profiles "
+            f"are compared: one of {', '.join(map(repr, sorted(METRICS)))}. "
+            f"Got {metric!r}."
+        )
     gallery, codes = _drop_repeated(
-        check_view(model.transform(X), metric=model.metric, name="X")
+        check_view(model.transform(X), metric=metric, name=f"{name}.transform(X)")
     )
-    to_gallery = similarity_to(gallery, metric=model.metric)
+    to_gallery = similarity_to(gallery, metric=metric)
 
     def project(y: ArrayLike) -> Matrix:
-        return check_view(model.transform_ge(y), metric=model.metric, name="y")
+        embedded = model.transform_ge(y)
+        return check_view(embedded, metric=metric, name=f"{name}.transform_ge(y)")
 
-    return Comparison(project, to_gallery, codes, True)
+    return Comparison(project, to_gallery, codes, True, X)
 
 
 def _drop_repeated(X: Rows) -> tuple[Matrix, NDArray[np.intp]]:
@@ -170,8 +205,26 @@ def _drop_repeated(X: Rows) -> tuple[Matrix, NDArray[np.intp]]:
     return distinct, codes
 
 
-def _compare(model: TwoViewEstimator, X: Rows) -> Compare:
-    """Prepare X once where the model offers it; a bare `similarity` serves as well."""
-    prepare = getattr(model, "compare_to", None)
+def prepare_molecules(model: TwoViewEstimator, X: Rows) -> Compare:
+    """Prepare X once where the model offers it, or by a bare `similarity`; checked."""
+    name, prepare = type(model).__name__, getattr(model, "compare_to", None)
     compare = partial(model.similarity, X) if prepare is None else prepare(X)
-    return lambda y: np.asarray(compare(y))  # a DataFrame or lists of its author's
+    if not callable(compare):
+        raise TypeError(
+            f"{name}.compare_to(X) must return a function of profiles, which returns "
+            f"their similarities. Got {type(compare).__name__}."
+        )
+    n_molecules = as_indexable(X).shape[0]
+
+    def checked(y: ArrayLike) -> NDArray:
+        similarities = np.asarray(compare(y))  # a DataFrame or lists of its author's
+        expected = (as_indexable(y).shape[0], n_molecules)
+        if similarities.shape != expected or similarities.dtype.kind not in "biuf":
+            raise ValueError(
+                f"{name} must return a similarity of each profile (row) to each "
+                f"molecule (column), numbers of shape {expected}. Got "
+                f"{similarities.dtype} of shape {similarities.shape}."
+            )
+        return similarities
+
+    return checked

@@ -25,8 +25,11 @@ from sklearn_molge.evaluation._plan import Repeat
 from sklearn_molge.metrics import pairwise_similarity
 from sklearn_molge.model_selection import DrugCellLineSplit
 from sklearn_molge.molecules import (
+    MISSING_SMILES,
     MorganFingerprinter,
     drug_ids,
+    identity_report,
+    name_conflicts,
     parent_molecule,
     parse_smiles,
 )
@@ -42,6 +45,8 @@ _FORBIDDEN = {
 }
 _PAIRS = (("train", "test"), ("train", "val"), ("val", "test"))
 _N_LETTERS = 60
+# Columns of obs by which a molecule is known.
+_NAME_COLUMNS = ("pert_id", "pert_name")
 
 # One row for each (entity, key): entities are counted, keys are compared.
 Keys = pd.DataFrame
@@ -68,11 +73,24 @@ class SplitAudit:
         the same one.
     parts : DataFrame
         ``profiles``, ``drugs`` and ``cell_lines`` of each part.
+    merged : DataFrame
+        One row for each SMILES that is one drug with another SMILES of these rows:
+        ``drug``, ``smiles``, ``parts`` that hold it, ``removed`` and ``reasons``, why
+        it is not told from the others; see
+        :func:`~sklearn_molge.molecules.identity_report`. Two spellings need no reason.
+    kept_apart : DataFrame
+        One row for each two drugs that have one name or id in `obs`: ``column`` and
+        ``name``, ``drug_a``, ``drug_b``, ``smiles_a``, ``smiles_b``, ``parts_a``,
+        ``parts_b``, and ``why`` they are two; see
+        :func:`~sklearn_molge.molecules.name_conflicts`. To be looked at: one may be
+        drawn wrongly, or both be one drug.
     """
 
     table: pd.DataFrame
     neighbours: pd.DataFrame
     parts: pd.DataFrame
+    merged: pd.DataFrame
+    kept_apart: pd.DataFrame
 
     @property
     def violations(self) -> list[str]:
@@ -102,9 +120,30 @@ class SplitAudit:
             f"{quantiles[0.5]:.2f}, 90 % are below {quantiles[0.9]:.2f}, largest "
             f"{quantiles[1.0]:.2f}.",
         ]
+        lines += self._identities()
         if not self.violations:
             return [*lines, "No violation: what must not be shared is not."]
         return [*lines, *(f"VIOLATION: {text}" for text in self.violations)]
+
+    def _identities(self) -> list[str]:
+        """Say which molecules were merged and which names were kept apart, and why."""
+        lines = []
+        if len(self.merged):
+            reasons = self.merged["reasons"].str.split(", ").explode()
+            counts = reasons.replace("", "spelling").value_counts().items()
+            why = ", ".join(f"{reason} {n:,}" for reason, n in counts)
+            lines.append(
+                f"{len(self.merged):,} SMILES are {self.merged['drug'].nunique():,} "
+                f"drugs; they differ by {why}: see `merged`."
+            )
+        if len(self.kept_apart):
+            pairs = self.kept_apart.itertuples()
+            lines.append(
+                f"{len(self.kept_apart):,} times one name or id is two drugs: "
+                + first_few(pairs, write=_pair_text, n=3)
+                + "; see `kept_apart`."
+            )
+        return lines
 
     def _summary_table(self) -> pd.DataFrame:
         table = self.table.assign(
@@ -125,6 +164,10 @@ class SplitAudit:
     def _repr_html_(self) -> str:
         lines = "".join(f"<p>{escape(line)}</p>" for line in self._headline())
         return lines + self._summary_table().to_html()
+
+
+def _pair_text(pair) -> str:
+    return f"{pair.name} ({pair.parts_a} | {pair.parts_b}, {pair.why})"
 
 
 def _count_text(row) -> str:
@@ -175,8 +218,8 @@ def audit_split(
     Returns
     -------
     audit : SplitAudit
-        With the data frames `table` and `neighbours` and the list `violations`;
-        ``print(audit)`` shows a summary.
+        With the data frames `table`, `neighbours`, `merged` and `kept_apart` and the
+        list `violations`; ``print(audit)`` shows a summary.
 
     Raises
     ------
@@ -203,6 +246,8 @@ def audit_split(
     - "fingerprints" and "fingerprints, 512 bits": drugs that the fingerprint cannot
       tell from one of the other part. In the paper's split these are 64 of 437 test
       drugs, at 512 bits;
+    - "names": drugs with a name or perturbagen id of another drug of the other part:
+      one drug drawn in two ways, or a wrong structure;
     - "perturbagen ids", "plates", "control wells", and "profiles", equal in every gene.
 
     Structures are compared for the uncharged largest fragment, one for each drug.
@@ -240,7 +285,13 @@ def audit_split(
     )
     facts = _Facts(study, parts, structures, molecules)
     table = _run_checks(facts, _FORBIDDEN[hold_out])
-    return SplitAudit(table, _neighbours(facts, prints), _part_sizes(facts))
+    return SplitAudit(
+        table,
+        _neighbours(facts, prints),
+        _part_sizes(facts),
+        _merged(facts),
+        _kept_apart(facts),
+    )
 
 
 def _part_rows(
@@ -298,6 +349,37 @@ def _part_sizes(facts):
     ).T
 
 
+def _merged(facts: "_Facts") -> pd.DataFrame:
+    """Return the SMILES that are one drug with another one, and why."""
+    texts = facts.structures["drug"]
+    texts = texts[texts.duplicated(keep=False)].sort_values(kind="stable")
+    columns = ["drug", "smiles", "parts", "removed", "reasons"]
+    if texts.empty:
+        return pd.DataFrame(columns=columns, dtype=object)
+    report = identity_report(texts.index.to_numpy(dtype=object))
+    parts = facts.parts_of(facts.study.smiles)
+    return report.assign(parts=report["smiles"].map(parts))[columns]
+
+
+def _kept_apart(facts: "_Facts") -> pd.DataFrame:
+    """Return pairs of drugs with one name or id, and why they are two."""
+    rows = np.unique(np.concatenate(list(facts.parts.values())))
+    parts = facts.parts_of(facts.row_drugs)
+    found = [
+        name_conflicts(facts.study.smiles[rows], facts.names(column)[rows]).assign(
+            column=column
+        )
+        for column in _NAME_COLUMNS
+        if column in facts.study.obs
+    ]
+    order = "column name drug_a drug_b smiles_a smiles_b parts_a parts_b why".split()
+    pairs = pd.concat(found, ignore_index=True) if found else pd.DataFrame()
+    pairs = pairs.reindex(columns=order)
+    for side in "ab":
+        pairs[f"parts_{side}"] = pairs[f"drug_{side}"].map(parts)
+    return pairs
+
+
 def _neighbours(facts, fingerprinter):
     """Return the nearest training drug of each test drug."""
     train = facts.molecules.loc[sorted(facts.drugs["train"])]
@@ -337,6 +419,17 @@ class _Facts:
         # Rows in no part are not looked at: their SMILES may be anything.
         self.row_drugs = np.array([ids.get(s) for s in self.study.smiles], dtype=object)
         self.drugs = {p: set(self.row_drugs[rows]) for p, rows in self.parts.items()}
+
+    def names(self, column: str) -> NDArray[np.object_]:
+        return self.study.obs[column].to_numpy(dtype=object)
+
+    def parts_of(self, values: NDArray) -> dict[Hashable, str]:
+        """Return the parts that hold each value of the rows."""
+        held: dict[Hashable, list[str]] = {}
+        for part, rows in self.parts.items():
+            for value in pd.unique(values[rows]):
+                held.setdefault(value, []).append(part)
+        return {value: ", ".join(parts) for value, parts in held.items()}
 
     def texts(self, part: str) -> pd.DataFrame:
         """Return the structures of a part, by text."""
@@ -411,6 +504,7 @@ def _checks(facts: _Facts) -> Iterator[_Check]:
     yield _of_rows(facts, "drugs, as grouped", grouped, "drugs of study.groups")
     yield _of_column(facts, "cell lines", "cell_line", "cell lines of obs")
     yield _of_column(facts, "perturbagen ids", "pert_id", "samples of one molecule")
+    yield _names(facts)
     yield from _form_checks(facts)
     yield from _structure_checks(facts)
     yield _of_column(facts, "plates", "plate", "they share batch effect and controls")
@@ -432,6 +526,29 @@ def _of_column(facts: _Facts, name: str, column: str, reading: str) -> _Check:
     if obs[column].isna().all():
         return _Check(name, f"unknown: no {column} is known in obs", None)
     return _of_rows(facts, name, obs[column].to_numpy(dtype=object), reading)
+
+
+def _names(facts: _Facts) -> _Check:
+    """Compare the names of drugs that are in one of two parts only."""
+    reading = "one name, two drugs: one may be drawn wrongly, or both be one"
+    columns = [column for column in _NAME_COLUMNS if column in facts.study.obs]
+    if not columns:
+        return _Check("names", "unknown: obs has no names", None)
+    tables = {}
+    for part, rows in facts.parts.items():
+        table = pd.DataFrame({c: facts.names(c)[rows] for c in columns}, dtype=object)
+        table = table.assign(drug=facts.row_drugs[rows]).melt("drug").dropna()
+        texts = table["value"].astype(str).str.strip().str.lower()
+        told = ~texts.isin(list(MISSING_SMILES))
+        keys = list(zip(table["variable"], texts, strict=True))
+        tables[part] = _keys(keys, table["drug"])[told.to_numpy()].drop_duplicates()
+
+    def keys(a: str, b: str) -> tuple[Keys, Keys]:
+        both = facts.drugs[a] & facts.drugs[b]
+        first, second = (tables[p][~tables[p]["entity"].isin(both)] for p in (a, b))
+        return first, second
+
+    return _Check("names", reading, keys)
 
 
 def _of_parts(name: str, reading: str, keys: dict[str, Keys]) -> _Check:

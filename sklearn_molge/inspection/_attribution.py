@@ -14,6 +14,7 @@ from sklearn.utils.validation import check_array, column_or_1d
 
 from sklearn_molge._compat import Interval, StrOptions, validate_params
 from sklearn_molge._utils.genes import as_frame, gene_names
+from sklearn_molge._utils.messages import first_few
 from sklearn_molge._utils.views import resolve_views
 from sklearn_molge.metrics import similarity
 from sklearn_molge.molecules import check_smiles, parse_smiles
@@ -531,5 +532,11 @@ def _check_names(gene_names: ArrayLike | None, query: _QueryProfile) -> NDArray:
         raise ValueError(
             "gene_names must have one entry for each column of profile, or for each "
             f"gene of its blocks. Got {len(names)} names for {n_columns} columns."
+        )
+    missing = np.flatnonzero(pd.isna(names))
+    if missing.size:
+        raise ValueError(
+            "gene_names must not be missing. "
+            f"{missing.size} are, at indices {first_few(missing.tolist())}."
         )
     return names

@@ -9,7 +9,7 @@ from scipy import sparse
 from sklearn.utils import check_consistent_length, check_random_state
 
 from sklearn_molge._compat import validate_params
-from sklearn_molge._utils.messages import first_few
+from sklearn_molge._utils.groups import encode_labels
 from sklearn_molge._utils.resampling import percentile_interval, resampled_sums
 from sklearn_molge.base import identify_drugs
 from sklearn_molge.inspection._tied_order import (
@@ -190,15 +190,8 @@ def cell_line_mixing(
 
 def _line_codes(array, cell_lines: ArrayLike) -> tuple[NDArray, Codes]:
     """Return the distinct cell lines, sorted, and each row's as a number."""
-    lines = pd.Series(np.asarray(cell_lines, dtype=object))
-    check_consistent_length(array, lines)
-    missing = np.flatnonzero(lines.isna())
-    if missing.size:
-        raise ValueError(
-            "cell_lines must name the line of every row. "
-            f"Missing in rows {first_few(missing.tolist())}."
-        )
-    names, codes = np.unique(lines.to_numpy(), return_inverse=True)
+    codes, names = encode_labels(cell_lines, name="cell_lines")
+    check_consistent_length(array, codes)
     if len(names) < 2:
         raise ValueError(
             f"cell_lines must hold at least 2 distinct lines. Got only {names[0]!r}."

@@ -10,6 +10,7 @@ from sklearn.preprocessing import MultiLabelBinarizer
 from sklearn.utils import check_consistent_length, check_random_state
 
 from sklearn_molge._compat import validate_params
+from sklearn_molge._utils.groups import label_text
 from sklearn_molge._utils.resampling import percentile_interval, resampled_sums
 from sklearn_molge._utils.similarity import METRICS
 from sklearn_molge.base import identify_drugs
@@ -339,8 +340,8 @@ def neighbor_change(
 def split_classes(labels: ArrayLike) -> list[frozenset[str]]:
     """Return the classes of each row; none where the label is missing or blank."""
     array = np.asarray(labels, dtype=object)
-    parts = [str(text).split("|") for text in np.where(pd.isna(array), "", array)]
-    return [frozenset(filter(None, map(str.strip, names))) for names in parts]
+    texts = map(label_text, np.where(pd.isna(array), "", array))
+    return [frozenset(filter(None, map(str.strip, t.split("|")))) for t in texts]
 
 
 def _labelled_molecules(array, labels: ArrayLike, drugs: ArrayLike | None):

@@ -1,10 +1,22 @@
 """RetrievalScorer: the retrieval scores as a scikit-learn scorer."""
 
+import warnings
+
+import numpy as np
 from sklearn.base import BaseEstimator
 
 from sklearn_molge._compat import StrOptions
+from sklearn_molge._utils.messages import first_few
+from sklearn_molge._utils.rows import as_indexable
+from sklearn_molge.exceptions import FewCandidatesWarning, LeakageWarning
 from sklearn_molge.metrics._ranks import rank_queries
-from sklearn_molge.metrics._scores import NAMED, Score, get_score, get_scores
+from sklearn_molge.metrics._scores import (
+    NAMED,
+    Score,
+    get_score,
+    get_scores,
+    query_values,
+)
 
 __all__ = ["RetrievalScorer"]
 
@@ -30,11 +42,33 @@ class RetrievalScorer(BaseEstimator):
         Where hits are counted if `scores` is None.
     per : {"profile", "drug"}, default="profile"
         Whether a query is a profile, or a drug's mean in the joint space.
+    drugs : array-like of shape (n_samples,), default=None
+        Identity of each row's molecule where the rows are the same in every call, as
+        in scikit-learn's ``permutation_importance``. Cross-validation takes parts of
+        the rows: route `drugs` there, see Notes.
+    gallery : array-like of shape (n_molecules,) or (n_molecules, n_features), \
+            default=None
+        Further molecules to rank beside those of the test fold, written as X is: with
+        all molecules of a study, every fold ranks the same candidates.
+    known_drugs : {"warn", "ignore"}, default="warn"
+        What to do where new profiles are scored of molecules that the estimator was
+        fitted on, as in a plain ``cv=5``. "ignore" where that is meant, as with
+        ``DrugCellLineKFold(hold_out="cell_lines")``.
+
+    Warns
+    -----
+    LeakageWarning
+        If molecules of new profiles were in the training, unless `known_drugs` is
+        "ignore". An oracle sees the test drugs by definition, and is silent.
+    FewCandidatesWarning
+        If fewer than 20 molecules are ranked, or a score is the same for every model
+        among so few, as "hits@100" among 100. Among fewer than 2 all scores are NaN.
 
     See Also
     --------
     retrieval_ranks : The ranks behind the scores.
     chance_scores : What a random ranking scores.
+    sklearn_molge.model_selection.cross_val_ranks : Ranks of all folds, to be pooled.
 
     Notes
     -----
@@ -42,6 +76,13 @@ class RetrievalScorer(BaseEstimator):
     :func:`~sklearn_molge.molecules.drug_ids`. For features, route `drugs` as metadata:
     ``RetrievalScorer().set_score_request(drugs=True)``. A scorer that raises becomes
     NaN in ``cross_validate`` unless ``error_score="raise"``.
+
+    A two-view estimator remembers hashes of the rows that it was fitted on. Rows whose
+    profile is one of them are training scores, and no leak. Where it was fitted on
+    features, as behind a fingerprint, different molecules may share them: the warning
+    comes when more than a quarter of the drugs with new profiles are known. Rows that
+    a step computes otherwise in ``fit_transform`` than in ``transform`` by more than
+    rounding are not recognised.
 
     Examples
     --------
@@ -62,13 +103,29 @@ class RetrievalScorer(BaseEstimator):
         "scores": ["array-like", None],
         "k": ["array-like"],
         "per": [StrOptions({"profile", "drug"})],
+        "drugs": ["array-like", None],
+        "gallery": ["array-like", "sparse matrix", None],
+        "known_drugs": [StrOptions({"warn", "ignore"})],
     }
 
-    def __init__(self, scoring=None, *, scores=None, k=(1, 10, 100), per="profile"):
+    def __init__(
+        self,
+        scoring=None,
+        *,
+        scores=None,
+        k=(1, 10, 100),
+        per="profile",
+        drugs=None,
+        gallery=None,
+        known_drugs="warn",
+    ):
         self.scoring = scoring
         self.scores = scores
         self.k = k
         self.per = per
+        self.drugs = drugs
+        self.gallery = gallery
+        self.known_drugs = known_drugs
 
     def score(self, estimator, X, y, drugs=None):
         """Score a fitted estimator on test rows.
@@ -93,10 +150,35 @@ class RetrievalScorer(BaseEstimator):
         self._validate_params()
         scores = {_key(score): score for score in get_scores(self.scores, k=self.k)}
         chosen = None if self.scoring is None else self._one_score(scores)
-        ranked = rank_queries(estimator, X, y, drugs=drugs, per=self.per)
-        if chosen is not None:
-            return _larger_is_better(chosen, ranked.ranks)
-        return {key: _larger_is_better(s, ranked.ranks) for key, s in scores.items()}
+        ranked = rank_queries(
+            estimator,
+            X,
+            y,
+            drugs=self._drugs(X) if drugs is None else drugs,
+            per=self.per,
+            gallery=self.gallery,
+        )
+        if self.known_drugs == "warn" and len(ranked.known):
+            _say_known(ranked)
+        asked = scores if chosen is None else {_key(chosen): chosen}
+        values = _evaluate(asked, ranked)
+        return values if chosen is None else values[_key(chosen)]
+
+    def _drugs(self, X):
+        """Return the drugs of the constructor, which must be those of X."""
+        if self.drugs is None:
+            return None
+        n_labels, n_rows = (as_indexable(a).shape[0] for a in (self.drugs, X))
+        if n_labels != n_rows:
+            raise ValueError(
+                f"drugs of RetrievalScorer has {n_labels} labels for {n_rows} rows. "
+                "permutation_importance needs max_samples=1.0. Where parts of the rows "
+                "are scored, as in cross-validation, route them: "
+                "sklearn.set_config(enable_metadata_routing=True), "
+                "RetrievalScorer().set_score_request(drugs=True), and "
+                "params={'drugs': drugs}."
+            )
+        return self.drugs
 
     def _one_score(self, scores):
         """Return the score that `scoring` names."""
@@ -122,5 +204,37 @@ def _key(score):
     return score.name if score.greater_is_better else f"neg_{score.name}"
 
 
-def _larger_is_better(score, ranks):
-    return score(ranks) if score.greater_is_better else -score(ranks)
+def _evaluate(scores, ranked):
+    """Return the value of each score; NaN among fewer than two candidates."""
+    if ranked.n_candidates < 2:
+        return dict.fromkeys(scores, np.nan)
+    every_rank = np.arange(1.0, ranked.n_candidates + 1)
+    constant = [
+        key
+        for key, score in scores.items()
+        if np.ptp(query_values(score, every_rank)) == 0
+    ]
+    if constant:
+        warnings.warn(
+            f"Any model has the same {', '.join(constant)} here: only "
+            f"{ranked.n_candidates} molecules were ranked.",
+            FewCandidatesWarning,
+            stacklevel=4,
+        )
+    return {
+        key: score(ranked.ranks) if score.greater_is_better else -score(ranked.ranks)
+        for key, score in scores.items()
+    }
+
+
+def _say_known(ranked):
+    warnings.warn(
+        f"{len(ranked.known)} of the {len(np.unique(ranked.drugs))} test drugs were in "
+        "the training, with other profiles: "
+        f"{first_few(ranked.known, write=str, n=3)}. This is no score of unseen "
+        "molecules. Split by drug: cv=DrugCellLineKFold(hold_out='drugs'), with "
+        "groups. If known drugs are meant to be tested, "
+        "RetrievalScorer(known_drugs='ignore') says so.",
+        LeakageWarning,
+        stacklevel=4,
+    )

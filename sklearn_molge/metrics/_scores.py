@@ -118,7 +118,13 @@ class Score:
 
 def query_values(score: Score, ranks: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the value of each query, after a check of what `per_query` returned."""
-    values = np.asarray(score.per_query(ranks), dtype=np.float64)
+    values = np.asarray(score.per_query(ranks))
+    if values.dtype.kind not in "biuf":
+        raise TypeError(
+            f"per_query of the score {score.name!r} must return numbers. Got an array "
+            f"of {values.dtype}."
+        )
+    values = values.astype(np.float64)
     if values.shape != ranks.shape:
         raise ValueError(
             f"per_query of the score {score.name!r} must return one value for each of "

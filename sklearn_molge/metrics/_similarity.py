@@ -43,6 +43,12 @@ def pairwise_similarity(A, B, *, metric="correlation"):
     ValueError
         If a value is NaN or infinite, or the numbers of features differ.
 
+    Warns
+    -----
+    DataDimensionalityWarning
+        If "correlation" compares rows of one or two features: it is 0, or 1 or -1,
+        whatever they hold.
+
     Examples
     --------
     >>> from sklearn_molge.metrics import pairwise_similarity

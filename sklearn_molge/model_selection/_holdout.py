@@ -14,6 +14,7 @@ from sklearn_molge._utils.groups import (
     Factor,
     count_of,
     encode_groups,
+    label_text,
     oracle_mask,
 )
 from sklearn_molge._utils.messages import first_few
@@ -109,8 +110,10 @@ def drug_cell_line_split(
     Parameters
     ----------
     groups : array-like or DataFrame of shape (n_samples, 2)
-        Drug and cell line of each row. A DataFrame with columns "drug" and
-        "cell_line", in any order and among others, is read by these names.
+        Drug and cell line of each row. A DataFrame, of polars or a table of pyarrow
+        as well, with columns "drug" and "cell_line", in any order and among others,
+        is read by these names. Texts lose the blanks around them, and labels of
+        several types become texts: 5 and "5", "A" and "A " are one, with a warning.
     val_drugs, test_drugs : float, int or list, default=0.1
         A fraction in (0, 1) of the distinct drugs, rounded up; a number of them; or
         the drugs themselves.
@@ -235,14 +238,16 @@ def _divide(
 
 def _find(factor: Factor, argument: str, names: Sequence[object]) -> Indices:
     """Return the positions of named labels."""
-    known = {label: position for position, label in enumerate(factor.labels)}
-    unknown = [name for name in names if name not in known]
+    known = {label_text(label): i for i, label in enumerate(factor.labels)}
+    unknown = [name for name in names if label_text(name) not in known]
     if unknown:
         raise ValueError(
             f"{argument} names {first_few(unknown)}, which groups does not hold. Its "
             f"{factor.plural} are {first_few(factor.labels)}."
         )
-    return np.unique(np.array([known[name] for name in names], dtype=np.intp))
+    return np.unique(
+        np.array([known[label_text(name)] for name in names], dtype=np.intp)
+    )
 
 
 def _collect(

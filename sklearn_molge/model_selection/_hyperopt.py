@@ -252,7 +252,8 @@ class HyperoptSearchCV(BaseSearchCV):
         ------
         ValueError
             If a parameter, the space or a name in it is not what it should be, if
-            `trials_path` holds another search, or if all trials fail.
+            `trials_path` holds another search, or if no trial has a score: if each
+            failed or scored NaN in a fold.
         TypeError
             If there is a `trials_path` and a function or class in the search that
             cannot be imported by its name.
@@ -340,6 +341,11 @@ class HyperoptSearchCV(BaseSearchCV):
     def _collect(self, log):
         """Set the attributes about the trials."""
         errors = _collect_errors(log.folds)
+        if np.isnan(log.best_score):
+            raise ValueError(
+                f"None of the {len(log)} trials has a score: in each a fold failed or "
+                "scored NaN, as a retrieval score does where a fold tests one drug."
+            )
         scored = _scored_folds(
             [fold for folds in log.folds for fold in folds],
             error_score=self.error_score,

@@ -62,8 +62,11 @@ class BaseDrugCellLineSplit(BaseEstimator, metaclass=ABCMeta):
         y : array-like of shape (n_samples, ...), default=None
             Only its length is looked at.
         groups : array-like or DataFrame of shape (n_samples, 2)
-            Drug and cell line of each row. A DataFrame with columns "drug" and
-            "cell_line", in any order and among others, is read by these names.
+            Drug and cell line of each row. A DataFrame, of polars or a table of
+            pyarrow as well, with columns "drug" and "cell_line", in any order and
+            among others, is read by these names. Texts lose the blanks around them,
+            and labels of several types become texts: 5 and "5", "A" and "A " are one,
+            with a warning.
 
         Returns
         -------

@@ -82,6 +82,8 @@ class OracleRetriever(TwoViewMixin, BaseEstimator):
         "leave_query_out": ["boolean"],
     }
 
+    _remembers_rows = False
+
     def __init__(self, metric="correlation", *, leave_query_out=True):
         self.metric = metric
         self.leave_query_out = leave_query_out

@@ -54,6 +54,8 @@ class RandomRetriever(TwoViewMixin, BaseEstimator):
 
     _parameter_constraints: dict = {"random_state": ["random_state"]}
 
+    _remembers_rows = False  # it learns nothing
+
     def __init__(self, random_state=None):
         self.random_state = random_state
 

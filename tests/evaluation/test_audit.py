@@ -129,8 +129,8 @@ def test_one_form_of_a_shared_drug_is_neither_salt_nor_isomer():
 
 @pytest.mark.parametrize("swapped", [False, True])
 def test_mixture(swapped):
-    # The test molecule is lysine, mixed with what is a drug of the training part.
-    mixture = "CC(=O)Oc1ccccc1C(=O)O.NCCCC[C@H](N)C(=O)O"
+    # The test molecule is caffeine, mixed with what is a drug of the training part.
+    mixture = "CC(=O)Oc1ccccc1C(=O)O.Cn1cnc2c1c(=O)n(C)c(=O)n2C"
     audit = audit_split(make_study(replace(4, mixture)), SPLIT)
     if swapped:
         audit = audit_split(
@@ -140,12 +140,12 @@ def test_mixture(swapped):
     assert audit.violations == []
     (example,) = audit.table.query("check == 'mixtures' and n_shared > 0")["examples"]
     assert "BSYNRYMUTXBXSQ" in example
-    assert "KDXKERNSBIXSRK" in example
+    assert "RYYVLZVUVIJVGH" in example
 
 
 def test_protomer_with_another_identity():
-    # Butanone and its enol: two InChIKeys.
-    smiles = ["CCC(C)=O", *SMILES[1:4], "CC=C(C)O", SMILES[5]]
+    # A nitrile and its ketenimine, which are no known tautomers.
+    smiles = ["CCC#N", *SMILES[1:4], "CC=C=N", SMILES[5]]
     audit = audit_split(make_study(smiles), SPLIT)
     assert found(audit) == {"protomers"}
 
@@ -183,7 +183,49 @@ def test_cell_line():
 
 def test_perturbagen_id():
     ids = ["BRD-0", "BRD-1", "BRD-2", "BRD-3", "BRD-1", "BRD-5"]
-    assert found(audit_split(make_study(pert_id=ids), SPLIT)) == {"perturbagen ids"}
+    audit = audit_split(make_study(pert_id=ids), SPLIT)
+    assert found(audit) == {"perturbagen ids", "names"}
+    (pair,) = audit.kept_apart.itertuples()
+    assert (pair.column, pair.name, pair.why) == ("pert_id", "BRD-1", "structure")
+    assert (pair.smiles_a, pair.smiles_b) == (SMILES[1], SMILES[4])
+    assert (pair.parts_a, pair.parts_b) == ("train", "test")
+    assert "one name or id is two drugs: BRD-1 (train | test, structure)" in str(audit)
+
+
+def test_a_name_of_two_drugs():
+    """One name in both parts, of two identities: one may be drawn wrongly."""
+    names = ["Aspirin ", "x", "y", "-666", "aspirin", "-666"]
+    audit = audit_split(make_study(pert_name=names), SPLIT)
+    assert found(audit) == {"names"}
+    assert audit.violations == []
+    assert audit.kept_apart["name"].tolist() == ["Aspirin"]
+    assert audit.kept_apart["column"].tolist() == ["pert_name"]
+    # A drug that is in both parts by its structure has its name there, too.
+    same = audit_split(make_study(replace(4, SMILES[0]), pert_name=names), SPLIT)
+    assert "names" not in found(same)
+    assert same.kept_apart.empty
+
+
+def test_what_was_merged_and_why():
+    nifedipine = "COC(=O)C1=C(C)NC(C)=C(C1c1ccccc1[N+]([O-])=O)C(=O)OC"
+    smiles = [
+        *(nifedipine, "CC(=O)Oc1ccccc1C(=O)O", "[Na]OC(=O)c1ccccc1OC(C)=O", "CCCCCCN"),
+        "COC(=O)C1C(C(=C(C)N=C1C)C(=O)OC)c1ccccc1[N+](=O)[O-]",  # drawn otherwise
+        "CC(=O)Oc1ccccc1C(=O)O.Cl",
+    ]
+    audit = audit_split(make_study(smiles, drug=list("abcdef")), SPLIT)
+    merged = audit.merged.set_index("smiles")
+    assert set(merged.index) == set(smiles) - {"CCCCCCN"}
+    assert merged["drug"].nunique() == 2
+    parts = merged["parts"].to_dict()
+    assert [parts[s] for s in smiles if s in parts] == [
+        "train", "train", "val", "test", "test",
+    ]  # fmt: skip
+    assert "tautomer" in ", ".join(merged.loc[[smiles[0], smiles[4]], "reasons"])
+    assert "metal" in merged.loc[smiles[2], "reasons"]
+    assert "counter-ion" in merged.loc[smiles[5], "reasons"]
+    assert "5 SMILES are 2 drugs; they differ by" in " ".join(str(audit).split())
+    assert audit.violations  # of the drugs themselves
 
 
 def test_plate_and_its_controls():
@@ -216,7 +258,10 @@ def test_unknown(missing):
         study.obs = study.obs.drop(columns=["plate", "pert_id"])
     audit = audit_split(study, SPLIT)
     unknown = audit.table[audit.table["n_shared"].isna()]
-    assert set(unknown["check"]) == {"plates", "control wells", "perturbagen ids"}
+    expected = {"plates", "control wells", "perturbagen ids"}
+    # An empty column of ids has no two alike.
+    assert set(unknown["check"]) - {"names"} == expected
+    assert ("names" in set(unknown["check"])) == (missing == "absent")
     assert unknown["reading"].str.startswith("unknown: ").all()
     assert all(ok is None for ok in unknown["ok"])
     assert "unknown" in str(audit)
@@ -309,11 +354,14 @@ def test_real_study(level5_folder):
              "test_cell_lines": 6, "random_state": 0}  # fmt: skip
     audit = audit_split(study, drug_cell_line_split(study.groups, **sizes))
     assert audit.violations == []
-    assert len(audit.neighbours) == 168
+    assert len(audit.neighbours) == 189
     by_sample = np.column_stack([study.obs["pert_id"], study.groups[:, 1]])
     leaky = audit_split(study, drug_cell_line_split(by_sample, **sizes))
-    # The paper's way to divide: isomers of 7 of the test drugs are trained on.
-    assert counts(leaky)[["drugs", "isomers", "perturbagen ids"]].tolist() == [7, 7, 0]
+    # The paper's way to divide: isomers of 7 of the test drugs are trained on, and
+    # NVP-AUY922 under another id and as another tautomer.
+    assert counts(leaky)[["drugs", "isomers", "perturbagen ids"]].tolist() == [8, 7, 0]
+    tautomer = leaky.merged[leaky.merged["reasons"].str.contains("tautomer")]
+    assert set(tautomer["drug"]) == {"NDAZATDQFDPQBD"}
     assert len(leaky.violations) == 6
 
 
@@ -387,9 +435,9 @@ def test_counts_by_a_slow_loop(seed):
 def test_only_what_a_study_must_have():
     audit = audit_split(make_poor_study(), {"train": [0, 2], "test": [3, 4]})
     unknown = audit.table.loc[audit.table["n_shared"].isna(), "check"].tolist()
-    assert unknown == ["perturbagen ids", "plates", "control wells"]
+    assert unknown == ["perturbagen ids", "names", "plates", "control wells"]
     assert audit.violations == []
-    assert str(audit).count("unknown") == 3
+    assert str(audit).count("unknown") == 4
     assert "unknown" in audit._repr_html_()
 
 

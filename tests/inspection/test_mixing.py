@@ -137,10 +137,10 @@ def test_order_of_rows_and_seeds(profiles):
     [
         ({"n_neighbors": 4}, "n_neighbors must be less than .* profiles, 4. Got 4"),
         ({"cell_lines": ["A", "A", "A", "A"]}, "at least 2 distinct lines. Got only"),
-        ({"cell_lines": ["A", None, "B", "A"]}, r"cell_lines must .* rows 1"),
+        ({"cell_lines": ["A", None, "B", "A"]}, r"cell_lines must .* indices 1"),
         ({"cell_lines": ["A", "B", "B"]}, "inconsistent numbers of samples"),
         ({"drugs": ["x"] * 4}, "at least 2 distinct drugs. Got only 'x'"),
-        ({"drugs": ["x", "y", None, "y"]}, r"drugs must name .* Missing in rows 2"),
+        ({"drugs": ["x", "y", None, "y"]}, r"drugs must .* indices 2"),
         ({"embeddings": [[np.inf], [1], [2], [3]]}, "embeddings contains infinity"),
         ({"confidence_level": 1.0}, "confidence_level"),
     ],

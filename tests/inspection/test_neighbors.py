@@ -262,7 +262,7 @@ def test_all_are_of_one_class(points):
         ({"labels": [np.nan] * 4}, "a class that two molecules share"),
         ({"labels": ["a", None, None, None]}, "a class that two molecules share"),
         ({"labels": list("aab")}, "inconsistent numbers of samples"),
-        ({"drugs": ["x", None, "y", "z"]}, r"drugs must name .* Missing in rows 1"),
+        ({"drugs": ["x", None, "y", "z"]}, r"drugs must .* indices 1"),
         ({"embeddings": [[np.nan], [1], [2], [3]]}, "embeddings contains NaN"),
         ({"n_permutations": 0}, "n_permutations"),
     ],

@@ -209,7 +209,7 @@ def test_smallest_p_value():
     [
         (["a", "b"], r"one drug for each of the 4 ranks. Got .* shape \(2,\)"),
         ([["a"], ["b"], ["c"], ["d"]], r"Got an array of shape \(4, 1\)"),
-        (["a", None, "b", np.nan], r"2 are, at indices 1, 3"),
+        (["a", None, "b", np.nan], r"2 of 4 rows have, at indices 1, 3"),
         (["a"] * 4, "at least 2 distinct drugs.*Got only 'a'"),
     ],
 )

@@ -195,11 +195,11 @@ def test_queries_and_candidates():
 
 def test_features_with_given_drugs_keep_drugs_apart():
     # Equal features, but two drugs by name: they tie.
-    X = np.zeros((2, 3))
-    y = np.zeros((2, 3))
-    np.testing.assert_array_equal(retrieval_ranks(Points(), X, y), [1, 1])
+    X = np.array([[0.0, 0.0], [0.0, 0.0], [1.0, 1.0]])
+    y = np.zeros((3, 2))
+    np.testing.assert_array_equal(retrieval_ranks(Points(), X, y), [1, 1, 2])
     np.testing.assert_array_equal(
-        retrieval_ranks(Points(), X, y, drugs=["a", "b"]), [1.5, 1.5]
+        retrieval_ranks(Points(), X, y, drugs=["a", "b", "c"]), [1.5, 1.5, 3]
     )
 
 
@@ -215,7 +215,7 @@ def test_refusals():
         retrieval_ranks(Table(nan), SMILES, y, candidates=["nobody"])
     with pytest.raises(ValueError, match="must hold the drug of every query"):
         retrieval_ranks(Table(nan), SMILES, y, drugs=list("abcdef"), candidates=["a"])
-    with pytest.raises(ValueError, match=r"Missing in rows 1\."):
+    with pytest.raises(ValueError, match=r"drugs must .* 1 of 6 .* indices 1\."):
         retrieval_ranks(Table(nan), SMILES, y, drugs=["a", None, "c", "d", "e", "f"])
     with pytest.raises(ValueError, match="non-empty array of row positions"):
         retrieval_ranks(Table(nan), SMILES, y, queries=[])

@@ -244,3 +244,14 @@ def test_sparse_table_of_real_profiles(level5_folder):
     for name, rows in slow_parts(groups, split, "both").items():
         assert getattr(split, name).tolist() == rows
     assert set(groups[split.test, 1]) == {"U2OS"}
+
+
+def test_named_labels_are_found_whatever_their_type():
+    groups = [[drug, line] for drug in (5, 6, "7 ", "8") for line in ("A ", "B", "C")]
+    with pytest.warns(UserWarning, match="differ in type or in blanks") as said:
+        split = drug_cell_line_split(
+            [*groups, ["5", "A"]], val_drugs=0, test_drugs=["5 "], hold_out="drugs"
+        )
+    assert len(said) == 2
+    np.testing.assert_array_equal(split.test, [0, 1, 2, 12])
+    assert split.drugs["test"].tolist() == ["5"]

@@ -440,10 +440,22 @@ def test_refit_is_checked_after_the_first_trial(refit):
 
 
 def test_scores_that_are_nan_are_said():
+    def only_right_of_zero(model, X, y=None):
+        return model.x if model.x > 0 else np.nan
+
+    search = make(scoring=only_right_of_zero, n_iter=8)
     with pytest.warns(UserWarning, match="test scores are non-finite"):
-        search = make(scoring=lambda *_: np.nan, n_iter=3).fit(X)
+        search.fit(X)
+    assert search.best_params_["x"] > 0
     assert all(error is None for error in search.cv_results_["error"])
-    assert search.trials_.losses() == [None] * 3
+    x = [params["x"] for params in search.cv_results_["params"]]
+    assert search.trials_.losses() == [-value if value > 0 else None for value in x]
+
+
+def test_no_trial_with_a_score_is_no_search():
+    """scikit-learn's searches take the first candidate then."""
+    with pytest.raises(ValueError, match="None of the 3 trials has a score: in each"):
+        make(scoring=lambda *_: np.nan, n_iter=3).fit(X)
 
 
 def test_no_splits():

@@ -2,6 +2,8 @@ import inspect
 
 import numpy as np
 import pandas as pd
+import polars as pl
+import pyarrow as pa
 import pytest
 from sklearn import config_context
 from sklearn.base import BaseEstimator, clone
@@ -149,9 +151,32 @@ def test_every_drug_and_line_gets_its_turn():
             {"cell_line": g[:, 1], "dose": 1.0, "drug": g[:, 0]}, index=g[:, 0]
         ),
         lambda g: g.astype(str),
+        lambda g: pd.DataFrame({"Cell line ": g[:, 1], "DRUG": g[:, 0]}),
+        lambda g: pd.Series([tuple(row) for row in g]),
+        lambda g: pd.MultiIndex.from_arrays(g.T[::-1], names=["cell_line", "drug"]),
+        # A part of a study: its drugs and lines are fewer than the categories.
+        lambda g: pd.DataFrame(
+            np.concatenate([g, [["another", "other"]]]), columns=["drug", "cell_line"]
+        )
+        .astype("category")
+        .iloc[:-1],
+        lambda g: pl.DataFrame({"cell_line": list(g[:, 1]), "drug": list(g[:, 0])}),
+        lambda g: pl.DataFrame(
+            {"cell_line": list(g[:, 1]), "dose": 1.0, "drug": list(g[:, 0])},
+            schema_overrides={"cell_line": pl.Categorical, "drug": pl.Categorical},
+        ),
+        lambda g: pl.DataFrame(g.tolist(), orient="row"),
+        lambda g: pa.table({"cell_line": list(g[:, 1]), "drug": list(g[:, 0])}),
+        lambda g: pa.RecordBatch.from_pydict(
+            {"cell_line": list(g[:, 1]), "drug": list(g[:, 0])}
+        ),
     ],
-    ids=["list", "frame", "categories", "strings", "named columns", "U"],
-)
+    ids=[
+        "list", "frame", "categories", "strings", "named columns", "U",
+        "other spelling", "pairs", "multi-index", "unused categories", "polars",
+        "polars categories", "polars without names", "pyarrow", "pyarrow batch",
+    ],
+)  # fmt: skip
 def test_kinds_of_groups(make):
     groups = full_table()
     cv = DrugCellLineKFold(2, 2, random_state=0)
@@ -162,6 +187,53 @@ def test_kinds_of_groups(make):
     ):
         np.testing.assert_array_equal(a[0], b[0])
         np.testing.assert_array_equal(a[1], b[1])
+
+
+@pytest.mark.parametrize("hold_out", ["drugs", "both"])
+def test_labels_of_several_types_and_with_blanks(hold_out):
+    """5 and "5", "A" and "A " are one: no drug and no line is on both sides."""
+    drugs = [5, "5", 5.0, "5 ", "A", "A ", b"A", "B", "B", "C", "C", "D"]
+    lines = ["x", "x ", "y", "y", 5637, "5637", "x", "y", "y\t", 5637.0, "x", "y"]
+    groups = np.array([*zip(drugs, lines, strict=True)], dtype=object)
+    cv = DrugCellLineKFold(2, 2, hold_out=hold_out, random_state=0)
+    clean = np.array([*zip("5555AAABBCCD", "xxyy55xyy5xy", strict=True)], dtype=object)
+    with pytest.warns(UserWarning, match="differ in type or in blanks only") as said:
+        splits = list(cv.split(groups, groups=groups))
+    assert len(said) == 2  # drugs and cell lines
+    assert "'drug' of groups" in str(said[0].message)
+    assert "(5, '5', '5 '), ('A', 'A ', b'A')" in str(said[0].message)
+    for (train, test), expected in zip(
+        splits, cv.split(clean, groups=clean), strict=True
+    ):
+        np.testing.assert_array_equal(train, expected[0])
+        np.testing.assert_array_equal(test, expected[1])
+        assert not set(clean[train, 0]) & set(clean[test, 0])
+
+
+def test_columns_of_other_names_are_read_by_position_and_said():
+    groups = full_table()
+    frame = pd.DataFrame(groups, columns=["compound", "tissue"])
+    cv = DrugCellLineKFold(2, 2, random_state=0)
+    with pytest.warns(UserWarning, match="'compound' and 'tissue': the first is taken"):
+        found = list(cv.split(groups, groups=frame))
+    for a, b in zip(found, cv.split(groups, groups=groups), strict=True):
+        np.testing.assert_array_equal(a[1], b[1])
+
+
+@pytest.mark.parametrize(
+    ("groups", "message"),
+    [
+        ({"drug": ["a", "b"], "cell_line": ["x", "y"]}, "makes one .* Got a dict"),
+        (
+            np.array([("a", "x")], dtype=[("drug", "U1"), ("cell_line", "U1")]),
+            "pandas.DataFrame.groups. makes one that is read by its names",
+        ),
+        ((pd.Series(["a", "b"]), pd.Series(["x", "y"])), "is a list of columns"),
+    ],
+)
+def test_groups_that_are_no_table(groups, message):
+    with pytest.raises(TypeError, match=message):
+        DrugCellLineKFold(2, 2).split(np.zeros(2), groups=groups)
 
 
 def test_integer_labels():
@@ -255,10 +327,17 @@ def test_wrong_parameters(cv, message):
         (None, "'groups' parameter should not be None"),
         (["a", "b"], r"must have shape \(n_samples, 2\).*Got an array of shape \(2,\)"),
         ([["a", "b", "c"]] * 4, r"Got an array of shape \(4, 3\)"),
-        (pd.DataFrame({"drug": ["a"], "line": ["b"], "x": 1}), r"shape \(1, 3\)"),
         (
-            [("a", "x"), (None, "x"), ("b", np.nan)],
-            r"2 of 3 rows .* 1, 2\.",
+            pd.DataFrame({"drug": ["a"], "line": ["b"], "x": 1}),
+            r"one column 'drug' and one 'cell_line'.* Got the columns 'drug', 'line', ",
+        ),
+        (
+            pd.DataFrame({"cell_line": ["a"], "compound": ["b"]}),
+            "Got the columns 'cell_line', 'compound'",
+        ),
+        (
+            [("a", "x"), (None, "x"), ("  ", np.nan)],
+            r"'drug' of groups must not .* 2 of 3 rows have, at indices 1, 2\.",
         ),
         (
             pd.DataFrame(

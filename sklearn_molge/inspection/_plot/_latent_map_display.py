@@ -171,6 +171,8 @@ class LatentMapDisplay(DisplayMixin):
         metrics = (metric,) * len(spaces) if isinstance(metric, str) else metric
         _check_count("metric", metrics, len(spaces))
         _check_count("names", names[: len(spaces)], len(spaces))
+        if not all(isinstance(name, str) for name in names):
+            raise ValueError(f"names must hold str. Got {list(names)!r}.")
         if coordinates is not None:
             _check_count("coordinates", coordinates, len(spaces))
         _assign(labels, highlight)

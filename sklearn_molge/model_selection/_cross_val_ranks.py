@@ -1,0 +1,186 @@
+"""cross_val_ranks: ranks of all folds among the same candidates."""
+
+import warnings
+
+import numpy as np
+import pandas as pd
+from sklearn.base import clone
+from sklearn.model_selection import check_cv
+from sklearn.utils import indexable
+from sklearn.utils.parallel import Parallel, delayed
+
+from sklearn_molge._compat import (
+    HasMethods,
+    StrOptions,
+    _check_method_params,
+    _safe_indexing,
+    validate_params,
+)
+from sklearn_molge._utils.messages import first_few
+from sklearn_molge._utils.rows import distinct_rows
+from sklearn_molge.base import identify_drugs
+from sklearn_molge.exceptions import LeakageWarning
+from sklearn_molge.metrics import retrieval_ranks
+from sklearn_molge.molecules import parsed_once
+
+__all__ = ["cross_val_ranks"]
+
+
+@validate_params(
+    {
+        "estimator": [HasMethods("fit")],
+        "drugs": ["array-like", None],
+        "candidates": [StrOptions({"all", "fold"})],
+        "cv": ["cv_object"],
+        "params": [dict, None],
+        "known_drugs": [StrOptions({"warn", "ignore"})],
+    },
+    prefer_skip_nested_validation=False,
+)
+def cross_val_ranks(
+    estimator,
+    X,
+    y,
+    *,
+    groups=None,
+    drugs=None,
+    candidates="all",
+    cv=None,
+    n_jobs=None,
+    params=None,
+    known_drugs="warn",
+):
+    """Ranks of the test profiles of every fold, to be pooled into one score.
+
+    As scikit-learn's ``cross_val_predict``. A score of each fold is among the few
+    drugs of that fold; the ranks of all folds among all drugs are comparable, also
+    with one test drug a fold.
+
+    Parameters
+    ----------
+    estimator : estimator
+        A two-view estimator, or a Pipeline, search or wrapper around one; cloned for
+        each fold.
+    X : array-like of shape (n_samples,) or (n_samples, n_features)
+        The molecule of each row: SMILES, or features.
+    y : array-like of shape (n_samples, n_genes)
+        The profile of each row.
+    groups : array-like, default=None
+        For the splitter: drug and cell line of each row.
+    drugs : array-like of shape (n_samples,), default=None
+        Identity of each row's molecule; see
+        :func:`~sklearn_molge.metrics.retrieval_ranks`.
+    candidates : {"all", "fold"}, default="all"
+        The molecules to rank: all distinct ones of X, those of the training among
+        them, or those of the test fold.
+    cv : int, splitter or iterable, default=None
+        As in ``cross_validate``.
+    n_jobs : int, default=None
+        Number of folds at a time.
+    params : dict, default=None
+        Parameters of the estimator's `fit`; those with one entry a row are cut to the
+        training rows.
+    known_drugs : {"warn", "ignore"}, default="warn"
+        What to do where a test drug is in the training rows, too.
+
+    Returns
+    -------
+    table : DataFrame of shape (n_tested, 5)
+        One row for each test row of each fold: ``row``, its position; ``fold``;
+        ``drug``; ``rank``, 1 being the best; ``n_candidates``.
+
+    Raises
+    ------
+    ValueError
+        If a similarity is NaN, or a label of `drugs` is missing or blank.
+
+    Warns
+    -----
+    LeakageWarning
+        If a test drug is in the training rows, unless `known_drugs` is "ignore".
+    FewCandidatesWarning
+        If fewer than 20 molecules are ranked; among fewer than 2 the rank is NaN.
+
+    See Also
+    --------
+    sklearn_molge.metrics.bootstrap_scores : Scores of the ranks, with intervals.
+    sklearn_molge.metrics.RetrievalScorer : Scores of each fold.
+
+    Notes
+    -----
+    Among "all", a model can tell the molecules that it was fitted on from the others,
+    and may prefer or avoid them. Compare such scores with each other and with chance,
+    not with those of a fold's own candidates.
+
+    Examples
+    --------
+    >>> from sklearn_molge.datasets import make_perturbation_study
+    >>> from sklearn_molge.metrics import chance_scores, retrieval_scores
+    >>> from sklearn_molge.model_selection import DrugCellLineKFold, cross_val_ranks
+    >>> from sklearn_molge.retrieval import RandomRetriever
+    >>> study = make_perturbation_study(30, n_cell_lines=2, level=5, random_state=0)
+    >>> table = cross_val_ranks(
+    ...     RandomRetriever(random_state=0), study.smiles, study.ge,
+    ...     groups=study.groups, cv=DrugCellLineKFold(30, hold_out="drugs"),
+    ... )
+    >>> round(retrieval_scores(table["rank"])["mrr"], 2)
+    0.14
+    >>> round(chance_scores(table["n_candidates"])["mrr"], 2)
+    0.13
+    """
+    X, y, groups = indexable(X, y, groups)
+    with parsed_once():
+        drugs = identify_drugs(X, drugs, distinct_rows(X)[1])
+    splits = list(check_cv(cv, y).split(X, y, groups))
+    if known_drugs == "warn":
+        _say_known(drugs, splits)
+    ranks = Parallel(n_jobs=n_jobs)(
+        delayed(_rank_fold)(
+            clone(estimator), X, y, drugs, train, test, candidates, params
+        )
+        for train, test in splits
+    )
+    parts = [
+        pd.DataFrame(
+            {
+                "row": test,
+                "fold": fold,
+                "drug": drugs[test],
+                "rank": of_fold,
+                "n_candidates": len(
+                    np.unique(drugs if candidates == "all" else drugs[test])
+                ),
+            }
+        )
+        for fold, ((_, test), of_fold) in enumerate(zip(splits, ranks, strict=True))
+    ]
+    return pd.concat(parts, ignore_index=True)
+
+
+def _say_known(drugs, splits):
+    shared = {
+        fold: np.intersect1d(drugs[train], drugs[test])
+        for fold, (train, test) in enumerate(splits)
+    }
+    leaks = [fold for fold, names in shared.items() if len(names)]
+    if leaks:
+        names = first_few(shared[leaks[0]], write=str, n=3)
+        warnings.warn(
+            f"Test drugs are in the training rows in {len(leaks)} of {len(splits)} "
+            f"folds; in fold {leaks[0]}: {names}. These are no ranks of unseen "
+            "molecules. Split by drug: cv=DrugCellLineKFold(hold_out='drugs'), with "
+            "groups. If known drugs are meant to be tested, known_drugs='ignore' says "
+            "so.",
+            LeakageWarning,
+            stacklevel=4,
+        )
+
+
+def _rank_fold(estimator, X, y, drugs, train, test, candidates, params):
+    """Fit on the training rows and rank the molecules of the test rows."""
+    fit_params = _check_method_params(X, params or {}, train)
+    estimator.fit(_safe_indexing(X, train), _safe_indexing(y, train), **fit_params)
+    if candidates == "all":
+        return retrieval_ranks(estimator, X, y, drugs=drugs, queries=test)
+    part = (_safe_indexing(rows, test) for rows in (X, y))
+    return retrieval_ranks(estimator, *part, drugs=drugs[test])
