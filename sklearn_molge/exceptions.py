@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from sklearn_molge._utils.messages import first_few, first_few_at
 
-__all__ = ["InvalidSmilesError", "MissingControlError"]
+__all__ = ["DataWarning", "InvalidSmilesError", "MissingControlError"]
 
 
 class InvalidSmilesError(ValueError):
@@ -61,3 +61,11 @@ class MissingControlError(ValueError):
             f"No control well on plate(s) {first_few(self.plates)}; "
             "every treated plate needs one."
         )
+
+
+class DataWarning(UserWarning):
+    """A loader left out, renamed or could not read a part of the data.
+
+    Studies and profiles are loaded in spite of it; what is missing is counted in the
+    message.
+    """

@@ -20,10 +20,8 @@ from sklearn_molge._utils.optional import import_optional
 from sklearn_molge.datasets._columns import (
     CONTROL_COLUMNS,
     OBS_COLUMNS,
-    QUANTITIES,
     TEXTS,
     check_each_once,
-    join_layers,
     standard_genes,
     standard_obs,
 )
@@ -35,6 +33,7 @@ from sklearn_molge.datasets._exact_tables import (
     join_tables,
     restore_table,
 )
+from sklearn_molge.datasets._quantities import QUANTITIES
 from sklearn_molge.datasets._selection import Funnel, as_tuple, keep_molecules
 from sklearn_molge.molecules import drug_ids
 
@@ -147,8 +146,7 @@ def anndata_to_parts(
                 f"columns maps {ours!r} to {theirs!r}, which adata.obs lacks. "
                 f"It has {', '.join(map(str, table.columns))}."
             )
-        table = table.assign(**{ours: adata.obs[theirs]})
-    obs = join_layers([standard_obs(table)], table.index)
+    obs = standard_obs(table, columns)
     for name in ("smiles", "cell_line"):
         if obs[name].isna().all():
             raise ValueError(
@@ -168,6 +166,7 @@ def anndata_to_parts(
     known = funnel.obs["cell_line"].notna()
     if not known.all():
         funnel.keep(known, "known cell line", "obs gives no cell line")
+    funnel.tell_quantities(stacklevel=4)
     keep_molecules(funnel, on_bad_smiles, stacklevel=4)
     gene_columns, gene_table = _align_genes(adata.var, genes)
     X = adata.X

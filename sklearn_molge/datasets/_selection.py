@@ -8,8 +8,15 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from sklearn_molge._utils.messages import first_few
-from sklearn_molge.datasets._columns import ACCOUNT, TOLERANCE, UNIT, parse_quantity
-from sklearn_molge.exceptions import InvalidSmilesError
+from sklearn_molge.datasets._columns import ACCOUNT
+from sklearn_molge.datasets._quantities import (
+    TOLERANCE,
+    UNIT,
+    describe_readings,
+    parse_quantity,
+    unread,
+)
+from sklearn_molge.exceptions import DataWarning, InvalidSmilesError
 from sklearn_molge.molecules import drug_ids, valid_smiles_mask
 
 __all__ = [
@@ -51,6 +58,12 @@ class Funnel:
         counts = [f"{v} ({n:,})" for v, n in values.value_counts(dropna=False).items()]
         shown = first_few(counts, write=str, n=N_SHOWN)
         self.keep(mask, step, f"{column} before: {shown}")
+
+    def tell_quantities(self, *, stacklevel: int) -> None:
+        """Note the units of doses and times; warn of what could not be read."""
+        self._steps[0] = (*self._steps[0][:3], describe_readings(self.obs))
+        for told in unread(self.obs):
+            warnings.warn(f"{told}.", DataWarning, stacklevel=stacklevel + 1)
 
     def report(self) -> pd.DataFrame:
         """Return the account, one row a step."""
@@ -109,6 +122,7 @@ def select_treated(
     known = funnel.obs["cell_line"].notna()
     if not known.all():
         funnel.keep(known, "known cell line", "the metadata give no cell line")
+    funnel.tell_quantities(stacklevel=4)
     _check_cell_lines(cell_lines, funnel.obs["cell_line"])
     for parameter, column, wanted in [
         ("pert_time", "time_h", times),

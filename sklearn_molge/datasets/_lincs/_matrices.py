@@ -14,7 +14,6 @@ from sklearn_molge._utils.messages import first_few
 from sklearn_molge.datasets._columns import (
     common_genes,
     is_known,
-    read_table,
     standard_genes,
 )
 from sklearn_molge.datasets._formats._gct import read_gct, read_gct_metadata
@@ -29,6 +28,7 @@ from sklearn_molge.datasets._formats._gctx import (
     read_raw_ids,
 )
 from sklearn_molge.datasets._lincs._profile_ids import encode_ids
+from sklearn_molge.datasets._tables import read_table
 
 __all__ = [
     "FoundFiles",
