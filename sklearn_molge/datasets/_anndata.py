@@ -6,6 +6,7 @@ import mmap
 import os
 import warnings
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,6 +34,7 @@ from sklearn_molge.datasets._exact_tables import (
     join_tables,
     restore_table,
 )
+from sklearn_molge.datasets._formats._values import check_values, warn_of_scale
 from sklearn_molge.datasets._quantities import QUANTITIES
 from sklearn_molge.datasets._selection import Funnel, as_tuple, keep_molecules
 from sklearn_molge.molecules import drug_ids
@@ -129,10 +131,13 @@ def anndata_to_parts(
     level: int | None,
     control_types: str | Sequence[str],
     on_bad_smiles: str,
+    missing: str,
 ) -> dict:
     """Take an AnnData object apart into the arguments of Study."""
+    _check_matrix(adata)
     if MARK in adata.uns and columns is None and genes is None:
         parts = _own_parts(adata.obs, adata.var, adata.uns[MARK], adata.X)
+        _check_parts(parts, missing, parts["genes"].index)
         return parts if level is None else parts | {"level": level}
     table = adata.obs
     for ours, theirs in (columns or {}).items():
@@ -171,18 +176,51 @@ def anndata_to_parts(
     gene_columns, gene_table = _align_genes(adata.var, genes)
     X = adata.X
     treated = funnel.obs
-    parts = {
+    parts: dict = {
         "smiles": treated["smiles"].to_numpy(object),
         "ge": _values(X, treated["position"].to_numpy(), gene_columns),
         "obs": treated.assign(drug=drug_ids(treated["smiles"]))[OBS_COLUMNS],
         "genes": gene_table,
         "level": _level_in(adata.uns.get(MARK, {})) if level is None else level,
-        "dropped": funnel.report(),
     }
     if is_control.any():
         parts["control_ge"] = _values(X, is_control, gene_columns)
         parts["control_obs"] = obs.loc[is_control, CONTROL_COLUMNS]
-    return parts
+    _check_parts(
+        parts,
+        missing,
+        adata.var_names if gene_columns is None else adata.var_names[gene_columns],
+    )
+    warn_of_scale(parts["ge"], parts["level"], where="adata", stacklevel=3)
+    if missing == "nan":
+        funnel.tell_missing(*(parts[n] for n in ("ge", "control_ge") if n in parts))
+    return parts | {"dropped": funnel.report()}
+
+
+def _check_matrix(adata: AnnData) -> None:
+    if adata.X is None:
+        layers = ", ".join(map(repr, adata.layers)) or "none"
+        raise ValueError(
+            "adata.X is None: a study needs the profiles there. Assign one of "
+            f"adata.layers (there are: {layers}) to adata.X first."
+        )
+
+
+def _check_parts(parts: dict, missing: str, genes: pd.Index) -> None:
+    """Check the values of treated profiles and controls."""
+    for name, table in (("ge", "obs"), ("control_ge", "control_obs")):
+        if parts.get(name) is not None:
+            parts[name] = check_values(
+                parts[name],
+                missing,
+                where="adata.X" if name == "ge" else "adata.X of controls",
+                names=partial(_names_of, parts[table].index, genes),
+                copy=True,
+            )
+
+
+def _names_of(samples: pd.Index, genes: pd.Index) -> tuple[pd.Index, pd.Index]:
+    return samples, genes
 
 
 def _own_parts(obs: pd.DataFrame, var: pd.DataFrame, mark: Mapping, X) -> dict:

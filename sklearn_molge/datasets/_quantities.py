@@ -143,7 +143,7 @@ def _interpret(text: str, outer: str, in_name: str, name: str) -> tuple[float, s
 
 def are_quantities(column: str) -> bool:
     """Whether a column of that name holds doses or times, or their unit."""
-    return any(
+    return _key(column) in ("unit", "units") or any(
         column in QUANTITIES[name] or _is_source(column, name) or _is_unit(column, name)
         for name in QUANTITIES
     )
@@ -180,14 +180,20 @@ def _unit_columns(table: pd.DataFrame, column: object, name: str) -> list:
     """Return the columns that may hold the unit of `column`; its own one alone."""
     units = [c for c in table.columns if _is_unit(c, name)]
     own = _key(column), re.sub("(value|val|amount)$", "", _key(column))
-    for stem in own:
-        exact = [c for c in units if _key(c) in (f"{stem}unit", f"{stem}units")]
-        if exact:
-            return exact[:1]
+    exact = [f"{stem}unit{plural}" for stem in own if stem for plural in ("", "s")]
+    for c in table.columns:
+        if _key(c) in exact:
+            return [c]
     if _unit_in_name(column, name)[1]:
         return []
     others = {_key(c) for c in table.columns if not _is_unit(c, name)}
-    return [c for c in units if re.sub("units?$", "", _key(c)) not in others]
+    found = [c for c in units if re.sub("units?$", "", _key(c)) not in others]
+    return found or [
+        c
+        for c in table.columns
+        if _key(c) in ("unit", "units")
+        and any(not np.isnan(_factor(t or "", name)) for t in coded_texts(table[c])[1])
+    ]
 
 
 def quantity(table: pd.DataFrame, name: str, column: object = None) -> Readings | None:
@@ -216,12 +222,16 @@ def _read_column(table: pd.DataFrame, column: object, name: str) -> Readings:
     candidates = _unit_columns(table, column, name)
     if len(candidates) == 1:
         unit_codes, named = coded_texts(table[candidates[0]])
-        units = ["" if unit is None else unit for unit in named]
+        units = ["no unit" if unit is None else unit for unit in named]
+        unit_codes = np.where(unit_codes < 0, len(units), unit_codes)
+        units.append("no unit")
     elif candidates:
         unit_codes = np.zeros(len(codes), dtype=np.intp)
         units = [f"the unit of {' or '.join(map(str, candidates))}"]
-    units.append("")  # where the unit is missing: -1
+    units.append("")  # where there is no column of units: -1
     in_name = _unit_in_name(column, name)[1]
+    if in_name:
+        units = ["" if unit == "no unit" else unit for unit in units]
     pairs = codes * len(units) + unit_codes % len(units)
     pairs[codes < 0] = -1
     pair_codes, distinct = pd.factorize(np.where(pairs < 0, np.nan, pairs))
@@ -231,8 +241,11 @@ def _read_column(table: pd.DataFrame, column: object, name: str) -> Readings:
         value, note = np.nan, "?"
         if text is not None:
             unit = units[pair % len(units)]
-            if len(candidates) > 1 and _split(text)[1]:
+            number, inner = _split(text)
+            if inner and (len(candidates) > 1 or unit == "no unit"):
                 unit = ""
+            elif number == 0:  # in any unit
+                unit = UNIT[name] if unit == "no unit" else unit
             value, note = _interpret(text, unit, in_name, name)
         values.append(value)
         notes.append(note)

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from sklearn_molge._utils.messages import first_few
 from sklearn_molge.datasets._columns import ACCOUNT
+from sklearn_molge.datasets._formats._values import describe_missing
 from sklearn_molge.datasets._quantities import (
     TOLERANCE,
     UNIT,
@@ -64,6 +65,18 @@ class Funnel:
         self._steps[0] = (*self._steps[0][:3], describe_readings(self.obs))
         for told in unread(self.obs):
             warnings.warn(f"{told}.", DataWarning, stacklevel=stacklevel + 1)
+
+    def tell_missing(self, *matrices: NDArray[np.floating]) -> None:
+        """Note how many values of treated profiles and controls are missing."""
+        told = [describe_missing(matrix) for matrix in matrices]
+        shown = [
+            f"{what}: {text}"
+            for what, text in zip(("treated", "controls"), told, strict=False)
+            if text
+        ]
+        if shown:
+            n_left = len(self.obs)
+            self._steps.append(("missing values kept", 0, n_left, "; ".join(shown)))
 
     def report(self) -> pd.DataFrame:
         """Return the account, one row a step."""

@@ -563,6 +563,7 @@ class Study:
             "level": [Interval(Integral, 3, 5, closed="both"), None],
             "control_types": [str, "array-like"],
             "on_bad_smiles": [StrOptions({"drop", "raise"})],
+            "missing": [StrOptions({"raise", "nan"})],
         },
         prefer_skip_nested_validation=True,
     )
@@ -575,6 +576,7 @@ class Study:
         level: int | None = None,
         control_types: str | Sequence[str] = ("ctl_vehicle", "ctl_untrt"),
         on_bad_smiles: str = "drop",
+        missing: str = "raise",
     ) -> Self:
         """Make a study of an AnnData object.
 
@@ -601,6 +603,8 @@ class Study:
             out.
         on_bad_smiles : {"drop", "raise"}, default="drop"
             As in :func:`load_lincs`.
+        missing : {"raise", "nan"}, default="raise"
+            As in :func:`load_lincs`.
 
         Returns
         -------
@@ -611,7 +615,8 @@ class Study:
         Raises
         ------
         ValueError
-            If a column is missing, or no treated profile is left.
+            If a column is missing, no treated profile is left, ``adata.X`` is None, or
+            values are infinite, or missing with ``missing="raise"``.
         InvalidSmilesError
             If a SMILES is bad and ``on_bad_smiles="raise"``.
 
@@ -619,6 +624,9 @@ class Study:
         -----
         UserWarning
             If profiles have no readable SMILES, or `genes` has more than `adata`.
+        DataWarning
+            As :func:`load_lincs`. Units of doses and times are read as there, also
+            where `columns` names the column: ``dose_unit`` is that of ``dose_value``.
         """
         from sklearn_molge.datasets._anndata import anndata_to_parts
 
@@ -629,6 +637,7 @@ class Study:
             level=level,
             control_types=control_types,
             on_bad_smiles=on_bad_smiles,
+            missing=missing,
         )
         return cls(**parts)
 

@@ -16,6 +16,7 @@ __all__ = [
     "coded_texts",
     "is_missing",
     "unify_case",
+    "unquote",
 ]
 
 MISSING = (MISSING_SMILES | {"n/a", "#n/a", "<na>", "null"}) - {"restricted"}
@@ -26,14 +27,20 @@ WHOLE_NUMBER = re.compile(r"\d+\.0+")
 INVISIBLE = "\ufeff\u200b"
 
 
+def unquote(text: str) -> str:
+    """Take blanks, and quotation marks around the whole, off a text."""
+    text = text.strip().strip(INVISIBLE).strip()
+    while len(text) > 1 and text[0] == text[-1] == '"':
+        text = text[1:-1].replace('""', '"').strip()
+    return text
+
+
 def clean(entry: object) -> str:
     """Write an entry as text, without blanks and without quotes around it.
 
     What a spreadsheet made a number of is an id again: 5637.0 is "5637".
     """
-    text = str(entry).strip().strip(INVISIBLE).strip()
-    while len(text) > 1 and text[0] == text[-1] == '"':
-        text = text[1:-1].replace('""', '"').strip()
+    text = unquote(str(entry))
     return text.partition(".")[0] if WHOLE_NUMBER.fullmatch(text) else text
 
 
