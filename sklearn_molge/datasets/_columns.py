@@ -3,6 +3,7 @@
 Ours, and those of the public L1000 releases; `Study` documents what each one means.
 """
 
+import re
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from sklearn_molge._utils.messages import first_few
 from sklearn_molge.datasets._quantities import QUANTITIES, are_quantities, quantity
-from sklearn_molge.datasets._texts import clean_texts
+from sklearn_molge.datasets._texts import clean, clean_texts
 from sklearn_molge.exceptions import DataWarning
 from sklearn_molge.molecules import MISSING_SMILES, drug_ids, valid_smiles_mask
 
@@ -28,7 +29,10 @@ __all__ = [
     "combine_compounds",
     "common_genes",
     "first_known",
+    "is_gene_column",
     "is_known",
+    "name_genes",
+    "several_structures",
     "standard_genes",
     "standard_obs",
 ]
@@ -46,11 +50,21 @@ TEXTS = {
     "target": ("target",),
 }
 GENES = {
-    "gene_id": ("gene_id", "pr_gene_id"),
-    "symbol": ("symbol", "gene_symbol", "pr_gene_symbol"),
+    "gene_id": ("gene_id", "pr_gene_id", "entrez_id", "entrez"),
+    "symbol": (
+        "symbol",
+        "gene_symbol",
+        "pr_gene_symbol",
+        "gene_symbols",
+        "gene_name",
+        "feature_name",
+    ),
     "is_landmark": ("is_landmark", "pr_is_lm", "pr_is_lmark", "feature_space"),
 }
+GENE_COLUMNS = frozenset().union(*GENES.values()) | {"description"}
 KNOWN = frozenset().union(*TEXTS.values(), *GENES.values())
+# Of Ensembl, and of Affymetrix's probe sets.
+OTHER_ID = re.compile(r"ENS[A-Z]*G\d+(\.\d+)?|\w+_at", re.IGNORECASE)
 PROFILE_IDS = ("inst_id", "sample_id", "sig_id", "profile_id")
 
 # Of a study, in order; wells that are controls (Levels 3 and 4) have no drug.
@@ -63,6 +77,11 @@ IDENTITY = ("drug", "cell_line")
 CONDITION = (*IDENTITY, "dose_um", "time_h")
 # Of `Study.dropped`.
 ACCOUNT = ["step", "n_dropped", "n_left", "detail"]
+
+
+def is_gene_column(name: str) -> bool:
+    """Whether a column of that name says what the genes of a table are."""
+    return name.lower() in GENE_COLUMNS
 
 
 def is_known(name: str) -> bool:
@@ -114,8 +133,27 @@ def standard_genes(table: pd.DataFrame) -> pd.DataFrame:
     values = [float(text.lower() in marks) for text in distinct]
     columns["is_landmark"] = np.array([*values, np.nan])[codes]
     ids = pd.to_numeric(columns["gene_id"], errors="coerce")
-    columns["gene_id"] = np.where(ids % 1 == 0, ids, np.nan)  # 780.5 is none
+    columns["gene_id"] = np.where((ids % 1 == 0) & (ids > 0), ids, np.nan)
     return pd.DataFrame(columns, index=table.index)
+
+
+def name_genes(genes: pd.DataFrame) -> pd.DataFrame:
+    """Fill ``gene_id`` and ``symbol``, as of `standard_genes`, from names of rows.
+
+    Names that only number the rows are none; ids of Ensembl and of probe sets are no
+    symbols.
+    """
+    names = pd.Series([clean(name) for name in genes.index], genes.index, dtype=object)
+    if names.tolist() == [str(i) for i in range(len(names))]:
+        names = names.mask(names.notna())
+    by_name = pd.to_numeric(names, errors="coerce")
+    by_name = by_name.where((by_name % 1 == 0) & (by_name > 0))
+    texts = names.mask(pd.to_numeric(names, errors="coerce").notna())
+    texts = texts.mask([OTHER_ID.fullmatch(str(name)) is not None for name in names])
+    return genes.assign(
+        gene_id=first_known([genes["gene_id"].to_numpy(), by_name.to_numpy()]),
+        symbol=first_known([genes["symbol"].to_numpy(), texts.to_numpy(object)]),
+    )
 
 
 def common_genes(genes: Sequence[pd.Index], where: str, *, stacklevel: int) -> pd.Index:

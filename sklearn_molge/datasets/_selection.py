@@ -8,7 +8,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from sklearn_molge._utils.messages import first_few
-from sklearn_molge.datasets._columns import ACCOUNT
+from sklearn_molge.datasets._columns import ACCOUNT, several_structures
 from sklearn_molge.datasets._formats._values import describe_missing
 from sklearn_molge.datasets._quantities import (
     TOLERANCE,
@@ -60,27 +60,62 @@ class Funnel:
         shown = first_few(counts, write=str, n=N_SHOWN)
         self.keep(mask, step, f"{column} before: {shown}")
 
+    def _note(self, *texts: str) -> None:
+        """Add to the detail of the first step: what is said of all profiles."""
+        *step, detail = self._steps[0]
+        self._steps[0] = (*step, "; ".join(filter(None, [detail, *texts])))
+
     def tell_quantities(self, *, stacklevel: int) -> None:
         """Note the units of doses and times; warn of what could not be read."""
-        self._steps[0] = (*self._steps[0][:3], describe_readings(self.obs))
+        self._note(describe_readings(self.obs))
         for told in unread(self.obs):
             warnings.warn(f"{told}.", DataWarning, stacklevel=stacklevel + 1)
 
+    def identify(self, *, stacklevel: int) -> None:
+        """Add the column ``drug``; tell where ids or names are not one to one."""
+        self.obs = self.obs.assign(drug=drug_ids(self.obs["smiles"]))
+        by_id = self.obs.set_index("pert_id")["smiles"]
+        several = several_structures(by_id)
+        if several:
+            warnings.warn(
+                f"{len(several):,} pert_ids have profiles of several molecules; each "
+                "profile keeps its own: "
+                f"{first_few(several, write=str, n=N_SHOWN)}.",
+                DataWarning,
+                stacklevel=stacklevel + 1,
+            )
+        pairs = self.obs[["pert_name", "drug"]].dropna().drop_duplicates()
+        told = [
+            f"{len(found):,} {what}: {first_few(found, write=str, n=N_SHOWN)}"
+            for what, found in (
+                ("names of several molecules", _names_of_several(pairs)),
+                ("molecules of several names", _molecules_of_several(pairs)),
+            )
+            if found
+        ]
+        self._note(*told)
+
     def tell_missing(self, *matrices: NDArray[np.floating]) -> None:
         """Note how many values of treated profiles and controls are missing."""
-        told = [describe_missing(matrix) for matrix in matrices]
-        shown = [
-            f"{what}: {text}"
-            for what, text in zip(("treated", "controls"), told, strict=False)
-            if text
-        ]
-        if shown:
-            n_left = len(self.obs)
-            self._steps.append(("missing values kept", 0, n_left, "; ".join(shown)))
+        for what, matrix in zip(("treated", "controls"), matrices, strict=False):
+            told = describe_missing(matrix)
+            self._note(f"{what}: {told}" if told else "")
 
     def report(self) -> pd.DataFrame:
         """Return the account, one row a step."""
         return pd.DataFrame(self._steps, columns=ACCOUNT)
+
+
+def _names_of_several(pairs: pd.DataFrame) -> list[str]:
+    again = pairs[pairs["pert_name"].duplicated(keep=False)]
+    groups = again.groupby("pert_name", sort=False)["drug"]
+    return [f"{name} ({', '.join(drugs)})" for name, drugs in groups]
+
+
+def _molecules_of_several(pairs: pd.DataFrame) -> list[str]:
+    again = pairs[pairs["drug"].duplicated(keep=False)]
+    groups = again.groupby("drug", sort=False)["pert_name"]
+    return [f"{' = '.join(names)} ({drug})" for drug, names in groups]
 
 
 def as_tuple(values: str | Sequence[str]) -> tuple[str, ...]:
@@ -151,7 +186,7 @@ def select_treated(
         funnel.keep_values("cell_line", mask, f"cell_lines={', '.join(cell_lines)}")
     funnel.obs = _spelled_out(funnel.obs)
     keep_molecules(funnel, on_bad_smiles, stacklevel=4)
-    funnel.obs = funnel.obs.assign(drug=drug_ids(funnel.obs["smiles"]))
+    funnel.identify(stacklevel=4)
     if min_cell_lines > 1:
         n_lines = _count_lines(funnel.obs)
         funnel.keep(

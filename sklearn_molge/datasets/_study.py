@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from sklearn_molge._compat import Interval, StrOptions, validate_params
 from sklearn_molge.datasets._columns import check_each_once, common_genes
+from sklearn_molge.datasets._texts import as_frame, plain_labels
 from sklearn_molge.expression import match_controls
 from sklearn_molge.molecules import drug_ids
 
@@ -40,7 +41,8 @@ class Study:
         the names and units in use. A missing ``drug`` column is computed by
         :func:`~sklearn_molge.molecules.drug_ids`.
     genes : DataFrame of n_genes rows
-        ``gene_id`` (Entrez, int), ``symbol``, ``is_landmark``, as far as known.
+        ``gene_id`` (Entrez, int), ``symbol``, ``is_landmark``, as far as known. Tables
+        of polars or pyarrow become those of pandas.
     control_ge : array-like of shape (n_controls, n_genes), default=None
         Profiles of the control wells.
     control_obs : DataFrame of n_controls rows, default=None
@@ -67,6 +69,12 @@ class Study:
         `control_ge` and `control_obs` is given.
     InvalidSmilesError
         If `obs` has no ``drug`` and an entry of `smiles` is not a molecule.
+
+    Warns
+    -----
+    DataWarning
+        If drugs or cell lines differ in type or in blanks only (5 and "5", "A" and
+        "A "): they are one.
 
     Notes
     -----
@@ -123,6 +131,9 @@ class Study:
             raise ValueError(
                 f"smiles must be 1-D. Got an array of shape {self.smiles.shape}."
             )
+        for name in ("obs", "genes", "control_obs"):
+            if getattr(self, name) is not None:
+                setattr(self, name, as_frame(getattr(self, name), name))
         self.ge = self._check_profiles("ge", self.ge)
         _check_length("obs", self.obs, "profiles (entries of smiles)", len(self))
         _check_length("obs", self.obs, "rows of ge", len(self.ge))
@@ -148,6 +159,7 @@ class Study:
             table = getattr(self, name)
             if table is not None:  # a new column of one study is none of another's
                 setattr(self, name, table.copy(deep=False))
+        self.obs = plain_labels(self.obs, ["drug", "cell_line"], stacklevel=3)
         self.groups = self.obs[["drug", "cell_line"]].to_numpy(dtype=object)
 
     def _check_profiles(self, name: str, values: ArrayLike) -> NDArray[np.float32]:

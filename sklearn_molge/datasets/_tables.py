@@ -112,7 +112,9 @@ def sniff_table(path: str | PathLike[str], wanted: Callable[[str], bool]) -> Dia
 
 
 def _cells(line: str, sep: str) -> list[str]:
-    return line.split(sep) if sep == "\t" else next(csv.reader([line], delimiter=sep))
+    if sep == "\t" or not line:
+        return line.split(sep)
+    return next(csv.reader([line], delimiter=sep))
 
 
 def _name(cell: str, wanted: Callable[[str], bool]) -> str:

@@ -1,12 +1,15 @@
 """Texts of tables: cleaned of blanks and quotes, and missing where they are marked."""
 
 import re
+import warnings
 from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from sklearn_molge._utils.messages import first_few
+from sklearn_molge.exceptions import DataWarning
 from sklearn_molge.molecules import MISSING_SMILES
 
 __all__ = [
@@ -15,6 +18,7 @@ __all__ = [
     "clean_texts",
     "coded_texts",
     "is_missing",
+    "plain_labels",
     "unify_case",
     "unquote",
 ]
@@ -89,6 +93,40 @@ def unify_case(texts: Sequence[str], counts: Sequence[int]) -> dict[str, str]:
     for i in order:
         first.setdefault(texts[i].casefold(), texts[i])
     return {t: first[t.casefold()] for t in texts if first[t.casefold()] != t}
+
+
+def plain_labels(
+    table: pd.DataFrame, columns: Sequence[str], *, stacklevel: int
+) -> pd.DataFrame:
+    """Write labels without blanks around; 5 and "5", "A" and "A " become one.
+
+    The table comes back as it is where nothing is to be done; labels that become one
+    are told in a warning.
+    """
+    for name in columns:
+        codes, distinct = _factorize(table[name])
+        written = [clean(label) for label in distinct]
+        n_types = len({type(label) for label in distinct})
+        blanks = any(
+            isinstance(d, str) and d != w
+            for d, w in zip(distinct, written, strict=True)
+        )
+        if n_types < 2 and not blanks:
+            continue
+        texts = np.array([*written, np.nan], dtype=object)
+        table = table.assign(**{name: texts[codes]})
+        ways: dict[str, list[str]] = {}
+        for label, text in zip(distinct, written, strict=True):
+            ways.setdefault(text, []).append(repr(label))
+        told = [" and ".join(labels) for labels in ways.values() if len(labels) > 1]
+        if told:
+            warnings.warn(
+                f"{name} has labels that differ in type or blanks only, and are one: "
+                f"{first_few(told, write=str, n=5)}.",
+                DataWarning,
+                stacklevel=stacklevel + 1,
+            )
+    return table
 
 
 def as_frame(table: object, name: str) -> pd.DataFrame:

@@ -25,9 +25,13 @@ from sklearn_molge.datasets._formats._gctdata import (
     resolve_subset,
     text_index,
 )
-from sklearn_molge.datasets._formats._values import MISSING_OPTIONS, check_values
+from sklearn_molge.datasets._formats._values import (
+    MISSING_OPTIONS,
+    check_values,
+    parse_numbers,
+)
 from sklearn_molge.datasets._tables import BLANKS, open_text, sniff_encoding
-from sklearn_molge.datasets._texts import is_missing, unquote
+from sklearn_molge.datasets._texts import unquote
 
 __all__ = ["read_gct", "read_gct_metadata"]
 
@@ -386,7 +390,7 @@ def _fill(
                 continue
             cells = _cells(line)
             texts = [cells[i] for i in cells_wanted]
-            values, bad = _parse(texts, decimal)
+            values, bad = parse_numbers(texts, decimal)
             if bad is not None:
                 comma = texts[bad].count(",") == 1 and decimal == "."
                 hint = (
@@ -398,21 +402,3 @@ def _fill(
                     f"{texts[bad]!r} is not a finite number.{hint}"
                 )
             matrix[:, order[begin:end]] = values[:, None]
-
-
-def _parse(
-    texts: Sequence[str], decimal: str
-) -> tuple[NDArray[np.float64], int | None]:
-    """Return the numbers, NaN where missing, and the place of what is no number."""
-    if decimal == ",":
-        # A point becomes what is no number.
-        swap = str.maketrans(",.", ".,")
-        texts = [text.translate(swap) for text in texts]
-    try:
-        numbers = np.array(texts, dtype=np.float64)
-    except ValueError:
-        coerced = pd.to_numeric(np.array(texts, dtype=object), errors="coerce")
-        numbers = np.asarray(coerced, dtype=np.float64)
-    strange = np.flatnonzero(~np.isfinite(numbers))
-    bad = next((int(i) for i in strange if not is_missing(texts[i].strip())), None)
-    return numbers, bad

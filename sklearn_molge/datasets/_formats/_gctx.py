@@ -27,6 +27,7 @@ from sklearn_molge.datasets._formats._values import MISSING_OPTIONS, check_value
 
 __all__ = [
     "COLUMN_META",
+    "MATRIX",
     "ROW_META",
     "check_layout",
     "open_gctx",

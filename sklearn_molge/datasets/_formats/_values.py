@@ -4,12 +4,20 @@ import warnings
 from collections.abc import Callable, Sequence
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from sklearn_molge._utils.messages import first_few
+from sklearn_molge.datasets._texts import is_missing
 from sklearn_molge.exceptions import DataWarning
 
-__all__ = ["MISSING_OPTIONS", "check_values", "describe_missing", "warn_of_scale"]
+__all__ = [
+    "MISSING_OPTIONS",
+    "check_values",
+    "describe_missing",
+    "parse_numbers",
+    "warn_of_scale",
+]
 
 MISSING_OPTIONS = {"raise", "nan"}
 # LINCS's mark for a missing value; no log2 intensity and no z-score is so low.
@@ -123,3 +131,21 @@ def warn_of_scale(
             DataWarning,
             stacklevel=stacklevel + 1,
         )
+
+
+def parse_numbers(
+    texts: Sequence[str], decimal: str
+) -> tuple[NDArray[np.float64], int | None]:
+    """Return the numbers, NaN where missing, and the place of what is no number."""
+    if decimal == ",":
+        # A point becomes what is no number.
+        swap = str.maketrans(",.", ".,")
+        texts = [text.translate(swap) for text in texts]
+    try:
+        numbers = np.array(texts, dtype=np.float64)
+    except ValueError:
+        coerced = pd.to_numeric(np.array(texts, dtype=object), errors="coerce")
+        numbers = np.asarray(coerced, dtype=np.float64)
+    strange = np.flatnonzero(~np.isfinite(numbers))
+    bad = next((int(i) for i in strange if not is_missing(texts[i].strip())), None)
+    return numbers, bad

@@ -16,6 +16,7 @@ from sklearn_molge._utils.messages import first_few
 from sklearn_molge.datasets._columns import (
     common_genes,
     is_known,
+    name_genes,
     standard_genes,
 )
 from sklearn_molge.datasets._formats._gct import read_gct, read_gct_metadata
@@ -235,8 +236,7 @@ def _warn_of_genes(
 
 def _genes_of(matrix: Matrix) -> pd.DataFrame:
     genes = standard_genes(matrix.genes)
-    by_name = pd.to_numeric(genes.index.to_series(), errors="coerce")
-    return genes.assign(gene_id=genes["gene_id"].fillna(by_name))
+    return genes.assign(gene_id=name_genes(genes)["gene_id"])
 
 
 def _is_landmark(
