@@ -149,7 +149,8 @@ def name_genes(genes: pd.DataFrame) -> pd.DataFrame:
     by_name = pd.to_numeric(names, errors="coerce")
     by_name = by_name.where((by_name % 1 == 0) & (by_name > 0))
     texts = names.mask(pd.to_numeric(names, errors="coerce").notna())
-    texts = texts.mask([OTHER_ID.fullmatch(str(name)) is not None for name in names])
+    other = [OTHER_ID.fullmatch(str(name)) is not None for name in names]
+    texts = texts.mask(np.array(other, dtype=bool))
     return genes.assign(
         gene_id=first_known([genes["gene_id"].to_numpy(), by_name.to_numpy()]),
         symbol=first_known([genes["symbol"].to_numpy(), texts.to_numpy(object)]),

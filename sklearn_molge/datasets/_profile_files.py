@@ -150,8 +150,8 @@ def read_profiles(
     )
     return pd.DataFrame(
         values,
-        index=pd.Index(profiles.index.astype(str), dtype=object),
-        columns=pd.Index(profiles.columns.astype(str), dtype=object),
+        index=pd.Index([str(name) for name in profiles.index], dtype=object),
+        columns=pd.Index([str(name) for name in profiles.columns], dtype=object),
     )
 
 
@@ -227,6 +227,11 @@ def _of_table(
     decimal: str,
 ) -> pd.DataFrame:
     header, body = _read_cells(path)
+    if not body or len(header) < 2:
+        raise ValueError(
+            f"{os.fspath(path)} has no profiles: its header is {first_few(header)}, "
+            f"with {len(body):,} rows below."
+        )
     table = pd.DataFrame(
         [row[1:] for row in body],
         index=pd.Index([row[0] for row in body], dtype=object),
@@ -264,7 +269,8 @@ def _of_table(
     if not in_rows:
         return pd.DataFrame(matrix.T, index=table.index, columns=names)
     annotation = table.loc[:, [is_gene_column(name) for name in table.columns]]
-    return pd.DataFrame(matrix, index=names, columns=_gene_names(annotation))
+    columns = _gene_names(annotation.rename(columns=str.lower))
+    return pd.DataFrame(matrix, index=names, columns=columns)
 
 
 def _read_cells(path: str | os.PathLike[str]) -> tuple[list[str], list[list[str]]]:
