@@ -173,7 +173,8 @@ def _kind_of(path: str | os.PathLike[str]) -> str:
                 return "h5ad"
         raise ValueError(f"{os.fspath(path)} is HDF5, but neither GCTX nor AnnData.")
     dialect = sniff_table(path, lambda name: False)
-    return "gct" if dialect.header[0].startswith("#1.") else "table"
+    first = next(filter(None, dialect.header), "")
+    return "gct" if first.startswith("#1.") else "table"
 
 
 def _gene_names(table: pd.DataFrame) -> pd.Index:
@@ -232,6 +233,7 @@ def _of_table(
             f"{os.fspath(path)} has no profiles: its header is {first_few(header)}, "
             f"with {len(body):,} rows below."
         )
+    _check_is_header(header[1:], path)
     table = pd.DataFrame(
         [row[1:] for row in body],
         index=pd.Index([row[0] for row in body], dtype=object),
@@ -287,11 +289,15 @@ def _read_cells(path: str | os.PathLike[str]) -> tuple[list[str], list[list[str]
         ]
     rows = [row for row in rows if not row[1][0].lower().startswith("sep=")]
     header = rows[0][1] if rows else [""]
-    while header and not header[-1]:
-        header = header[:-1]
     body = rows[1:]
     if body and all(len(row) == len(header) + 1 and row[0] for _, row in body):
         header = ["", *header]  # R names rows, but not their column
+    while (
+        header
+        and not header[-1]
+        and not any(any(r[len(header) - 1 :]) for _, r in body)
+    ):
+        header = header[:-1]  # padded by a spreadsheet
     for number, row in body:
         if any("\n" in cell for cell in row):
             raise ValueError(
@@ -303,6 +309,22 @@ def _read_cells(path: str | os.PathLike[str]) -> tuple[list[str], list[list[str]
                 f"has {len(header)}."
             )
     return header, [row[: len(header)] for _, row in body]
+
+
+def _check_is_header(labels: list[str], path: str | os.PathLike[str]) -> None:
+    """Refuse a first line of values: the names are missing, and a row would be lost."""
+    numbers = pd.to_numeric(np.array(labels, dtype=object), errors="coerce")
+    whole = [clean(label).isdigit() for label in labels]
+    if not np.isnan(numbers.astype(float)).any() and not all(whole):
+        raise ValueError(
+            f"{os.fspath(path)} has no header: its first line holds numbers, "
+            f"{first_few(labels, n=5)}."
+        )
+    if "" in labels:
+        raise ValueError(
+            f"{os.fspath(path)}: {labels.count(''):,} columns have no name in the "
+            f"first line, {first_few(labels, n=5)}."
+        )
 
 
 def _is_of_sample(name: str) -> bool:

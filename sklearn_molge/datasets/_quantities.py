@@ -300,7 +300,9 @@ def describe_readings(obs: pd.DataFrame) -> str:
             for note, n in _note_counts(obs[f"{name}_note"])
             if not note.startswith("?")
         ]
+        n_missing = int(obs[name].isna().sum())
         if told:
+            told += [f"{n_missing:,} missing"][: int(n_missing > 0)]
             parts.append(f"{name}: {', '.join(told)}")
     return "; ".join(parts)
 

@@ -3,8 +3,8 @@
 import csv
 import gzip
 import os
+import warnings
 import zlib
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +17,7 @@ import pandas as pd
 from sklearn_molge._utils.messages import first_few
 from sklearn_molge.datasets._columns import is_known
 from sklearn_molge.datasets._texts import clean
+from sklearn_molge.exceptions import DataWarning
 
 __all__ = [
     "index_by_key",
@@ -37,9 +38,13 @@ UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 
 @dataclass(frozen=True)
 class Dialect:
-    """How a table is written: what pandas must know, and the header as it stands."""
+    """How a table is written: what pandas must know, and the header as it stands.
+
+    `names_rows`: as R writes it, whose header lacks the column of the rows' names.
+    """
 
     header: list[str]
+    names_rows: bool
     n_before: int
     sep: str
     quoting: int
@@ -53,7 +58,9 @@ class Dialect:
             "quoting": self.quoting,
             "encoding": self.encoding,
             "compression": self.compression,
-            "skiprows": self.n_before,
+            "header": None,
+            "skiprows": self.n_before + 1,
+            "index_col": False,
             "na_filter": False,
             "encoding_errors": "replace",
             "low_memory": False,
@@ -85,24 +92,32 @@ def sniff_table(path: str | PathLike[str], wanted: Callable[[str], bool]) -> Dia
     """Find the header of a table, and the separator that makes most of it `wanted`."""
     encoding, packed = sniff_encoding(path)
     packed = packed or os.fspath(path).lower().endswith(".gz")
-    n_before, line = 0, ""
+    n_before, header, first = 0, "", ""
     with open_text(path, encoding, packed=packed, errors="replace") as file:
         for line in file:
-            if line.strip(BLANKS + ",;") and not line.lower().startswith("sep="):
+            if header:
+                first = line.rstrip("\r\n")
                 break
-            n_before += 1
-    line = line.rstrip("\r\n")
+            if line.strip(BLANKS + ",;") and not line.lower().startswith("sep="):
+                header = line.rstrip("\r\n")
+            else:
+                n_before += 1
 
     def worth(sep: str) -> tuple[int, int]:
-        cells = _cells(line, sep)
+        cells = _cells(header, sep)
         return sum(wanted(_name(cell, wanted)) for cell in cells), len(cells)
 
     sep = max(SEPARATORS, key=worth)
-    cells = _cells(line, sep)
+    cells = _cells(header, sep)
+    row = _cells(first, sep)
+    names_rows = len(row) == len(cells) + 1 and all(
+        line[-1].strip(BLANKS) for line in (cells, row)
+    )
     # LINCS's own tables have single quotation marks in names.
     quoted = sep != "\t" or all(len(c) > 1 and c[0] == c[-1] == '"' for c in cells if c)
     return Dialect(
-        header=[clean(cell) for cell in cells],
+        header=[*[""][: int(names_rows)], *(clean(cell) for cell in cells)],
+        names_rows=names_rows,
         n_before=n_before,
         sep=sep,
         quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE,
@@ -132,7 +147,8 @@ def read_table(path: str | PathLike[str], keys: Sequence[str]) -> pd.DataFrame:
     with _reading(path):
         dialect = sniff_table(path, _wanted(keys))
         _check_header(path, dialect, keys)
-        table = pd.read_csv(path, **_options(dialect, keys) | {"dtype": str})
+        options = _options(dialect, keys, _width(path, dialect))
+        table = pd.read_csv(path, **options | {"dtype": str})
     return _finish(table, path, dialect, keys)
 
 
@@ -146,7 +162,8 @@ def table_parts(
     with _reading(path):
         dialect = sniff_table(path, _wanted(keys))
         _check_header(path, dialect, keys)
-        reader = pd.read_csv(path, chunksize=PART_ROWS, **_options(dialect, keys))
+        options = _options(dialect, keys, _width(path, dialect))
+        reader = pd.read_csv(path, chunksize=PART_ROWS, **options)
     with reader:
         while True:
             with _reading(path):
@@ -160,19 +177,75 @@ def _wanted(keys: Sequence[str]) -> Callable[[str], bool]:
     return lambda name: name in keys or is_known(name)
 
 
-def _options(dialect: Dialect, keys: Sequence[str]) -> dict:
+def _options(dialect: Dialect, keys: Sequence[str], width: int) -> dict:
     wanted = _wanted(keys)
-    kinds: defaultdict = defaultdict(lambda: "category")
-    kinds.update(
-        (cell, "object")
-        for cell in (*dialect.header, *(f'"{cell}"' for cell in dialect.header))
-        if _name(cell, wanted) in keys
-    )
+    names = [_name(cell, wanted) for cell in dialect.header]
+    chosen = [i for i, name in enumerate(names) if wanted(name)]
     return {
-        "dtype": kinds,
-        "usecols": lambda cell: wanted(_name(cell, wanted)),
+        "names": range(width),
+        "usecols": chosen,
+        "dtype": {i: "object" if names[i] in keys else "category" for i in chosen},
         **dialect.options(),
     }
+
+
+def _width(path: str | PathLike[str], dialect: Dialect) -> int:
+    """Return the most cells of a row; check that rows are as long as the header.
+
+    A longer row is an error, unless a spreadsheet padded it; pandas would cut it. A
+    shorter one is told: an editor may have cut empty cells off its end.
+    """
+    n, widest = len(dialect.header), len(dialect.header)
+    short = []
+    for number, size, rest in _row_sizes(path, dialect):
+        widest = max(widest, size)
+        if size > n and rest.strip(BLANKS):
+            raise ValueError(
+                f"Cannot read the table {os.fspath(path)!r}: line {number} has {size} "
+                f"cells, where the header has {n}."
+            )
+        if size < n:
+            short.append(number)
+    if short:
+        told = (
+            f"{os.fspath(path)!r}: {len(short):,} rows have fewer cells than the "
+            f"header, which has {n}: lines {first_few(short, n=5)}"
+        )
+        if dialect.names_rows:
+            raise ValueError(f"{told}.")
+        warnings.warn(
+            f"{told}. What is missing at their end is taken for empty.",
+            DataWarning,
+            stacklevel=2,
+        )
+    return widest
+
+
+def _row_sizes(
+    path: str | PathLike[str], dialect: Dialect
+) -> Iterator[tuple[int, int, str]]:
+    """Yield number, cells and what is beyond the header of each row that is filled."""
+    n, packed = len(dialect.header), dialect.compression is not None
+    with open_text(path, dialect.encoding, packed=packed, errors="replace") as file:
+        if dialect.quoting == csv.QUOTE_NONE:
+            for number, line in enumerate(file, 1):
+                size = line.count(dialect.sep) + 1
+                if number <= dialect.n_before + 1 or not line.strip(BLANKS):
+                    continue
+                rest = "" if size <= n else line.split(dialect.sep, n)[-1]
+                yield number, size, rest
+            return
+        reader = csv.reader(file, delimiter=dialect.sep)
+        for row in reader:
+            lines = [cell for cell in row if "\n" in cell]
+            if lines:
+                raise ValueError(
+                    f"Cannot read the table {os.fspath(path)!r}: a cell that ends in "
+                    f"line {reader.line_num} goes over several lines, which is a "
+                    f"quotation mark left open, or a line break: {lines[0][:60]!r}."
+                )
+            if reader.line_num > dialect.n_before + 1 and any(row):
+                yield reader.line_num, len(row), "".join(row[n:])
 
 
 def _check_header(
@@ -200,22 +273,9 @@ def _finish(
     keys: Sequence[str],
 ) -> pd.DataFrame:
     wanted = _wanted(keys)
-    table = table.rename(columns=lambda cell: _name(cell, wanted))
-    if dialect.quoting != csv.QUOTE_NONE:
-        _check_one_line(table, path)
+    names = [_name(cell, wanted) for cell in dialect.header]
+    table = table.set_axis([names[i] for i in table.columns], axis=1)
     return index_by_key(table, keys, repr(os.fspath(path)))
-
-
-def _check_one_line(table: pd.DataFrame, path: str | PathLike[str]) -> None:
-    for name, column in table.items():
-        categorical = isinstance(column.dtype, pd.CategoricalDtype)
-        for entry in column.cat.categories if categorical else column:
-            if "\n" in str(entry):
-                raise ValueError(
-                    f"{os.fspath(path)!r}: a cell of column {name!r} goes over several "
-                    "lines, which is a quotation mark left open, or a line break in a "
-                    f"cell: {str(entry)[:60]!r}."
-                )
 
 
 @contextmanager

@@ -272,8 +272,8 @@ def test_values_that_are_none(value):
     adata.X[3, 1] = value
     infinite = np.isinf(value)
     message = (
-        rf"adata.X: of 6 values {1 - infinite:d} are missing and {infinite:d} infinite, "
-        r"in 1 of 3 samples \('d'\) and 1 of 2 genes \('ABCF1'\)"
+        rf"adata.X: of 6 values {1 - infinite:d} are missing and {infinite:d} infinite"
+        r", in 1 of 3 samples \('d'\) and 1 of 2 genes \('ABCF1'\)"
     )
     with pytest.raises(ValueError, match=message):
         Study.from_anndata(adata)

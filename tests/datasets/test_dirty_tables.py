@@ -138,12 +138,30 @@ def test_column_that_stands_twice(load):
         load(text)
 
 
-def test_quotation_mark_left_open(load):
+@pytest.mark.parametrize("closed", ["PC3,1 uM", None])
+def test_quotation_mark_left_open(load, closed):
     text = as_text(SIGNATURES, ",").replace("BRD-K10000002", '"BRD-K10000002')
-    with pytest.raises(ValueError, match=r"Cannot read the table .*siginfo"):
-        load(text)
+    if closed:
+        text = text.replace(closed, f'{closed}"')
     with pytest.raises(ValueError, match="over several lines, which is a quotation"):
-        load(text.replace("PC3,1 uM", 'PC3,1 uM"'))
+        load(text)
+
+
+def test_row_that_is_too_long(load):
+    text = as_text(SIGNATURES).replace("500 nM", "500 nM\t")
+    with pytest.raises(ValueError, match="line 3 has 7 cells, where the header has 6"):
+        load(text)
+
+
+def test_row_that_is_too_short(load):
+    text = as_text(SIGNATURES).replace("500 nM\t24 h", "500 nM")
+    with pytest.warns(DataWarning, match="1 rows have fewer cells .* has 6: lines 3"):
+        study = load(text)
+    np.testing.assert_array_equal(study.obs["time_h"], [24, np.nan, 6])
+    with pytest.raises(
+        ValueError, match=r"1 rows have fewer cells .* has 7: lines 4\."
+    ):
+        load(SIGNATURES.to_csv(sep="\t").removeprefix("\t").replace("1 uM\t", ""))
 
 
 # ------------------------------------------------------------------ ids that match

@@ -113,6 +113,8 @@ def test_missing_values(write):
         (ROWS.replace("-2", "-2,5"), "line 2: 4 cells, where the header has 3"),
         (ROWS.replace("1.5", '"1.5'), "quotation mark is left open|cells, where"),
         ("sample,780\na,x\n", "row 'a', column '780': 'x' is not"),
+        (ROWS.removeprefix("gene,a,b\n"), "no header: its first line holds numbers"),
+        (ROWS.replace(",b", ","), "1 columns have no name in the first line, 'a', ''"),
         ("0,1,2\n0,1,2\n1,3,4\n", "does not tell where its genes are"),
         ("x,1,2\n780,1,2\n5720,3,4\n", None),
         ("x,10,20\n780,1,2\n5720,3,4\n", "does not tell where its genes are"),

@@ -248,20 +248,20 @@ def _scan_as(path: str | os.PathLike[str], encoding: str) -> _Scan:
         content = _content(file)
         layout = _read_layout(content, path)
         lines = _checked_lines(content, layout, path)
-        header = _cells(next(lines))
+        header = [unquote(cell) for cell in next(lines).split("\t")]
         n_left = 1 + layout.n_gene_fields
         sample_fields = [_cells(next(lines)) for _ in range(layout.n_sample_fields)]
         # Cut off the values: only one line of them is ever held.
         gene_lines = [_cells(line, n_left)[:n_left] for line in lines]
     obs = _frame(
         ids=header[n_left:],
-        names=[cells[0] for cells in sample_fields],
+        names=[unquote(cells[0]) for cells in sample_fields],
         columns=[cells[n_left:] for cells in sample_fields],
         where=f"{os.fspath(path)}, first column",
     )
     ids, *columns = zip(*gene_lines, strict=True) if gene_lines else [()] * n_left
     genes = _frame(
-        ids=ids,
+        ids=[unquote(cell) for cell in ids],
         names=header[1:n_left],
         columns=columns,
         where=f"{os.fspath(path)}, line {FIRST_HEADER_LINE}",
