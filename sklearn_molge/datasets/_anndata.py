@@ -138,9 +138,9 @@ def anndata_to_parts(
     """Take an AnnData object apart into the arguments of Study."""
     _check_matrix(adata)
     if MARK in adata.uns and columns is None and genes is None:
-        parts = _own_parts(adata.obs, adata.var, adata.uns[MARK], adata.X)
-        _check_parts(parts, missing, parts["genes"].index)
-        return parts if level is None else parts | {"level": level}
+        own = _own_parts(adata.obs, adata.var, adata.uns[MARK], adata.X)
+        _check_parts(own, missing, adata.var_names)
+        return own if level is None else own | {"level": level}
     table = adata.obs
     for ours, theirs in (columns or {}).items():
         if ours not in TEXTS and ours not in QUANTITIES:

@@ -4,7 +4,6 @@ import csv
 import os
 import re
 import warnings
-from collections.abc import Sequence
 from pathlib import Path
 
 import h5py
@@ -279,9 +278,8 @@ def _read_cells(path: str | os.PathLike[str]) -> tuple[list[str], list[list[str]
     """Return header and rows, all of one length, without what a spreadsheet pads."""
     dialect = sniff_table(path, lambda name: False)
     packed = dialect.compression is not None
-    quoting = csv.QUOTE_NONE if dialect.quoting == csv.QUOTE_NONE else csv.QUOTE_MINIMAL
     with open_text(path, dialect.encoding, packed=packed, errors="replace") as file:
-        reader = csv.reader(file, delimiter=dialect.sep, quoting=quoting)
+        reader = csv.reader(file, delimiter=dialect.sep, quoting=dialect.quoting)
         rows = [
             (reader.line_num, [unquote(cell) for cell in row])
             for row in reader
@@ -352,7 +350,7 @@ def _find_genes(
     return "rows" if in_rows else "columns"
 
 
-def _are_genes(labels: Sequence[str], genes: pd.DataFrame | None) -> bool:
+def _are_genes(labels: pd.Index, genes: pd.DataFrame | None) -> bool:
     """Whether half of the labels or more are names of genes."""
     names = pd.Index([clean(label).upper() for label in labels])
     numbered = [str(i) for i in range(len(names) + 1)]

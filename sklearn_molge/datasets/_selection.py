@@ -62,8 +62,9 @@ class Funnel:
 
     def _note(self, *texts: str) -> None:
         """Add to the detail of the first step: what is said of all profiles."""
-        *step, detail = self._steps[0]
-        self._steps[0] = (*step, "; ".join(filter(None, [detail, *texts])))
+        name, n_dropped, n_left, detail = self._steps[0]
+        detail = "; ".join(filter(None, [detail, *texts]))
+        self._steps[0] = (name, n_dropped, n_left, detail)
 
     def tell_quantities(self, *, stacklevel: int) -> None:
         """Note the units of doses and times; warn of what could not be read."""

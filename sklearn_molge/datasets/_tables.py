@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from os import PathLike
-from typing import TextIO
+from typing import Literal, TextIO
 
 import numpy as np
 import pandas as pd
@@ -47,7 +47,7 @@ class Dialect:
     names_rows: bool
     n_before: int
     sep: str
-    quoting: int
+    quoting: Literal[0, 3]  # of the module csv: minimal, none
     encoding: str
     compression: str | None
 
@@ -274,7 +274,7 @@ def _finish(
 ) -> pd.DataFrame:
     wanted = _wanted(keys)
     names = [_name(cell, wanted) for cell in dialect.header]
-    table = table.set_axis([names[i] for i in table.columns], axis=1)
+    table = table.set_axis([names[int(i)] for i in table.columns], axis=1)
     return index_by_key(table, keys, repr(os.fspath(path)))
 
 

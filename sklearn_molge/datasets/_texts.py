@@ -83,7 +83,7 @@ def _factorize(column: pd.Series) -> tuple[NDArray[np.intp], NDArray[np.object_]
             column.cat.categories, dtype=object
         )
     codes, distinct = pd.factorize(column)
-    return codes, np.asarray(distinct, dtype=object)
+    return codes.astype(np.intp, copy=False), np.asarray(distinct, dtype=object)
 
 
 def unify_case(texts: Sequence[str], counts: Sequence[int]) -> dict[str, str]:

@@ -36,7 +36,7 @@ def check_values(
     missing: str,
     *,
     where: str,
-    names: Callable[[], tuple[Sequence, Sequence]],
+    names: Callable[[], tuple[pd.Index, pd.Index]],
     copy: bool = False,
 ) -> NDArray[np.floating]:
     """Return the matrix, NaN in place of -666; raise for values that are not allowed.
@@ -80,7 +80,7 @@ def check_values(
     return matrix
 
 
-def _some(names: Sequence, chosen: NDArray[np.bool_]) -> str:
+def _some(names: pd.Index, chosen: NDArray[np.bool_]) -> str:
     places = np.flatnonzero(chosen)
     return first_few(
         [names[i] for i in places], n=N_SHOWN, write=lambda v: repr(str(v))
@@ -147,5 +147,5 @@ def parse_numbers(
         coerced = pd.to_numeric(np.array(texts, dtype=object), errors="coerce")
         numbers = np.asarray(coerced, dtype=np.float64)
     strange = np.flatnonzero(~np.isfinite(numbers))
-    bad = next((int(i) for i in strange if not is_missing(texts[i].strip())), None)
+    bad = next((i for i in strange.tolist() if not is_missing(texts[i].strip())), None)
     return numbers, bad

@@ -210,8 +210,8 @@ def _find_perts(
 ) -> NDArray[np.intp]:
     """Return the row of each ``pert_id``, by its name or else by `_key`; -1: none."""
     rows = compounds.index.get_indexer(pd.Index(perts, dtype=object))
-    lost = np.flatnonzero(rows < 0)
-    if not len(lost):
+    lost = np.flatnonzero(rows < 0).tolist()
+    if not lost:
         return rows
     keys = pd.Index([_key(str(label)) for label in compounds.index], dtype=object)
     known = compounds["smiles"].to_numpy(object)
@@ -220,7 +220,7 @@ def _find_perts(
         by_key.setdefault(key, row)
     found = np.array([by_key.get(_key(perts[i]), -1) for i in lost])
     used = keys[found[found >= 0]]
-    several = [key for key in used.unique() if len({*known[keys == key]} - {None}) > 1]
+    several = {key for key in used.unique() if len({*known[keys == key]} - {None}) > 1}
     found[[i >= 0 and keys[i] in several for i in found]] = -1
     rows[lost] = found
     taken = [
@@ -235,7 +235,7 @@ def _find_perts(
     if several:
         told.append(
             f"{len(several):,} pert_ids are there in other spellings with different "
-            f"structures, of which none is taken: {first_few(several, n=5)}"
+            f"structures, of which none is taken: {first_few(sorted(several), n=5)}"
         )
     for text in told:
         warnings.warn(f"{text}.", DataWarning, stacklevel=stacklevel + 1)
