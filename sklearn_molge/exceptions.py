@@ -6,6 +6,7 @@ from itertools import chain, repeat
 from sklearn_molge._utils.messages import first_few, first_few_at, shortened
 
 __all__ = [
+    "DataWarning",
     "FewCandidatesWarning",
     "GeneNamesWarning",
     "InvalidSmilesError",
@@ -129,3 +130,11 @@ class MissingControlError(ValueError):
             f"No control well on plate(s) {first_few(self.plates)}; "
             "every treated plate needs one."
         )
+
+
+class DataWarning(UserWarning):
+    """A loader left out, renamed or could not read a part of the data.
+
+    Studies and profiles are loaded in spite of it; what is missing is counted in the
+    message.
+    """

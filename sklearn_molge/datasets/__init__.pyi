@@ -7,5 +7,6 @@ from ._lincs._finlayson_cut import Finlayson2020 as Finlayson2020
 from ._lincs._finlayson_cut import finlayson2020_study as finlayson2020_study
 from ._lincs._load import load_lincs as load_lincs
 from ._lincs._release_files import list_lincs_files as list_lincs_files
+from ._profile_files import read_profiles as read_profiles
 from ._simulation import make_perturbation_study as make_perturbation_study
 from ._study import Study as Study

@@ -6,6 +6,7 @@ import mmap
 import os
 import warnings
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,10 +21,9 @@ from sklearn_molge._utils.optional import import_optional
 from sklearn_molge.datasets._columns import (
     CONTROL_COLUMNS,
     OBS_COLUMNS,
-    QUANTITIES,
     TEXTS,
     check_each_once,
-    join_layers,
+    name_genes,
     standard_genes,
     standard_obs,
 )
@@ -35,8 +35,11 @@ from sklearn_molge.datasets._exact_tables import (
     join_tables,
     restore_table,
 )
+from sklearn_molge.datasets._formats._values import check_values, warn_of_scale
+from sklearn_molge.datasets._quantities import QUANTITIES
 from sklearn_molge.datasets._selection import Funnel, as_tuple, keep_molecules
-from sklearn_molge.molecules import drug_ids
+from sklearn_molge.datasets._texts import unify_case
+from sklearn_molge.exceptions import DataWarning
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -130,11 +133,14 @@ def anndata_to_parts(
     level: int | None,
     control_types: str | Sequence[str],
     on_bad_smiles: str,
+    missing: str,
 ) -> dict:
     """Take an AnnData object apart into the arguments of Study."""
+    _check_matrix(adata)
     if MARK in adata.uns and columns is None and genes is None:
-        parts = _own_parts(adata.obs, adata.var, adata.uns[MARK], adata.X)
-        return parts if level is None else parts | {"level": level}
+        own = _own_parts(adata.obs, adata.var, adata.uns[MARK], adata.X)
+        _check_parts(own, missing, adata.var_names)
+        return own if level is None else own | {"level": level}
     table = adata.obs
     for ours, theirs in (columns or {}).items():
         if ours not in TEXTS and ours not in QUANTITIES:
@@ -147,8 +153,7 @@ def anndata_to_parts(
                 f"columns maps {ours!r} to {theirs!r}, which adata.obs lacks. "
                 f"It has {', '.join(map(str, table.columns))}."
             )
-        table = table.assign(**{ours: adata.obs[theirs]})
-    obs = join_layers([standard_obs(table)], table.index)
+    obs = _unify_lines(standard_obs(table, columns))
     for name in ("smiles", "cell_line"):
         if obs[name].isna().all():
             raise ValueError(
@@ -168,22 +173,81 @@ def anndata_to_parts(
     known = funnel.obs["cell_line"].notna()
     if not known.all():
         funnel.keep(known, "known cell line", "obs gives no cell line")
+    funnel.tell_quantities(stacklevel=4)
     keep_molecules(funnel, on_bad_smiles, stacklevel=4)
-    gene_columns, gene_table = _align_genes(adata.var, genes)
+    gene_columns, gene_table = _align_genes(adata.var, genes, adata.obs_names)
     X = adata.X
+    funnel.identify(stacklevel=4)
     treated = funnel.obs
-    parts = {
+    parts: dict = {
         "smiles": treated["smiles"].to_numpy(object),
         "ge": _values(X, treated["position"].to_numpy(), gene_columns),
-        "obs": treated.assign(drug=drug_ids(treated["smiles"]))[OBS_COLUMNS],
+        "obs": treated[OBS_COLUMNS],
         "genes": gene_table,
         "level": _level_in(adata.uns.get(MARK, {})) if level is None else level,
-        "dropped": funnel.report(),
     }
     if is_control.any():
         parts["control_ge"] = _values(X, is_control, gene_columns)
         parts["control_obs"] = obs.loc[is_control, CONTROL_COLUMNS]
-    return parts
+    _check_parts(
+        parts,
+        missing,
+        adata.var_names if gene_columns is None else adata.var_names[gene_columns],
+    )
+    warn_of_scale(parts["ge"], parts["level"], where="adata", stacklevel=3)
+    if missing == "nan":
+        funnel.tell_missing(*(parts[n] for n in ("ge", "control_ge") if n in parts))
+    return parts | {"dropped": funnel.report()}
+
+
+def _unify_lines(obs: pd.DataFrame) -> pd.DataFrame:
+    """Warn of profiles of one name, and take lines that differ by case for one."""
+    repeated = obs.index[obs.index.duplicated()]
+    if len(repeated):
+        _warn(
+            f"{len(repeated):,} obs_names of adata repeat an earlier one: "
+            f"{first_few(repeated.unique(), n=5)}"
+        )
+    counts = obs["cell_line"].value_counts()
+    same = unify_case(list(counts.index), counts.tolist())
+    if not same:
+        return obs
+    told = [f"{old!r} is read as {new!r}" for old, new in same.items()]
+    _warn(
+        "Cell lines whose names differ by upper and lower case only are one: "
+        f"{first_few(told, write=str, n=5)}"
+    )
+    return obs.assign(cell_line=obs["cell_line"].replace(same))
+
+
+def _warn(text: str) -> None:
+    warnings.warn(f"{text}.", DataWarning, stacklevel=6)
+
+
+def _check_matrix(adata: AnnData) -> None:
+    if adata.X is None:
+        layers = ", ".join(map(repr, adata.layers)) or "none"
+        raise ValueError(
+            "adata.X is None: a study needs the profiles there. Assign one of "
+            f"adata.layers (there are: {layers}) to adata.X first."
+        )
+
+
+def _check_parts(parts: dict, missing: str, genes: pd.Index) -> None:
+    """Check the values of treated profiles and controls."""
+    for name, table in (("ge", "obs"), ("control_ge", "control_obs")):
+        if parts.get(name) is not None:
+            parts[name] = check_values(
+                parts[name],
+                missing,
+                where="adata.X" if name == "ge" else "adata.X of controls",
+                names=partial(_names_of, parts[table].index, genes),
+                copy=True,
+            )
+
+
+def _names_of(samples: pd.Index, genes: pd.Index) -> tuple[pd.Index, pd.Index]:
+    return samples, genes
 
 
 def _own_parts(obs: pd.DataFrame, var: pd.DataFrame, mark: Mapping, X) -> dict:
@@ -231,16 +295,13 @@ def _values(
 
 
 def _align_genes(
-    var: pd.DataFrame, genes: pd.DataFrame | None
+    var: pd.DataFrame, genes: pd.DataFrame | None, samples: pd.Index
 ) -> tuple[NDArray[np.intp] | None, pd.DataFrame]:
     """Say which columns of the matrix to take (None: all), and what genes they are."""
-    there = standard_genes(var)
-    names = pd.Series(var.index.astype(str), index=var.index, dtype=object)
-    by_name = pd.to_numeric(names, errors="coerce")
-    there["gene_id"] = there["gene_id"].fillna(by_name)
-    there["symbol"] = there["symbol"].fillna(names.mask(by_name.notna()))
+    there = name_genes(standard_genes(var))
     key = "gene_id" if there["gene_id"].notna().all() else "symbol"
     if genes is None:
+        _check_names(var, there, key)
         return None, _known_columns(there)
     if key not in genes:
         raise ValueError(
@@ -251,9 +312,16 @@ def _align_genes(
     positions = pd.Index(there[key]).get_indexer(genes[key])
     found = positions >= 0
     if not found.any():
-        raise ValueError(f"No {key} of `genes` is in adata.var.")
+        turned = pd.Index(samples.astype(str)).isin(genes[key].astype(str)).any()
+        hint = " adata.obs_names has some: pass adata.T." if turned else ""
+        raise ValueError(
+            f"No {key} of `genes` is in adata.var. `genes` has "
+            f"{first_few(genes[key], n=5)}; adata.var_names has "
+            f"{first_few(var.index, n=5)}, with columns "
+            f"{first_few(var.columns, n=10) or 'none'}.{hint}"
+        )
     if not found.all():
-        left_out = genes[key][~found]
+        left_out = _shown_genes(genes[~found], key)
         warnings.warn(
             f"{len(left_out):,} of {len(genes):,} genes are not in adata and are left "
             f"out: {first_few(left_out, write=str)}.",
@@ -261,6 +329,34 @@ def _align_genes(
             stacklevel=5,
         )
     return positions[found], genes[found].reset_index(drop=True)
+
+
+def _shown_genes(genes: pd.DataFrame, key: str) -> pd.Series:
+    shown = genes[key].astype(str)
+    return (
+        shown + " (" + genes["symbol"].astype(str) + ")"
+        if (key == "gene_id" and "symbol" in genes)
+        else shown
+    )
+
+
+def _check_names(var: pd.DataFrame, genes: pd.DataFrame, key: str) -> None:
+    """Refuse a gene in two columns; warn of genes that have no name."""
+    repeated = genes.loc[genes[key].notna() & genes[key].duplicated(), key]
+    if len(repeated):
+        raise ValueError(
+            f"adata must have genes of different {key}. More than once: "
+            f"{first_few(repeated.unique())}."
+        )
+    n_bare = int((genes["gene_id"].isna() & genes["symbol"].isna()).sum())
+    if n_bare:
+        warnings.warn(
+            f"{n_bare:,} of {len(genes):,} genes of adata have neither an Entrez id "
+            f"nor a symbol, by which profiles are aligned: adata.var_names has "
+            f"{first_few(var.index, n=5)}. Give adata.var a column gene_id or symbol.",
+            DataWarning,
+            stacklevel=6,
+        )
 
 
 def _known_columns(genes: pd.DataFrame) -> pd.DataFrame:

@@ -1,24 +1,21 @@
-"""The columns of profiles, compounds and genes: names, units, and tables of them.
+"""The columns of profiles, compounds and genes: their names, and tables of them.
 
 Ours, and those of the public L1000 releases; `Study` documents what each one means.
 """
 
-import csv
 import re
 import warnings
-import zlib
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from gzip import BadGzipFile
-from os import PathLike
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from sklearn_molge._utils.messages import first_few
-from sklearn_molge.molecules import MISSING_SMILES
+from sklearn_molge.datasets._quantities import QUANTITIES, are_quantities, quantity
+from sklearn_molge.datasets._texts import clean, clean_texts
+from sklearn_molge.exceptions import DataWarning
+from sklearn_molge.molecules import MISSING_SMILES, drug_ids, valid_smiles_mask
 
 __all__ = [
     "ACCOUNT",
@@ -27,24 +24,17 @@ __all__ = [
     "IDENTITY",
     "OBS_COLUMNS",
     "PROFILE_IDS",
-    "QUANTITIES",
     "TEXTS",
-    "TOLERANCE",
-    "UNIT",
     "check_each_once",
-    "coded_texts",
     "combine_compounds",
     "common_genes",
     "first_known",
-    "index_by_key",
+    "is_gene_column",
     "is_known",
-    "join_layers",
-    "parse_quantity",
-    "quantity",
-    "read_table",
+    "name_genes",
+    "several_structures",
     "standard_genes",
     "standard_obs",
-    "table_parts",
 ]
 
 # Our name, then the releases' names: a row without the first takes the next.
@@ -59,17 +49,22 @@ TEXTS = {
     "moa": ("moa",),
     "target": ("target",),
 }
-QUANTITIES = {
-    "dose_um": ("dose_um", "pert_dose", "pert_idose", "exp_pert_dose"),
-    "time_h": ("time_h", "pert_time", "pert_itime", "exp_pert_time"),
-}
 GENES = {
-    "gene_id": ("gene_id", "pr_gene_id"),
-    "symbol": ("symbol", "gene_symbol", "pr_gene_symbol"),
+    "gene_id": ("gene_id", "pr_gene_id", "entrez_id", "entrez"),
+    "symbol": (
+        "symbol",
+        "gene_symbol",
+        "pr_gene_symbol",
+        "gene_symbols",
+        "gene_name",
+        "feature_name",
+    ),
     "is_landmark": ("is_landmark", "pr_is_lm", "pr_is_lmark", "feature_space"),
 }
-KNOWN = frozenset().union(*TEXTS.values(), *QUANTITIES.values(), *GENES.values())
-KNOWN |= {f"{column}_unit" for names in QUANTITIES.values() for column in names}
+GENE_COLUMNS = frozenset().union(*GENES.values()) | {"description"}
+KNOWN = frozenset().union(*TEXTS.values(), *GENES.values())
+# Of Ensembl, and of Affymetrix's probe sets.
+OTHER_ID = re.compile(r"ENS[A-Z]*G\d+(\.\d+)?|\w+_at", re.IGNORECASE)
 PROFILE_IDS = ("inst_id", "sample_id", "sig_id", "profile_id")
 
 # Of a study, in order; wells that are controls (Levels 3 and 4) have no drug.
@@ -83,123 +78,43 @@ CONDITION = (*IDENTITY, "dose_um", "time_h")
 # Of `Study.dropped`.
 ACCOUNT = ["step", "n_dropped", "n_left", "detail"]
 
-UNIT = {"dose_um": "um", "time_h": "h"}
-# Units in lower case; a number without a unit anywhere is in the first.
-UNITS = {
-    "dose_um": {"um": 1.0, "pm": 1e-6, "nm": 1e-3, "mm": 1e3, "m": 1e6},
-    "time_h": {"h": 1.0, "hr": 1.0, "min": 1 / 60, "d": 24.0},
-}
-# Relative: 9.99 is 10, 9.7 is not; times differ by rounding only.
-TOLERANCE = {"dose_um": 0.01, "time_h": 1e-6}
-# The releases write micro as u, as the micro sign or as mu, in mixed encodings.
-MICRO = str.maketrans(dict.fromkeys("\u00b5\u03bc\ufffd", "u"))
-QUANTITY = re.compile(r"\s*(-?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?)\s*(\S*)\s*")
-MISSING = (MISSING_SMILES | {"-666.0"}) - {"restricted"}
 
-# Rows of a table of profiles that are held as text at a time.
-PART_ROWS = 2**16
-
-
-def read_table(path: str | PathLike[str], keys: Sequence[str]) -> pd.DataFrame:
-    """Read the columns of a table that have a meaning here, as text.
-
-    The table is tab-separated, or ``.csv``; gzipped where its name ends in ``.gz``. It
-    is indexed by the first of `keys` that it has; to have none is an error.
-    """
-    with _reading(path):
-        table = pd.read_csv(path, dtype=str, **_options(path, keys))
-    return index_by_key(table, keys, repr(str(path)))
-
-
-def table_parts(
-    path: str | PathLike[str], keys: Sequence[str]
-) -> Iterator[pd.DataFrame]:
-    """Read a table as `read_table` does, in parts, with categories for texts.
-
-    So the memory is that of one part, however many rows there are.
-    """
-    kinds = defaultdict(lambda: "category", dict.fromkeys(keys, "object"))
-    with _reading(path):
-        reader = pd.read_csv(
-            path, dtype=kinds, chunksize=PART_ROWS, **_options(path, keys)
-        )
-    with reader:
-        while True:
-            with _reading(path):
-                part = next(reader, None)
-            if part is None:
-                break
-            yield index_by_key(part, keys, repr(str(path)))
+def is_gene_column(name: str) -> bool:
+    """Whether a column of that name says what the genes of a table are."""
+    return name.lower() in GENE_COLUMNS
 
 
 def is_known(name: str) -> bool:
     """Whether a column of that name has a meaning here, and is worth reading."""
-    return name in KNOWN
+    return name in KNOWN or are_quantities(name)
 
 
-def _options(path: str | PathLike[str], keys: Sequence[str]):
-    is_csv = re.search(r"\.csv(\.gz)?$", str(path)) is not None
-    return {
-        "sep": "," if is_csv else "\t",
-        "quoting": csv.QUOTE_MINIMAL if is_csv else csv.QUOTE_NONE,
-        "usecols": lambda name: name in keys or is_known(name),
-        "na_filter": False,
-        "encoding_errors": "replace",
-        "low_memory": False,
-    }
-
-
-@contextmanager
-def _reading(path: str | PathLike[str]) -> Iterator[None]:
-    try:
-        yield
-    except (ValueError, EOFError, BadGzipFile, zlib.error) as error:
-        raise ValueError(f"Cannot read the table {str(path)!r}: {error}") from error
-
-
-def index_by_key(table: pd.DataFrame, keys: Sequence[str], name: str) -> pd.DataFrame:
-    """Index a table by the first of `keys` that it has; `name` is for the error."""
-    key = next((key for key in keys if key in table), None)
-    if key is None:
-        raise ValueError(
-            f"{name} has none of the columns {', '.join(keys)}. "
-            f"Got {', '.join(map(str, table.columns)) or 'no known column'}."
-        )
-    return table.set_index(table[key].astype(str).to_numpy(dtype=object))
-
-
-def standard_obs(table: pd.DataFrame) -> pd.DataFrame:
+def standard_obs(
+    table: pd.DataFrame, columns: Mapping[str, str] | None = None
+) -> pd.DataFrame:
     """Write a table of profiles or compounds in our names and units.
 
-    Returns those of our columns that `table` has a source of: texts (object, NaN where
-    missing), ``dose_um`` and ``time_h`` (float, NaN where missing or in a unit that
-    cannot be converted).
+    `columns` maps our name to that of the column to take. Returns all our columns but
+    ``drug``, and ``smiles``: texts (object, NaN where missing), ``dose_um`` and
+    ``time_h`` (float, NaN where missing or not readable), and what is known of their
+    units, ``dose_um_note`` and ``time_h_note``, see `Readings`.
     """
-    columns: dict[str, NDArray] = {}
+    columns = columns or {}
+    missing = np.full(len(table), np.nan, dtype=object)
+    made: dict[str, NDArray] = {}
     for name, sources in TEXTS.items():
-        present = [_clean_text(table[s], name) for s in sources if s in table]
-        if present:
-            columns[name] = first_known(present)
-    for name, sources in QUANTITIES.items():
-        numbers = [quantity(table, s, name) for s in sources if s in table]
-        if numbers:
-            columns[name] = first_known(numbers)
-    return pd.DataFrame(columns, index=table.index)
-
-
-def join_layers(layers: Sequence[pd.DataFrame], index: pd.Index) -> pd.DataFrame:
-    """Take each value from the first layer that knows it.
-
-    Layers are tables as of `standard_obs`, each id once. Returns all our columns but
-    ``drug``, and ``smiles``, one row for each of `index`.
-    """
-    columns = {}
-    for name in [*TEXTS, *QUANTITIES]:
-        known = [
-            layer[name].reindex(index).to_numpy() for layer in layers if name in layer
-        ]
-        columns[name] = first_known([*known, np.full(len(index), np.nan, object)])
-    return pd.DataFrame(columns, index=index).astype(dict.fromkeys(QUANTITIES, float))
+        wanted = [columns[name], *sources] if name in columns else sources
+        present = [clean_texts(table[s], name) for s in wanted if s in table]
+        made[name] = first_known([*present, missing])
+    for name in QUANTITIES:
+        read = quantity(table, name, columns.get(name))
+        if read is None:
+            made[name], made[f"{name}_note"] = missing.astype(float), missing
+        else:
+            made[name] = read.values
+            notes = np.array([*read.notes, np.nan], dtype=object)
+            made[f"{name}_note"] = notes[read.codes]
+    return pd.DataFrame(made, index=table.index)
 
 
 def standard_genes(table: pd.DataFrame) -> pd.DataFrame:
@@ -210,15 +125,36 @@ def standard_genes(table: pd.DataFrame) -> pd.DataFrame:
     """
     columns = {}
     for name, sources in GENES.items():
-        present = [_clean_text(table[s]) for s in sources if s in table]
+        present = [clean_texts(table[s]) for s in sources if s in table]
         missing = np.full(len(table), np.nan, dtype=object)
         columns[name] = first_known([*present, missing])
     codes, distinct = pd.factorize(columns["is_landmark"])
-    marks = {"1", "1.0", "true", "landmark"}
+    marks = {"1", "true", "t", "yes", "y", "landmark"}
     values = [float(text.lower() in marks) for text in distinct]
     columns["is_landmark"] = np.array([*values, np.nan])[codes]
-    columns["gene_id"] = pd.to_numeric(columns["gene_id"], errors="coerce")
+    ids = pd.to_numeric(columns["gene_id"], errors="coerce")
+    columns["gene_id"] = np.where((ids % 1 == 0) & (ids > 0), ids, np.nan)
     return pd.DataFrame(columns, index=table.index)
+
+
+def name_genes(genes: pd.DataFrame) -> pd.DataFrame:
+    """Fill ``gene_id`` and ``symbol``, as of `standard_genes`, from names of rows.
+
+    Names that only number the rows are none; ids of Ensembl and of probe sets are no
+    symbols.
+    """
+    names = pd.Series([clean(name) for name in genes.index], genes.index, dtype=object)
+    if names.tolist() == [str(i) for i in range(len(names))]:
+        names = names.mask(names.notna())
+    by_name = pd.to_numeric(names, errors="coerce")
+    by_name = by_name.where((by_name % 1 == 0) & (by_name > 0))
+    texts = names.mask(pd.to_numeric(names, errors="coerce").notna())
+    other = [OTHER_ID.fullmatch(str(name)) is not None for name in names]
+    texts = texts.mask(np.array(other, dtype=bool))
+    return genes.assign(
+        gene_id=first_known([genes["gene_id"].to_numpy(), by_name.to_numpy()]),
+        symbol=first_known([genes["symbol"].to_numpy(), texts.to_numpy(object)]),
+    )
 
 
 def common_genes(genes: Sequence[pd.Index], where: str, *, stacklevel: int) -> pd.Index:
@@ -251,7 +187,7 @@ def check_each_once(names: pd.Index, needed: str) -> None:
         raise ValueError(f"{needed}. Missing or more than once: {first_few(bad)}.")
 
 
-def combine_compounds(tables: Iterable[pd.DataFrame]) -> pd.DataFrame:
+def combine_compounds(tables: Iterable[pd.DataFrame], stacklevel: int) -> pd.DataFrame:
     """Bring tables of compounds, as of `standard_obs`, to one row a ``pert_id``.
 
     A release has one row for each target: ``smiles`` and ``pert_name`` are the first
@@ -269,76 +205,29 @@ def combine_compounds(tables: Iterable[pd.DataFrame]) -> pd.DataFrame:
         pairs = parts.reset_index().drop_duplicates()
         joined = pairs.groupby("pert_id")[name].agg("|".join)
         compounds[name] = joined.reindex(compounds.index).astype(object)
+    told = several_structures(table.loc[~withheld, "smiles"])
+    if told:
+        warnings.warn(
+            f"{len(told):,} pert_ids have several structures in the tables of "
+            f"compounds; the first is taken: {first_few(told, write=str, n=5)}.",
+            DataWarning,
+            stacklevel=stacklevel + 1,
+        )
     return compounds
 
 
-def parse_quantity(entry: object, name: str) -> float:
-    """Read 10, "10", "10 uM" or "10000 nM" as 10.0 um; NaN where it is no quantity."""
-    number, unit = _split_quantity(str(entry))
-    units = UNITS[name]
-    return number * (units.get(unit, np.nan) if unit else 1.0)
-
-
-def _split_quantity(text: str) -> tuple[float, str]:
-    match = QUANTITY.fullmatch(text.translate(MICRO).lower())
-    if match is None or float(match[1]) < 0:  # -666 is the mark of a missing value
-        return np.nan, ""
-    return float(match[1]), match[2]
-
-
-def quantity(table: pd.DataFrame, column: str, name: str) -> NDArray[np.float64]:
-    """Read a column as ``dose_um`` or ``time_h``, with the column of its unit."""
-    units = UNITS[name]
-    codes, distinct = _factorize(table[column])
-    parts = [_split_quantity(str(entry)) for entry in distinct] + [(np.nan, "")]
-    number = np.array([part[0] for part in parts])[codes]
-    inner = np.array([units.get(unit, np.nan) for _, unit in parts])[codes]
-    outer: float | NDArray[np.float64] = 1.0
-    if f"{column}_unit" in table:
-        unit_codes, texts = coded_texts(table[f"{column}_unit"])
-        values = [
-            np.nan if t is None else units.get(t.translate(MICRO).lower(), np.nan)
-            for t in texts
-        ]
-        outer = np.array([*values, np.nan])[unit_codes]
-    has_unit = np.array([bool(unit) for _, unit in parts])[codes]
-    return number * np.where(has_unit, inner, outer)
-
-
-def coded_texts(
-    column: pd.Series, name: str = ""
-) -> tuple[NDArray[np.intp], list[str | None]]:
-    """Return a column as numbers into a list of texts, -1 where it is missing.
-
-    A category is not spelled out. Texts are without blanks around, and None where they
-    are LINCS's marks for a missing value; `name` is ours, for their spelling.
-    """
-    codes, distinct = _factorize(column)
-    texts = [str(entry).strip() for entry in distinct]
-    if name == "pert_type":
-        texts = [text.lower() for text in texts]
-    return codes, [None if text.lower() in MISSING else text for text in texts]
-
-
-def _clean_text(column: pd.Series, name: str = "") -> NDArray[np.object_]:
-    codes, texts = coded_texts(column, name)
-    return _spell_out(codes, [np.nan if text is None else text for text in texts])
-
-
-def _factorize(column):
-    """Return numbers, -1 where missing, and the distinct entries they stand for."""
-    if isinstance(column.dtype, pd.CategoricalDtype):
-        return column.cat.codes.to_numpy(np.intp), np.asarray(
-            column.cat.categories, dtype=object
-        )
-    codes, distinct = pd.factorize(column)
-    return codes, np.asarray(distinct, dtype=object)
-
-
-def _spell_out(codes: NDArray[np.intp], texts: Sequence[object]) -> NDArray[np.object_]:
-    spelled = np.empty(len(texts) + 1, dtype=object)
-    spelled[:] = [*texts, np.nan]
-    return spelled[codes]
+def several_structures(smiles: pd.Series) -> list[str]:
+    """Say which ids of the index have several molecules: "id: first, second"."""
+    pairs = smiles.dropna().astype(object).reset_index(name="smiles")
+    pairs = pairs.set_axis(["id", "smiles"], axis=1).drop_duplicates()
+    pairs = pairs[pairs["id"].notna() & pairs["id"].duplicated(keep=False)]
+    pairs = pairs[valid_smiles_mask(pairs["smiles"])]
+    pairs = pairs.assign(drug=drug_ids(pairs["smiles"])).drop_duplicates(["id", "drug"])
+    return [
+        f"{label}: {', '.join(group)}"
+        for label, group in pairs.groupby("id", sort=False)["smiles"]
+        if len(group) > 1
+    ]
 
 
 def first_known(columns: list[NDArray]) -> NDArray:

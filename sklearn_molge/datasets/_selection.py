@@ -8,8 +8,16 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from sklearn_molge._utils.messages import first_few
-from sklearn_molge.datasets._columns import ACCOUNT, TOLERANCE, UNIT, parse_quantity
-from sklearn_molge.exceptions import InvalidSmilesError
+from sklearn_molge.datasets._columns import ACCOUNT, several_structures
+from sklearn_molge.datasets._formats._values import describe_missing
+from sklearn_molge.datasets._quantities import (
+    TOLERANCE,
+    UNIT,
+    describe_readings,
+    parse_quantity,
+    unread,
+)
+from sklearn_molge.exceptions import DataWarning, InvalidSmilesError
 from sklearn_molge.molecules import drug_ids, valid_smiles_mask
 
 __all__ = [
@@ -52,9 +60,63 @@ class Funnel:
         shown = first_few(counts, write=str, n=N_SHOWN)
         self.keep(mask, step, f"{column} before: {shown}")
 
+    def _note(self, *texts: str) -> None:
+        """Add to the detail of the first step: what is said of all profiles."""
+        name, n_dropped, n_left, detail = self._steps[0]
+        detail = "; ".join(filter(None, [detail, *texts]))
+        self._steps[0] = (name, n_dropped, n_left, detail)
+
+    def tell_quantities(self, *, stacklevel: int) -> None:
+        """Note the units of doses and times; warn of what could not be read."""
+        self._note(describe_readings(self.obs))
+        for told in unread(self.obs):
+            warnings.warn(f"{told}.", DataWarning, stacklevel=stacklevel + 1)
+
+    def identify(self, *, stacklevel: int) -> None:
+        """Add the column ``drug``; tell where ids or names are not one to one."""
+        self.obs = self.obs.assign(drug=drug_ids(self.obs["smiles"]))
+        by_id = self.obs.set_index("pert_id")["smiles"]
+        several = several_structures(by_id)
+        if several:
+            warnings.warn(
+                f"{len(several):,} pert_ids have profiles of several molecules; each "
+                "profile keeps its own: "
+                f"{first_few(several, write=str, n=N_SHOWN)}.",
+                DataWarning,
+                stacklevel=stacklevel + 1,
+            )
+        pairs = self.obs[["pert_name", "drug"]].dropna().drop_duplicates()
+        told = [
+            f"{len(found):,} {what}: {first_few(found, write=str, n=N_SHOWN)}"
+            for what, found in (
+                ("names of several molecules", _names_of_several(pairs)),
+                ("molecules of several names", _molecules_of_several(pairs)),
+            )
+            if found
+        ]
+        self._note(*told)
+
+    def tell_missing(self, *matrices: NDArray[np.floating]) -> None:
+        """Note how many values of treated profiles and controls are missing."""
+        for what, matrix in zip(("treated", "controls"), matrices, strict=False):
+            told = describe_missing(matrix)
+            self._note(f"{what}: {told}" if told else "")
+
     def report(self) -> pd.DataFrame:
         """Return the account, one row a step."""
         return pd.DataFrame(self._steps, columns=ACCOUNT)
+
+
+def _names_of_several(pairs: pd.DataFrame) -> list[str]:
+    again = pairs[pairs["pert_name"].duplicated(keep=False)]
+    groups = again.groupby("pert_name", sort=False)["drug"]
+    return [f"{name} ({', '.join(drugs)})" for name, drugs in groups]
+
+
+def _molecules_of_several(pairs: pd.DataFrame) -> list[str]:
+    again = pairs[pairs["drug"].duplicated(keep=False)]
+    groups = again.groupby("drug", sort=False)["pert_name"]
+    return [f"{' = '.join(names)} ({drug})" for drug, names in groups]
 
 
 def as_tuple(values: str | Sequence[str]) -> tuple[str, ...]:
@@ -109,6 +171,7 @@ def select_treated(
     known = funnel.obs["cell_line"].notna()
     if not known.all():
         funnel.keep(known, "known cell line", "the metadata give no cell line")
+    funnel.tell_quantities(stacklevel=4)
     _check_cell_lines(cell_lines, funnel.obs["cell_line"])
     for parameter, column, wanted in [
         ("pert_time", "time_h", times),
@@ -124,7 +187,7 @@ def select_treated(
         funnel.keep_values("cell_line", mask, f"cell_lines={', '.join(cell_lines)}")
     funnel.obs = _spelled_out(funnel.obs)
     keep_molecules(funnel, on_bad_smiles, stacklevel=4)
-    funnel.obs = funnel.obs.assign(drug=drug_ids(funnel.obs["smiles"]))
+    funnel.identify(stacklevel=4)
     if min_cell_lines > 1:
         n_lines = _count_lines(funnel.obs)
         funnel.keep(

@@ -16,6 +16,7 @@ from sklearn_molge._compat import Interval, StrOptions, validate_params
 from sklearn_molge._utils.genes import gene_names
 from sklearn_molge._utils.typing import RandomState
 from sklearn_molge.datasets._columns import check_each_once, common_genes
+from sklearn_molge.datasets._texts import as_frame, plain_labels
 from sklearn_molge.expression import match_controls
 from sklearn_molge.molecules import drug_ids
 
@@ -42,7 +43,8 @@ class Study:
         the names and units in use. A missing ``drug`` column is computed by
         :func:`~sklearn_molge.molecules.drug_ids`.
     genes : DataFrame of n_genes rows
-        ``gene_id`` (Entrez, int), ``symbol``, ``is_landmark``, as far as known.
+        ``gene_id`` (Entrez, int), ``symbol``, ``is_landmark``, as far as known. Tables
+        of polars or pyarrow become those of pandas.
     control_ge : array-like of shape (n_controls, n_genes), default=None
         Profiles of the control wells.
     control_obs : DataFrame of n_controls rows, default=None
@@ -69,6 +71,12 @@ class Study:
         `control_ge` and `control_obs` is given.
     InvalidSmilesError
         If `obs` has no ``drug`` and an entry of `smiles` is not a molecule.
+
+    Warns
+    -----
+    DataWarning
+        If drugs or cell lines differ in type or in blanks only (5 and "5", "A" and
+        "A "): they are one.
 
     Notes
     -----
@@ -125,6 +133,9 @@ class Study:
             raise ValueError(
                 f"smiles must be 1-D. Got an array of shape {self.smiles.shape}."
             )
+        for name in ("obs", "genes", "control_obs"):
+            if getattr(self, name) is not None:
+                setattr(self, name, as_frame(getattr(self, name), name))
         self.ge = self._check_profiles("ge", self.ge)
         _check_length("obs", self.obs, "profiles (entries of smiles)", len(self))
         _check_length("obs", self.obs, "rows of ge", len(self.ge))
@@ -150,6 +161,7 @@ class Study:
             table = getattr(self, name)
             if table is not None:  # a new column of one study is none of another's
                 setattr(self, name, table.copy(deep=False))
+        self.obs = plain_labels(self.obs, ["drug", "cell_line"], stacklevel=3)
         self.groups = self.obs[["drug", "cell_line"]].to_numpy(dtype=object)
 
     def _check_profiles(self, name: str, values: ArrayLike) -> NDArray[np.float32]:
@@ -666,6 +678,7 @@ class Study:
             "level": [Interval(Integral, 3, 5, closed="both"), None],
             "control_types": [str, "array-like"],
             "on_bad_smiles": [StrOptions({"drop", "raise"})],
+            "missing": [StrOptions({"raise", "nan"})],
         },
         prefer_skip_nested_validation=True,
     )
@@ -678,6 +691,7 @@ class Study:
         level: int | None = None,
         control_types: str | Sequence[str] = ("ctl_vehicle", "ctl_untrt"),
         on_bad_smiles: str = "drop",
+        missing: str = "raise",
     ) -> Self:
         """Make a study of an AnnData object.
 
@@ -704,6 +718,8 @@ class Study:
             out.
         on_bad_smiles : {"drop", "raise"}, default="drop"
             As in :func:`load_lincs`.
+        missing : {"raise", "nan"}, default="raise"
+            As in :func:`load_lincs`.
 
         Returns
         -------
@@ -714,7 +730,8 @@ class Study:
         Raises
         ------
         ValueError
-            If a column is missing, or no treated profile is left.
+            If a column is missing, no treated profile is left, ``adata.X`` is None, or
+            values are infinite, or missing with ``missing="raise"``.
         InvalidSmilesError
             If a SMILES is bad and ``on_bad_smiles="raise"``.
 
@@ -722,6 +739,9 @@ class Study:
         -----
         UserWarning
             If profiles have no readable SMILES, or `genes` has more than `adata`.
+        DataWarning
+            As :func:`load_lincs`. Units of doses and times are read as there, also
+            where `columns` names the column: ``dose_unit`` is that of ``dose_value``.
         """
         from sklearn_molge.datasets._anndata import anndata_to_parts
 
@@ -732,6 +752,7 @@ class Study:
             level=level,
             control_types=control_types,
             on_bad_smiles=on_bad_smiles,
+            missing=missing,
         )
         return cls(**parts)
 

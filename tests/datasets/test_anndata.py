@@ -6,7 +6,7 @@ import pytest
 from scipy import sparse
 
 from sklearn_molge.datasets import Study
-from sklearn_molge.exceptions import InvalidSmilesError
+from sklearn_molge.exceptions import DataWarning, InvalidSmilesError
 
 anndata = pytest.importorskip("anndata")
 
@@ -182,7 +182,11 @@ def test_errors():
     with pytest.raises(ValueError, match="No profile is left after the filter treated"):
         Study.from_anndata(foreign()[[1, 4]])
     genes = pd.DataFrame({"symbol": ["NEW"]})
-    with pytest.raises(ValueError, match=r"No symbol of `genes` is in adata.var"):
+    with pytest.raises(
+        ValueError,
+        match=r"No symbol of `genes` is in adata.var. `genes` has 'NEW'; "
+        r"adata.var_names has 'AARS', 'ABCF1', with columns 'pr_is_lm'\.$",
+    ):
         Study.from_anndata(foreign()[[0]], genes=genes)
     with pytest.raises(ValueError, match=r"genes must have a column 'symbol'.*gene_id"):
         Study.from_anndata(foreign()[[0]], genes=pd.DataFrame({"gene_id": [1]}))
@@ -247,3 +251,125 @@ def test_genes_of_one_name():
     adata.var["gene_id"] = [5, 5]
     with pytest.raises(ValueError, match=r"different gene_id. .* more than once: 5"):
         Study.from_anndata(adata, genes=pd.DataFrame({"gene_id": [5]}))
+
+
+def clean(**columns):
+    return foreign(canonical_smiles="CCO", **columns)
+
+
+def test_no_matrix():
+    adata = clean()
+    bare = anndata.AnnData(obs=adata.obs, var=adata.var, layers={"z": adata.X})
+    with pytest.raises(
+        ValueError, match=r"adata.X is None.*there are: 'z'\) to adata.X"
+    ):
+        Study.from_anndata(bare)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -666])
+def test_values_that_are_none(value):
+    adata = clean()
+    adata.X[3, 1] = value
+    infinite = np.isinf(value)
+    message = (
+        rf"adata.X: of 6 values {1 - infinite:d} are missing and {infinite:d} infinite"
+        r", in 1 of 3 samples \('d'\) and 1 of 2 genes \('ABCF1'\)"
+    )
+    with pytest.raises(ValueError, match=message):
+        Study.from_anndata(adata)
+    if not infinite:
+        study = Study.from_anndata(adata, missing="nan")
+        np.testing.assert_array_equal(study.ge, [[0, 1], [4, 5], [6, np.nan]])
+        assert "treated: 1 of 6 values are NaN" in study.dropped["detail"][0]
+    assert adata.X[3, 1] == value or np.isnan(value)  # the object is as it was
+    adata = clean()
+    adata.X[1, 0] = np.nan
+    with pytest.raises(ValueError, match=r"adata.X of controls: of 2 .*'b'.*'AARS'"):
+        Study.from_anndata(adata)
+
+
+def test_values_that_are_none_in_an_object_of_ours(study):
+    study.ge[0, 0] = np.nan
+    adata = study.to_anndata()
+    with pytest.raises(ValueError, match="of 6 values 1 are missing"):
+        Study.from_anndata(adata)
+    assert_same(Study.from_anndata(adata, missing="nan"), study)
+
+
+def test_transposed():
+    adata = clean()
+    turned = anndata.AnnData(adata.X.T, adata.var, adata.obs).T
+    np.testing.assert_array_equal(Study.from_anndata(turned).ge[0], [0, 1])
+    genes = pd.DataFrame({"symbol": ["a", "b"]})
+    with pytest.raises(ValueError, match=r"adata.obs_names has some: pass adata.T"):
+        Study.from_anndata(adata, genes=genes)
+
+
+def test_genes_that_have_no_name_of_ours():
+    adata = clean()
+    for names in (
+        ["ENSG00000090861.16", "ENSG00000204574"],
+        ["0", "1"],
+        ["1_at", "2_at"],
+    ):
+        adata.var_names = names
+        with pytest.warns(DataWarning, match="2 of 2 genes of adata have neither") as w:
+            study = Study.from_anndata(adata)
+        assert w[0].filename == __file__
+        assert list(study.genes) == ["is_landmark"]
+    adata.var["gene_name"] = ["AARS", "ABCF1"]
+    assert Study.from_anndata(adata).genes["symbol"].tolist() == ["AARS", "ABCF1"]
+    adata.var["entrez_id"] = ["16.0", "23"]
+    assert Study.from_anndata(adata).genes["gene_id"].tolist() == [16, 23]
+
+
+@pytest.mark.filterwarnings("ignore:.*names are not unique:UserWarning")
+def test_names_that_stand_twice():
+    adata = clean()
+    adata.var_names = ["AARS", "AARS"]
+    with pytest.raises(ValueError, match=r"different symbol. More than once: 'AARS'"):
+        Study.from_anndata(adata)
+    adata = clean()
+    adata.obs_names = ["a", "a", "b", "c", "d"]
+    with pytest.warns(DataWarning, match="1 obs_names of adata repeat .*: 'a'"):
+        study = Study.from_anndata(adata)
+    np.testing.assert_array_equal(study.ge, [[0, 1], [4, 5], [6, 7]])
+
+
+def test_missing_genes_are_named():
+    adata = clean()
+    adata.var["gene_id"] = [16, 23]
+    genes = pd.DataFrame({"gene_id": [23, 780], "symbol": ["ABCF1", "DDR1"]})
+    with pytest.warns(UserWarning, match=r"1 of 2 genes .* left out: 780 \(DDR1\)\."):
+        Study.from_anndata(adata, genes=genes)
+
+
+def test_one_pert_id_with_two_molecules():
+    adata = foreign(canonical_smiles=["CCO", "", "CCN", "C", ""], pert_id="B1")
+    with pytest.warns(
+        DataWarning, match="1 pert_ids have profiles of several .* B1: CCO, CCN, C"
+    ):
+        study = Study.from_anndata(adata)
+    assert study.smiles.tolist() == ["CCO", "CCN", "C"]
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        [5637, 5637, "5637", 5637.0, "x"],
+        [5637.0, np.nan, 5637.0, 5637, 5637],
+        ["5637.0", " 5637", "5637 ", '"5637"', "5637"],
+        pd.array(["5637"] * 5, dtype="string"),
+    ],
+)
+def test_cell_lines_that_are_numbers(lines):
+    adata = clean(cell_id="x")
+    adata.obs["cell_id"] = pd.Series(lines, index=adata.obs_names, dtype=None)
+    assert Study.from_anndata(adata).groups[:, 1].tolist() == ["5637"] * 3
+
+
+def test_cell_lines_that_differ_by_case():
+    with pytest.warns(DataWarning, match="'a375' is read as 'A375'") as w:
+        study = Study.from_anndata(clean(cell_id=["A375", "A375", "a375", "A375", "x"]))
+    assert w[0].filename == __file__
+    assert study.groups[:, 1].tolist() == ["A375"] * 3

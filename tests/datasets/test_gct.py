@@ -90,13 +90,58 @@ def test_version_1_2(tmp_path):
         lambda text: text.replace("#1.3", "#1.3\t\t\t").replace(
             "\t3\nid", "\t3\t\t\nid"
         ),
+        lambda text: text.replace("\n", "\t" * 100 + "\n"),
+        lambda text: "\ufeff" + text,
+        lambda text: text.replace("16\t", "\t\t\t\t\n16\t") + "\t\t\t\n\t\n",
+        lambda text: "\n".join(
+            "\t".join('"' + cell.replace('"', '""') + '"' for cell in line.split("\t"))
+            for line in text.split("\n")
+        ),
+        lambda text: text.replace("\n", "\r\r\n"),
     ],
-    ids=["windows", "no last newline", "blank lines after", "padded by a spreadsheet"],
+    ids=[
+        "windows",
+        "no last newline",
+        "blank lines after",
+        "padded by a spreadsheet",
+        "padded by a hundred cells",
+        "byte order mark",
+        "rows of tabs",
+        "quoted",
+        "doubled line ends",
+    ],
 )
 def test_harmless_differences(tmp_path, change):
     data = read_gct(write(tmp_path, change(V13)))
     assert_array_equal(data.matrix, MATRIX.astype(np.float32))
     assert_frame_equal(data.obs, OBS)
+
+
+def test_utf_16(tmp_path):
+    path = tmp_path / "excel.gct"
+    path.write_bytes(V13.encode("utf-16"))
+    data = read_gct(path)
+    assert_array_equal(data.matrix, MATRIX.astype(np.float32))
+    assert_frame_equal(data.obs, OBS)
+
+
+def test_many_samples_padded_by_a_spreadsheet(tmp_path):
+    n = 100
+    ids = [f"s{i}" for i in range(n)]
+    lines = ["#1.2", f"1\t{n}", "\t".join(["Name", "Description", *ids])]
+    lines.append("\t".join(["x", "na", *map(str, range(n))]))
+    text = "\n".join(line + "\t" * (n + 1 - line.count("\t")) for line in lines)
+    assert_array_equal(read_gct(write(tmp_path, text)).matrix[:, 0], np.arange(n))
+
+
+def test_ids_with_zeros_before_stay_text(tmp_path):
+    text = V13.replace("time\tna\tna\t6\t24\t24\t6", "plate\tna\tna\t06\t24\t24\t6")
+    assert read_gct(write(tmp_path, text)).obs["plate"].tolist() == "06 24 24 6".split()
+
+
+def test_samples_without_a_name(tmp_path):
+    with pytest.raises(ValueError, match=r"plate\.gct: 1 samples have no id"):
+        read_gct(write(tmp_path, V13.replace("s2", " ").replace(" \t", "\t")))
 
 
 def test_gzipped_under_any_name(tmp_path):
@@ -198,20 +243,49 @@ def test_bad_file(tmp_path, text, message):
         read_gct(path, samples=[], genes=[])
 
 
-@pytest.mark.parametrize("cell", ["", "na", "NaN", "inf", "7,5", "x"])
+@pytest.mark.parametrize("cell", ["inf", "7,5", "x", "1.234,5", "-"])
 def test_cell_that_is_not_a_number(tmp_path, cell):
     path = write(tmp_path, replaced("6e-1", cell))
     message = (
         rf"plate\.gct, line 8, column 5 \(gene '23', sample 's2'\): '{cell}' is not"
     )
-    with pytest.raises(ValueError, match=message):
-        read_gct(path)
+    for missing in ("raise", "nan"):
+        with pytest.raises(ValueError, match=message):
+            read_gct(path, missing=missing)
     with pytest.raises(ValueError, match=message):
         read_gct(path, samples=["s4", "s2"], genes=["16", "23"])
     # What is not asked for is not looked at.
     assert_array_equal(read_gct(path, genes=["0025"]).matrix[:, 0], MATRIX[:, 2])
     part = read_gct(path, samples=["s4", "s1"])
     assert_array_equal(part.matrix, MATRIX[[3, 0]].astype(np.float32))
+
+
+@pytest.mark.parametrize(
+    "cell", ["", "na", "NaN", "NA", "n/a", "-666", "-666.0", "null"]
+)
+def test_missing_cell(tmp_path, cell):
+    path = write(tmp_path, replaced("6e-1", cell).replace("\t12", f"\t{cell}"))
+    message = (
+        r"plate\.gct: of 12 values 2 are missing and 0 infinite, in 2 of 4 samples "
+        r"\('s2', 's4'\) and 2 of 3 genes \('23', '0025'\)\. missing='nan' keeps"
+    )
+    with pytest.raises(ValueError, match=message):
+        read_gct(path)
+    expected = MATRIX.astype(np.float32)
+    expected[[1, 3], [1, 2]] = np.nan
+    assert_array_equal(read_gct(path, missing="nan").matrix, expected)
+    assert_array_equal(read_gct(path, samples=["s1", "s3"]).matrix, expected[[0, 2]])
+
+
+def test_decimal_commas(tmp_path):
+    path = write(tmp_path, V13.replace("-5.5", "-5,5").replace("9.25", "9,25"))
+    with pytest.raises(ValueError, match=r"line 8.*'-5,5' is not.*Pass decimal=','"):
+        read_gct(path)
+    assert_array_equal(read_gct(path, decimal=",").matrix, MATRIX.astype(np.float32))
+    # 1.234 beside 1,5: one of the two is not what it seems.
+    path = write(tmp_path, V13.replace("-5.5", "-5,5"))
+    with pytest.raises(ValueError, match=r"line 9.*'9.25' is not a finite number"):
+        read_gct(path, decimal=",")
 
 
 def test_missing_file(tmp_path):

@@ -668,6 +668,38 @@ def test_bad_options(path, options, message):
         read_gctx(path, **options)
 
 
+@pytest.mark.parametrize("layout", ["contiguous", "gzip", "lzf"])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, -666.0])
+def test_values_that_are_none(tmp_path, layout, value):
+    data = make_data()
+    data.matrix[3, [1, 4]] = value
+    data.matrix[20, 4] = value
+    path = tmp_path / "holes.gctx"
+    write_gctx(path, data)
+    with h5py.File(path, "a") as file:
+        del file["0/DATA/0/matrix"]
+        file.create_dataset("0/DATA/0/matrix", data=data.matrix, **LAYOUTS[layout])
+    absent = int(not np.isinf(value))
+    samples = ", ".join(repr(name) for name in data.obs.index[[3, 20]])
+    genes = ", ".join(repr(name) for name in data.genes.index[[1, 4]])
+    message = (
+        rf"holes\.gctx: of 851 values {3 * absent} are missing and {3 - 3 * absent} "
+        rf"infinite, in 2 of 23 samples \({samples}\) and 2 of 37 genes \({genes}\)"
+    )
+    with pytest.raises(ValueError, match=message):
+        read_gctx(path)
+    # What is not asked for is not looked at.
+    part = read_gctx(path, samples=[2, 4])
+    assert_array_equal(part.matrix, data.matrix[[2, 4]])
+    if np.isinf(value):
+        with pytest.raises(ValueError, match=message):
+            read_gctx(path, missing="nan")
+    else:
+        expected = data.matrix.copy()
+        expected[[3, 3, 20], [1, 4, 4]] = np.nan
+        assert_array_equal(read_gctx(path, missing="nan").matrix, expected)
+
+
 def test_gct_data_must_fit():
     with pytest.raises(ValueError, match=r"shape \(2, 1\)\. Got shape \(1, 2\)"):
         GctData(np.zeros((1, 2)), frame("a", "b"), frame("1"))

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from sklearn_molge.datasets import load_lincs
-from sklearn_molge.exceptions import InvalidSmilesError
+from sklearn_molge.exceptions import DataWarning, InvalidSmilesError
 from sklearn_molge.molecules import drug_ids
 
 GENES = ["23", "16", "999", "25"]  # 999 is inferred
@@ -314,14 +314,21 @@ def test_two_releases_in_one_folder(geo):
         [("BRD-9", "CCN"), ("BRD-3", "CCC")],
     )
     # Both releases know BRD-3; only the second tells its structure.
-    study = load_lincs(geo, level=3, pert_time=6, pert_dose=10)
+    with pytest.warns(
+        DataWarning, match=r"1 genes .* in no table of genes.*: 30\."
+    ) as w:
+        study = load_lincs(geo, level=3, pert_time=6, pert_dose=10)
+    assert {Path(each.filename).name for each in w} == {"test_lincs.py"}
     ids = ["Q1:A01", "P1:A01", "P1:A02", "P1:A03", "P2:A01"]
     assert list(study.obs.index) == ids  # files by name: GSE70138 comes first
     np.testing.assert_array_equal(study.ge[0], [2016, 2023, 2025])
     np.testing.assert_array_equal(study.ge[1:], expected(ids[1:]))
     assert study.smiles.tolist()[3] == "CCC"
     assert study.control_obs.index.tolist()[0] == "Q1:A02"
-    with pytest.warns(UserWarning, match="2 of 5 genes are not in every matrix"):
+    with (
+        pytest.warns(UserWarning, match="2 of 5 genes are not in every matrix"),
+        pytest.warns(DataWarning, match="in no table of genes"),
+    ):
         load_lincs(geo, level=3, pert_time=6, landmark_only=False)
 
 

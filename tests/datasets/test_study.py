@@ -1,11 +1,16 @@
 import pickle
+import warnings
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from sklearn_molge.datasets import Study
-from sklearn_molge.exceptions import InvalidSmilesError, MissingControlError
+from sklearn_molge.exceptions import (
+    DataWarning,
+    InvalidSmilesError,
+    MissingControlError,
+)
 from sklearn_molge.molecules import drug_ids
 
 
@@ -284,3 +289,79 @@ def test_columns_in_another_order_than_genes(name, columns):
     with pytest.raises(ValueError, match=f"{name} must have its columns in the order"):
         Study(**parts(**{name: frame}))
     Study(**parts(**{name: frame.iloc[:, ::-1].set_axis(columns[::-1], axis=1)}))
+
+
+@pytest.mark.parametrize(
+    ("labels", "told"),
+    [
+        (["A", "A ", "B"], "'A' and 'A '"),
+        ([5, "5", "B"], "5 and '5'"),
+        ([5, 5.0, "B"], None),
+        ([" A", " A", "B\t"], None),
+    ],
+)
+@pytest.mark.parametrize("column", ["cell_line", "drug"])
+def test_labels_that_differ_in_type_or_blanks_are_one(column, labels, told):
+    obs = pd.DataFrame({"cell_line": "L", "drug": "D"}, index=list("xyz"))
+    obs[column] = pd.Series(labels, index=obs.index, dtype=object)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        study = Study(
+            ["CCO"] * 3,
+            ge=np.zeros((3, 1)),
+            obs=obs,
+            genes=pd.DataFrame({"gene_id": [1]}),
+        )
+    assert [w.category for w in caught] == [DataWarning] * (told is not None)
+    assert all(told in str(w.message) and w.filename == __file__ for w in caught)
+    place = ["drug", "cell_line"].index(column)
+    assert study.groups[:, place].tolist() in (["A", "A", "B"], ["5", "5", "B"])
+    assert study.obs[column].tolist() == study.groups[:, place].tolist()
+    assert obs[column].tolist() == labels  # the caller's table is as it was
+
+
+def test_labels_of_one_kind_stay_as_they_are():
+    for labels in ([5, 6], pd.Categorical(["A", "B"])):
+        obs = pd.DataFrame({"cell_line": labels, "drug": "D"})
+        study = Study(
+            ["CCO"] * 2,
+            ge=np.zeros((2, 1)),
+            obs=obs,
+            genes=pd.DataFrame({"gene_id": [1]}),
+        )
+        assert study.obs["cell_line"].dtype == obs["cell_line"].dtype
+
+
+@pytest.mark.parametrize(
+    "smiles",
+    [
+        np.array(["CCO", "CC"], dtype=np.dtypes.StringDType()),
+        pd.array(["CCO", "CC"], dtype="string"),
+        pd.Series(["CCO", "CC"], dtype="category"),
+    ],
+    ids=["numpy", "pandas", "categorical"],
+)
+def test_smiles_of_any_text_type(smiles):
+    obs = pd.DataFrame({"cell_line": ["A", "B"]})
+    genes = pd.DataFrame({"gene_id": [1]})
+    study = Study(smiles, ge=[[1], [2]], obs=obs, genes=genes)
+    assert study.smiles.tolist() == ["CCO", "CC"]
+    assert {type(entry) for entry in study.smiles} == {str}
+
+
+@pytest.mark.parametrize("library", ["polars", "pyarrow"])
+def test_tables_of_other_libraries(library):
+    module = pytest.importorskip(library)
+    make = module.DataFrame if library == "polars" else module.table
+    study = Study(
+        ["CCO", "CC"],
+        ge=[[1], [2]],
+        obs=make({"cell_line": ["A", "B"], "plate": ["P", "P"]}),
+        genes=make({"gene_id": [1]}),
+        control_ge=[[0]],
+        control_obs=make({"plate": ["P"]}),
+    )
+    assert study.groups[:, 1].tolist() == ["A", "B"]
+    np.testing.assert_array_equal(study.paired_ge(), [[1, 0], [2, 0]])
+    with pytest.raises(TypeError, match=r"obs must be a data frame .* Got list"):
+        Study(["CCO"], ge=[[1]], obs=[1], genes=pd.DataFrame({"gene_id": [1]}))

@@ -2,6 +2,7 @@
 
 import gzip
 import os
+import re
 import warnings
 import zlib
 from collections.abc import Iterator, Sequence
@@ -15,7 +16,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import DTypeLike, NDArray
 
-from sklearn_molge._compat import validate_params
+from sklearn_molge._compat import StrOptions, validate_params
 from sklearn_molge._utils.messages import first_few
 from sklearn_molge.datasets._formats._gctdata import (
     GctData,
@@ -24,10 +25,18 @@ from sklearn_molge.datasets._formats._gctdata import (
     resolve_subset,
     text_index,
 )
+from sklearn_molge.datasets._formats._values import (
+    MISSING_OPTIONS,
+    check_values,
+    parse_numbers,
+)
+from sklearn_molge.datasets._tables import BLANKS, open_text, sniff_encoding
+from sklearn_molge.datasets._texts import unquote
 
 __all__ = ["read_gct", "read_gct_metadata"]
 
-GZIP_MAGIC = b"\x1f\x8b"
+# An id like 0025 is no number.
+ZERO_BEFORE = re.compile(r"[-+]?0\d")
 FIRST_HEADER_LINE = 3
 
 
@@ -65,6 +74,8 @@ class _Scan:
         "samples": "no_validation",
         "genes": "no_validation",
         "dtype": "no_validation",
+        "missing": [StrOptions(MISSING_OPTIONS)],
+        "decimal": [StrOptions({".", ","})],
     },
     prefer_skip_nested_validation=True,
 )
@@ -74,6 +85,8 @@ def read_gct(
     samples: Subset = None,
     genes: Subset = None,
     dtype: DTypeLike = np.float32,
+    missing: str = "raise",
+    decimal: str = ".",
 ) -> GctData:
     r"""Read a GCT text file (version 1.2 or 1.3), or some samples and genes of it.
 
@@ -94,6 +107,11 @@ def read_gct(
         are positions, never Entrez ids.
     dtype : {numpy.float32, numpy.float64}, default=numpy.float32
         Of the matrix.
+    missing : {"raise", "nan"}, default="raise"
+        What to do with values that are missing: cells that are empty, NA, NaN or -666.
+        "nan" keeps them as NaN, which estimators refuse.
+    decimal : {".", ","}, default="."
+        The decimal sign of the values; the other sign is an error.
 
     Returns
     -------
@@ -107,8 +125,9 @@ def read_gct(
         If there is no such file.
     ValueError
         If the file is not in the format, ends early, holds another number of rows
-        or columns than its second line says, or a value asked for is not a finite
-        number; the message names line and column, both counted from 1.
+        or columns than its second line says, a value asked for is not a finite
+        number (the message names line and column, both counted from 1), or values are
+        missing and ``missing="raise"`` (it names samples and genes).
 
     Warns
     -----
@@ -123,8 +142,11 @@ def read_gct(
     -----
     A column of metadata in which every filled cell is a number becomes numbers, also
     where it says -666, LINCS's mark for a missing value. Any other column stays text
-    as it is in the file, "na" and "-666" included. Empty cells are missing (NaN). The
-    filler in the upper left corner of version 1.3 is not read.
+    as it is in the file, "na", "-666" and numbers like 0025 included. Empty cells are
+    missing (NaN). The filler in the upper left corner of version 1.3 is not read.
+
+    What a spreadsheet leaves behind does no harm: a byte order mark, UTF-16, lines of
+    tabs, tabs after the last cell, quotation marks around cells.
 
     Examples
     --------
@@ -168,8 +190,15 @@ def read_gct(
         read_metadata=lambda: scan.genes,
     )
     matrix = np.empty((len(rows), len(columns)), dtype=dtype)
-    _fill(matrix, path, scan, rows, columns)
-    return GctData(matrix, scan.obs.iloc[rows], scan.genes.iloc[columns])
+    _fill(matrix, path, scan, rows, columns, decimal)
+    data = GctData(matrix, scan.obs.iloc[rows], scan.genes.iloc[columns])
+    check_values(
+        matrix,
+        missing,
+        where=os.fspath(path),
+        names=lambda: (data.obs.index, data.genes.index),
+    )
+    return data
 
 
 def read_gct_metadata(
@@ -182,11 +211,9 @@ def read_gct_metadata(
 
 @contextmanager
 def _open(path: str | os.PathLike[str], encoding: str) -> Iterator[TextIO]:
-    with open(path, "rb") as file:
-        zipped = file.read(2) == GZIP_MAGIC
-    opener = gzip.open if zipped else open
+    packed = sniff_encoding(path)[1]
     try:
-        with opener(path, "rt", encoding=encoding) as text:
+        with open_text(path, encoding, packed=packed) as text:
             yield text
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise ValueError(
@@ -198,8 +225,8 @@ def _scan(path: str | os.PathLike[str]) -> _Scan:
     if not Path(path).exists():
         raise FileNotFoundError(f"There is no file {os.fspath(path)!r}.")
     try:
-        return _scan_as(path, "utf-8")
-    except UnicodeDecodeError:
+        return _scan_as(path, _encoding(path))
+    except UnicodeError:
         scan = _scan_as(path, "latin-1")
     warnings.warn(
         f"{os.fspath(path)} is not UTF-8; it is read as Latin-1.",
@@ -209,66 +236,94 @@ def _scan(path: str | os.PathLike[str]) -> _Scan:
     return scan
 
 
+def _encoding(path: str | os.PathLike[str]) -> str:
+    try:
+        return sniff_encoding(path)[0]
+    except (EOFError, gzip.BadGzipFile, zlib.error):
+        return "utf-8-sig"  # that it is damaged is said where it is opened
+
+
 def _scan_as(path: str | os.PathLike[str], encoding: str) -> _Scan:
     with _open(path, encoding) as file:
-        layout = _read_layout(file, path)
-        lines = _numbered_lines(file, layout, path)
-        header = next(lines).split("\t")
+        content = _content(file)
+        layout = _read_layout(content, path)
+        lines = _checked_lines(content, layout, path)
+        header = [unquote(cell) for cell in next(lines).split("\t")]
         n_left = 1 + layout.n_gene_fields
-        sample_fields = [next(lines).split("\t") for _ in range(layout.n_sample_fields)]
+        sample_fields = [_cells(next(lines)) for _ in range(layout.n_sample_fields)]
         # Cut off the values: only one line of them is ever held.
-        gene_lines = [line.split("\t", n_left)[:n_left] for line in lines]
+        gene_lines = [_cells(line, n_left)[:n_left] for line in lines]
     obs = _frame(
         ids=header[n_left:],
-        names=[cells[0] for cells in sample_fields],
+        names=[unquote(cells[0]) for cells in sample_fields],
         columns=[cells[n_left:] for cells in sample_fields],
         where=f"{os.fspath(path)}, first column",
     )
     ids, *columns = zip(*gene_lines, strict=True) if gene_lines else [()] * n_left
     genes = _frame(
-        ids=ids,
+        ids=[unquote(cell) for cell in ids],
         names=header[1:n_left],
         columns=columns,
         where=f"{os.fspath(path)}, line {FIRST_HEADER_LINE}",
     )
+    for what, frame in (("samples", obs), ("genes", genes)):
+        n_bare = int((frame.index == "").sum())
+        if n_bare:
+            raise ValueError(f"{os.fspath(path)}: {n_bare:,} {what} have no id.")
     return _Scan(encoding, layout, obs, genes)
 
 
-def _read_layout(file: TextIO, path: str | os.PathLike[str]) -> _Layout:
-    version = file.readline(80).strip()
+def _content(file: TextIO) -> Iterator[tuple[int, str]]:
+    """Yield number and text of the lines that hold more than tabs and blanks."""
+    for number, line in enumerate(file, start=1):
+        if line.strip(BLANKS):
+            yield number, line.rstrip("\r\n")
+
+
+def _cells(line: str, at_most: int = -1) -> list[str]:
+    cells = line.split("\t", at_most)
+    return [unquote(cell) for cell in cells] if '"' in line else cells
+
+
+def _read_layout(
+    content: Iterator[tuple[int, str]], path: str | os.PathLike[str]
+) -> _Layout:
+    number, line = next(content, (1, ""))
+    version = line[:80].strip(BLANKS)
     if version not in ("#1.2", "#1.3"):
         raise ValueError(
-            f"{os.fspath(path)}, line 1: a GCT file starts with #1.2 or #1.3. "
+            f"{os.fspath(path)}, line {number}: a GCT file starts with #1.2 or #1.3. "
             f"Got {version!r}."
         )
     n_counts = 2 if version == "#1.2" else 4
-    line = file.readline().rstrip("\r\n")
-    counts = line.split()
+    number, line = next(content, (2, ""))
+    counts = line.replace('"', "").split()
     if len(counts) != n_counts or not all(c.isascii() and c.isdigit() for c in counts):
         raise ValueError(
-            f"{os.fspath(path)}, line 2: GCT version {version} needs {n_counts} whole "
-            "numbers here, how many rows and columns there are"
-            f"{' of values and of metadata' if n_counts == 4 else ''}. Got {line!r}."
+            f"{os.fspath(path)}, line {number}: GCT version {version} needs {n_counts} "
+            "whole numbers here, how many rows and columns there are"
+            f"{' of values and of metadata' if n_counts == 4 else ''}. "
+            f"Got {line[:80].strip(BLANKS)!r}."
         )
     # Version 1.2 has one column of text, "Description", and no metadata of samples.
     return _Layout(*map(int, counts if n_counts == 4 else [*counts, "1", "0"]))
 
 
-def _numbered_lines(
-    file: TextIO, layout: _Layout, path: str | os.PathLike[str]
+def _checked_lines(
+    content: Iterator[tuple[int, str]], layout: _Layout, path: str | os.PathLike[str]
 ) -> Iterator[str]:
-    """Yield the lines from the third on, each with the right number of cells."""
+    """Yield the lines from the header on, each with the right number of cells."""
     n_lines = layout.first_gene_line - 1 + layout.n_genes
-    number = FIRST_HEADER_LINE - 1
-    for number, line in enumerate(file, start=FIRST_HEADER_LINE):
-        line = line.rstrip("\r\n")
-        if number > n_lines:
-            if line:
-                raise ValueError(
-                    f"{os.fspath(path)}, line {number}: the counts in line 2 announce "
-                    f"{n_lines} lines, but there are more."
-                )
-            continue
+    done, number = FIRST_HEADER_LINE - 1, FIRST_HEADER_LINE - 1
+    for done, (number, line) in enumerate(content, start=FIRST_HEADER_LINE):
+        if done > n_lines:
+            raise ValueError(
+                f"{os.fspath(path)}, line {number}: the counts in line 2 announce "
+                f"{n_lines} lines, but there are more."
+            )
+        cells = line.split("\t", layout.n_cells)
+        if len(cells) > layout.n_cells and not cells[-1].strip(BLANKS):
+            line = line[: -len(cells[-1]) - 1]  # padded by a spreadsheet
         n_cells = line.count("\t") + 1
         if n_cells != layout.n_cells:
             raise ValueError(
@@ -277,7 +332,7 @@ def _numbered_lines(
                 f"{layout.n_samples} of values). Got {n_cells}."
             )
         yield line
-    if number < n_lines:
+    if done < n_lines:
         raise ValueError(
             f"{os.fspath(path)} ends after line {number}: line 2 announces "
             f"{n_lines} lines."
@@ -305,6 +360,8 @@ def _frame(
 def _typed(cells: Sequence[str]) -> NDArray:
     """Return numbers where every filled cell is one, else text; NaN where empty."""
     values = np.array([cell or np.nan for cell in cells], dtype=object)
+    if any(map(ZERO_BEFORE.match, cells)):
+        return values
     try:
         return np.asarray(pd.to_numeric(values))
     except (ValueError, TypeError):
@@ -317,6 +374,7 @@ def _fill(
     scan: _Scan,
     rows: NDArray[np.intp],
     columns: NDArray[np.intp],
+    decimal: str,
 ) -> None:
     """Read the values asked for into `matrix`, one line of the file at a time."""
     if matrix.size == 0:
@@ -326,27 +384,21 @@ def _fill(
     bounds = np.searchsorted(columns[order], np.arange(scan.layout.n_genes + 1))
     cells_wanted = (rows + n_left).tolist()
     with _open(path, scan.encoding) as file:
-        lines = islice(enumerate(file, 1), scan.layout.first_gene_line - 1, None)
+        lines = islice(_content(file), scan.layout.first_gene_line - 1, None)
         for (number, line), begin, end in zip(lines, bounds, bounds[1:], strict=False):
             if begin == end:
                 continue
-            cells = line.rstrip("\r\n").split("\t")
+            cells = _cells(line)
             texts = [cells[i] for i in cells_wanted]
-            values = _parse(texts)
-            if not np.isfinite(values).all():
-                bad = int(np.argmin(np.isfinite(values)))
+            values, bad = parse_numbers(texts, decimal)
+            if bad is not None:
+                comma = texts[bad].count(",") == 1 and decimal == "."
+                hint = (
+                    " Pass decimal=',' if a comma is the decimal sign." if comma else ""
+                )
                 raise ValueError(
                     f"{os.fspath(path)}, line {number}, column {cells_wanted[bad] + 1} "
                     f"(gene {cells[0]!r}, sample {scan.obs.index[rows[bad]]!r}): "
-                    f"{texts[bad]!r} is not a finite number."
+                    f"{texts[bad]!r} is not a finite number.{hint}"
                 )
             matrix[:, order[begin:end]] = values[:, None]
-
-
-def _parse(texts: Sequence[str]) -> NDArray[np.float64]:
-    """Return the numbers, NaN for what is none."""
-    try:
-        return np.array(texts, dtype=np.float64)
-    except ValueError:
-        numbers = pd.to_numeric(np.array(texts, dtype=object), errors="coerce")
-        return np.asarray(numbers, dtype=np.float64)

@@ -23,9 +23,11 @@ from sklearn_molge.datasets._formats._gctdata import (
     text_index,
 )
 from sklearn_molge.datasets._formats._gctx_matrix import read_matrix
+from sklearn_molge.datasets._formats._values import MISSING_OPTIONS, check_values
 
 __all__ = [
     "COLUMN_META",
+    "MATRIX",
     "ROW_META",
     "check_layout",
     "open_gctx",
@@ -58,6 +60,7 @@ METADATA_GZIP = 6
         "chunk_bytes": [Interval(Integral, 1, None, closed="left")],
         "progress": ["boolean", StrOptions({"auto"})],
         "n_jobs": [Integral, None],
+        "missing": [StrOptions(MISSING_OPTIONS)],
     },
     prefer_skip_nested_validation=True,
 )
@@ -70,6 +73,7 @@ def read_gctx(
     chunk_bytes: int = BUFFER_BYTES,
     progress: bool | str = "auto",
     n_jobs: int | None = None,
+    missing: str = "raise",
 ) -> GctData:
     """Read a GCTX file, or some samples and genes of it.
 
@@ -106,6 +110,9 @@ def read_gctx(
         :func:`joblib.parallel_config` context, -1 all processors. The result is the
         same. Each thread has its own buffer. More than one helps with gzip, and
         with a disk that serves several requests at a time.
+    missing : {"raise", "nan"}, default="raise"
+        What to do with values that are NaN, or -666, LINCS's mark for a missing value.
+        "nan" keeps them as NaN, which estimators refuse.
 
     Returns
     -------
@@ -117,8 +124,9 @@ def read_gctx(
     FileNotFoundError
         If there is no such file.
     ValueError
-        If the file is not HDF5 or not in the layout of GCTX, or holds nothing of the
-        name or position asked for.
+        If the file is not HDF5 or not in the layout of GCTX, holds nothing of the
+        name or position asked for, or values asked for are infinite, or missing with
+        ``missing="raise"``; counts them, and names samples and genes.
 
     Warns
     -----
@@ -171,6 +179,12 @@ def read_gctx(
             progress=progress,
             n_jobs=n_jobs,
         )
+    check_values(
+        values,
+        missing,
+        where=os.fspath(path),
+        names=lambda: (obs.index, gene_frame.index),
+    )
     return GctData(values, obs, gene_frame)
 
 

@@ -15,6 +15,7 @@ from sklearn_molge._compat import Interval, StrOptions, validate_params
 from sklearn_molge._utils.files import replacing
 from sklearn_molge._utils.messages import first_few
 from sklearn_molge.datasets._columns import CONTROL_COLUMNS, OBS_COLUMNS
+from sklearn_molge.datasets._formats._values import MISSING_OPTIONS, warn_of_scale
 from sklearn_molge.datasets._lincs._matrices import (
     Matrix,
     choose_genes,
@@ -47,6 +48,7 @@ __all__ = ["load_lincs"]
         "progress": ["boolean", StrOptions({"auto"})],
         "n_jobs": [Integral, None],
         "mmap_path": [str, PathLike, None],
+        "missing": [StrOptions(MISSING_OPTIONS)],
     },
     prefer_skip_nested_validation=True,
 )
@@ -68,6 +70,7 @@ def load_lincs(
     progress: bool | str = "auto",
     n_jobs: int | None = None,
     mmap_path: str | PathLike[str] | None = None,
+    missing: str = "raise",
 ) -> Study:
     """Load a study from a folder in the layout of the public L1000 releases.
 
@@ -127,6 +130,9 @@ def load_lincs(
         the study maps the file, read-only, so that it may be larger than memory. Those
         of the controls go beside it, into ``name.controls.npy`` for ``name.npy``. A
         file that is there is replaced. None keeps all in memory.
+    missing : {"raise", "nan"}, default="raise"
+        What to do with values that are missing in a matrix (NaN, empty, -666): raise,
+        or keep them as NaN, which estimators refuse, and count them in ``dropped``.
 
     Returns
     -------
@@ -139,8 +145,10 @@ def load_lincs(
     FileNotFoundError
         If there is no matrix of the level, or no folder for `mmap_path`.
     ValueError
-        If a needed table or column is missing, a profile or gene stands twice, or a
-        filter leaves nothing (with the number of profiles after each filter).
+        If a needed table or column is missing, a profile or gene stands twice, a
+        filter leaves nothing (with the number of profiles after each filter), fewer
+        than 10 % of the profiles have a row in the tables, or values are infinite, or
+        missing with ``missing="raise"``.
     InvalidSmilesError
         If a SMILES is bad and ``on_bad_smiles="raise"``.
 
@@ -150,6 +158,12 @@ def load_lincs(
         If profiles have no readable SMILES, a table has an id twice (its first row
         counts), genes are not in every matrix (common ones are kept), or plates at
         Level 3 have no control.
+    DataWarning
+        If profiles have no row in the tables; ids match in another spelling only
+        (blanks, quotation marks, case; a batch ``BRD-K12345678-001-02-3`` of
+        ``BRD-K12345678``); doses or times cannot be read; a ``pert_id`` has two
+        structures; landmark genes are in no matrix; or values do not look like those
+        of their level.
 
     See Also
     --------
@@ -162,9 +176,13 @@ def load_lincs(
     Notes
     -----
     ``plate`` is the detection plate where the release names it (LINCS 2020, GSE70138)
-    and the RNA plate where not (GSE92742). A dose is in um where no unit stands beside
-    it; units other than molar ones make it NaN, as does LINCS's -666. Of several tables
-    of compounds the first that knows a structure counts.
+    and the RNA plate where not (GSE92742). Of several tables of compounds the first
+    that knows a structure counts.
+
+    Doses are read as um and times as h from whatever unit stands in the cell ("500 nM",
+    "24 hours"), in a column of its own (``pert_dose_unit``) or in the column's name
+    (``dose_nM``); a number without any is in um or h. What is not molar (ng/ml, %) is
+    NaN, as is LINCS's -666. The first row of ``dropped`` counts the units.
 
     A drug is a molecule by its structure, not a ``pert_id``: see
     :func:`~sklearn_molge.molecules.drug_ids`.
@@ -241,11 +259,15 @@ def load_lincs(
                 arrays[0],
                 progress=progress,
                 n_jobs=n_jobs,
+                missing=missing,
             )
         return arrays[0], rows.set_axis(_names_of(rows, matrices), axis=0)
 
     ge, treated = read(treated)
     control_ge, controls = read(controls, "controls")
+    warn_of_scale(ge, level, where=files.where, stacklevel=3)
+    if missing == "nan":
+        funnel.tell_missing(ge, control_ge)
     return Study(
         treated["smiles"].to_numpy(object),
         ge=ge,

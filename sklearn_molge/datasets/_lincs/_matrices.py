@@ -1,8 +1,10 @@
 """The files of a release in folders: found by name, opened, and read in part."""
 
 import re
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from os import PathLike
 from pathlib import Path
 
@@ -14,7 +16,7 @@ from sklearn_molge._utils.messages import first_few
 from sklearn_molge.datasets._columns import (
     common_genes,
     is_known,
-    read_table,
+    name_genes,
     standard_genes,
 )
 from sklearn_molge.datasets._formats._gct import read_gct, read_gct_metadata
@@ -28,7 +30,10 @@ from sklearn_molge.datasets._formats._gctx import (
     read_gctx_values,
     read_raw_ids,
 )
-from sklearn_molge.datasets._lincs._profile_ids import encode_ids
+from sklearn_molge.datasets._formats._values import check_values
+from sklearn_molge.datasets._lincs._profile_ids import decode_ids, encode_ids
+from sklearn_molge.datasets._tables import read_table
+from sklearn_molge.exceptions import DataWarning
 
 __all__ = [
     "FoundFiles",
@@ -195,6 +200,7 @@ def choose_genes(
             rows = rows[_is_landmark(ids, landmarks, matrix.path)]
         places.append(pd.Series(rows, index=_check_ids(ids[rows], matrix, rows)))
     shared = common_genes([place.index for place in places], "matrix", stacklevel=4)
+    _warn_of_genes(known, pd.concat([*inner])["gene_id"], bool(tables), stacklevel=3)
     if gene_order == "entrez":
         shared = shared.sort_values()
     genes = pd.DataFrame({"gene_id": shared})
@@ -204,10 +210,33 @@ def choose_genes(
     return genes, [place.loc[shared].to_numpy() for place in places]
 
 
+def _warn_of_genes(
+    known: pd.DataFrame, there: pd.Series, has_tables: bool, *, stacklevel: int
+) -> None:
+    """Warn of landmarks that no matrix has, and of genes that no table knows."""
+    absent = known[(known["is_landmark"] == 1) & ~known.index.isin(there)]
+    told = []
+    if len(absent):
+        n_landmarks = int((known["is_landmark"] == 1).sum())
+        names = [f"{i:.0f} ({symbol})" for i, symbol in absent["symbol"].items()]
+        told.append(
+            f"{len(absent):,} of {n_landmarks:,} landmark genes are in no matrix: "
+            f"{first_few(names, write=str)}"
+        )
+    strange = there[~there.isin(known.index[known["is_landmark"].notna()])].dropna()
+    if has_tables and len(known) and len(strange):
+        shown = first_few((f"{i:.0f}" for i in strange.unique()), write=str)
+        told.append(
+            f"{strange.nunique():,} genes of the matrices are in no table of genes, "
+            f"and count as inferred: {shown}"
+        )
+    for text in told:
+        warnings.warn(f"{text}.", DataWarning, stacklevel=stacklevel + 2)
+
+
 def _genes_of(matrix: Matrix) -> pd.DataFrame:
     genes = standard_genes(matrix.genes)
-    by_name = pd.to_numeric(genes.index.to_series(), errors="coerce")
-    return genes.assign(gene_id=genes["gene_id"].fillna(by_name))
+    return genes.assign(gene_id=name_genes(genes)["gene_id"])
 
 
 def _is_landmark(
@@ -250,6 +279,7 @@ def read_profiles(
     *,
     progress: bool | str,
     n_jobs: int | None,
+    missing: str,
 ) -> None:
     """Read profiles into `out`, and of each matrix no more than these.
 
@@ -263,11 +293,24 @@ def read_profiles(
         if not len(own):
             continue
         if _is_text(matrix.path):
-            part[...] = read_gct(matrix.path, samples=own, genes=genes).matrix
+            data = read_gct(matrix.path, samples=own, genes=genes, missing=missing)
+            part[...] = data.matrix
         else:
             read_gctx_values(
                 matrix.path, own, genes, part, progress=progress, n_jobs=n_jobs
             )
+            check_values(
+                part,
+                missing,
+                where=str(matrix.path),
+                names=partial(_names_in, matrix, own, genes),
+            )
+
+
+def _names_in(
+    matrix: Matrix, rows: NDArray[np.intp], columns: NDArray[np.intp]
+) -> tuple[pd.Index, pd.Index]:
+    return decode_ids(matrix.ids[rows]), matrix.genes.index[columns]
 
 
 def ids_of(matrices: Sequence[Matrix], rows: NDArray[np.intp]) -> NDArray[np.bytes_]:

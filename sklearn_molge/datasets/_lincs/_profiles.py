@@ -1,7 +1,10 @@
 """What is known of each profile, joined from tables that are read in pieces."""
 
+import re
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from itertools import chain
 from os import PathLike
 from pathlib import Path
 
@@ -9,22 +12,26 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from sklearn_molge._utils.messages import first_few
 from sklearn_molge.datasets._columns import (
     PROFILE_IDS,
-    QUANTITIES,
     TEXTS,
-    coded_texts,
     combine_compounds,
-    index_by_key,
-    quantity,
-    read_table,
     standard_obs,
-    table_parts,
 )
 from sklearn_molge.datasets._lincs._matrices import FoundFiles, Matrix
 from sklearn_molge.datasets._lincs._profile_ids import ProfileIds, encode_ids
+from sklearn_molge.datasets._quantities import QUANTITIES, Readings, quantity
+from sklearn_molge.datasets._tables import index_by_key, read_table, table_parts
+from sklearn_molge.datasets._texts import as_frame, clean, coded_texts, unify_case
+from sklearn_molge.exceptions import DataWarning
 
 __all__ = ["profile_table"]
+
+# Of the profiles: where fewer have a row in the tables, these belong to other data.
+LEAST_SHARE = 0.1
+# BRD-K12345678-001-02-3 is a batch of BRD-K12345678.
+BATCH = re.compile(r"(brd-[a-z]?\d+)-\d{3}-\d{2}-\d+")
 
 
 class _Columns:
@@ -37,7 +44,9 @@ class _Columns:
     def __init__(self, n: int):
         self.n = n
         self._codes: dict[str, NDArray[np.int32]] = {}
-        self._vocabulary: dict[str, dict[str, int]] = {name: {} for name in TEXTS}
+        self._vocabulary: dict[str, dict[str, int]] = {
+            name: {} for name in [*TEXTS, *(f"{name}_note" for name in QUANTITIES)]
+        }
         self._numbers: dict[str, NDArray[np.float64]] = {}
 
     def fill(self, rows: NDArray[np.intp] | slice, table: pd.DataFrame) -> None:
@@ -46,10 +55,10 @@ class _Columns:
             for source in sources:
                 if source in table:
                     self.fill_text(name, rows, *coded_texts(table[source], name))
-        for name, sources in QUANTITIES.items():
-            for source in sources:
-                if source in table:
-                    self._fill_number(name, rows, quantity(table, source, name))
+        for name in QUANTITIES:
+            read = quantity(table, name)
+            if read is not None:
+                self._fill_number(name, rows, read)
 
     def fill_text(
         self,
@@ -71,21 +80,45 @@ class _Columns:
         self._codes[name][rows] = np.where(old < 0, new, old)
 
     def _fill_number(
-        self, name: str, rows: NDArray[np.intp] | slice, new: NDArray[np.float64]
+        self, name: str, rows: NDArray[np.intp] | slice, read: Readings
     ) -> None:
         if name not in self._numbers:
             self._numbers[name] = np.full(self.n, np.nan)
         old = self._numbers[name][rows]
-        self._numbers[name][rows] = np.where(np.isnan(old), new, old)
+        known = np.isnan(old) & ~np.isnan(read.values)
+        note = f"{name}_note"
+        if known.any() and note in self._codes:  # why an earlier layer had no value
+            self._codes[note][rows] = np.where(known, -1, self._codes[note][rows])
+        self._numbers[name][rows] = np.where(known, read.values, old)
+        codes = np.where(np.isnan(old), read.codes, -1)
+        self.fill_text(note, rows, codes, read.notes)
 
-    def fill_compounds(self, compounds: pd.DataFrame) -> None:
+    def fill_compounds(self, compounds: pd.DataFrame, stacklevel: int) -> None:
         """Fill by ``pert_id`` what a table of compounds knows."""
         perts = list(self._vocabulary["pert_id"])
         codes = self._codes.get("pert_id", np.full(self.n, -1, dtype=np.int32))
+        rows = _find_perts(perts, compounds, stacklevel=stacklevel + 1)
         for name in compounds:
-            known = compounds[name].reindex(perts).to_numpy(object)
+            known = np.append(compounds[name].to_numpy(object), np.nan)[rows]
             texts = [None if pd.isna(text) else text for text in known]
             self.fill_text(str(name), slice(None), codes, texts)
+
+    def unify_lines(self, stacklevel: int) -> None:
+        """Take cell lines whose names differ by case only for one."""
+        lines = self._vocabulary["cell_line"]
+        codes = self._codes.get("cell_line", np.empty(0, dtype=np.int32))
+        counts = np.bincount(codes[codes >= 0], minlength=len(lines))
+        same = unify_case(list(lines), counts.tolist())
+        for old, new in same.items():
+            codes[codes == lines[old]] = lines[new]
+        if same:
+            told = [f"{old!r} is read as {new!r}" for old, new in same.items()]
+            warnings.warn(
+                f"Cell lines whose names differ by upper and lower case only are one: "
+                f"{first_few(told, write=str, n=5)}.",
+                DataWarning,
+                stacklevel=stacklevel + 1,
+            )
 
     def frame(self) -> pd.DataFrame:
         """Return the columns, texts as categories; what was filled is given up."""
@@ -117,25 +150,96 @@ def profile_table(
         _raise_ambiguous(matrices, ids, repeated)
     columns = _Columns(len(ids))
     if metadata is not None:
-        _fill_layer(columns, ids, _metadata_parts(metadata), "metadata")
-    if files.profiles:
-        parts = (
-            part for path in files.profiles for part in table_parts(path, PROFILE_IDS)
+        _fill_layer(
+            columns, ids, partial(_metadata_parts, metadata), "metadata", stacklevel=5
         )
-        _fill_layer(columns, ids, parts, _names(files.profiles))
+    has_row = np.zeros(len(ids), dtype=bool)
+    if files.profiles:
+        has_row = _fill_layer(
+            columns,
+            ids,
+            lambda: chain.from_iterable(
+                table_parts(path, PROFILE_IDS) for path in files.profiles
+            ),
+            _names(files.profiles),
+            stacklevel=5,
+        )
     first = 0
     for matrix in matrices:
         columns.fill(slice(first, first + len(matrix.ids)), matrix.obs)
         first += len(matrix.ids)
     if files.compounds:
-        columns.fill_compounds(
-            combine_compounds(
-                standard_obs(read_table(path, ("pert_id",))) for path in files.compounds
-            )
+        tables = (
+            standard_obs(read_table(path, ("pert_id",))) for path in files.compounds
         )
+        columns.fill_compounds(combine_compounds(tables, stacklevel=4), stacklevel=4)
+    columns.unify_lines(stacklevel=4)
     obs = columns.frame()
     _check_known(obs, files)
+    if files.profiles:
+        bare = ~has_row & obs["pert_type"].isna().to_numpy()
+        _check_share(ids, np.flatnonzero(bare), _names(files.profiles), stacklevel=4)
     return obs
+
+
+def _check_share(
+    ids: ProfileIds, bare: NDArray[np.intp], name: str, *, stacklevel: int
+) -> None:
+    """Tell of profiles that no table knows; refuse where these are most."""
+    if not len(bare):
+        return
+    shown = first_few((i.decode() for i in ids.ids[bare[:6]]), n=5)
+    told = f"{len(bare):,} of {len(ids):,} profiles have no row in {name}: {shown}"
+    if len(bare) > (1 - LEAST_SHARE) * len(ids):
+        raise ValueError(
+            f"{told}. Where fewer than {LEAST_SHARE:.0%} have one, table and matrix do "
+            "not belong together; if they do, pass a matrix of these profiles only."
+        )
+    warnings.warn(f"{told}. They are left out.", DataWarning, stacklevel=stacklevel + 1)
+
+
+def _key(pert_id: str) -> str:
+    """Return what different spellings of a ``pert_id`` have in common."""
+    lower = clean(pert_id).casefold()
+    batch = BATCH.fullmatch(lower)
+    return batch[1] if batch else lower
+
+
+def _find_perts(
+    perts: Sequence[str], compounds: pd.DataFrame, *, stacklevel: int
+) -> NDArray[np.intp]:
+    """Return the row of each ``pert_id``, by its name or else by `_key`; -1: none."""
+    rows = compounds.index.get_indexer(pd.Index(perts, dtype=object))
+    lost = np.flatnonzero(rows < 0).tolist()
+    if not lost:
+        return rows
+    keys = pd.Index([_key(str(label)) for label in compounds.index], dtype=object)
+    known = compounds["smiles"].to_numpy(object)
+    by_key: dict[str, int] = {}
+    for row, key in enumerate(keys):
+        by_key.setdefault(key, row)
+    found = np.array([by_key.get(_key(perts[i]), -1) for i in lost])
+    used = keys[found[found >= 0]]
+    several = {key for key in used.unique() if len({*known[keys == key]} - {None}) > 1}
+    found[[i >= 0 and keys[i] in several for i in found]] = -1
+    rows[lost] = found
+    taken = [
+        f"{perts[i]!r} is {compounds.index[rows[i]]!r}" for i in lost if rows[i] >= 0
+    ]
+    told = []
+    if taken:
+        told.append(
+            f"{len(taken):,} of {len(perts):,} pert_ids are in the tables of compounds "
+            f"in another spelling only: {first_few(taken, write=str, n=5)}"
+        )
+    if several:
+        told.append(
+            f"{len(several):,} pert_ids are there in other spellings with different "
+            f"structures, of which none is taken: {first_few(sorted(several), n=5)}"
+        )
+    for text in told:
+        warnings.warn(f"{text}.", DataWarning, stacklevel=stacklevel + 1)
+    return rows
 
 
 def _raise_ambiguous(
@@ -157,23 +261,35 @@ def _raise_ambiguous(
 def _metadata_parts(
     metadata: str | PathLike[str] | pd.DataFrame,
 ) -> Iterator[pd.DataFrame]:
-    if not isinstance(metadata, pd.DataFrame):
+    if isinstance(metadata, (str, PathLike)):
         yield from table_parts(metadata, PROFILE_IDS)
-    elif metadata.columns.isin(PROFILE_IDS).any():
-        yield index_by_key(metadata, PROFILE_IDS, "metadata")
+        return
+    table = as_frame(metadata, "metadata")
+    if table.columns.isin(PROFILE_IDS).any():
+        yield index_by_key(table, PROFILE_IDS, "metadata")
     else:
-        yield metadata
+        yield table.set_axis([clean(label) for label in table.index], axis=0)
 
 
 def _fill_layer(
-    columns: _Columns, ids: ProfileIds, parts: Iterable[pd.DataFrame], name: str
-) -> None:
-    """Fill from the rows of a table that are about our profiles, each id once."""
+    columns: _Columns,
+    ids: ProfileIds,
+    parts: Callable[[], Iterable[pd.DataFrame]],
+    name: str,
+    *,
+    stacklevel: int,
+) -> NDArray[np.bool_]:
+    """Fill from the rows of a table that are about our profiles, each id once.
+
+    Where ids are left on both sides, those are matched without blanks, quotation marks
+    and case. Returns which profiles have a row.
+    """
     seen = np.zeros(len(ids), dtype=bool)
-    n_repeated, first_repeated = 0, ""
-    for part in parts:
+    n_repeated, n_strange, first_repeated = 0, 0, ""
+    for part in parts():
         rows = ids.find(encode_ids(part.index))
         known = np.flatnonzero(rows >= 0)
+        n_strange += len(rows) - len(known)
         rows = rows[known]
         new = ~seen[rows] & ~pd.Series(rows).duplicated().to_numpy()
         seen[rows] = True
@@ -181,6 +297,8 @@ def _fill_layer(
             n_repeated += int((~new).sum())
             first_repeated = first_repeated or part.index[known[~new][0]]
         columns.fill(rows[new], part.iloc[known[new]])
+    if n_strange and not seen.all():
+        _fill_by_folded(columns, ids, seen, parts(), name, stacklevel=stacklevel + 1)
     if not seen.any():
         raise ValueError(
             f"{name}: no row is about a profile of the matrices, whose ids are like "
@@ -191,8 +309,48 @@ def _fill_layer(
             f"{name}: {n_repeated:,} rows repeat the id of an earlier row, "
             f"{first_repeated!r} for one; the first row counts.",
             UserWarning,
-            stacklevel=6,
+            stacklevel=stacklevel + 1,
         )
+    return seen
+
+
+def _fill_by_folded(
+    columns: _Columns,
+    ids: ProfileIds,
+    seen: NDArray[np.bool_],
+    parts: Iterable[pd.DataFrame],
+    name: str,
+    *,
+    stacklevel: int,
+) -> None:
+    """Fill what no row is about by its exact id; `seen` is brought up to date."""
+    left = np.flatnonzero(~seen)
+    folded = ProfileIds(_folded(i.decode() for i in ids.ids[left].tolist()))
+    if len(folded.repeated()):
+        return
+    told = []
+    for part in parts:
+        strange = np.flatnonzero(ids.find(encode_ids(part.index)) < 0)
+        rows = folded.find(_folded(part.index[strange]))
+        known = np.flatnonzero(rows >= 0)
+        rows = left[rows[known]]
+        new = ~seen[rows] & ~pd.Series(rows).duplicated().to_numpy()
+        seen[rows] = True
+        chosen = strange[known[new]]
+        columns.fill(rows[new], part.iloc[chosen])
+        told += list(zip(part.index[chosen], ids.ids[rows[new]], strict=True))
+    if told:
+        shown = [f"{there!r} is {ours.decode()!r}" for there, ours in told]
+        warnings.warn(
+            f"{name}: {len(told):,} ids are those of profiles in another spelling: "
+            f"{first_few(shown, write=str, n=5)}.",
+            DataWarning,
+            stacklevel=stacklevel + 1,
+        )
+
+
+def _folded(texts: Iterable[str]) -> NDArray[np.bytes_]:
+    return encode_ids([clean(text).casefold() for text in texts])
 
 
 def _names(paths: Sequence[Path]) -> str:

@@ -1,0 +1,368 @@
+"""Profiles that are no study: a matrix of named genes, from a file of any kind."""
+
+import csv
+import os
+import re
+import warnings
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from sklearn_molge._compat import StrOptions, validate_params
+from sklearn_molge._utils.messages import first_few
+from sklearn_molge._utils.optional import import_optional
+from sklearn_molge.datasets._columns import (
+    PROFILE_IDS,
+    is_gene_column,
+    is_known,
+    name_genes,
+    standard_genes,
+)
+from sklearn_molge.datasets._formats._gct import read_gct
+from sklearn_molge.datasets._formats._gctx import MATRIX, read_gctx
+from sklearn_molge.datasets._formats._values import (
+    MISSING_OPTIONS,
+    check_values,
+    parse_numbers,
+)
+from sklearn_molge.datasets._tables import BLANKS, open_text, sniff_table
+from sklearn_molge.datasets._texts import clean, unquote
+from sklearn_molge.exceptions import DataWarning
+
+__all__ = ["read_profiles"]
+
+HDF5_MAGIC = b"\x89HDF"
+ZIP_MAGIC = b"PK\x03\x04"
+# What the first column of a table is called, in lower case.
+GENE_KEYS = {"gene", "genes", "gene_name", "name", "rid", "probe_id", "geneid"}
+SAMPLE_KEYS = {"sample", "samples", "profile", "cid", "well", *PROFILE_IDS}
+ENSEMBL = re.compile(r"ENS[A-Z]*G\d+(\.\d+)?", re.IGNORECASE)
+
+
+@validate_params(
+    {
+        "path": [str, os.PathLike],
+        "genes_in": [StrOptions({"auto", "rows", "columns"})],
+        "genes": [pd.DataFrame, None],
+        "missing": [StrOptions(MISSING_OPTIONS)],
+        "decimal": [StrOptions({".", ","})],
+    },
+    prefer_skip_nested_validation=True,
+)
+def read_profiles(
+    path: str | os.PathLike[str],
+    *,
+    genes_in: str = "auto",
+    genes: pd.DataFrame | None = None,
+    missing: str = "raise",
+    decimal: str = ".",
+) -> pd.DataFrame:
+    r"""Read profiles that are no study, such as queries, with the names of their genes.
+
+    No SMILES, cell line or kind of treatment is needed. The file may be GCT, GCTX,
+    ``.h5ad`` of AnnData, or a table of text separated by tabs, commas or semicolons,
+    gzipped or not; it is told by its content, not by its name.
+
+    Parameters
+    ----------
+    path : path-like
+        The file.
+    genes_in : {"auto", "rows", "columns"}, default="auto"
+        Where a table of text has its genes. "auto" looks at the names on both sides
+        (Entrez and Ensembl ids, the name of the first column, `genes`), and raises
+        where they do not tell. Other formats say it themselves.
+    genes : DataFrame, default=None
+        Genes to know a table's genes by, with ``gene_id``, ``symbol`` or both, such as
+        ``genes`` of a study. The profiles are not put in their order.
+    missing : {"raise", "nan"}, default="raise"
+        What to do with values that are missing (NaN, empty, -666): raise, or keep them
+        as NaN, which estimators refuse.
+    decimal : {".", ","}, default="."
+        The decimal sign in text.
+
+    Returns
+    -------
+    profiles : DataFrame of shape (n_profiles, n_genes), dtype=float32
+        One row a profile, indexed by its id, and one column a gene, named by text:
+        Entrez ids where the file knows them of every gene, else symbols, else the
+        names of the file.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If the file is of no known format, it does not tell where the genes are, a gene
+        has two columns or no name, or a value is missing or no number; names the place.
+    ImportError
+        If the file is AnnData's and anndata is not installed.
+
+    Warns
+    -----
+    DataWarning
+        If columns or rows of a table hold no values and are left out, or an id of a
+        profile stands twice.
+
+    See Also
+    --------
+    read_gct, read_gctx : The same with all metadata, or in parts.
+    load_lincs : Profiles with their molecules: a study.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from sklearn_molge.datasets import read_profiles
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = Path(folder) / "query.csv"
+    ...     _ = path.write_text("gene,case 1,case 2\n780,1.5,-2\n5720,0.5,3\n")
+    ...     profiles = read_profiles(path)
+    >>> profiles
+            780  5720
+    case 1  1.5   0.5
+    case 2 -2.0   3.0
+    """
+    kind = _kind_of(path)
+    if kind == "h5ad":
+        profiles = _of_anndata(path)
+    elif kind == "table":
+        profiles = _of_table(path, genes_in, genes, decimal)
+    else:
+        data = (
+            read_gctx(path, missing=missing)
+            if kind == "gctx"
+            else read_gct(path, missing=missing, decimal=decimal)
+        )
+        profiles = pd.DataFrame(
+            data.matrix, index=data.obs.index, columns=_gene_names(data.genes)
+        )
+    _check(profiles, path)
+    values = check_values(
+        profiles.to_numpy(np.float32),
+        missing,
+        where=os.fspath(path),
+        names=lambda: (profiles.index, profiles.columns),
+        copy=True,
+    )
+    return pd.DataFrame(
+        values,
+        index=pd.Index([str(name) for name in profiles.index], dtype=object),
+        columns=pd.Index([str(name) for name in profiles.columns], dtype=object),
+    )
+
+
+def _kind_of(path: str | os.PathLike[str]) -> str:
+    if not Path(path).exists():
+        raise FileNotFoundError(f"There is no file {os.fspath(path)!r}.")
+    with open(path, "rb") as file:
+        start = file.read(4)
+    if start == ZIP_MAGIC:
+        raise ValueError(
+            f"{os.fspath(path)} is a zip archive or a workbook of a spreadsheet: "
+            "unpack it, or save the sheet as CSV."
+        )
+    if start == HDF5_MAGIC:
+        with h5py.File(path, "r") as file:
+            if MATRIX in file:
+                return "gctx"
+            if "X" in file and "obs" in file and "var" in file:
+                return "h5ad"
+        raise ValueError(f"{os.fspath(path)} is HDF5, but neither GCTX nor AnnData.")
+    dialect = sniff_table(path, lambda name: False)
+    first = next(filter(None, dialect.header), "")
+    return "gct" if first.startswith("#1.") else "table"
+
+
+def _gene_names(table: pd.DataFrame) -> pd.Index:
+    """Return the best names that a table of genes knows of every gene."""
+    named = name_genes(standard_genes(table))
+    if named["gene_id"].notna().all():
+        return pd.Index([f"{i:.0f}" for i in named["gene_id"]], dtype=object)
+    if named["symbol"].notna().all():
+        return pd.Index(named["symbol"], dtype=object)
+    return pd.Index([clean(name) for name in table.index], dtype=object)
+
+
+def _check(profiles: pd.DataFrame, path: str | os.PathLike[str]) -> None:
+    if profiles.empty:
+        raise ValueError(
+            f"{os.fspath(path)} has no profiles: {profiles.shape[0]:,} samples and "
+            f"{profiles.shape[1]:,} genes."
+        )
+    genes = profiles.columns
+    bad = genes[genes.duplicated() | (genes == "")].unique()
+    if len(bad):
+        raise ValueError(
+            f"{os.fspath(path)}: each gene must have a name of its own. Without a "
+            f"name, or more than once: {first_few(bad, n=10)}."
+        )
+    repeated = profiles.index[profiles.index.duplicated()].unique()
+    if len(repeated):
+        _warn(f"{os.fspath(path)}: profiles of one id: {first_few(repeated, n=10)}")
+
+
+def _warn(text: str) -> None:
+    warnings.warn(f"{text}.", DataWarning, stacklevel=5)
+
+
+def _of_anndata(path: str | os.PathLike[str]) -> pd.DataFrame:
+    anndata = import_optional("anndata", extra="anndata", needed_by="read_profiles")
+    adata = anndata.read_h5ad(path)
+    if adata.X is None:
+        raise ValueError(f"{os.fspath(path)}: X is empty; there are no profiles.")
+    values = adata.X.toarray() if hasattr(adata.X, "toarray") else np.asarray(adata.X)
+    return pd.DataFrame(values, index=adata.obs_names, columns=_gene_names(adata.var))
+
+
+# ------------------------------------------------------------------- tables of text
+
+
+def _of_table(
+    path: str | os.PathLike[str],
+    genes_in: str,
+    genes: pd.DataFrame | None,
+    decimal: str,
+) -> pd.DataFrame:
+    header, body = _read_cells(path)
+    if not body or len(header) < 2:
+        raise ValueError(
+            f"{os.fspath(path)} has no profiles: its header is {first_few(header)}, "
+            f"with {len(body):,} rows below."
+        )
+    _check_is_header(header[1:], path)
+    table = pd.DataFrame(
+        [row[1:] for row in body],
+        index=pd.Index([row[0] for row in body], dtype=object),
+        columns=pd.Index(header[1:], dtype=object),
+        dtype=object,
+    )
+    if genes_in == "auto":
+        genes_in = _find_genes(header[0], table, genes, path)
+    in_rows = genes_in == "rows"
+    known = is_gene_column if in_rows else _is_of_sample
+    places = [i for i, name in enumerate(table.columns) if not known(name)]
+    values, texts = [], []
+    for i in places:
+        numbers, bad = parse_numbers(table.iloc[:, i].tolist(), decimal)
+        is_text = bad is not None and np.isnan(numbers).all()
+        if is_text and not table.columns[i].isdigit():
+            texts.append(i)
+            continue
+        if bad is not None:
+            raise ValueError(
+                f"{os.fspath(path)}, row {table.index[bad]!r}, column "
+                f"{table.columns[i]!r}: {table.iat[bad, i]!r} is not a finite number."
+            )
+        values.append(numbers)
+    left_out = table.columns[[*texts]].tolist()
+    if not in_rows:
+        left_out += [name for name in table.columns if known(name)]
+    if left_out:
+        _warn(
+            f"{os.fspath(path)}: columns that hold no values of genes are left out: "
+            f"{first_few(left_out, n=10)}"
+        )
+    names = table.columns[[i for i in places if i not in texts]]
+    matrix = np.array(values).reshape(len(names), len(table))
+    if not in_rows:
+        return pd.DataFrame(matrix.T, index=table.index, columns=names)
+    annotation = table.loc[:, [is_gene_column(name) for name in table.columns]]
+    columns = _gene_names(annotation.rename(columns=str.lower))
+    return pd.DataFrame(matrix, index=names, columns=columns)
+
+
+def _read_cells(path: str | os.PathLike[str]) -> tuple[list[str], list[list[str]]]:
+    """Return header and rows, all of one length, without what a spreadsheet pads."""
+    dialect = sniff_table(path, lambda name: False)
+    packed = dialect.compression is not None
+    with open_text(path, dialect.encoding, packed=packed, errors="replace") as file:
+        reader = csv.reader(file, delimiter=dialect.sep, quoting=dialect.quoting)
+        rows = [
+            (reader.line_num, [unquote(cell) for cell in row])
+            for row in reader
+            if any(cell.strip(BLANKS) for cell in row)
+        ]
+    rows = [row for row in rows if not row[1][0].lower().startswith("sep=")]
+    header = rows[0][1] if rows else [""]
+    body = rows[1:]
+    if body and all(len(row) == len(header) + 1 and row[0] for _, row in body):
+        header = ["", *header]  # R names rows, but not their column
+    while (
+        header
+        and not header[-1]
+        and not any(any(r[len(header) - 1 :]) for _, r in body)
+    ):
+        header = header[:-1]  # padded by a spreadsheet
+    for number, row in body:
+        if any("\n" in cell for cell in row):
+            raise ValueError(
+                f"{os.fspath(path)}, line {number}: a quotation mark is left open."
+            )
+        if len(row) < len(header) or any(row[len(header) :]):
+            raise ValueError(
+                f"{os.fspath(path)}, line {number}: {len(row)} cells, where the header "
+                f"has {len(header)}."
+            )
+    return header, [row[: len(header)] for _, row in body]
+
+
+def _check_is_header(labels: list[str], path: str | os.PathLike[str]) -> None:
+    """Refuse a first line of values: the names are missing, and a row would be lost."""
+    numbers = pd.to_numeric(np.array(labels, dtype=object), errors="coerce")
+    whole = [clean(label).isdigit() for label in labels]
+    if not np.isnan(numbers.astype(float)).any() and not all(whole):
+        raise ValueError(
+            f"{os.fspath(path)} has no header: its first line holds numbers, "
+            f"{first_few(labels, n=5)}."
+        )
+    if "" in labels:
+        raise ValueError(
+            f"{os.fspath(path)}: {labels.count(''):,} columns have no name in the "
+            f"first line, {first_few(labels, n=5)}."
+        )
+
+
+def _is_of_sample(name: str) -> bool:
+    return name in PROFILE_IDS or (is_known(name) and not name.isdigit())
+
+
+def _find_genes(
+    key: str,
+    table: pd.DataFrame,
+    genes: pd.DataFrame | None,
+    path: str | os.PathLike[str],
+) -> str:
+    """Say where the genes of a table are: in its rows, or in its columns."""
+    key = key.lower()
+    in_rows = key in GENE_KEYS or is_gene_column(key) or _are_genes(table.index, genes)
+    in_rows |= any(map(is_gene_column, table.columns))
+    in_columns = key in SAMPLE_KEYS or _are_genes(table.columns, genes)
+    if in_rows == in_columns:
+        raise ValueError(
+            f"{os.fspath(path)} does not tell where its genes are: set genes_in='rows' "
+            "or 'columns', or give `genes`. Its rows are "
+            f"{first_few(table.index, n=5)}, its columns "
+            f"{first_few(table.columns, n=5)}."
+        )
+    return "rows" if in_rows else "columns"
+
+
+def _are_genes(labels: pd.Index, genes: pd.DataFrame | None) -> bool:
+    """Whether half of the labels or more are names of genes."""
+    names = pd.Index([clean(label).upper() for label in labels])
+    numbered = [str(i) for i in range(len(names) + 1)]
+    if genes is not None:
+        known = [
+            genes[name].astype(str).str.upper()
+            for name in ("gene_id", "symbol")
+            if name in genes
+        ]
+        found: NDArray[np.bool_] = names.isin(pd.concat(known))
+    elif names.tolist() in (numbered[:-1], numbered[1:]):
+        return False
+    else:
+        found = np.array([n.isdigit() or bool(ENSEMBL.fullmatch(n)) for n in names])
+    return len(names) > 0 and found.mean() >= 0.5

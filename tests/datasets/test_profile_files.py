@@ -1,0 +1,150 @@
+"""Profiles without molecules, from files of every kind, with their genes' names."""
+
+import gzip
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from sklearn_molge.datasets import GctData, read_profiles, write_gctx
+from sklearn_molge.exceptions import DataWarning
+
+EXPECTED = pd.DataFrame(
+    np.array([[1.5, 3], [-2, 4]], dtype=np.float32),
+    index=pd.Index(["a", "b"], dtype=object),
+    columns=pd.Index(["780", "5720"], dtype=object),
+)
+BY_SYMBOL = EXPECTED.set_axis(pd.Index(["DDR1", "PSME1"], dtype=object), axis=1)
+GENES = pd.DataFrame({"gene_id": [5720, 780, 1], "symbol": ["PSME1", "DDR1", "A1BG"]})
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(text, name="query.txt"):
+        path = tmp_path / name
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        return path
+
+    return write
+
+
+ROWS = "gene,a,b\n780,1.5,-2\n5720,3,4\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "options"),
+    [
+        (ROWS, {}),
+        (ROWS.replace(",", "\t"), {}),
+        (ROWS.replace(",", ";").replace("1.5", "1,5"), {"decimal": ","}),
+        ("\ufeff" + ROWS.replace("\n", "\r\n"), {}),
+        ("sep=,\n\n" + ROWS, {}),
+        (ROWS.encode("utf-16"), {}),
+        (gzip.compress(ROWS.encode()), {}),
+        (ROWS.replace("\n", ",,\n") + ",,,,\n", {}),
+        ('"gene","a","b"\n"780","1.5","-2"\n"5720",3,4\n', {}),
+        ('"a"\t"b"\n"780"\t1.5\t-2\n"5720"\t3\t4\n', {"genes_in": "rows"}),
+        (ROWS.replace("780", "780.0"), {}),
+        ("sample,780,5720\na,1.5,3\nb,-2,4\n", {}),
+        ("x,780,5720\na,1.5,3\nb,-2,4\n", {"genes_in": "columns"}),
+        ("pr_gene_id,pr_gene_symbol,a,b\n780,DDR1,1.5,-2\n5720,PSME1,3,4\n", {}),
+        ("gene,Entrez_ID,a,b\nDDR1,780,1.5,-2\nPSME1,5720,3,4\n", {}),
+        ("#1.2\n2\t2\nName\tDescription\ta\tb\n780\tx\t1.5\t-2\n5720\ty\t3\t4\n", {}),
+    ],
+)
+def test_text(write, text, options):
+    pd.testing.assert_frame_equal(read_profiles(write(text), **options), EXPECTED)
+
+
+def test_genes_by_symbol(write):
+    path = write("x,a,b\nDDR1,1.5,-2\nPSME1,3,4\n")
+    with pytest.raises(ValueError, match=r"set genes_in=.*rows are 'DDR1', 'PSME1', "):
+        read_profiles(path)
+    for options in ({"genes_in": "rows"}, {"genes": GENES}):
+        pd.testing.assert_frame_equal(read_profiles(path, **options), BY_SYMBOL)
+    path = write("x,ddr1,psme1\na,1.5,3\nb,-2,4\n")
+    assert list(read_profiles(path, genes=GENES)) == ["ddr1", "psme1"]
+
+
+def test_what_is_no_value_is_left_out_and_told(write):
+    path = write("sig_id,cell_id,note,pert_dose,DDR1,PSME1\n"
+                 "a,A375,x,10,1.5,3\nb,PC3,y,5,-2,4\n")  # fmt: skip
+    with pytest.warns(DataWarning, match="'note', 'cell_id', 'pert_dose'") as w:
+        profiles = read_profiles(path)
+    assert w[0].filename == __file__
+    pd.testing.assert_frame_equal(profiles, BY_SYMBOL)
+
+
+def test_matrices(tmp_path):
+    anndata = pytest.importorskip("anndata")
+    data = GctData(
+        EXPECTED.to_numpy(),
+        pd.DataFrame(index=["a", "b"]),
+        pd.DataFrame({"pr_gene_id": [780, 5720]}, index=["200001_at", "200002_at"]),
+    )
+    write_gctx(tmp_path / "one.gctx", data)
+    pd.testing.assert_frame_equal(read_profiles(tmp_path / "one.gctx"), EXPECTED)
+    adata = anndata.AnnData(
+        EXPECTED.to_numpy(), data.obs, pd.DataFrame(index=["DDR1", "PSME1"])
+    )
+    adata.write_h5ad(tmp_path / "one.h5ad")
+    pd.testing.assert_frame_equal(read_profiles(tmp_path / "one.h5ad"), BY_SYMBOL)
+
+
+def test_missing_values(write):
+    for mark in ("", "NA", "-666"):
+        path = write(ROWS.replace("-2", mark))
+        with pytest.raises(ValueError, match=r"of 4 values 1 are missing.*'b'.*'780'"):
+            read_profiles(path)
+        profiles = read_profiles(path, missing="nan")
+        assert profiles.isna().to_numpy().tolist() == [[False, False], [True, False]]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "has no profiles"),
+        ("gene,a,b\n", "has no profiles"),
+        (ROWS.replace("5720", "780"), "more than once: '780'"),
+        (ROWS.replace("5720", ""), "Without a name.*: ''"),
+        (ROWS.replace("-2", "x"), "row '780', column 'b': 'x' is not a finite number"),
+        (ROWS.replace("-2", "inf"), "'inf' is not a finite number"),
+        (ROWS.replace(",-2", ""), "line 2: 2 cells, where the header has 3"),
+        (ROWS.replace("-2", "-2,5"), "line 2: 4 cells, where the header has 3"),
+        (ROWS.replace("1.5", '"1.5'), "quotation mark is left open|cells, where"),
+        ("sample,780\na,x\n", "row 'a', column '780': 'x' is not"),
+        (ROWS.removeprefix("gene,a,b\n"), "no header: its first line holds numbers"),
+        (ROWS.replace(",b", ","), "1 columns have no name in the first line, 'a', ''"),
+        ("0,1,2\n0,1,2\n1,3,4\n", "does not tell where its genes are"),
+        ("x,1,2\n780,1,2\n5720,3,4\n", None),
+        ("x,10,20\n780,1,2\n5720,3,4\n", "does not tell where its genes are"),
+        (b"PK\x03\x04book", "workbook of a spreadsheet"),
+    ],
+)
+def test_bad_files(write, text, message):
+    if message is None:  # columns that only count are no genes
+        assert list(read_profiles(write(text))) == ["780", "5720"]
+        return
+    with pytest.raises(ValueError, match=message):
+        read_profiles(write(text))
+
+
+def test_two_profiles_of_one_id(write):
+    with pytest.warns(DataWarning, match="profiles of one id: 'a'"):
+        profiles = read_profiles(write(ROWS.replace(",b", ",a")))
+    assert profiles.index.tolist() == ["a", "a"]
+
+
+def test_no_file(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"There is no file .*x\.csv"):
+        read_profiles(tmp_path / "x.csv")
+
+
+def test_real_plates(level3_folder):
+    pytest.importorskip("anndata")
+    profiles = read_profiles(level3_folder / "CPC006_HT115_6H_X1_X2.level3.h5ad")
+    assert profiles.shape == (681, 978)
+    assert profiles.columns[:3].tolist() == ["DDR1", "PAX8", "RPS5"]
+    profiles = read_profiles(level3_folder / "CPC006_A375_6H_X1.level3.gct")
+    assert profiles.shape == (371, 978)
+    assert profiles.columns[0] == "5720"
