@@ -1,10 +1,10 @@
-"""Errors that callers may want to catch by name."""
+"""Errors and warnings that callers may want to catch or filter by name."""
 
 from collections.abc import Sequence
 
 from sklearn_molge._utils.messages import first_few, first_few_at
 
-__all__ = ["InvalidSmilesError", "MissingControlError"]
+__all__ = ["InvalidSmilesError", "JointSpaceWarning", "MissingControlError"]
 
 
 class InvalidSmilesError(ValueError):
@@ -61,3 +61,7 @@ class MissingControlError(ValueError):
             f"No control well on plate(s) {first_few(self.plates)}; "
             "every treated plate needs one."
         )
+
+
+class JointSpaceWarning(UserWarning):
+    """A joint space has fewer dimensions than asked for, or some that say nothing."""

@@ -32,9 +32,9 @@ class FittedTower(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
     >>> from sklearn_molge.alignment import CCA, FittedTower
     >>> rng = np.random.default_rng(0)
     >>> X, y = rng.normal(size=(8, 3)), rng.normal(size=(8, 4))
-    >>> cca = CCA(2, ridge=0.1).fit(X, y)
+    >>> cca = CCA(3, ridge=0.1).fit(X, y)
     >>> FittedTower(cca, view="profiles").fit_transform(y).shape
-    (8, 2)
+    (8, 3)
     """
 
     _parameter_constraints: dict = {
