@@ -68,14 +68,14 @@ def split_rows(train_split, X: NDArray, y: NDArray, groups) -> tuple[Rows, Rows 
             train, valid = (_indices_of(part, train_split) for part in parts)
     except ValueError as error:
         if groups is None and "groups" in str(error):
-            raise ValueError(_NO_GROUPS.format(train_split)) from error
+            raise ValueError(_NO_GROUPS.format(type(train_split).__name__)) from error
         raise
     train, valid = rows[train], rows[valid]
     for name, part in (("training", train), ("validation", valid)):
         if len(part) == 0:
             raise ValueError(
-                f"train_split must leave rows to both parts. {train_split!r} leaves "
-                f"none to the {name} part."
+                "train_split must leave rows to both parts. "
+                f"{type(train_split).__name__} leaves none to the {name} part."
             )
     return train, valid
 

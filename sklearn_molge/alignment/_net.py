@@ -239,8 +239,9 @@ class PairNet(NeuralNet):
             self._initialize_optimizer()
         if prefixes & {"callbacks", "checkpoint_folder"}:
             self._initialize_callbacks()
-        for group in self.optimizer_.param_groups:
-            group.setdefault("initial_lr", group["lr"])  # of a schedule that begins now
+        if prefixes & {"criterion", "optimizer", "callbacks"}:
+            for group in self.optimizer_.param_groups:  # of a schedule that begins now
+                group.setdefault("initial_lr", group["lr"])
         self._built_with = now
 
     # -- building --------------------------------------------------------------------

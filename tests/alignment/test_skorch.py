@@ -323,7 +323,8 @@ def test_a_file_of_weights_has_the_scale_of_the_features(
     if state == "unfitted":
         net.initialize()
     else:
-        net.fit(X[:60], y[:60])
+        some = np.isin(X, np.unique(X)[:8])
+        net.fit(X[some], y[some])
     net.load_params(f_params=path, use_safetensors=use_safetensors)
     np.testing.assert_array_equal(net.transform(X), expected.transform(X))
     np.testing.assert_array_equal(net.transform_ge(y), expected.transform_ge(y))
@@ -367,7 +368,7 @@ def test_weights_of_another_net_are_refused(
     rows = scaled().fit_transform(X) if name == "none" else X
     net.fit(rows, y)
     before = net.transform(rows)
-    with pytest.raises(ValueError, match="other molecule_features|other settings"):
+    with pytest.raises(ValueError, match=r"other (molecule_features|settings)"):
         net.load_params(f_params=path, use_safetensors=use_safetensors)
     np.testing.assert_array_equal(net.transform(rows), before)
 
@@ -402,7 +403,8 @@ def test_features_whose_state_a_file_cannot_hold(make_net, data, tmp_path):
     net.partial_fit(X, y).load_params(f_params=file)  # into itself it can
     np.testing.assert_array_equal(net.transform(X), expected)
     file.seek(0)
-    other = make_net(molecule_features=features).fit(X[:60], y[:60])
+    some = np.isin(X, np.unique(X)[:8])
+    other = make_net(molecule_features=features).fit(X[some], y[some])
     with pytest.raises(ValueError, match=r"cannot be held by .* joblib\.dump"):
         other.load_params(f_params=file)
 
