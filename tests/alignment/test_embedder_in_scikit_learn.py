@@ -26,9 +26,9 @@ from sklearn_molge.retrieval import TransformedTargetRetriever
 CV = DrugCellLineKFold(2, 2, random_state=0)
 
 
-def folds(estimator, study, **params):
+def folds(estimator, study, cv=CV, **params):
     scores = cross_validate(
-        estimator, study.smiles, study.ge, cv=CV, scoring=RetrievalScorer(),
+        estimator, study.smiles, study.ge, cv=cv, scoring=RetrievalScorer(),
         error_score="raise", **params,
     )  # fmt: skip
     return scores["test_mrr"]
@@ -168,19 +168,23 @@ def test_real_level5_data(level5_folder, make_net):
 # -- a train_split that wants groups, inside of what has them -------------------------
 
 SPLIT = DrugCellLineShuffleSplit(1, test_drugs=0.4, test_cell_lines=1, random_state=0)
+ALL_LINES = DrugCellLineKFold(2, hold_out="drugs", random_state=0)
 NEEDED = r"train_split=Drug.* needs groups .* fit was given none"
 
 
 def search_of(net, prefix=""):
     grid = {f"{prefix}module__embedding_size": [4]}
-    return GridSearchCV(net, grid, cv=CV, error_score="raise")
+    return GridSearchCV(
+        net, grid, cv=ALL_LINES, scoring=RetrievalScorer("mrr"), error_score="raise"
+    )
 
 
 def hyperopt_of(net, prefix=""):
     space = {f"{prefix}module__embedding_size": hp.choice("size", [4, 5])}
     return HyperoptSearchCV(
-        net, space, n_iter=1, cv=CV, error_score="raise", random_state=0
-    )
+        net, space, n_iter=1, cv=ALL_LINES, scoring=RetrievalScorer("mrr"),
+        error_score="raise", random_state=0,
+    )  # fmt: skip
 
 
 def pipeline_of(net):
@@ -195,8 +199,8 @@ def test_lines_that_the_error_names(make_net, study):
     for fail in (
         lambda: clone(net).fit(X, y),
         lambda: clone(pipe).fit(X, y),
-        lambda: folds(net, study, groups=groups),
-        lambda: folds(pipe, study, groups=groups),
+        lambda: folds(net, study, ALL_LINES, groups=groups),
+        lambda: folds(pipe, study, ALL_LINES, groups=groups),
         lambda: search_of(net).fit(X, y, groups=groups),
         lambda: hyperopt_of(net).fit(X, y, groups=groups),
         lambda: hyperopt_of(pipe, "net__").fit(X, y, groups=groups),
@@ -207,8 +211,8 @@ def test_lines_that_the_error_names(make_net, study):
     assert "fit(X, y, net__groups=groups)" in said
     clone(pipe).fit(X, y, net__groups=groups)
     assert 'params={"groups": groups}, or {"net__groups": groups}' in said
-    folds(net, study, groups=groups, params={"groups": groups})
-    folds(pipe, study, groups=groups, params={"net__groups": groups})
+    folds(net, study, ALL_LINES, groups=groups, params={"groups": groups})
+    folds(pipe, study, ALL_LINES, groups=groups, params={"net__groups": groups})
     assert "sklearn.set_config(enable_metadata_routing=True)" in said
     assert "embedder.set_fit_request(groups=True)" in said
     assert "search.fit(X, y, groups=groups)" in said
