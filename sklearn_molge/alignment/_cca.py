@@ -453,8 +453,8 @@ def _decompose_view(rows: NDArray, weights: NDArray) -> tuple[View, NDArray]:
     variances, axes = variances[kept], axes[:, kept]
     if p > n:
         axes = centred.T @ (axes / np.sqrt(variances))
-    n_varying = np.count_nonzero(varies)
-    n_lost = np.count_nonzero(np.square(centred).sum(0)[varies] <= smallest)
+    n_varying = int(np.count_nonzero(varies))
+    n_lost = int(np.sum(np.square(centred).sum(0)[varies] <= smallest))
     unit = variances.sum() / max(1, n_varying)
     return View(mean, axes, variances, unit, n_varying, n_lost), centred
 

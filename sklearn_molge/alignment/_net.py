@@ -354,7 +354,7 @@ class PairNet(NeuralNet):
         """Copy part by part: a callback that cannot be pickled can be copied."""
         copied = type(self).__new__(type(self))
         memo[id(self)] = copied
-        vars(copied).update(deepcopy(vars(self), memo))
+        copied.__dict__.update(deepcopy(self.__dict__, memo))
         return copied
 
     # -- files of weights ------------------------------------------------------------
