@@ -11,6 +11,7 @@ __all__ = [
     "GeneNamesWarning",
     "InvalidSmilesError",
     "InvalidSmilesWarning",
+    "JointSpaceWarning",
     "LeakageWarning",
     "MissingControlError",
 ]
@@ -138,3 +139,7 @@ class DataWarning(UserWarning):
     Studies and profiles are loaded in spite of it; what is missing is counted in the
     message.
     """
+
+
+class JointSpaceWarning(UserWarning):
+    """A joint space has fewer dimensions than asked for, or some that say nothing."""

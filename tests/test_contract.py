@@ -49,14 +49,14 @@ NUMERIC = [
         max_epochs=1,
         random_state=0,
     ),
-    AlignedCCA(1, ridge=0.1),
+    AlignedCCA(1, ridge=0.1, metric="dot"),
     DoubleNNRetriever("correlation"),
     OracleRetriever(),
     RandomRetriever(random_state=0),
-    TransformedTargetRetriever(AlignedCCA(1, ridge=0.1)),
+    TransformedTargetRetriever(AlignedCCA(1, ridge=0.1, metric="dot")),
     VotingRetriever(
         [
-            ("cca", AlignedCCA(1, ridge=0.1)),
+            ("cca", AlignedCCA(1, ridge=0.1, metric="dot")),
             ("dnn", DoubleNNRetriever("correlation")),
         ]
     ),
@@ -83,7 +83,7 @@ OTHERS = [
     DrugCellLineKFold(),
     DrugCellLineShuffleSplit(),
     AlignedView(),
-    MoleculeIndex(AlignedCCA(1, ridge=0.1)),
+    MoleculeIndex(AlignedCCA(1, ridge=0.1, metric="dot")),
 ]
 
 X = np.array(

@@ -11,16 +11,29 @@ _FORWARD_SIZE = 32
 
 
 def resolve_device(device: str | torch.device | None) -> torch.device:
-    """Return the named device; "auto" and None are the GPU where there is one."""
+    """Return the named device; "auto" and None are the GPU where there is one.
+
+    Raises
+    ------
+    ValueError
+        If no device has that name, or this machine has not got it.
+    """
     if device is None or str(device) == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        return torch.device(device)
+        named = torch.device(device)
     except RuntimeError as error:
         raise ValueError(
             "device must be 'auto' or a name that torch.device takes, as 'cpu' or "
             f"'cuda:0'. Got {device!r}."
         ) from error
+    n_found = torch.cuda.device_count()
+    if named.type == "cuda" and (named.index or 0) >= n_found:
+        raise ValueError(
+            f"device must be one of this machine, where torch finds {n_found} GPU(s): "
+            f"'auto' and 'cpu' always are. Got {str(device)!r}."
+        )
+    return named
 
 
 def forward_size(batch_size: int, device: torch.device) -> int:

@@ -30,6 +30,8 @@ __all__ = [
 # A block of similarities: small enough to stay in cache, long enough for BLAS.
 _BLOCK_BYTES = 4 * 2**20
 
+_TINY = np.finfo(np.float32).smallest_subnormal
+
 Blocks = Iterator[tuple[slice, NDArray]]
 
 
@@ -146,8 +148,15 @@ def row_bytes(X) -> NDArray[np.object_]:
 
 def standardize_rows(array: NDArray) -> NDArray:
     """Centre each row and scale it to unit length; a constant row becomes zero."""
-    centred = array - array.mean(axis=1, keepdims=True)
-    norms = row_norms(centred)
+    with np.errstate(over="ignore", invalid="ignore"):
+        centred = array - array.mean(axis=1, keepdims=True)
+        norms = row_norms(centred)
+    smallest = np.sqrt(np.finfo(array.dtype).tiny) / np.finfo(array.dtype).eps
+    if not np.all((norms > smallest) & np.isfinite(norms)):
+        # Squares that overflow or vanish, which are not those of a constant row.
+        array = array / np.maximum(np.abs(array).max(axis=1, keepdims=True), _TINY)
+        centred = array - array.mean(axis=1, keepdims=True)
+        norms = row_norms(centred)
     # The centring of a constant row leaves rounding errors, which are not a direction.
     noise = 10 * np.finfo(array.dtype).eps * row_norms(array)
     constant = norms <= noise

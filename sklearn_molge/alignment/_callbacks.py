@@ -8,12 +8,12 @@ import joblib
 import numpy as np
 import torch
 from skorch.callbacks import Callback
-from torch import Tensor
 
 from sklearn_molge._utils.files import replacing
 from sklearn_molge._utils.identity import NotImportableError, describe
 from sklearn_molge._utils.rows import distinct_rows, group_means
 from sklearn_molge.alignment._dataset import rows_of
+from sklearn_molge.alignment._plain import as_plain, from_plain, is_plain
 from sklearn_molge.base import one_row_per_drug
 from sklearn_molge.metrics import mean_reciprocal_rank, rank_embeddings
 
@@ -21,7 +21,6 @@ _SCORES = ("valid_mrr", "valid_mrr_drug")
 # What changes nothing about the trained weights.
 _NOT_PART_OF_A_RUN = {"checkpoint_folder", "verbose"}
 _FORMAT = 1
-_ARRAY = "ndarray"
 _PARTS = ("module_", "criterion_", "optimizer_")
 
 
@@ -38,6 +37,12 @@ class RetrievalScoring(Callback):
         """Forget the best scores."""
         self.best_ = dict.fromkeys(_SCORES, -np.inf)
         return self
+
+    def on_train_begin(self, net, **kwargs):
+        """Remember the best scores of the epochs that a training goes on from."""
+        for key in _SCORES:
+            scores = [epoch[key] for epoch in net.history if key in epoch]
+            self.best_[key] = max(scores, default=-np.inf)
 
     def on_epoch_end(self, net, dataset_train=None, dataset_valid=None, **kwargs):
         """Rank the validation profiles and record the scores."""
@@ -104,12 +109,12 @@ class TrainingCheckpoint(Callback):
             **{part: getattr(net, part).state_dict() for part in _PARTS},
         }
         with replacing(self.path_) as draft:
-            torch.save(_plain(state), draft)
+            torch.save(as_plain(state), draft)
         self.written_ = len(net.history)
 
     def on_train_end(self, net, **kwargs):
         """Remove the file, unless the user interrupted."""
-        if self.written_ >= self.end_ or net._has_stopped_early():
+        if self.written_ >= self.end_ or net._has_stopped_early() or net._diverged:
             self.path_.unlink(missing_ok=True)
 
     def _others(self, net):
@@ -122,8 +127,8 @@ class TrainingCheckpoint(Callback):
             params = {k: describe(v) for k, v in given if k not in _NOT_PART_OF_A_RUN}
         except NotImportableError as error:
             raise TypeError(f"checkpoint_folder: {error}") from error
-        # Training that goes on does so from other weights: the seed tells them apart.
-        start = (len(net.history), net.seed_) if net.history else None
+        # Training that goes on does so from weights that the rest does not decide.
+        start = describe(net.module_) if net._goes_on else None
         data = (dataset.X, dataset.y, dataset.drugs, dataset.cell_lines)
         return joblib.hash((params, data, dataset.train, dataset.valid, start))
 
@@ -156,7 +161,7 @@ class TrainingCheckpoint(Callback):
 
 def _load(path: Path) -> dict:
     try:
-        return _with_arrays(torch.load(path, map_location="cpu", weights_only=True))
+        return from_plain(torch.load(path, map_location="cpu", weights_only=True))
     except UnpicklingError:  # torch's message advises to run the code in the file
         raise ValueError("it is not a checkpoint") from None
 
@@ -167,42 +172,9 @@ def _state_of(attributes: dict) -> dict:
     return {
         key: {"state_dict": v.state_dict()} if _has_state(v) else v
         for key, v in learnt.items()
-        if _has_state(v) or _is_plain(v)
+        if _has_state(v) or is_plain(v)
     }
 
 
 def _has_state(value) -> bool:
     return hasattr(value, "state_dict") and not isinstance(value, type)
-
-
-def _is_plain(value) -> bool:
-    if isinstance(value, dict):
-        return all(_is_plain(v) for v in value.values())
-    if isinstance(value, list | tuple):
-        return all(_is_plain(v) for v in value)
-    if isinstance(value, np.ndarray):
-        return value.dtype.kind in "biuf"
-    plain = bool | int | float | str | Tensor | np.generic
-    return value is None or isinstance(value, plain)
-
-
-def _plain(value):
-    """Return the state in types that torch reads back without executing code."""
-    if isinstance(value, dict):
-        return {k: _plain(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return type(value)(_plain(v) for v in value)
-    if isinstance(value, np.ndarray):
-        return {_ARRAY: torch.from_numpy(value.copy())}
-    return value.item() if isinstance(value, np.generic) else value
-
-
-def _with_arrays(value):
-    """Return what `_plain` was given, arrays as arrays."""
-    if isinstance(value, dict):
-        if value.keys() == {_ARRAY}:
-            return value[_ARRAY].cpu().numpy()
-        return {k: _with_arrays(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return type(value)(_with_arrays(v) for v in value)
-    return value

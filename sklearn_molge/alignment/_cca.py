@@ -1,5 +1,6 @@
 """CCA: canonical correlation analysis in closed form, with a ridge."""
 
+import warnings
 from dataclasses import dataclass
 from numbers import Integral, Real
 
@@ -27,12 +28,17 @@ from sklearn_molge._compat import (
 from sklearn_molge._utils.rows import distinct_rows
 from sklearn_molge._utils.similarity import METRICS
 from sklearn_molge.base import EmbedderMixin, check_profiles
+from sklearn_molge.exceptions import JointSpaceWarning
 from sklearn_molge.metrics import rank_embeddings
 
 __all__ = ["CCA"]
 
 _RIDGES = np.array([0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0])
 _N_FOLDS = 5
+# Of the largest: below it a correlation is rounding in the square root of its square.
+_SMALLEST_CORRELATION = 1e-6
+_EPS = np.finfo(np.float64).eps
+_LARGEST = 1e140
 
 
 class CCA(
@@ -47,7 +53,9 @@ class CCA(
     Parameters
     ----------
     n_components : int, default=50
-        Dimension of the joint space; the paper chose 50 from 5 to 125.
+        Dimension of the joint space; the paper chose 50 from 5 to 125. Components whose
+        correlation is 0 within rounding have no direction and are left out, with a
+        warning.
     ridge : float or "auto", default="auto"
         Ridge added to the variances of each view, as a multiple of the view's mean
         feature variance. "auto" takes the one of 0.01, 0.03, ..., 10 with the best
@@ -69,7 +77,9 @@ class CCA(
 
     Attributes
     ----------
-    correlations_ : ndarray of shape (n_components,)
+    n_components_ : int
+        Number of components with a correlation, at most `n_components`.
+    correlations_ : ndarray of shape (n_components_,)
         Canonical correlations of the training rows, regularised by the ridge.
     ridge_ : float
         The ridge used.
@@ -78,9 +88,9 @@ class CCA(
         given by the caller.
     x_mean_, y_mean_ : ndarray
         Weighted means, subtracted from each view.
-    x_rotations_ : ndarray of shape (n_features_in_, n_components)
+    x_rotations_ : ndarray of shape (n_features_in_, n_components_)
         Projects molecules into the joint space.
-    y_rotations_ : ndarray of shape (n_genes_in_, n_components)
+    y_rotations_ : ndarray of shape (n_genes_in_, n_components_)
         Projects profiles into the joint space.
     n_genes_in_ : int
         Number of genes.
@@ -119,12 +129,12 @@ class CCA(
     >>> import numpy as np
     >>> from sklearn_molge.alignment import CCA
     >>> rng = np.random.default_rng(0)
-    >>> hidden = rng.normal(size=(200, 2))
-    >>> X = hidden @ rng.normal(size=(2, 10)) + 0.1 * rng.normal(size=(200, 10))
-    >>> y = hidden @ rng.normal(size=(2, 30)) + 0.1 * rng.normal(size=(200, 30))
-    >>> cca = CCA(n_components=2, ridge=0.01).fit(X[:150], y[:150])
+    >>> hidden = rng.normal(size=(200, 3))
+    >>> X = hidden @ rng.normal(size=(3, 10)) + 0.1 * rng.normal(size=(200, 10))
+    >>> y = hidden @ rng.normal(size=(3, 30)) + 0.1 * rng.normal(size=(200, 30))
+    >>> cca = CCA(n_components=3, ridge=0.01).fit(X[:150], y[:150])
     >>> cca.correlations_.round(1)
-    array([1., 1.])
+    array([1., 1., 1.])
     >>> cca.similarity(X[150:], y[150:]).shape
     (50, 50)
     """
@@ -176,8 +186,17 @@ class CCA(
         Raises
         ------
         ValueError
-            If `n_components` is more than the data support, a weight is negative, or
+            If a view does not vary, nothing in one correlates with the other,
+            `n_components` is more than the data support, a weight is negative, or
             ``ridge="auto"`` meets fewer than 10 distinct molecules.
+
+        Warns
+        -----
+        JointSpaceWarning
+            If components are left out since their correlation is 0, columns vary too
+            little beside others to count, ``ridge=0`` makes correlations of 1 out of
+            any rows, or ``metric="correlation"`` has fewer than 3 components, where
+            it is 0, 1 or -1 whatever the data.
         """
         X = validate_data(self, X, dtype=np.float64, ensure_min_samples=2)
         y = check_profiles(self, y, reset=True, dtype=np.float64)
@@ -191,6 +210,11 @@ class CCA(
         if self.balance_molecules:
             weights = weights / np.bincount(codes)[codes]
         molecules = X[first]
+        for name, view in (("X", molecules), ("y", y)):
+            if np.abs(view).max() > _LARGEST:
+                raise ValueError(f"{name} is too large for its squares; scale it.")
+        views = decompose(molecules, y, codes, weights)
+        self._check_views(views, X.shape, y.shape)
         self.ridge_scores_ = {}
         self.ridge_ = self.ridge
         if self.ridge == "auto":
@@ -199,11 +223,11 @@ class CCA(
             self.ridge_ = max(
                 self.ridge_scores_, key=lambda r: (self.ridge_scores_[r], r)
             )
-        views = decompose(molecules, y, codes, weights)
-        self._check_n_components(views.cross.shape, X.shape, y.shape)
         self.correlations_, self.x_rotations_, self.y_rotations_ = solve(
             views, self.ridge_, self.n_components
         )
+        self.n_components_ = len(self.correlations_)
+        self._check_components()
         self.x_mean_, self.y_mean_ = views.x.mean, views.y.mean
         return self
 
@@ -263,6 +287,9 @@ class CCA(
             )
             for ridge in totals:
                 correlations, a, b = solve(views, ridge, self.n_components)
+                if not len(correlations):  # of no use: each molecule is as near
+                    totals[ridge] += rows.sum() * 2 / (held.sum() + 1) / len(y)
+                    continue
                 power = correlations**self.correlation_power
                 ranks = rank_embeddings(
                     (y[rows] - views.y.mean) @ (b * power),
@@ -273,12 +300,60 @@ class CCA(
                 totals[ridge] += np.sum(1 / ranks) / len(y)
         return totals
 
+    def _check_views(self, views, x_shape, y_shape):
+        """Refuse what has no components, and say what means nothing."""
+        for name, view in (("X", views.x), ("y", views.y)):
+            if view.n_varying == 0:
+                raise ValueError(
+                    f"{name} must vary: its {len(view.mean)} column(s) are constant in "
+                    f"the {x_shape[0]} row(s) with a weight, so that nothing "
+                    "correlates with them."
+                )
+            if view.variances.size == 0:
+                raise ValueError(f"{name} is too small for its squares; scale it.")
+            if view.n_lost:
+                _warn(
+                    f"{view.n_lost} of the {view.n_varying} varying columns of {name} "
+                    "vary less than the rounding of the others and do not count; bring "
+                    "the columns to one scale, for instance by StandardScaler."
+                )
+        self._check_n_components(views.cross.shape, x_shape, y_shape)
+        n_free = x_shape[0] - 1
+        if self.ridge == 0 and sum(views.cross.shape) > n_free:
+            _warn(
+                f"With ridge=0 views of rank {views.cross.shape[0]} and "
+                f"{views.cross.shape[1]} have "
+                f"{min(sum(views.cross.shape) - n_free, *views.cross.shape)} "
+                f"correlations of 1 in any {x_shape[0]} rows, which mean nothing; give "
+                "a ridge."
+            )
+
     def _check_n_components(self, ranks, x_shape, y_shape):
         if self.n_components > min(ranks):
             raise ValueError(
                 f"n_components must be at most {min(ranks)}, the smaller rank of the "
                 f"centred views of shapes {x_shape} and {y_shape}. "
                 f"Got {self.n_components}."
+            )
+
+    def _check_components(self):
+        """Refuse none; say how many there are, and where they are too few."""
+        n, asked = self.n_components_, self.n_components
+        if n == 0:
+            raise ValueError(
+                "Nothing in X correlates with anything in y: every canonical "
+                "correlation is 0 within rounding."
+            )
+        if n < asked:
+            _warn(
+                f"Only {n} canonical correlation(s) differ from 0, and n_components is "
+                f"{asked}: the joint space has {n} dimension(s)."
+            )
+        if self.metric == "correlation" and n < 3:
+            _warn(
+                f"The correlation of {n} number(s) is {'0' if n == 1 else '1 or -1'} "
+                "whatever they are; take n_components of at least 3, or "
+                "metric='cosine'."
             )
 
     @property
@@ -308,12 +383,18 @@ class View:
         Their eigenvalues.
     unit : float
         Mean variance of a feature that varies: a ridge of 1 is this much.
+    n_varying : int
+        Number of columns that vary.
+    n_lost : int
+        How many of them vary too little beside the others to count.
     """
 
     mean: NDArray
     axes: NDArray
     variances: NDArray
     unit: float
+    n_varying: int
+    n_lost: int
 
     def whitening(self, ridge: float) -> NDArray:
         """Return the square roots of the inverse regularised variances."""
@@ -354,32 +435,54 @@ def decompose(X: NDArray, y: NDArray, codes: NDArray, weights: NDArray) -> ViewP
     return ViewPair(x_view, y_view, cross)
 
 
+def _warn(message):
+    # The caller's line: above are a check, `fit` and its context.
+    warnings.warn(message, JointSpaceWarning, stacklevel=5)
+
+
 def _decompose_view(rows: NDArray, weights: NDArray) -> tuple[View, NDArray]:
     """Return the decomposition, and the centred rows times their root weights."""
     mean = weights @ rows
+    # The mean of equal numbers is not always that number.
+    spread = np.ptp(rows, axis=0)
+    varies = spread > 4 * _EPS * np.abs(mean)
+    mean = np.where(varies, mean, rows[0])
     centred = (rows - mean) * np.sqrt(weights)[:, None]
+    centred[:, ~varies] = 0.0
     n, p = centred.shape
-    if p <= n:
-        variances, axes = linalg.eigh(centred.T @ centred)
-    else:
-        variances, left = linalg.eigh(centred @ centred.T)
-    kept = variances > variances[-1] * max(n, p) * np.finfo(np.float64).eps
-    variances = variances[kept]
-    if p <= n:
-        axes = axes[:, kept]
-    else:
-        axes = centred.T @ (left[:, kept] / np.sqrt(variances))
-    n_varying = max(1, np.count_nonzero(np.ptp(rows, axis=0)))
-    return View(mean, axes, variances, variances.sum() / n_varying), centred
+    variances, axes = linalg.eigh(
+        centred.T @ centred if p <= n else centred @ centred.T
+    )
+    smallest = variances[-1] * max(n, p) * _EPS
+    kept = variances > smallest
+    variances, axes = variances[kept], axes[:, kept]
+    if p > n:
+        axes = centred.T @ (axes / np.sqrt(variances))
+    n_varying = int(np.count_nonzero(varies))
+    n_lost = int(np.sum(np.square(centred).sum(0)[varies] <= smallest))
+    unit = variances.sum() / max(1, n_varying)
+    return View(mean, axes, variances, unit, n_varying, n_lost), centred
 
 
 def solve(
     views: ViewPair, ridge: float, n_components: int
 ) -> tuple[NDArray, NDArray, NDArray]:
-    """Return correlations and the rotations of X and y for one ridge."""
+    """Return correlations and the rotations of X and y for one ridge.
+
+    Components whose correlation is 0 within rounding have no direction in one of the
+    views, and are left out.
+    """
     x_white, y_white = views.x.whitening(ridge), views.y.whitening(ridge)
     matrix = x_white[:, None] * views.cross * y_white
     left, correlations, right = _leading_svd(matrix, n_components)
+    if not correlations.size:  # a view does not vary
+        return correlations, views.x.axes[:, :0], views.y.axes[:, :0]
+    # The product of the views is rounded at the scale of two that are the same.
+    roots = [np.sqrt(view.variances) for view in (views.x, views.y)]
+    same = np.max(x_white * roots[0]) * np.max(y_white * roots[1])
+    rounding = same * sum(matrix.shape) * _EPS
+    kept = correlations > max(correlations[0] * _SMALLEST_CORRELATION, rounding)
+    left, correlations, right = left[:, kept], correlations[kept], right[:, kept]
     x_rotations = views.x.axes @ (x_white[:, None] * left)
     y_rotations = views.y.axes @ (y_white[:, None] * right)
     largest = np.argmax(np.abs(x_rotations), axis=0)
@@ -398,9 +501,10 @@ def _leading_svd(matrix: NDArray, k: int) -> tuple[NDArray, NDArray, NDArray]:
         return left, values, right
     m = len(matrix)
     k = min(k, m)
+    if k == 0:
+        return np.empty((m, 0)), np.empty(0), np.empty((matrix.shape[1], 0))
     squares, left = linalg.eigh(matrix @ matrix.T, subset_by_index=[m - k, m - 1])
     squares, left = squares[::-1], left[:, ::-1]
     values = np.sqrt(np.maximum(squares, 0))
-    tiny = np.finfo(np.float64).tiny
-    right = (matrix.T @ left) / np.maximum(values, tiny)
+    right = (matrix.T @ left) / np.where(values > 0, values, 1.0)
     return left, values, right

@@ -295,6 +295,8 @@ class CoordinatedEmbedder(
         Each SMILES is parsed once before the training begins, when the molecules are
         let go: only ``sampler__distance="structure"`` parses once more.
         """
+        if not reset:
+            self._apply_settings()
         device = self._where_to_train if reset else self._module_device
         with torch_apart(device, tf32=self.precision != "float32"):
             with parsed_once():
@@ -310,11 +312,15 @@ class CoordinatedEmbedder(
         graphs, features = self.encoder is not None, self.molecule_features is not None
         check_kind(X, graphs=graphs, features=features)
         split = split_rows(self.train_split, X, y, groups)
+        if reset:
+            self._has_weights = False
         if reset or not hasattr(self, "molecule_features_"):
             self._fit_features(X[split[0]])
         if reset:
             self._refuse_other_sizes()
             self.initialize()
+        self._make_sampler()._validate_params()
+        self._note_features()
         dataset = self._prepare_pairs(X, y, groups, split)
         if reset:
             self._towers.learn(
@@ -537,7 +543,8 @@ class CoordinatedEmbedder(
         return self.module_.embedding_size
 
     def __sklearn_is_fitted__(self):
-        return hasattr(self, "module_") and hasattr(self, "molecule_features_")
+        parts = hasattr(self, "module_") and hasattr(self, "molecule_features_")
+        return parts and self._has_weights
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()

@@ -58,16 +58,58 @@ def split_rows(train_split, X: NDArray, y: NDArray, groups) -> tuple[Rows, Rows 
     rows = np.arange(len(X))
     if train_split is None:
         return rows, None
-    if hasattr(train_split, "split"):
-        train, valid = next(iter(train_split.split(X, y, groups)))
-    else:  # skorch's ValidSplit
-        train, valid = (part.indices for part in train_split(rows, groups=groups))
-    return rows[train], rows[valid]
+    if groups is None and getattr(train_split, "hold_out", None) == "drugs":
+        groups = _drugs_alone(X)  # no cell line is looked at
+    try:
+        if hasattr(train_split, "split"):
+            train, valid = next(iter(train_split.split(X, y, groups)))
+        else:  # skorch's ValidSplit
+            parts = train_split(rows, groups=groups)
+            train, valid = (_indices_of(part, train_split) for part in parts)
+    except ValueError as error:
+        if groups is None and "groups" in str(error):
+            raise ValueError(_NO_GROUPS.format(type(train_split).__name__)) from error
+        raise
+    train, valid = rows[train], rows[valid]
+    for name, part in (("training", train), ("validation", valid)):
+        if len(part) == 0:
+            raise ValueError(
+                "train_split must leave rows to both parts. "
+                f"{type(train_split).__name__} leaves none to the {name} part."
+            )
+    return train, valid
+
+
+def _drugs_alone(X: NDArray) -> NDArray:
+    """Return groups of molecules whose cell lines are not known."""
+    drugs = drug_ids(X) if is_text(X) else distinct_rows(X)[1]
+    return np.column_stack([drugs, np.full(len(X), "unknown", dtype=object)])
+
+
+def _indices_of(part, train_split):
+    if not hasattr(part, "indices"):
+        raise TypeError(
+            "train_split must choose rows of X, and here it returned a "
+            f"{type(part).__name__}. skorch's predefined_split holds rows of its own: "
+            "append them to X, y and groups instead, and pass train_split="
+            "sklearn.model_selection.PredefinedSplit(test_fold), where test_fold is 0 "
+            "for them and -1 for the rows to train on."
+        )
+    return part.indices
 
 
 def as_tensor(array: NDArray) -> Tensor:
     """Return an array as a tensor; a read-only one, as of a memory map, is copied."""
     return torch.from_numpy(np.require(array, requirements=["C", "W"]))
+
+
+_NO_GROUPS = """\
+train_split={} needs groups (drug and cell line of each row), and fit was given none. \
+They reach fit as fit(X, y, groups=groups), and through a Pipeline's step "net" as \
+fit(X, y, net__groups=groups). Inside cross_validate, add params={{"groups": groups}}, \
+or {{"net__groups": groups}} for a Pipeline. Inside a search, set \
+sklearn.set_config(enable_metadata_routing=True), make the search of \
+embedder.set_fit_request(groups=True), and call search.fit(X, y, groups=groups)."""
 
 
 # -- molecules -----------------------------------------------------------------------

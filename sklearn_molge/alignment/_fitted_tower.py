@@ -1,5 +1,7 @@
 """FittedTower: one tower of a trained embedder, as a transformer of its own."""
 
+from copy import deepcopy
+
 from sklearn.base import (
     BaseEstimator,
     ClassNamePrefixFeaturesOutMixin,
@@ -17,7 +19,8 @@ class FittedTower(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
 
     It is frozen, like scikit-learn's ``FrozenEstimator``: `fit` learns nothing and
     ``clone`` returns the same object, so that it can stand in a Pipeline before CCA
-    or DoubleNNRetriever (the paper's "aligned" representations, Table 1).
+    or DoubleNNRetriever (the paper's "aligned" representations, Table 1). It keeps a
+    copy of the embedder: training that one further, or anew, does not change it.
 
     Parameters
     ----------
@@ -32,9 +35,9 @@ class FittedTower(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
     >>> from sklearn_molge.alignment import CCA, FittedTower
     >>> rng = np.random.default_rng(0)
     >>> X, y = rng.normal(size=(8, 3)), rng.normal(size=(8, 4))
-    >>> cca = CCA(2, ridge=0.1).fit(X, y)
+    >>> cca = CCA(3, ridge=0.1).fit(X, y)
     >>> FittedTower(cca, view="profiles").fit_transform(y).shape
-    (8, 2)
+    (8, 3)
     """
 
     _parameter_constraints: dict = {
@@ -45,6 +48,15 @@ class FittedTower(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
     def __init__(self, embedder, *, view="molecules"):
         self.embedder = embedder
         self.view = view
+
+    @property
+    def embedder(self):
+        """The embedder as it was when it was given."""
+        return self._embedder
+
+    @embedder.setter
+    def embedder(self, embedder):
+        self._embedder = deepcopy(embedder)
 
     def fit(self, X=None, y=None):
         """Check that the embedder is fitted; there is nothing to learn.

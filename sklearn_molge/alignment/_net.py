@@ -1,14 +1,17 @@
 """skorch's NeuralNet made to train on pairs: batches, device, seeds, interruption."""
 
 import fnmatch
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from inspect import signature
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import gen_batches
 from skorch import NeuralNet
 from skorch.callbacks import EarlyStopping, EpochTimer, PassthroughScoring, PrintLog
@@ -23,6 +26,7 @@ from sklearn_molge._utils.device import (
     resolve_device,
     seed_torch,
 )
+from sklearn_molge._utils.messages import first_few
 from sklearn_molge._utils.rows import as_indexable
 from sklearn_molge.alignment._batches import EmbeddedBatch, PairBatch
 from sklearn_molge.alignment._callbacks import RetrievalScoring, TrainingCheckpoint
@@ -32,9 +36,20 @@ from sklearn_molge.alignment._dataset import (
     PairDataset,
     Rows,
 )
+from sklearn_molge.alignment._plain import (
+    parameters_hash,
+    restored,
+    settings_hash,
+    transformer_state,
+)
 from sklearn_molge.alignment._two_tower import TwoTower
 from sklearn_molge.base import check_profiles
 from sklearn_molge.molecules import load_encoder
+
+# Of what a trained network is made, for good; and what can be built anew for it.
+_FOR_GOOD = {"module", "encoder", "molecule_features", "random_state"}
+_BUILT_ANEW = {"optimizer", "optimizer__param_groups", "callbacks", "checkpoint_folder"}
+_CALLBACK_METHODS = ("initialize", "on_train_begin", "on_epoch_end", "get_params")
 
 
 def as_is(batch: PairBatch) -> tuple[PairBatch, None]:
@@ -63,8 +78,10 @@ class PairNet(NeuralNet):
 
     What it changes in skorch: ``device="auto"``; parameters with the prefixes
     ``encoder__`` and ``sampler__``; `set_params` on a fitted net takes effect in the
-    next `fit`; an interrupt of the user is raised again; losses stay on the device
-    until the epoch ends.
+    next `fit`, and what trained weights do not fit is refused; a net that was only
+    initialized is not fitted; a file of weights tells what else they need; training
+    that diverges goes back to its last finite epoch; an interrupt of the user is raised
+    again; losses stay on the device until the epoch ends.
     """
 
     # What skorch collects as it builds is known here, so that names are checked first.
@@ -79,6 +96,15 @@ class PairNet(NeuralNet):
     module_: TwoTower
     molecule_features_: BaseEstimator | None
     encoder_mode_: str | None
+
+    # Whether the weights are more than those drawn by `initialize`.
+    _has_weights = True
+    # Whether a training goes on from weights, and whether it had to go back to them.
+    _goes_on = False
+    _diverged = False
+    # Hashes of the parameters that the present parts were built with.
+    _built_with: dict[str, str] | None = None
+    _snapshot: dict[str, dict] | None = None
 
     # -- parameters ------------------------------------------------------------------
 
@@ -107,10 +133,22 @@ class PairNet(NeuralNet):
             self.get_params(deep=False),
             caller_name=type(self).__name__,
         )
+        for entry in self.callbacks or []:
+            callback = entry[1] if isinstance(entry, tuple) else entry
+            if not all(hasattr(callback, name) for name in _CALLBACK_METHODS):
+                raise ValueError(
+                    "callbacks must be a list of skorch callbacks, or of (name, "
+                    f"callback). Got {entry!r} in it."
+                )
         super()._validate_params()
 
     def set_params(self, **params):
         """Set parameters; those of a fitted net take effect in the next `fit`.
+
+        Until then `transform` and the others answer as they were trained. Training that
+        goes on (`partial_fit`, `warm_start`) applies a new criterion, optimizer or
+        callbacks, and refuses other settings of the network, its molecule features and
+        its seed, which the trained weights do not fit.
 
         Parameters
         ----------
@@ -141,6 +179,8 @@ class PairNet(NeuralNet):
 
     def _waits_for_fit(self, key):
         """Whether skorch would build a part anew, and what was learnt be lost."""
+        if key == "optimizer__param_groups":
+            return True
         if key.startswith("callbacks__") or self._is_virtual_param(key):
             return False
         return key.partition("__")[0] in self.prefixes_
@@ -168,13 +208,61 @@ class PairNet(NeuralNet):
                 )
         return super().get_params_for_optimizer(prefix, named)
 
+    def _present_settings(self) -> dict[str, str]:
+        """Hash of each parameter that parts are built from."""
+        found = {}
+        for key, value in self.get_params(deep=False).items():
+            prefix = key.partition("__")[0]
+            if prefix in _FOR_GOOD or key in _BUILT_ANEW or prefix == "criterion":
+                given = isinstance(value, np.random.RandomState | np.random.Generator)
+                found[key] = settings_hash(type(value) if given else value)
+        return found
+
+    def _apply_settings(self) -> None:
+        """Build anew what was set since; refuse what the trained weights do not fit."""
+        now, then = self._present_settings(), self._built_with
+        if then is None or now == then:
+            return
+        names = sorted(now.keys() | then.keys())
+        changed = [name for name in names if now.get(name) != then.get(name)]
+        for_good = [n for n in changed if n.partition("__")[0] in _FOR_GOOD]
+        if for_good:
+            raise ValueError(
+                f"{first_few(for_good)} changed since the network was built, and the "
+                "training that is to go on has its weights. Set them back, or begin "
+                "anew: fit with warm_start=False."
+            )
+        prefixes = {name.partition("__")[0] for name in changed}
+        if "criterion" in prefixes:
+            self._initialize_criterion()
+        if prefixes & {"criterion", "optimizer"}:  # a loss may have parameters
+            self._initialize_optimizer()
+        if prefixes & {"callbacks", "checkpoint_folder"}:
+            self._initialize_callbacks()
+        if prefixes & {"criterion", "optimizer", "callbacks"}:
+            for group in self.optimizer_.param_groups:  # of a schedule that begins now
+                group.setdefault("initial_lr", group["lr"])
+        self._built_with = now
+
     # -- building --------------------------------------------------------------------
+
+    def initialize(self):
+        """Build all parts; their weights are random until `fit` or `load_params`.
+
+        Returns
+        -------
+        self : object
+            The estimator.
+        """
+        super().initialize()
+        self._built_with = self._present_settings()
+        return self
 
     def initialize_module(self):
         """Draw or read the graph network, and draw the weights of the towers."""
         params = self.get_params_for("module")
         self._check_sizes(params)
-        self._make_sampler()._validate_params()
+        self._has_weights = False
         self.seed_ = draw_seed(self.random_state)
         encoder, self.encoder_mode_ = None, None
         with torch_apart(self._where_to_train, seed=self.seed_):
@@ -188,6 +276,7 @@ class PairNet(NeuralNet):
         self.n_molecule_features_ = params["n_features"]
         if self.molecule_features is None:
             self.molecule_features_ = None
+        self.module_._preparation = {"mode": self.encoder_mode_, "features": None}
         return self
 
     def _check_sizes(self, params):
@@ -224,7 +313,19 @@ class PairNet(NeuralNet):
         ]
 
     def _make_sampler(self):
-        return self.sampler(**self.get_params_for("sampler"))
+        """Make the sampler; a loss that needs partners gets them unless told not."""
+        params = self.get_params_for("sampler")
+        needs_partners = getattr(self.criterion_, "needs_partners", False)
+        if needs_partners and "partners" in signature(self.sampler).parameters:
+            params = {"partners": True} | params
+        sampler = self.sampler(**params)
+        if needs_partners and getattr(sampler, "partners", True) is False:
+            raise ValueError(
+                f"{type(self.criterion_).__name__} compares two profiles of a drug, "
+                f"and {type(sampler).__name__} draws the second one with "
+                "sampler__partners=True. Got sampler__partners=False."
+            )
+        return sampler
 
     # -- device ----------------------------------------------------------------------
 
@@ -249,11 +350,111 @@ class PairNet(NeuralNet):
         if anywhere:
             self.device = named
 
-    def load_params(self, *args, **kwargs):
-        """Load what skorch's ``save_params`` wrote."""
-        named = self.__dict__["device"]
-        super().load_params(*args, **kwargs)
-        self.device = named  # skorch writes down which one it is
+    def __deepcopy__(self, memo):
+        """Copy part by part: a callback that cannot be pickled can be copied."""
+        copied = type(self).__new__(type(self))
+        memo[id(self)] = copied
+        copied.__dict__.update(deepcopy(self.__dict__, memo))
+        return copied
+
+    # -- files of weights ------------------------------------------------------------
+
+    def load_params(
+        self,
+        f_params=None,
+        f_optimizer=None,
+        f_criterion=None,
+        f_history=None,
+        checkpoint=None,
+        use_safetensors=False,
+        **kwargs,
+    ):
+        """Load what ``save_params`` wrote, into a net with the same settings.
+
+        The file of `f_params` also has what the features of molecules learnt, such as
+        their scale, and tells which features and which network the weights are for.
+
+        Parameters
+        ----------
+        f_params, f_optimizer, f_criterion, f_history : path-like, file or None, \
+                default=None
+            The files; None leaves that part as it is.
+        checkpoint : skorch.callbacks.Checkpoint or None, default=None
+            Whose files to load.
+        use_safetensors : bool, default=False
+            As in ``save_params``.
+        **kwargs
+            Files of further modules, as in skorch.
+
+        Raises
+        ------
+        ValueError
+            If the weights are of another network, of other molecule features, or of
+            features whose state such a file cannot hold. The net stays as it was.
+        """
+        if checkpoint is not None and not self.initialized_:
+            self.initialize()
+        named, before = self.__dict__["device"], None
+        if self.initialized_:
+            before = deepcopy(self._towers.state_dict())
+        try:
+            super().load_params(
+                f_params,
+                f_optimizer,
+                f_criterion,
+                f_history,
+                checkpoint,
+                use_safetensors,
+                **kwargs,
+            )
+            if f_params is not None or checkpoint is not None:
+                self._take_features()
+                self._has_weights = True
+        except Exception as error:
+            if before is not None:
+                self._towers.load_state_dict(before)
+            if "_extra_state" in str(error):
+                raise ValueError(
+                    "f_params has weights alone, as earlier versions wrote it, and not "
+                    "what else is needed to embed: train again, or load the pickled "
+                    "estimator."
+                ) from error
+            raise
+        finally:
+            self.device = named  # skorch writes down which one it is
+
+    def _take_features(self) -> None:
+        """Take over what the loaded weights' molecule features had learnt."""
+        of_file = self._towers._preparation
+        if of_file["mode"] != self.encoder_mode_:
+            raise ValueError(
+                f"The weights are for the atom features {of_file['mode']!r}, and this "
+                f"net has {self.encoder_mode_!r}."
+            )
+        state, own = of_file["features"], getattr(self, "molecule_features_", None)
+        given = self.molecule_features if own is None else own
+        if (None if given is None else parameters_hash(given)) != (
+            None if state is None else state["given"]
+        ):
+            raise ValueError(
+                "The weights were trained with other molecule_features than those of "
+                f"this net: {given!r}. Give it the same ones before it is built."
+            )
+        if state is None:
+            return
+        if state["learnt"] is not None:
+            self.molecule_features_ = restored(given, state["learnt"])
+        elif own is None or settings_hash(own, fitted=True) != state["fitted"]:
+            raise ValueError(
+                "What these molecule_features learnt cannot be held by a file of "
+                "weights; pickle the fitted estimator instead, as by joblib.dump."
+            )
+
+    def _note_features(self) -> None:
+        """Let a file of the weights say which features they are for."""
+        features = self.molecule_features_
+        state = None if features is None else transformer_state(features)
+        self._towers._preparation = {"mode": self.encoder_mode_, "features": state}
 
     # -- data ------------------------------------------------------------------------
 
@@ -312,15 +513,27 @@ class PairNet(NeuralNet):
     def _train(self, dataset: PairDataset) -> None:
         """Train for `max_epochs` more epochs; an interrupt of the user is raised."""
         interrupt = None
+        self._goes_on, self._diverged = self._has_weights, False
+        self._has_weights = True
         self._move_if_it_fits(dataset)
         end = len(self.history) + self.max_epochs
         # A checkpoint adds epochs.
         self.notify("on_train_begin", X=dataset, y=dataset.y)
+        self._snapshot = None
+        if self._goes_on or self.history:
+            self._take_snapshot()
         try:
             self.fit_loop(dataset, epochs=end - len(self.history))
         except KeyboardInterrupt as error:
             if not self._has_stopped_early():
                 interrupt = error
+        except Exception as error:
+            if self._is_finite():
+                self._has_weights = self._snapshot is not None
+                raise
+            self._go_back(error)
+        finally:
+            self._snapshot = None
         if self.history:  # EarlyStopping looks at the last epoch
             self.notify("on_train_end", X=dataset, y=dataset.y)
         if interrupt is not None:
@@ -341,6 +554,50 @@ class PairNet(NeuralNet):
             free, _ = torch.cuda.mem_get_info(device)
             if dataset.nbytes < free / 2:
                 dataset.move(device)
+
+    def _is_finite(self) -> bool:
+        """Whether the losses of this epoch and all weights are numbers."""
+        batches = self.history[-1]["batches"] if self.history else []
+        losses = [batch["train_loss"] for batch in batches if "train_loss" in batch]
+        weights = (p for _, p in self.get_all_learnable_params())
+        return bool(np.isfinite(losses).all()) and all(
+            bool(torch.isfinite(p).all()) for p in weights
+        )
+
+    def _take_snapshot(self) -> None:
+        parts = (f"{part}_" for part in self._parts)
+        self._snapshot = {
+            part: deepcopy(getattr(self, part).state_dict()) for part in parts
+        }
+
+    def _go_back(self, error: Exception) -> None:
+        """Return to the last finite epoch, and say so."""
+        rate = max(group["lr"] for group in self.optimizer_.param_groups)
+        message = (
+            f"Training diverged in epoch {len(self.history)}: a loss or a weight is no "
+            f"finite number, with lr={rate:g}. Lower lr, or clip gradients "
+            "(skorch.callbacks.GradientNormClipping)."
+        )
+        self._diverged = True
+        if self._snapshot is None:
+            self._has_weights = False
+            raise ValueError(message) from error
+        self.history.pop()
+        for part, state in self._snapshot.items():
+            getattr(self, part).load_state_dict(state)
+        warnings.warn(
+            f"{message} The net is that of epoch {len(self.history)}, the last finite "
+            "one.",
+            ConvergenceWarning,
+            stacklevel=4,
+        )
+
+    def on_epoch_end(self, net, **kwargs):
+        """Stop where the training diverged, before anything looks at its weights."""
+        super().on_epoch_end(net, **kwargs)
+        if not self._is_finite():
+            raise FloatingPointError("not finite")
+        self._take_snapshot()
 
     def on_epoch_begin(self, net, **kwargs):
         """Start the history of an epoch, and draw from a generator of its own."""

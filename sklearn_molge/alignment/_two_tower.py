@@ -1,5 +1,6 @@
 """The network: a molecule tower and an expression tower that end in one space."""
 
+import warnings
 from collections.abc import Sequence
 from itertools import pairwise
 from numbers import Integral, Real
@@ -14,6 +15,8 @@ from sklearn_molge._compat import Interval, StrOptions, validate_params
 from sklearn_molge.alignment._batches import EmbeddedBatch, PairBatch
 from sklearn_molge.alignment._cca import CCA
 from sklearn_molge.alignment._dataset import MoleculeInputs
+from sklearn_molge.alignment._plain import from_tensor, is_plain, to_tensor
+from sklearn_molge.exceptions import JointSpaceWarning
 from sklearn_molge.molecules import GraphBatch
 
 __all__ = ["TwoTower"]
@@ -31,6 +34,10 @@ _SMALLEST_SCALE = 0.1
 _CORRELATION_POWER = 2
 # Profiles that are scaled at once.
 _CHUNK_SIZE = 8192
+# Attributes of modules that do not change what a trained network computes.
+_OF_TRAINING = {"training", "p", "inplace", "scaling", "start"}
+# Of the size of the linear start at CCA: outputs of 0 in both towers would stay so.
+_SMALL_START = 0.01
 
 _LAYERS = ["array-like"]
 _SHARE = [Interval(Real, 0, 1, closed="left")]
@@ -254,6 +261,24 @@ class ExpressionTower(nn.Module):
         return self.network(self.scale(prepared))
 
 
+class _AnyNumberCCA(CCA):
+    """CCA whose `n_components` is an upper limit, not a demand."""
+
+    def _check_n_components(self, ranks, x_shape, y_shape):
+        pass
+
+
+def _what_it_computes(network: nn.Module) -> dict[str, str]:
+    """Kinds and settings of all parts, but for what matters in training only."""
+    found = {}
+    for name, part in network.named_modules():
+        found[name] = type(part).__name__
+        for key, value in vars(part).items():
+            if not key.startswith("_") and key not in _OF_TRAINING and is_plain(value):
+                found[f"{name}.{key}"] = repr(value)
+    return found
+
+
 class TwoTower(nn.Module):
     """A molecule tower and an expression tower that end in one space.
 
@@ -296,7 +321,9 @@ class TwoTower(nn.Module):
     start : {"random", "cca"}, default="random"
         With "cca" each tower has a linear path beside its layers, which starts at the
         :class:`~sklearn_molge.alignment.CCA` of the training set, and the layers'
-        output starts at zero: training starts from the best linear alignment.
+        output starts at zero: training starts from the best linear alignment. Where
+        `embedding_size` is more than the training set has canonical directions, the
+        other outputs start at small random weights, with a warning.
 
     Examples
     --------
@@ -356,10 +383,30 @@ class TwoTower(nn.Module):
         self.scaling = scaling
         self.normalize = normalize
         self.start = start
+        # What else an embedding depends on; the estimator writes it down.
+        self._preparation: dict = {}
         if start == "cca":
             head, network = self.molecule_tower.head, self.expression_tower.network
             self.molecule_tower.head = WithLinearPath(head)
             self.expression_tower.network = WithLinearPath(network)
+
+    def get_extra_state(self) -> Tensor:
+        """Return what a file of weights says of the network beside its weights."""
+        return to_tensor(self._preparation | {"network": _what_it_computes(self)})
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Refuse the weights of a network that computes something else."""
+        preparation = from_tensor(state)
+        theirs, own = preparation.pop("network"), _what_it_computes(self)
+        names = sorted(theirs.keys() | own.keys())
+        other = [name for name in names if theirs.get(name) != own.get(name)]
+        if other:
+            here = {name: own.get(name) for name in other}
+            raise ValueError(
+                "The weights are of a network with other settings than this one. "
+                f"Theirs: { {name: theirs.get(name) for name in other} }, here: {here}."
+            )
+        self._preparation = preparation
 
     @torch.no_grad()
     def learn(
@@ -406,21 +453,49 @@ class TwoTower(nn.Module):
         """Set the linear paths of both towers to the CCA of what they are given."""
         molecules, profiles = self.molecule_tower.head, self.expression_tower.network
         X, Y = x.cpu().numpy()[rows], y.cpu().numpy()
-        largest = min(len(x) * 4 // 5 - 1, x.shape[1], y.shape[1])
-        cca = CCA(
-            min(self.embedding_size, largest),
-            correlation_power=_CORRELATION_POWER,
-            random_state=seed,
-        ).fit(X, Y)
+        cca = self._directions(X, Y, n_molecules=len(x), seed=seed)
         power = cca.correlations_**cca.correlation_power
         for path, mean, rotations, view in (
             (molecules, cca.x_mean_, cca.x_rotations_, X),
             (profiles, cca.y_mean_, cca.y_rotations_, Y),
         ):
             assert isinstance(path, WithLinearPath)
-            scaled = rotations * power
-            size = np.sqrt(np.mean(((view - mean) @ scaled) ** 2))
-            path.set_linear(mean, scaled / size)
+            drawn = path.linear.weight[cca.n_components_ :].cpu().numpy().T
+            parts = []
+            for columns, size in ((rotations * power, 1.0), (drawn, _SMALL_START)):
+                found = np.mean(((view - mean) @ columns) ** 2) if columns.size else 1.0
+                parts.append(columns * (size / np.sqrt(found)))
+            path.set_linear(mean, np.hstack(parts))
+
+    def _directions(self, X, Y, *, n_molecules: int, seed: int) -> CCA:
+        """Return the CCA of two views, with as many components as there are."""
+        # So many that a fold of those that choose the ridge has them, too.
+        most = max(1, n_molecules * 4 // 5 - 1)
+        cca = _AnyNumberCCA(
+            min(self.embedding_size, most),
+            correlation_power=_CORRELATION_POWER,
+            random_state=seed,
+        )
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", JointSpaceWarning)
+                cca.fit(X, Y)
+        except ValueError as error:
+            raise ValueError(
+                "module__start='cca' needs a CCA of the training set (X: what the head "
+                f"of the molecule tower is given, y: the profiles). {error}"
+            ) from error
+        n_drawn = self.embedding_size - cca.n_components_
+        if n_drawn:
+            warnings.warn(
+                f"module__start='cca' found {cca.n_components_} canonical directions "
+                "in the training set, and module__embedding_size is "
+                f"{self.embedding_size}: the other {n_drawn} outputs start at small "
+                "random weights.",
+                JointSpaceWarning,
+                stacklevel=2,
+            )
+        return cca
 
     def embed_molecules(
         self, graphs: GraphBatch | None, features: Tensor | None

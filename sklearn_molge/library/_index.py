@@ -126,9 +126,9 @@ class MoleculeIndex(BaseEstimator):
     >>> from sklearn_molge.alignment import CCA
     >>> from sklearn_molge.molecules import MorganFingerprinter
     >>> from sklearn_molge.library import MoleculeIndex
-    >>> X = np.array(["CCO", "CCN", "CCCl", "c1ccccc1O"], dtype=object)
-    >>> y = np.random.default_rng(0).normal(size=(4, 5))
-    >>> embedder = make_pipeline(MorganFingerprinter(fp_size=64), CCA(2, ridge=0.1))
+    >>> X = np.array(["CCO", "CCN", "CCC", "c1ccccc1O", "CC=O"], dtype=object)
+    >>> y = np.random.default_rng(0).normal(size=(5, 5))
+    >>> embedder = make_pipeline(MorganFingerprinter(fp_size=64), CCA(3, ridge=0.1))
     >>> index = MoleculeIndex(embedder.fit(X, y))
     >>> index.fit(["CCCO", "not a molecule", "Oc1ccccc1C"], names=["a", "b", "c"])
     MoleculeIndex(...)

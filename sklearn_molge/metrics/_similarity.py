@@ -91,10 +91,10 @@ def similarity(estimator, X, y):
     >>> from sklearn_molge.metrics import similarity
     >>> from sklearn_molge.molecules import MorganFingerprinter
     >>> import numpy as np
-    >>> X = np.array(["CCO", "CCN", "CCCl", "c1ccccc1O"], dtype=object)
-    >>> y = np.random.default_rng(0).normal(size=(4, 5))
-    >>> pipe = make_pipeline(MorganFingerprinter(fp_size=64), CCA(2, ridge=0.1))
+    >>> X = np.array(["CCO", "CCN", "CCC", "c1ccccc1O", "CC=O"], dtype=object)
+    >>> y = np.random.default_rng(0).normal(size=(5, 5))
+    >>> pipe = make_pipeline(MorganFingerprinter(fp_size=64), CCA(3, ridge=0.1))
     >>> similarity(pipe.fit(X, y), X[:3], y).shape
-    (4, 3)
+    (5, 3)
     """
     return comparison(estimator, X)(y)

@@ -1,5 +1,6 @@
 """DoubleNNRetriever: from a profile over its nearest known drug to a molecule."""
 
+import warnings
 from numbers import Integral, Real
 
 import numpy as np
@@ -68,7 +69,9 @@ class DoubleNNRetriever(TwoViewMixin, BaseEstimator):
     candidate m to query g is :math:`\sum_t w_t \, s(m_t, m)`, summed over the
     `n_neighbors` nearest :math:`g_t`; with one neighbour this is Section 3.2 of
     Finlayson et al. 2020. All queries with the same neighbour then get the same
-    ranking. In X, rows with equal features are one drug.
+    ranking. A query that is as near to every known profile, such as a constant one, has
+    no nearest: all share its weight, with a warning. In X, rows with equal features are
+    one drug.
 
     Examples
     --------
@@ -139,6 +142,13 @@ class DoubleNNRetriever(TwoViewMixin, BaseEstimator):
                 f"n_neighbors must be at most {len(y)}, the number of known "
                 f"{self.neighbors}s. Got {self.n_neighbors}."
             )
+        n_constant = np.count_nonzero(np.ptp(y, axis=1) == 0)
+        if n_constant and self.metric_ge == "correlation":
+            warnings.warn(
+                f"{n_constant} of the {len(y)} known profiles are constant: nothing "
+                "correlates with them.",
+                stacklevel=4,
+            )
         self.molecules_, self.profiles_ = X, y
         return self
 
@@ -194,11 +204,29 @@ class DoubleNNRetriever(TwoViewMixin, BaseEstimator):
             weights = np.full((n_queries, k), 1 / k)
         else:
             near = np.take_along_axis(similarities, nearest, axis=1)
-            weights = special.softmax(near / self.temperature, axis=1)
+            near -= near.max(axis=1, keepdims=True)
+            with np.errstate(over="ignore"):  # a small temperature takes the nearest
+                weights = special.softmax(near / self.temperature, axis=1)
         rows = np.repeat(np.arange(n_queries), k)
-        return sparse.csr_array(
+        found = sparse.csr_array(
             (weights.ravel(), (rows, nearest.ravel())), shape=(n_queries, n_known)
         )
+        return self._without_a_nearest(similarities, found)
+
+    def _without_a_nearest(self, similarities, weights):
+        """Let all known profiles share the weight of those that are near to none."""
+        as_near = similarities.min(axis=1) == similarities.max(axis=1)
+        n_known = similarities.shape[1]
+        if n_known == 1 or not as_near.any():
+            return weights
+        warnings.warn(
+            f"{as_near.sum()} profile(s), the first at index {as_near.argmax()}, are "
+            f"as near to each of the {n_known} known ones, as a constant profile is: "
+            "their answer is the mean over all, and says nothing of them.",
+            stacklevel=4,
+        )
+        shared = np.where(as_near[:, None], 1 / n_known, weights.toarray())
+        return sparse.csr_array(shared)
 
     def _accept_sparse(self):
         return "csr" if self.metric in SPARSE_METRICS else False

@@ -84,10 +84,10 @@ class TransformedTargetRetriever(MetaEstimatorMixin, TwoViewMixin, BaseEstimator
     >>> y = np.random.default_rng(0).normal(size=(5, 20))
     >>> pipe = make_pipeline(
     ...     MorganFingerprinter(fp_size=64),
-    ...     TransformedTargetRetriever(CCA(2, ridge=0.1), transformer=PCA(3)),
+    ...     TransformedTargetRetriever(CCA(3, ridge=0.1), transformer=PCA(3)),
     ... )
     >>> pipe.fit(X, y).transform(X).shape
-    (5, 2)
+    (5, 3)
     """
 
     _parameter_constraints: dict = {

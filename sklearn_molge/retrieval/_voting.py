@@ -108,7 +108,7 @@ class VotingRetriever(MetaEstimatorMixin, TwoViewMixin, _BaseComposition):
     >>> y = hidden @ rng.normal(size=(2, 30)) + rng.normal(size=(200, 30))
     >>> vote = VotingRetriever(
     ...     [
-    ...         ("cca", CCA(n_components=2, ridge=0.1)),
+    ...         ("cca", CCA(n_components=3, ridge=0.1)),
     ...         ("dnn", DoubleNNRetriever("euclidean", n_neighbors=10)),
     ...     ],
     ...     weights=[2, 1],

@@ -6,6 +6,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from sklearn_molge.alignment import CCA
+from sklearn_molge.exceptions import JointSpaceWarning
 from sklearn_molge.metrics import retrieval_ranks
 
 
@@ -101,7 +102,8 @@ def test_integer_weights_equal_repeated_rows():
 def test_noise_with_more_features_than_rows_does_not_pass_for_signal():
     rng = np.random.default_rng(0)
     X, y = rng.normal(size=(60, 200)), rng.normal(size=(60, 100))
-    without = CCA(5, ridge=0).fit(X, y)
+    with pytest.warns(JointSpaceWarning, match="59 correlations of 1 in any 60 rows"):
+        without = CCA(5, ridge=0).fit(X, y)
     np.testing.assert_allclose(without.correlations_, 1, atol=1e-6)  # means nothing
     fitted = CCA(5, ridge=1.0).fit(X, y)
     assert (fitted.correlations_ < 0.9).all()
@@ -187,12 +189,133 @@ def test_errors():
     with pytest.raises(ValueError, match=r"n_components must be at most 19, .* Got 25"):
         CCA(25, ridge=0.1).fit(X, y)
     with pytest.raises(ValueError, match=r"at least 10 distinct molecules.* Got 5"):
-        CCA(2).fit(X[:5], y[:5])
+        CCA(3).fit(X[:5], y[:5])
     with pytest.raises(ValueError, match="Negative values in data"):
-        CCA(2, ridge=1).fit(X, y, sample_weight=np.arange(20) - 1)
+        CCA(3, ridge=1).fit(X, y, sample_weight=np.arange(20) - 1)
     with pytest.raises(ValueError, match=r"'ridge' parameter of CCA .* Got -1"):
         CCA(ridge=-1).fit(X, y)
     with pytest.raises(ValueError, match="y has 3 genes, but CCA was fitted on 30"):
-        CCA(2, ridge=1).fit(X, y).transform_ge(y[:, :3])
+        CCA(3, ridge=1).fit(X, y).transform_ge(y[:, :3])
     with pytest.raises(ValueError, match="contains NaN"):
-        CCA(2, ridge=1).fit(X, np.where(y > 2, np.nan, y))
+        CCA(3, ridge=1).fit(X, np.where(y > 2, np.nan, y))
+
+
+# -- degenerate views ----------------------------------------------------------------
+
+
+def slow_number_of_correlations(X, y, ridge):
+    """Singular values above rounding of the whitened covariance, by an SVD."""
+    X, y = X - X.mean(0), y - y.mean(0)
+    whitened = []
+    for view in (X, y):
+        u, s, _ = linalg.svd(view / np.sqrt(len(view)), full_matrices=False)
+        varying = np.count_nonzero(np.ptp(view, axis=0))
+        whitened.append(u * (s / np.sqrt(s**2 + ridge * (s**2).sum() / varying)))
+    return int((linalg.svdvals(whitened[0].T @ whitened[1]) > 1e-9).sum())
+
+
+HADAMARD = linalg.hadamard(32)[:, 1:].astype(float)
+
+
+@pytest.mark.parametrize("n_shared", [3, 4, 6])
+@pytest.mark.parametrize("swap", [False, True])
+def test_components_without_correlation_are_left_out(n_shared, swap):
+    """Orthogonal columns: those in both views correlate, the others not at all."""
+    X = HADAMARD[:, :8]
+    y = np.c_[HADAMARD[:, :n_shared], HADAMARD[:, 10:20]]
+    X, y = (y, X) if swap else (X, y)
+    assert slow_number_of_correlations(X, y, 0.1) == n_shared
+    cca = CCA(7, ridge=0.1)
+    with pytest.warns(JointSpaceWarning, match=f"{n_shared} canonical .* is 7"):
+        cca.fit(X, y)
+    assert cca.n_components_ == n_shared
+    # Each column has variance 1, so that the ridge makes 1 / (1 + 0.1) of 1.
+    np.testing.assert_allclose(cca.correlations_, 1 / 1.1)
+    assert np.abs(cca.x_rotations_).max() <= 1
+    assert np.abs(cca.y_rotations_).max() <= 1
+    assert cca.transform(X).shape == cca.transform_ge(y).shape == (32, n_shared)
+    similarity = cca.similarity(X[:5], y[:5])
+    np.testing.assert_allclose(np.diag(similarity), 1)
+    assert len(cca.get_feature_names_out()) == n_shared
+
+
+def test_components_of_noise_are_as_many_as_a_slow_svd_says():
+    X, y = paired_views(n=40, p=8, q=9)
+    y[:, 5:] = 0  # rank 5
+    assert CCA(5, ridge=0.1).fit(X, y).n_components_ == 5
+    assert slow_number_of_correlations(X, y, 0.1) == 5
+    with pytest.raises(ValueError, match="n_components must be at most 5"):
+        CCA(6, ridge=0.1).fit(X, y)
+
+
+def test_a_fold_without_correlation_ranks_all_molecules_alike():
+    X, y = np.eye(10), np.zeros((10, 4))
+    y[0] = [1, 2, 3, 4]  # the fold without this molecule learns from a constant view
+    cca = CCA(1, metric="dot", random_state=0).fit(X, y)
+    # Two molecules a fold: one and a half is the rank of a guess.
+    assert cca.ridge_scores_[0.01] == pytest.approx(1 / 1.5)
+    assert np.isfinite(cca.transform(X)).all()
+
+
+@pytest.mark.parametrize("value", [0.0, 0.1, -1e6])
+def test_a_view_without_variance_is_refused(value):
+    X, y = paired_views(n=30)
+    for views, name in (
+        ((np.full_like(X, value), y), "X"),
+        ((X, np.full_like(y, value)), "y"),
+    ):
+        for ridge in ("auto", 0.1, 0):
+            with pytest.raises(ValueError, match=rf"^{name} must vary: its \d+ column"):
+                CCA(3, ridge=ridge).fit(*views)
+    with pytest.raises(ValueError, match=r"^X must vary: .* the 1 row"):
+        CCA(1, ridge=1).fit(X, y, sample_weight=np.arange(30) == 3)
+
+
+def test_views_that_do_not_correlate_are_refused():
+    with pytest.raises(ValueError, match="Nothing in X correlates with anything in y"):
+        CCA(3, ridge=0.1).fit(HADAMARD[:, :5], HADAMARD[:, 10:15])
+
+
+def test_repeated_columns_count_once():
+    X, y = paired_views(n=60, p=6)
+    twice = np.repeat(X, 2, axis=1)
+    a, b = (CCA(4, ridge=0).fit(view, y) for view in (X, twice))
+    np.testing.assert_allclose(a.correlations_, b.correlations_, atol=1e-9)
+    np.testing.assert_allclose(a.transform(X), b.transform(twice), atol=1e-8)
+
+
+def test_columns_that_do_not_count_are_said():
+    X, y = paired_views(n=60)
+    X[:, 3] *= 1e12
+    with pytest.warns(JointSpaceWarning, match="19 of the 20 varying columns of X"):
+        with pytest.raises(ValueError, match="n_components must be at most 1"):
+            CCA(3, ridge=0.1).fit(X, y)
+
+
+@pytest.mark.parametrize("size", [1e30, 1e-30])
+def test_size_of_the_numbers_does_not_matter(size):
+    X, y = paired_views(n=60)
+    plain = CCA(4, ridge=0.1).fit(X, y)
+    y = (y * size).astype(np.float32)  # whose squares are none in its own precision
+    scaled = CCA(4, ridge=0.1).fit(X, y)
+    np.testing.assert_allclose(scaled.correlations_, plain.correlations_, rtol=1e-5)
+    similarity = scaled.similarity(X, y)
+    np.testing.assert_allclose(
+        similarity, plain.similarity(X, y / size), rtol=0, atol=1e-4
+    )
+
+
+@pytest.mark.parametrize(("size", "what"), [(1e200, "large"), (1e-200, "small")])
+def test_numbers_without_a_square_are_refused(size, what):
+    X, y = paired_views(n=30)
+    with pytest.raises(ValueError, match=f"^y is too {what} for its squares"):
+        CCA(3, ridge=0.1).fit(X, y * size)
+
+
+@pytest.mark.parametrize(("n", "what"), [(1, "0"), (2, "1 or -1")])
+def test_too_few_components_for_a_correlation(n, what):
+    X, y = paired_views(n=30)
+    with pytest.warns(JointSpaceWarning, match=rf"correlation of {n} .* is {what} "):
+        cca = CCA(n, ridge=0.1).fit(X, y)
+    assert set(np.abs(cca.similarity(X, y).round(6)).ravel()) == {n - 1.0}
+    CCA(n, ridge=0.1, metric="cosine").fit(X, y)  # without a warning

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import sklearn
+from hyperopt import hp
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV, cross_validate
 from sklearn.pipeline import Pipeline
@@ -14,18 +15,20 @@ from sklearn_molge.metrics import (
     chance_scores,
     similarity,
 )
-from sklearn_molge.model_selection import DrugCellLineKFold, DrugCellLineShuffleSplit
-from sklearn_molge.molecules import (
-    MorganFingerprinter,
+from sklearn_molge.model_selection import (
+    DrugCellLineKFold,
+    DrugCellLineShuffleSplit,
+    HyperoptSearchCV,
 )
+from sklearn_molge.molecules import MorganFingerprinter, drug_ids
 from sklearn_molge.retrieval import TransformedTargetRetriever
 
 CV = DrugCellLineKFold(2, 2, random_state=0)
 
 
-def folds(estimator, study, **params):
+def folds(estimator, study, cv=CV, **params):
     scores = cross_validate(
-        estimator, study.smiles, study.ge, cv=CV, scoring=RetrievalScorer(),
+        estimator, study.smiles, study.ge, cv=cv, scoring=RetrievalScorer(),
         error_score="raise", **params,
     )  # fmt: skip
     return scores["test_mrr"]
@@ -160,3 +163,90 @@ def test_real_level5_data(level5_folder, make_net):
     net.fit(study.smiles[train], study.ge[train], groups=study.groups[train])
     score = net.score(study.smiles[test], study.ge[test])
     assert score > 2 * chance_scores(len(np.unique(study.groups[test, 0])))["mrr"]
+
+
+# -- a train_split that wants groups, inside of what has them -------------------------
+
+SPLIT = DrugCellLineShuffleSplit(1, test_drugs=0.4, test_cell_lines=1, random_state=0)
+ALL_LINES = DrugCellLineKFold(2, hold_out="drugs", random_state=0)
+NEEDED = r"train_split=Drug.* needs groups .* fit was given none"
+
+
+def search_of(net, prefix=""):
+    grid = {f"{prefix}module__embedding_size": [4]}
+    return GridSearchCV(
+        net, grid, cv=ALL_LINES, scoring=RetrievalScorer("mrr"), error_score="raise"
+    )
+
+
+def hyperopt_of(net, prefix=""):
+    space = {f"{prefix}module__embedding_size": hp.choice("size", [4, 5])}
+    return HyperoptSearchCV(
+        net, space, n_iter=1, cv=ALL_LINES, scoring=RetrievalScorer("mrr"),
+        error_score="raise", random_state=0,
+    )  # fmt: skip
+
+
+def pipeline_of(net):
+    return Pipeline([("net", net)])
+
+
+def test_lines_that_the_error_names(make_net, study):
+    """Each way in which groups do not reach `fit`, and the line by which they do."""
+    X, y, groups = study.smiles, study.ge, study.groups
+    net = make_net(train_split=SPLIT, max_epochs=1)
+    pipe = pipeline_of(net)
+    for fail in (
+        lambda: clone(net).fit(X, y),
+        lambda: clone(pipe).fit(X, y),
+        lambda: folds(net, study, ALL_LINES, groups=groups),
+        lambda: folds(pipe, study, ALL_LINES, groups=groups),
+        lambda: search_of(net).fit(X, y, groups=groups),
+        lambda: hyperopt_of(net).fit(X, y, groups=groups),
+        lambda: hyperopt_of(pipe, "net__").fit(X, y, groups=groups),
+    ):
+        with pytest.raises(ValueError, match=NEEDED) as caught:
+            fail()
+    said = str(caught.value)
+    assert "fit(X, y, net__groups=groups)" in said
+    clone(pipe).fit(X, y, net__groups=groups)
+    assert 'params={"groups": groups}, or {"net__groups": groups}' in said
+    folds(net, study, ALL_LINES, groups=groups, params={"groups": groups})
+    folds(pipe, study, ALL_LINES, groups=groups, params={"net__groups": groups})
+    assert "sklearn.set_config(enable_metadata_routing=True)" in said
+    assert "embedder.set_fit_request(groups=True)" in said
+    assert "search.fit(X, y, groups=groups)" in said
+    with sklearn.config_context(enable_metadata_routing=True):
+        asks = clone(net).set_fit_request(groups=True)
+        for make in (search_of, hyperopt_of):
+            for search in (make(asks), make(pipeline_of(asks), "net__")):
+                best = search.fit(X, y, groups=groups).best_estimator_
+                best = getattr(best, "named_steps", {"net": best})["net"]
+                assert 0 < best.history[-1, "valid_mrr"] <= 1
+
+
+class Recording(DrugCellLineShuffleSplit):
+    """Keeps the rows of its parts."""
+
+    def split(self, X, y=None, groups=None):
+        for train, valid in super().split(X, y, groups):
+            self.parts_ = {"train": train, "valid": valid}
+            yield train, valid
+
+
+def test_drugs_are_told_by_their_structure_where_no_line_is_asked_for(make_net, study):
+    """Splits by drugs alone work without groups, as if they had been given."""
+    inner = Recording(1, test_drugs=0.4, hold_out="drugs", random_state=0)
+    X, y = study.smiles, study.ge
+    net = make_net(train_split=inner, max_epochs=1)
+    plain = clone(net).fit(X, y)
+    drugs = drug_ids(X)
+    given = clone(net).fit(X, y, np.column_stack([drugs, study.groups[:, 1]]))
+    for name in ("train", "valid"):
+        rows = [model.train_split.parts_[name] for model in (plain, given)]
+        np.testing.assert_array_equal(*rows)
+    assert not set(drugs[rows[0]]) & set(drugs[plain.train_split.parts_["train"]])
+    assert folds(net, study, groups=study.groups).shape == (4,)
+    search_of(net).fit(X, y, groups=study.groups)
+    features = make_net(None, train_split=inner, max_epochs=1).fit(y[:, :5], y)
+    assert 0 < features.history[-1, "valid_mrr"] <= 1

@@ -15,7 +15,7 @@ from torch.optim import SGD
 
 from sklearn_molge.alignment import CoordinatedEmbedder, EmbeddedBatch
 from sklearn_molge.alignment.losses import InfoNCELoss, QuadrupletLoss
-from sklearn_molge.alignment.samplers import UniformSampler
+from sklearn_molge.alignment.samplers import DrugBalancedSampler, UniformSampler
 from sklearn_molge.molecules import DMPNN, MoleculeGraphs, MorganFingerprinter
 
 
@@ -404,3 +404,113 @@ def test_the_graph_network_is_made_once_a_fit(monkeypatch, make_net, data):
     monkeypatch.setattr(DMPNN, "__init__", init)
     make_net(encoder__depth=2).fit(*data).partial_fit(*data)
     assert calls == [(16, 2)]
+
+
+# -- training that goes on after set_params ------------------------------------------
+
+FOR_GOOD = {
+    "encoder": None,
+    "encoder__hidden_size": 5,
+    "encoder__depth": 2,
+    "molecule_features": MorganFingerprinter(fp_size=32, radius=1),
+    "molecule_features__radius": 1,
+    "module__embedding_size": 3,
+    "module__dropout": 0.9,
+    "random_state": 8,
+}
+
+
+@pytest.mark.parametrize("name", FOR_GOOD)
+@pytest.mark.parametrize("warm", [False, True])
+def test_what_trained_weights_do_not_fit_is_refused(make_net, data, name, warm):
+    features = MorganFingerprinter(fp_size=32)
+    net = make_net(molecule_features=features, warm_start=warm, max_epochs=1)
+    net.fit(*data)
+    net = pickle.loads(pickle.dumps(net))
+    before, given = net.transform(data[0]), net.get_params()
+    train = net.fit if warm else net.partial_fit
+    net.set_params(**{name: FOR_GOOD[name]})
+    said = name.removesuffix("__radius")
+    with pytest.raises(ValueError, match=rf"'{said}' changed since .* warm_start=Fals"):
+        train(*data)
+    np.testing.assert_array_equal(net.transform(data[0]), before)
+    if name in given:
+        net.set_params(**{name: given[name]})
+        train(*data)
+        assert net.history[:, "epoch"] == [1, 2]
+
+
+def test_another_loss_is_taken_up(make_net, data):
+    """A loss with a parameter of its own: the optimizer is made anew for it."""
+    X, y = data
+    net = make_net(warm_start=True).fit(X, y)
+    module = net.module_
+    net.set_params(criterion=InfoNCELoss, criterion__learn_temperature=True)
+    assert net.get_params()["criterion__learn_temperature"]
+    net.fit(X, y)
+    assert net.module_ is module
+    assert isinstance(net.criterion_, InfoNCELoss)
+    learnt = [p for group in net.optimizer_.param_groups for p in group["params"]]
+    assert any(net.criterion_.log_scale is p for p in learnt)
+    assert len(net.history) == 4
+    before = net.criterion_.log_scale.item()
+    net.partial_fit(X, y)  # nothing changed: the loss goes on, too
+    assert net.criterion_.log_scale.item() != before
+    net.set_params(criterion__temperature=0.5).partial_fit(X, y)
+    assert net.criterion_.log_scale.item() == pytest.approx(np.log(2), abs=0.2)
+
+
+def test_another_optimizer_and_other_callbacks_are_taken_up(make_net, data, tmp_path):
+    X, y = data
+    net = make_net(module__start="random").fit(X, y)
+    net.set_params(optimizer=SGD).partial_fit(X, y)
+    assert isinstance(net.optimizer_, SGD)
+    groups = [("molecule_tower.*", {"lr": 0.0})]
+    net.set_params(optimizer__param_groups=groups).partial_fit(X, y)
+    assert [group["lr"] for group in net.optimizer_.param_groups] == [0.0, 0.01]
+    stop = EarlyStopping("train_loss", patience=1, threshold=10, threshold_mode="abs")
+    net.set_params(callbacks=[stop], max_epochs=9).partial_fit(X, y)
+    assert len(net.history) == 6 + 2
+    net.set_params(callbacks=None, max_epochs=1, checkpoint_folder=tmp_path / "kept")
+    net.partial_fit(X, y)
+    assert (tmp_path / "kept").is_dir()
+    net.set_params(sampler=DrugBalancedSampler, sampler__drugs_per_batch=20)
+    net.partial_fit(X, y)
+    assert len(net.history[-1, "batches"]) == 3
+
+
+def test_best_scores_are_remembered_when_callbacks_change(make_net, study, split):
+    rows = study.smiles, study.ge, study.groups
+    net = make_net(train_split=split, max_epochs=4, lr=0.03).fit(*rows)
+    net.set_params(callbacks=[LRScheduler("StepLR", step_size=1)]).partial_fit(*rows)
+    best = -1.0
+    for epoch in net.history:
+        assert epoch["valid_mrr_best"] == (epoch["valid_mrr"] > best)
+        best = max(best, epoch["valid_mrr"])
+
+
+def test_a_seed_of_a_generator_may_have_moved_on(make_net, data):
+    net = make_net(random_state=np.random.RandomState(0)).fit(*data)
+    net.random_state.rand()
+    assert len(net.partial_fit(*data).history) == 4
+
+
+def test_other_features_of_rows(make_net, data):
+    X, y = data[1][:, :7], data[1]
+    net = make_net(None).fit(X, y)
+    net.partial_fit(X[:9] + 1, y[:9])  # molecules that it has not seen
+    with pytest.raises(ValueError, match="X has 6 features"):
+        net.partial_fit(X[:, :6], y)
+
+
+@pytest.mark.parametrize("entry", [1, "EarlyStopping", ("stop", 3), None, object()])
+def test_callbacks_that_are_none(make_net, data, entry):
+    with pytest.raises(ValueError, match=r"callbacks must be a list .* Got "):
+        make_net(callbacks=[LRScheduler, entry]).fit(*data)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
+@pytest.mark.parametrize("device", ["cuda", "cuda:1", torch.device("cuda")])
+def test_a_device_that_is_not_there(make_net, data, device):
+    with pytest.raises(ValueError, match=r"torch finds 0 GPU.* Got 'cuda"):
+        make_net(device=device).fit(*data)

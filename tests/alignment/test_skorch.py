@@ -5,8 +5,11 @@ import pickle
 
 import numpy as np
 import pytest
+import torch
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import MinMaxScaler, StandardScaler
 from skorch.callbacks import (
     BatchScoring,
     Checkpoint,
@@ -142,7 +145,9 @@ def test_initialize_and_load_params(fitted, data, make_net):
     assert net.initialize() is net
     assert net.initialized_
     assert (net.n_genes_in_, net.n_molecule_features_) == (30, 0)
-    assert not np.allclose(net.transform_ge(data[1]), fitted.transform_ge(data[1]))
+    for answer in (lambda: net.transform_ge(data[1]), lambda: net.transform(data[0])):
+        with pytest.raises(NotFittedError):  # its weights are random
+            answer()
     net.load_params(f_params=parameters_of(fitted))
     np.testing.assert_array_equal(net.transform(data[0]), fitted.transform(data[0]))
     np.testing.assert_array_equal(
@@ -214,10 +219,12 @@ def test_initialize_is_seeded(make_net):
 
 def test_partial_fit_after_initialize_keeps_the_weights(make_net, data):
     net = make_net(module__n_genes=30, lr=1e-12, max_epochs=1).initialize()
-    module, before = net.module_, net.transform_ge(data[1])
+    module = net.module_
+    before = [p.detach().clone() for p in module.parameters()]
     net.partial_fit(*data)
     assert net.module_ is module
-    np.testing.assert_allclose(net.transform_ge(data[1]), before, atol=1e-6)
+    for now, then in zip(module.parameters(), before, strict=True):
+        np.testing.assert_allclose(now.detach(), then, atol=1e-6)
     with pytest.raises(ValueError, match=r"y has 29 genes, .* fitted on 30"):
         net.partial_fit(data[0], data[1][:, :29])
 
@@ -270,7 +277,10 @@ def test_parameters_of_a_callback_by_name(make_net, data):
 def test_initialized_nets_are_pickled(make_net, data):
     net = make_net(module__n_genes=30).initialize()
     loaded = pickle.loads(pickle.dumps(net))
-    np.testing.assert_array_equal(loaded.transform(data[0]), net.transform(data[0]))
+    with pytest.raises(NotFittedError):
+        loaded.transform(data[0])
+    for a, b in zip(loaded.module_.parameters(), net.module_.parameters(), strict=True):
+        np.testing.assert_array_equal(a.detach(), b.detach())
 
 
 class TwoLosses(CoordinatedEmbedder):
@@ -288,3 +298,125 @@ def test_another_module_is_trained_and_pickled_too(make_net, data):
     assert "extra_" in net.cuda_dependent_attributes_
     loaded = pickle.loads(pickle.dumps(net))
     np.testing.assert_array_equal(loaded.transform(data[0]), net.transform(data[0]))
+
+
+# -- what is needed to embed ---------------------------------------------------------
+
+
+def scaled(radius=2, **params):
+    return make_pipeline(
+        MorganFingerprinter(radius, fp_size=32, **params), StandardScaler()
+    )
+
+
+@pytest.mark.parametrize("use_safetensors", [False, True])
+@pytest.mark.parametrize("state", ["unfitted", "fitted on other rows"])
+def test_a_file_of_weights_has_the_scale_of_the_features(
+    make_net, data, tmp_path, use_safetensors, state
+):
+    X, y, _ = data
+    path = tmp_path / "params"
+    expected = make_net(molecule_features=scaled()).fit(X, y)
+    expected.save_params(f_params=path, use_safetensors=use_safetensors)
+    sizes = {"module__n_genes": 30, "module__n_features": 32}
+    net = make_net(molecule_features=scaled(n_jobs=1), random_state=1, **sizes)
+    if state == "unfitted":
+        net.initialize()
+    else:
+        some = np.isin(X, np.unique(X)[:8])
+        net.fit(X[some], y[some])
+    net.load_params(f_params=path, use_safetensors=use_safetensors)
+    np.testing.assert_array_equal(net.transform(X), expected.transform(X))
+    np.testing.assert_array_equal(net.transform_ge(y), expected.transform_ge(y))
+    assert not hasattr(net.molecule_features[-1], "mean_")
+    net.partial_fit(X, y)  # goes on with that scale
+    np.testing.assert_array_equal(
+        net.molecule_features_[-1].mean_, expected.molecule_features_[-1].mean_
+    )
+
+
+OTHERS = {
+    "radius": {"molecule_features": scaled(3)},
+    "kind": {
+        "molecule_features": make_pipeline(
+            MorganFingerprinter(fp_size=32), MinMaxScaler()
+        )
+    },
+    "none": {"molecule_features": None, "encoder": None},
+    "depth": {"encoder__depth": 5},
+    "aggregation": {"encoder__aggregation": "sum"},
+    "activation": {"module__activation": "relu", "module__init": "lecun"},
+    "normalize": {"module__normalize": False},
+    "unit_profiles": {"module__unit_profiles": True},
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+@pytest.mark.parametrize("use_safetensors", [False, True])
+def test_weights_of_another_net_are_refused(
+    make_net, data, tmp_path, name, use_safetensors
+):
+    X, y, _ = data
+    path = tmp_path / "params"
+    params = {"molecule_features": scaled()}
+    if name == "none":  # features of the same width, in X
+        params = {"encoder": None, "molecule_features": scaled()}
+    make_net(**{"encoder": "random"} | params).fit(X, y).save_params(
+        f_params=path, use_safetensors=use_safetensors
+    )
+    net = make_net(**{"encoder": "random"} | params | OTHERS[name], random_state=1)
+    rows = scaled().fit_transform(X) if name == "none" else X
+    net.fit(rows, y)
+    before = net.transform(rows)
+    with pytest.raises(ValueError, match=r"other (molecule_features|settings)"):
+        net.load_params(f_params=path, use_safetensors=use_safetensors)
+    np.testing.assert_array_equal(net.transform(rows), before)
+
+
+def test_what_the_weights_were_trained_with_is_saved(make_net, data):
+    """Not what was set since."""
+    X, y, _ = data
+    expected = make_net(molecule_features=scaled()).fit(X, y)
+    file = parameters_of(expected.set_params(molecule_features__steps=[("x", None)]))
+    net = make_net(molecule_features=scaled(), random_state=1).fit(X, y)
+    net.load_params(f_params=file)
+    np.testing.assert_array_equal(net.transform(X), expected.transform(X))
+
+
+class Hidden(StandardScaler):
+    """Learns what is no array."""
+
+    def fit(self, X, y=None):
+        self.inner_ = StandardScaler().fit(X)
+        return self
+
+    def transform(self, X):
+        return self.inner_.transform(X)
+
+
+def test_features_whose_state_a_file_cannot_hold(make_net, data, tmp_path):
+    X, y, _ = data
+    features = make_pipeline(MorganFingerprinter(fp_size=32), Hidden())
+    net = make_net(molecule_features=features).fit(X, y)
+    expected = net.transform(X)
+    file = parameters_of(net)
+    net.partial_fit(X, y).load_params(f_params=file)  # into itself it can
+    np.testing.assert_array_equal(net.transform(X), expected)
+    file.seek(0)
+    some = np.isin(X, np.unique(X)[:8])
+    other = make_net(molecule_features=features).fit(X[some], y[some])
+    with pytest.raises(ValueError, match=r"cannot be held by .* joblib\.dump"):
+        other.load_params(f_params=file)
+
+
+def test_weights_alone_as_of_an_earlier_version(fitted, make_net, data):
+    state = fitted.module_.state_dict()
+    del state["_extra_state"]
+    file = io.BytesIO()
+    torch.save(state, file)
+    file.seek(0)
+    net = make_net(module__n_genes=30).initialize()
+    with pytest.raises(ValueError, match="f_params has weights alone"):
+        net.load_params(f_params=file)
+    with pytest.raises(NotFittedError):
+        net.transform(data[0])

@@ -5,6 +5,8 @@ import numpy as np
 import pytest
 import torch
 from sklearn.base import clone
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
+from sklearn.model_selection import PredefinedSplit
 from skorch.callbacks import (
     Callback,
     Checkpoint,
@@ -13,14 +15,30 @@ from skorch.callbacks import (
     ProgressBar,
     Unfreezer,
 )
+from skorch.dataset import Dataset as SkorchDataset
+from skorch.helper import predefined_split
 
-from sklearn_molge.alignment.losses import InfoNCELoss, SigmoidLoss
-from sklearn_molge.alignment.samplers import DrugBalancedSampler, UniformSampler
+from sklearn_molge.alignment import losses
+from sklearn_molge.alignment.losses import (
+    DeepCCALoss,
+    InfoNCELoss,
+    QuadrupletLoss,
+    QuintupletLoss,
+    SigmoidLoss,
+    TripletCCALoss,
+    TripletLoss,
+)
+from sklearn_molge.alignment.samplers import (
+    DistanceWeightedSampler,
+    DrugBalancedSampler,
+    UniformSampler,
+)
 from sklearn_molge.metrics import (
     mean_reciprocal_rank,
     retrieval_ranks,
 )
 from sklearn_molge.molecules import (
+    MoleculeGraphs,
     MorganFingerprinter,
 )
 
@@ -238,3 +256,171 @@ def test_losses_over_all_pairs(make_net, data, criterion):
     assert losses[-1] < losses[0]
     norms = np.linalg.norm(net.transform(data[0]), axis=1)
     np.testing.assert_allclose(norms, 1, rtol=1e-5)
+
+
+# -- what a loss needs of its sampler ------------------------------------------------
+
+TWO_PROFILES = [
+    {"criterion": QuintupletLoss},
+    {"criterion": TripletLoss, "criterion__anchor": "expression_only"},
+    {"criterion": TripletCCALoss, "criterion__anchor": "expression_only"},
+]
+
+
+@pytest.mark.parametrize("params", TWO_PROFILES)
+@pytest.mark.parametrize("sampler", [DistanceWeightedSampler, UniformSampler])
+def test_a_loss_that_needs_partners_gets_them(
+    make_net, data, params, sampler, assert_same_training
+):
+    net = make_net(sampler=sampler, **params).fit(*data)
+    told = make_net(sampler=sampler, sampler__partners=True, **params).fit(*data)
+    assert_same_training(net, told)
+    balanced = make_net(sampler=DrugBalancedSampler, **params).fit(*data)
+    assert np.isfinite(balanced.history[:, "train_loss"]).all()
+
+
+class NoPartners(UniformSampler):
+    """A sampler of one's own, which says that it draws none."""
+
+    def __init__(self, *, batch_size=8):
+        super().__init__(batch_size=batch_size)
+
+
+@pytest.mark.parametrize("params", TWO_PROFILES)
+@pytest.mark.parametrize(
+    "sampler",
+    [
+        {"sampler": DistanceWeightedSampler, "sampler__partners": False},
+        {"sampler": NoPartners},
+    ],
+)
+def test_a_sampler_without_partners_is_refused_at_once(
+    make_net, data, params, sampler, monkeypatch
+):
+    monkeypatch.setattr(MoleculeGraphs, "from_smiles", pytest.fail)
+    loss, drawn_by = params["criterion"].__name__, sampler["sampler"].__name__
+    with pytest.raises(ValueError, match=rf"{loss} .* {drawn_by} .*sampler__partners="):
+        make_net(**params, **sampler).fit(*data)
+
+
+# -- training that diverges ----------------------------------------------------------
+
+
+class Spoil(Callback):
+    """Sets a weight to NaN in one epoch."""
+
+    def __init__(self, epoch, value=np.nan):
+        self.epoch = epoch
+        self.value = value
+
+    def on_batch_end(self, net, training, **kwargs):
+        if training and len(net.history) == self.epoch:
+            with torch.no_grad():
+                net.module_.expression_tower.network[0].bias[0] = self.value
+
+
+@pytest.mark.parametrize("criterion", [QuadrupletLoss, InfoNCELoss, DeepCCALoss])
+def test_diverged_training_returns_to_its_last_finite_epoch(
+    make_net, study, split, criterion, assert_same_training, tmp_path
+):
+    params = {"criterion": criterion, "train_split": split, "module__dropout": 0.1}
+    rows = study.smiles, study.ge, study.groups
+    stop = EarlyStopping("valid_mrr", patience=9, lower_is_better=False)
+    net = make_net(
+        callbacks=[Spoil(3), stop], max_epochs=5, checkpoint_folder=tmp_path, **params
+    )
+    with pytest.warns(
+        ConvergenceWarning,
+        match=r"diverged in epoch 3: .*lr=0\.01\..* epoch 2, the last",
+    ):
+        net.fit(*rows)
+    assert len(net.history) == 2
+    assert_same_training(net, make_net(max_epochs=2, **params).fit(*rows))
+    assert np.isfinite(net.similarity(study.smiles, study.ge)).all()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_training_that_diverges_at_once_raises(make_net, data, value):
+    net = make_net(callbacks=[Spoil(1, value)])
+    with pytest.raises(ValueError, match=r"in epoch 1: .* lr=0\.01\. Lower lr"):
+        net.fit(*data)
+    with pytest.raises(NotFittedError):
+        net.transform(data[0])
+    with pytest.raises(ValueError, match=r"diverged in epoch 1: .* lr=1e\+30"):
+        make_net(lr=1e30).fit(*data)
+
+
+def test_training_on_that_diverges_at_once_keeps_the_weights(make_net, data):
+    net = make_net().fit(*data)
+    before = net.transform(data[0])
+    net.set_params(lr=1e30)
+    with pytest.warns(ConvergenceWarning, match="epoch 3: .* that of epoch 2"):
+        net.partial_fit(*data)
+    np.testing.assert_array_equal(net.transform(data[0]), before)
+    # and can go on at another rate
+    net.set_params(lr=1e-3).partial_fit(*data)
+    assert net.history[:, "epoch"] == [1, 2, 3, 4]
+
+
+def test_an_error_that_is_not_of_the_numbers_is_raised(make_net, data):
+    class Broken(Callback):
+        def on_epoch_end(self, net, **kwargs):
+            raise RuntimeError("no space")
+
+    net = make_net(callbacks=[Broken()])
+    with pytest.raises(RuntimeError, match="no space"):
+        net.fit(*data)
+
+
+# -- parts of the data ---------------------------------------------------------------
+
+
+def test_a_validation_part_without_rows(make_net, data):
+    split = PredefinedSplit(np.full(120, -1))
+    with pytest.raises((ValueError, StopIteration)):
+        make_net(train_split=split).fit(*data)
+
+    class NoRows:
+        def split(self, X, y, groups):
+            yield np.arange(120), np.arange(0)
+
+    with pytest.raises(ValueError, match="leaves none to the validation part"):
+        make_net(train_split=NoRows()).fit(*data)
+
+
+def test_rows_chosen_beforehand(make_net, study, split):
+    X, y, groups = study.smiles, study.ge, study.groups
+    train, valid = next(split.split(X, groups=groups))
+    rows = np.r_[train, valid]
+    fold = np.r_[np.full(len(train), -1), np.zeros(len(valid), dtype=int)]
+    net = make_net(train_split=PredefinedSplit(fold)).fit(X[rows], y[rows])
+    expected = make_net(train_split=split).fit(X, y, groups)
+    assert len(expected.history) == len(net.history)
+    assert 0 < net.history[-1, "valid_mrr"] <= 1
+    held = SkorchDataset(X[valid], y[valid])
+    with pytest.raises(TypeError, match=r"predefined_split .*PredefinedSplit\("):
+        make_net(train_split=predefined_split(held)).fit(X[train], y[train])
+
+
+SAMPLERS = [DistanceWeightedSampler, UniformSampler, DrugBalancedSampler]
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize("name", losses.__all__)
+def test_smallest_sets_train_to_finite_weights(make_net, data, sampler, name):
+    """Two drugs with a profile each; more anchors a batch than there are."""
+    X, y = data
+    rows = [0, int(np.flatnonzero(X != X[0])[0])]
+    groups = np.array([["a", "only"], ["b", "only"]], dtype=object)
+    net = make_net(criterion=getattr(losses, name), sampler=sampler)
+    net.fit(X[rows], y[rows], groups)
+    assert np.isfinite(net.similarity(X[rows], y[rows])).all()
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float64])
+def test_other_precisions_of_the_profiles(make_net, data, dtype):
+    y = data[1].astype(np.float16)
+    expected = make_net().fit(data[0], y.astype(np.float32))
+    net = make_net().fit(data[0], y.astype(dtype))
+    np.testing.assert_array_equal(net.transform_ge(y), expected.transform_ge(y))

@@ -8,6 +8,7 @@ from torch import nn
 from sklearn_molge.alignment import CCA, CoordinatedEmbedder, TwoTower
 from sklearn_molge.alignment.losses import InfoNCELoss
 from sklearn_molge.alignment.samplers import DrugBalancedSampler
+from sklearn_molge.exceptions import JointSpaceWarning
 
 
 class Molecules:
@@ -366,12 +367,34 @@ def test_training_leaves_from_there(pairs):
     assert not np.allclose(trained.transform(X), start.transform(X), atol=0.1)
 
 
-def test_more_dimensions_than_variates_are_zero(pairs):
+@pytest.mark.parametrize("n_features", [12, 200])
+def test_more_dimensions_than_variates_start_small(pairs, n_features):
+    """Outputs of 0 in both towers would have no gradient, and stay so."""
     X, y = pairs
+    X = np.tile(X, (1, 20))[:, :n_features]  # of rank 12, however many columns
     settings = AT_START | {"module__embedding_size": 16}
-    net = CoordinatedEmbedder(None, **settings).fit(X, y)
-    assert (np.abs(net.transform(X)).max(axis=0) > 1e-6).sum() == 12
-    assert (np.abs(net.transform_ge(y)).max(axis=0) > 1e-6).sum() == 12
+    said = r"found 12 canonical .*_size is 16: the other 4 outputs"
+    for lr, trained in ((1e-12, False), (1e-2, True)):
+        net = CoordinatedEmbedder(None, **settings | {"lr": lr, "max_epochs": 3})
+        with pytest.warns(JointSpaceWarning, match=said):
+            net.fit(X, y)
+        for embedded in (net.transform(X), net.transform_ge(y)):
+            sizes = np.sqrt((embedded**2).mean(axis=0))
+            assert (sizes[:12] > 0.012).all()
+            assert (sizes[12:] > 0.001).all()
+            assert (sizes[12:].max() > 0.03) == trained
+
+
+@pytest.mark.parametrize(
+    ("n_molecules", "what"),
+    [(5, "at least 10 distinct"), (40, "y must vary")],
+)
+def test_a_start_at_cca_that_is_not_there(pairs, n_molecules, what):
+    X, y = (view[: 3 * n_molecules] for view in pairs)
+    if n_molecules == 40:
+        y = np.ones_like(y)
+    with pytest.raises(ValueError, match=rf"module__start='cca' needs a CCA .*{what}"):
+        CoordinatedEmbedder(None, **SETTINGS).fit(X, y)
 
 
 def test_validation_rows_do_not_shape_the_start(study, split):

@@ -69,7 +69,7 @@ def evaluated(study, step):
         study,
         methods={
             "alone": pipeline(step),
-            "shared": make_pipeline(view, CCA(2, ridge=0.1)),
+            "shared": make_pipeline(view, CCA(3, ridge=0.1)),
         },
         embedders={"shared": pipeline(step)},
         n_repeats=2,

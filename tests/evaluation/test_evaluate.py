@@ -208,7 +208,7 @@ def test_methods_see_training_rows_only(study):
     split = drug_cell_line_split(study.groups, **SPLIT, random_state=0)
     target = TransformedTargetRetriever(CCA(3, ridge=0.1), Recorder("y"))
     row = make_pipeline(Recorder("X"), MorganFingerprinter(fp_size=64), target)
-    aligned = TransformedTargetRetriever(CCA(2, ridge=0.1), AlignedView("profiles"))
+    aligned = TransformedTargetRetriever(CCA(3, ridge=0.1), AlignedView("profiles"))
     methods = {
         "own": row,
         "shuffled": Method(row, shuffle_molecules=True),

@@ -305,7 +305,7 @@ def test_gradient_needs_a_graph():
 
 def test_profile_with_names(fingerprint_cca):
     frame = pd.DataFrame(GE, columns=[f"g{i}" for i in range(12)])
-    retriever = TransformedTargetRetriever(CCA(2, ridge=0.1), StandardScaler())
+    retriever = TransformedTargetRetriever(CCA(3, ridge=0.1), StandardScaler())
     pipe = make_pipeline(MorganFingerprinter(fp_size=64), retriever)
     pipe.fit(SMILES, frame)
     a, b = (atom_attribution(pipe, "CCO", p) for p in (frame.iloc[0], frame[:1]))

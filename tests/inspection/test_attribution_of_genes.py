@@ -256,7 +256,7 @@ def test_table_is_sorted_by_size_with_ties_in_order():
 
 def test_names_of_a_data_frame():
     frame = pd.DataFrame(GE, columns=NAMES)
-    retriever = TransformedTargetRetriever(CCA(2, ridge=0.1), StandardScaler())
+    retriever = TransformedTargetRetriever(CCA(3, ridge=0.1), StandardScaler())
     pipe = make_pipeline(MorganFingerprinter(fp_size=64), retriever)
     pipe.fit(SMILES, frame)
     a, b = (gene_attribution(pipe, "CCO", p) for p in (frame.iloc[0], frame[:1]))

@@ -38,7 +38,7 @@ class Recorder(TransformerMixin, BaseEstimator):
 def embedder():
     pipe = make_pipeline(
         MorganFingerprinter(fp_size=64),
-        TransformedTargetRetriever(CCA(2, ridge=0.1), StandardScaler()),
+        TransformedTargetRetriever(CCA(3, ridge=0.1), StandardScaler()),
     )
     return pipe.fit(X_TRAIN, Y_TRAIN)
 

@@ -217,7 +217,7 @@ class Holes(CCA):
 
 def test_an_embedding_that_is_not_finite_is_a_bad_row(new, pipeline):
     features = pipeline[0].transform(STUDY.smiles)
-    holes = make_pipeline(pipeline[0], Holes(2, ridge=0.1).fit(features, STUDY.ge))
+    holes = make_pipeline(pipeline[0], Holes(3, ridge=0.1).fit(features, STUDY.ge))
     # The probes are embedded, too, and ethanol is not among them.
     index = new(holes).fit(["CCO", "C", STUDY.smiles[0]])
     assert index.skipped_.values.tolist() == [[1, "C", "its embedding is not finite"]]
@@ -349,7 +349,7 @@ class Logging(BaseEstimator, TransformerMixin):
 
 
 def test_the_estimator_is_unpickled_once_a_process(tmp_path, fresh_workers):
-    steps = Logging(tmp_path), MorganFingerprinter(fp_size=64), CCA(2, ridge=0.1)
+    steps = Logging(tmp_path), MorganFingerprinter(fp_size=64), CCA(3, ridge=0.1)
     estimator = make_pipeline(*steps).fit(STUDY.smiles, STUDY.ge)
     with joblib.parallel_config("loky", n_jobs=2, inner_max_num_threads=1):
         MoleculeIndex(estimator, batch_size=2).fit(GOOD)
@@ -373,7 +373,7 @@ class Watching(CCA):
 
 def test_the_source_is_read_as_results_are_taken(new):
     """At most 32 batches a process are read ahead of what is embedded."""
-    pipeline = make_pipeline(MorganFingerprinter(fp_size=64), Watching(2, ridge=0.1))
+    pipeline = make_pipeline(MorganFingerprinter(fp_size=64), Watching(3, ridge=0.1))
     pipeline.fit(STUDY.smiles, STUDY.ge)
     Watching.taken.clear()
     Watching.ahead.clear()

@@ -436,7 +436,7 @@ def test_embedder_must_have_a_joint_space_of_smiles(study, library):
         MoleculeIndex(retriever.fit(study.smiles, study.ge)).fit(library)
     features = MorganFingerprinter(fp_size=64).transform(study.smiles)
     with pytest.raises(ValueError, match="must be fitted on SMILES"):
-        MoleculeIndex(CCA(2, ridge=0.1).fit(features, study.ge)).fit(library)
+        MoleculeIndex(CCA(3, ridge=0.1).fit(features, study.ge)).fit(library)
 
 
 @pytest.mark.parametrize("n_neighbors", [0, 100_000, 2.5])

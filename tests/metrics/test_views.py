@@ -25,14 +25,14 @@ def views():
 
 def test_walks_every_nesting_to_the_same_answer(views):
     X, y = views
-    scaler, pca, cca = StandardScaler().fit(X), PCA(5).fit(y), CCA(2, ridge=0.1)
+    scaler, pca, cca = StandardScaler().fit(X), PCA(5).fit(y), CCA(3, ridge=0.1)
     expected = cca.fit(scaler.transform(X), pca.transform(y)).similarity(
         scaler.transform(X[:7]), pca.transform(y[:5])
     )
-    wrapped = TransformedTargetRetriever(CCA(2, ridge=0.1), PCA(5))
+    wrapped = TransformedTargetRetriever(CCA(3, ridge=0.1), PCA(5))
     pipe = make_pipeline(StandardScaler(), wrapped)
     inside_out = TransformedTargetRetriever(
-        make_pipeline(StandardScaler(), CCA(2, ridge=0.1)), PCA(5)
+        make_pipeline(StandardScaler(), CCA(3, ridge=0.1)), PCA(5)
     )
     nested = Pipeline([("outer", "passthrough"), ("inner", pipe)])
     search = GridSearchCV(

@@ -103,3 +103,63 @@ def test_memory_does_not_grow_with_queries_times_known_profiles():
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 40 * 2**20  # all at once would be 244 MiB
+
+
+# -- queries and profiles that say nothing -------------------------------------------
+
+
+@pytest.mark.parametrize("n_neighbors", [1, 3])
+@pytest.mark.parametrize("value", [0.0, 0.1, -7.0])
+def test_a_constant_query_has_no_nearest_profile(n_neighbors, value):
+    """Its answer is the mean over all known drugs, not that of the first of them."""
+    rng = np.random.default_rng(0)
+    X, y = (rng.random((12, 20)) < 0.3).astype(float), rng.normal(size=(12, 9))
+    model = DoubleNNRetriever(n_neighbors=n_neighbors).fit(X, y)
+    queries = np.vstack([y[3], np.full(9, value), y[5]])
+    with pytest.warns(UserWarning, match="1 profile.*, the first at index 1, are"):
+        found = model.similarity(X[:4], queries)
+    # The Tanimoto coefficient to each known drug, by its definition.
+    expected = [
+        np.mean([(a * b).sum() / np.maximum(a, b).sum() for a in X]) for b in X[:4]
+    ]
+    np.testing.assert_allclose(found[1], expected, rtol=1e-6)
+    np.testing.assert_allclose(found[[0, 2]], model.similarity(X[:4], y[[3, 5]]))
+
+
+def test_constant_known_profiles_are_said():
+    rng = np.random.default_rng(0)
+    X, y = np.eye(6), rng.normal(size=(6, 9))
+    y[[1, 4]] = 2.0
+    with pytest.warns(UserWarning, match="2 of the 6 known profiles are constant"):
+        DoubleNNRetriever().fit(X, y)
+    DoubleNNRetriever(metric_ge="euclidean").fit(X, y)
+
+
+@pytest.mark.parametrize("size", [1e-42, 1e-30, 1e18, 1e30, 1e35])
+@pytest.mark.parametrize("neighbors", ["drug", "profile"])
+def test_size_of_the_profiles_does_not_matter(size, neighbors):
+    """Their squares are no numbers in single precision."""
+    rng = np.random.default_rng(0)
+    X, y = np.eye(20), rng.integers(-9, 9, size=(20, 9)).astype(np.float32)
+    plain = DoubleNNRetriever(neighbors=neighbors).fit(X, y)
+    large = (y.astype(np.float64) * size).astype(np.float32)
+    scaled = DoubleNNRetriever(neighbors=neighbors).fit(X, large)
+    np.testing.assert_array_equal(scaled.similarity(X, large), plain.similarity(X, y))
+
+
+def test_a_temperature_near_zero_takes_the_nearest():
+    rng = np.random.default_rng(0)
+    X, y = np.eye(6), rng.normal(size=(6, 9))
+    cold = DoubleNNRetriever(n_neighbors=None, temperature=1e-310).fit(X, y)
+    nearest = DoubleNNRetriever().fit(X, y)
+    np.testing.assert_array_equal(cold.similarity(X, y), nearest.similarity(X, y))
+
+
+def test_molecules_without_a_bit_are_like_each_other_alone():
+    X, y = (
+        np.vstack([np.zeros(5), np.eye(5)]),
+        np.random.default_rng(0).normal(size=(6, 9)),
+    )
+    for metric in ("jaccard", "tanimoto"):
+        found = DoubleNNRetriever(metric).fit(X, y).similarity(X, y)
+        np.testing.assert_array_equal(found, np.eye(6))

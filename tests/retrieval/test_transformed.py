@@ -55,7 +55,7 @@ def test_equals_transforming_by_hand(views):
 def test_transformer_sees_training_rows_only_and_is_cloned(views):
     X, y = views
     transformer = FewRows()
-    model = TransformedTargetRetriever(CCA(2, ridge=0.1), transformer)
+    model = TransformedTargetRetriever(CCA(3, ridge=0.1), transformer)
     model.fit(X[:30], y[:30]).similarity(X, y)
     assert model.transformer_.n_seen_ == 30
     assert not hasattr(transformer, "n_seen_")
@@ -64,21 +64,21 @@ def test_transformer_sees_training_rows_only_and_is_cloned(views):
 
 def test_without_transformer(views):
     X, y = views
-    plain = CCA(2, ridge=0.1).fit(X, y)
-    model = TransformedTargetRetriever(CCA(2, ridge=0.1)).fit(X, y)
+    plain = CCA(3, ridge=0.1).fit(X, y)
+    model = TransformedTargetRetriever(CCA(3, ridge=0.1)).fit(X, y)
     np.testing.assert_array_equal(model.similarity(X, y), plain.similarity(X, y))
 
 
 def test_offers_what_the_retriever_offers(views):
     X, y = views
     for inner in (
-        CCA(2, ridge=0.1),
-        make_pipeline(StandardScaler(), CCA(2, ridge=0.1)),
+        CCA(3, ridge=0.1),
+        make_pipeline(StandardScaler(), CCA(3, ridge=0.1)),
     ):
         model = TransformedTargetRetriever(inner)
         assert hasattr(model, "transform")
         assert hasattr(model, "transform_ge")
-        assert model.fit(X, y).transform_ge(y).shape == (40, 2)
+        assert model.fit(X, y).transform_ge(y).shape == (40, 3)
     for inner in (DoubleNNRetriever("correlation"), OracleRetriever()):
         model = TransformedTargetRetriever(inner)
         assert not hasattr(model, "transform")
@@ -89,14 +89,14 @@ def test_offers_what_the_retriever_offers(views):
 def test_fit_params_and_routing(views):
     X, y = views
     weight = np.linspace(1, 2, 40)
-    expected = CCA(2, ridge=0.1).fit(X, y, sample_weight=weight).correlations_
-    model = TransformedTargetRetriever(CCA(2, ridge=0.1), FewRows())
+    expected = CCA(3, ridge=0.1).fit(X, y, sample_weight=weight).correlations_
+    model = TransformedTargetRetriever(CCA(3, ridge=0.1), FewRows())
     model.fit(X, y, sample_weight=weight)
     np.testing.assert_allclose(model.retriever_.correlations_, expected)
     assert model.transformer_.weight_ is None
     with sklearn.config_context(enable_metadata_routing=True):
         routed = TransformedTargetRetriever(
-            CCA(2, ridge=0.1).set_fit_request(sample_weight=True),
+            CCA(3, ridge=0.1).set_fit_request(sample_weight=True),
             FewRows().set_fit_request(sample_weight=True),
         ).fit(X, y, sample_weight=weight)
     np.testing.assert_allclose(routed.retriever_.correlations_, expected)
@@ -106,7 +106,7 @@ def test_fit_params_and_routing(views):
 def test_nested_parameters_clone_and_pickle(views, tmp_path):
     X, y = views
     pipe = make_pipeline(
-        StandardScaler(), TransformedTargetRetriever(CCA(2, ridge=0.1), PCA(5))
+        StandardScaler(), TransformedTargetRetriever(CCA(3, ridge=0.1), PCA(5))
     )
     name = "transformedtargetretriever__"
     pipe.set_params(**{f"{name}retriever__n_components": 3, f"{name}transformer": None})

@@ -343,7 +343,7 @@ def test_dropped_estimators(views):
 
 def test_nested_parameters_clone_and_pickle(views, tmp_path):
     X, y = views
-    members = [("cca", CCA(2, ridge=0.1)), ("dnn", DoubleNNRetriever("cosine"))]
+    members = [("cca", CCA(3, ridge=0.1)), ("dnn", DoubleNNRetriever("cosine"))]
     vote = VotingRetriever(members)
     vote.set_params(dnn__n_neighbors=4, cca__n_components=3, standardize=False)
     params = clone(vote).get_params()

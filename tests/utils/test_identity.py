@@ -59,7 +59,7 @@ def linear(value):
 def fitted(n):
     rng = np.random.default_rng(0)
     X, y = rng.normal(size=(12, 3)), rng.normal(size=(12, 3))
-    return CCA(2, ridge=0.1).fit(X[: n + 8], y[: n + 8])
+    return CCA(3, ridge=0.1).fit(X[: n + 8], y[: n + 8])
 
 
 @pytest.mark.parametrize(
@@ -149,7 +149,7 @@ _KEYS = """
         pass
 
     rng = np.random.default_rng(0)
-    fitted = CCA(2, ridge=0.1).fit(rng.normal(size=(9, 3)), rng.normal(size=(9, 3)))
+    fitted = CCA(3, ridge=0.1).fit(rng.normal(size=(9, 3)), rng.normal(size=(9, 3)))
     values = [
         FunctionTransformer(np.log, kw_args={"p": {"a", "b", "c"}}), rng,
         make_pipeline(FrozenEstimator(fitted)), fitted.transform, {"x", "y", "z"},

@@ -65,6 +65,8 @@ class QuintupletLoss(QuadrupletLoss):
     tensor(0.6000)
     """
 
+    needs_partners = True
+
     def forward(self, batch: EmbeddedBatch) -> Tensor:
         """Return the loss of a batch, a scalar."""
         positive, negative = triplet_distances(batch, "expression_only", self.distance)

@@ -75,6 +75,8 @@ class MarginLoss(nn.Module):
     """Margin terms of Wu et al. 2017 and their average over triplets."""
 
     _parameter_constraints: ClassVar[dict] = MARGIN_CONSTRAINTS
+    # What a sampler must give: triplets with another profile of the anchor's drug.
+    needs_partners = False
 
     def __init__(self, *, margin, beta, learn_beta, distance, average, **others):
         super().__init__()
@@ -120,7 +122,7 @@ def triplet_distances(
         if partners is None:
             raise ValueError(
                 "A loss that compares two profiles of a drug needs triplets with "
-                "partners: set sampler__partners=True. Got none."
+                "partners: set sampler__partners=True. The sampler's have none."
             )
         within = pairwise_distances(batch.profiles, batch.profiles, distance)
         return within[anchors, partners], within[anchors, negatives]

@@ -104,6 +104,7 @@ class TripletLoss(MarginLoss):
             anchor=anchor,
         )
         self.anchor = anchor
+        self.needs_partners = anchor == "expression_only"
 
     def forward(self, batch: EmbeddedBatch) -> Tensor:
         """Return the loss of a batch, a scalar."""

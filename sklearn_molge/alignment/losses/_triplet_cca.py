@@ -101,6 +101,7 @@ class TripletCCALoss(nn.Module):
             distance=distance,
             average=average,
         )
+        self.needs_partners = self.triplet.needs_partners
 
     def forward(self, batch: EmbeddedBatch) -> Tensor:
         """Return the loss of a batch, a scalar."""

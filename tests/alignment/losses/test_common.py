@@ -192,3 +192,25 @@ def test_minimising_it_puts_profiles_beside_their_drug(make_batch, loss):
     )
     nearest = (profiles @ molecules.T).argmax(1)
     assert (batch.molecule_drugs[nearest] == batch.profile_drugs).all()
+
+
+@pytest.mark.parametrize(
+    ("loss", "needs"),
+    [
+        (QuintupletLoss(), True),
+        (TripletLoss(anchor="expression_only"), True),
+        (TripletLoss(), False),
+        (TripletCCALoss(anchor="expression_only"), True),
+        (TripletCCALoss(), False),
+        (QuadrupletLoss(), False),
+    ],
+)
+def test_a_loss_says_whether_it_needs_partners(make_batch, loss, needs):
+    assert loss.needs_partners is needs
+    batch = make_batch(dim=2, sampled=True)
+    batch = replace(batch, triplets=batch.triplets._replace(partners=None))
+    if needs:
+        with pytest.raises(ValueError, match="set sampler__partners=True"):
+            loss(batch)
+    else:
+        assert loss(batch).isfinite()
