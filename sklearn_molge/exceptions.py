@@ -1,10 +1,50 @@
-"""Errors that callers may want to catch by name."""
+"""Errors and warnings that callers may want to catch, or filter, by name."""
 
 from collections.abc import Sequence
 
 from sklearn_molge._utils.messages import first_few, first_few_at
 
-__all__ = ["InvalidSmilesError", "MissingControlError"]
+__all__ = [
+    "FewCandidatesWarning",
+    "InvalidSmilesError",
+    "LeakageWarning",
+    "MissingControlError",
+]
+
+
+class FewCandidatesWarning(UserWarning):
+    """So few molecules were ranked that the score says little, or nothing.
+
+    Among one candidate every model is right: such a rank, and a score of it, is NaN.
+    Below 20 chance alone has a mean reciprocal rank above 0.18, and ``hits@k`` is 1 for
+    every model once there are no more than k candidates.
+
+    See Also
+    --------
+    sklearn_molge.model_selection.cross_val_ranks : Ranks among all drugs, pooled.
+
+    Examples
+    --------
+    >>> import warnings
+    >>> from sklearn_molge.exceptions import FewCandidatesWarning
+    >>> warnings.simplefilter("error", FewCandidatesWarning)  # to stop at the first
+    """
+
+
+class LeakageWarning(UserWarning):
+    """New profiles of molecules that a model was fitted on are scored as unseen.
+
+    See Also
+    --------
+    sklearn_molge.model_selection.DrugCellLineKFold : Keeps drugs apart.
+    sklearn_molge.evaluation.audit_split : What the parts of a split share.
+
+    Examples
+    --------
+    >>> import warnings
+    >>> from sklearn_molge.exceptions import LeakageWarning
+    >>> warnings.simplefilter("error", LeakageWarning)  # to stop at the first
+    """
 
 
 class InvalidSmilesError(ValueError):
