@@ -1,6 +1,7 @@
 """evaluate_study: rows, selection, sharing, scores, figures, odd studies."""
 
 import sys
+import warnings
 
 import numpy as np
 import pandas as pd
@@ -23,7 +24,7 @@ from sklearn_molge.evaluation import (
     evaluate_study,
     finlayson2020_methods,
 )
-from sklearn_molge.exceptions import InvalidSmilesError
+from sklearn_molge.exceptions import FewCandidatesWarning, InvalidSmilesError
 from sklearn_molge.expression import L1000Featurizer
 from sklearn_molge.metrics import (
     Score,
@@ -285,7 +286,9 @@ def test_a_failing_method_does_not_lose_the_others(study):
     assert table.loc["CCA", "error"] == ""
     assert np.isnan(table.loc["bad", "mrr"])
     assert np.isfinite(table.loc["CCA", "mrr"])
-    assert any("2 methods failed" in note for note in report.notes)
+    (note,) = [note for note in report.notes if "2 methods failed, of 3" in note]
+    assert "bad (RuntimeError: out of luck); worse (RuntimeError: no memory)" in note
+    assert note in " ".join(str(report).split())
 
 
 def test_a_failing_embedder_fails_its_rows(study):
@@ -491,11 +494,155 @@ def test_labels_may_be_categories_or_numbers(study):
     assert report.tables["splits"]["which_lines"].str.len().min() >= 1
 
 
-def test_one_drug_to_validate_and_to_test(study):
+def test_one_drug_to_validate_and_to_test_is_undefined(study, tmp_path):
     options = SPLIT | {"val_drugs": 1, "test_drugs": 1}
-    report = run(study, {"CCA": cca(), "other": cca(2)}, split=options)
+    methods = {"CCA": cca(), "other": [cca(2), cca(3)], "bad": Failing()}
+    with pytest.warns(FewCandidatesWarning, match="rank 1, 1 drugs"):
+        report = run(study, methods, split=options, figures=True)
     assert (report.ranks["n_candidates"] == 1).all()
-    assert report.tables["table1"].loc["CCA", "mrr"] == 1
+    assert report.ranks[["CCA", "other"]].isna().all(axis=None)
+    table = report.tables["table1"]
+    assert table[["mrr", "mrr_low", "valid_mrr"]].isna().all(axis=None)
+    assert table.loc[["chance", "CCA"], "undefined"].str.contains("two drugs").all()
+    assert table.loc["bad", "undefined"] == ""
+    assert any("Undefined in repeat 0, 1" in note for note in report.notes)
+    assert "CCA (undefined)" in str(report)
+    page = report.save(tmp_path).read_text(encoding="utf-8")
+    assert '<span class="value">undefined</span>' in page
+    assert StudyReport.load(tmp_path).tables["table1"]["mrr"].isna().all()
+
+
+def test_a_repeat_of_one_drug_counts_in_no_score(study):
+    splits = [
+        drug_cell_line_split(study.groups, test_drugs=n, random_state=0)
+        for n in (1, 0.5)
+    ]
+    own = {"embedders": {"aligned": cca()}, "inspect": True}
+    methods = {"CCA": cca(), "own": AlignedView()}
+    both = run(study, methods, split=splits, **own)
+    one = run(study, {"CCA": cca()}, split=splits[1], n_repeats=1)
+    for column in ("mrr", "mrr_low", "hits@10", "median_rank"):
+        assert (
+            both.tables["table1"].loc["CCA", column]
+            == (one.tables["table1"].loc["CCA", column])
+        )
+    chance = both.tables["table1"].loc["chance", "mrr"]
+    assert chance == chance_scores([30])["mrr"]
+    table = both.tables["candidates"]
+    assert table["candidates"].tolist() == [1, 30]
+    assert table["chance_mrr"].isna().tolist() == [True, False]
+    assert any("Undefined in repeat 0:" in note for note in both.notes)
+    assert any("not explained in repeat 0: its test rows" in n for n in both.notes)
+
+
+def wide_study(n_molecules, **options):
+    return make_perturbation_study(
+        n_molecules, **({"n_cell_lines": 4, "n_genes": 8} | options),
+        level=5, random_state=0,
+    )  # fmt: skip
+
+
+def test_what_is_ranked_is_said_first(tmp_path):
+    study = wide_study(120)
+    methods = {"cca_raw_morgan": cca(), "dnn_raw_morgan": cca(3)}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        report = run(study, methods, split=None)
+    assert next(iter(report.tables)) == "candidates"
+    table = report.tables["candidates"]
+    assert table["candidates"].tolist() == [40, 40]
+    assert table["test_profiles"].tolist() == [80, 80]
+    assert table["chance_mrr"].tolist() == [chance_scores([40])["mrr"]] * 2
+    assert report.notes[0] == (
+        "Unseen drugs in unseen cell lines. Ranked in each repeat: 80 test profiles "
+        "among 40 candidates (test drugs), in 1 cell line; chance MRR 0.107."
+    )
+    assert any("100 says nothing: among at most 40" in n for n in report.notes)
+    assert any("tested in one cell line" in note for note in report.notes)
+    assert any(note.startswith("Audit, train/test: shared") for note in report.notes)
+    assert not report.tables["claims"]["holds"].str.startswith("not judged").any()
+    page = report.save(tmp_path).read_text(encoding="utf-8")
+    assert page.index("among 40 candidates") < page.index("How good is each method?")
+
+
+def test_nothing_is_judged_among_few(study):
+    methods = {"cca_raw_morgan": cca(), "dnn_raw_morgan": cca(3)}
+    said = r"test rows of the 2 repeats rank 18, 18 drugs, and below 30 .* val rows"
+    with pytest.warns(FewCandidatesWarning, match=said):
+        report = run(study, methods)
+    assert set(report.tables["claims"]["holds"]) == {
+        "not judged: too few candidates, 18 test drugs (at least 30 are needed)"
+    }
+    found = [note for note in report.notes if note.startswith("Not judged: too few")]
+    assert len(found) == 1
+    assert any("Selection is noise: the validation" in note for note in report.notes)
+
+
+def test_no_interval_of_four_drugs(study):
+    options = SPLIT | {"test_drugs": 4}
+    methods = {"CCA": cca(), "other": cca(3)}
+    table = run(study, methods, split=options, n_repeats=1).tables["table1"]
+    assert np.isfinite(table.loc[["CCA", "other"], "mrr"]).all()
+    unknown = [c for c in table if c.endswith(("_low", "_high"))] + ["p_value"]
+    assert table[unknown].isna().all(axis=None)
+
+
+def test_copied_profiles_are_counted(study):
+    split = drug_cell_line_split(study.groups, **SPLIT, random_state=0)
+    ge = study.ge.copy()
+    ge[split.test[1:3]] = ge[split.test[0]]
+    report = run(remade(study, ge=ge), {"CCA": cca()}, split=split, n_repeats=1)
+    n = len(split.test)
+    assert any(note.startswith(f"2 of {n} test profiles") for note in report.notes)
+
+
+def test_an_oracle_that_knows_nothing_is_undefined(study):
+    first = ~pd.DataFrame(study.groups).duplicated().to_numpy()
+    oracle = Method(OracleRetriever(), tables=("table2",), train="oracle_test_lines")
+    options = {"split": SPLIT | {"test_cell_lines": 1}, "n_repeats": 1}
+    report = run(study[np.flatnonzero(first)], {"oracle": oracle}, **options)
+    row = report.tables["table2"].loc["oracle"]
+    assert np.isnan(row["mrr"])
+    assert row["undefined"].startswith("it knows no other profile")
+    assert any(note.startswith("Undefined: oracle: it knows") for note in report.notes)
+
+
+def test_captions_say_what_is_unseen(study):
+    for options, said in (
+        ({"hold_out": "drugs"}, "Unseen drugs in cell lines that were trained on"),
+        (
+            {"hold_out": "cell_lines"},
+            "Drugs that were trained on, in unseen cell lines",
+        ),
+        ({}, "Unseen drugs in unseen cell lines"),
+    ):
+        report = run(study, {"CCA": cca()}, split=options, n_repeats=1)
+        (section, *_) = report.sections
+        assert section.items["table1"].caption.startswith(said)
+        assert report.notes[0].startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("n_molecules", "n_lines", "preset"),
+    [(14, 1, "quick"), (20, 2, "recommended"), (40, 3, "quick")],
+)
+def test_no_default_row_fails_where_a_study_is_small(n_molecules, n_lines, preset):
+    study = wide_study(n_molecules, n_cell_lines=n_lines)
+    paper = PaperOptions(preset, ablations=False)
+    report = evaluate_study(study, paper=paper, n_repeats=1, figures=False)
+    assert len(report.tables["table2"]) > 4
+    for name in ("table1", "table2"):
+        assert report.tables[name]["error"].tolist() == [""] * len(report.tables[name])
+    assert not any("methods failed" in note for note in report.notes)
+
+
+@pytest.mark.parametrize("name", ["study", "paper"])
+def test_a_wrong_kind_names_no_private_path(study, name):
+    options = {"study": study, "paper": None} | {name: {"preset": "quick"}}
+    with pytest.raises(ValueError, match=f"{name} must be a .* such as ") as caught:
+        evaluate_study(options.pop("study"), **options)
+    assert "._" not in str(caught.value)
+    assert "{'preset': 'quick'}" in str(caught.value)
 
 
 @pytest.mark.parametrize("hold_out", ["drugs", "cell_lines"])
