@@ -248,7 +248,8 @@ def evaluate_study(
             "profiles": repr(plan.expression),
             "pretrained encoder": str(paper.encoder or "none"),
             "baseline": "none" if baseline is None else plan.labels[baseline],
-        },
+        }
+        | ({"CCA": _cca_settings(plan)} if methods is None else {}),
         versions=versions(),
         seconds={
             "fitting the embedders": trained - start,
@@ -259,6 +260,12 @@ def evaluate_study(
         ranks=ranks,
         columns=score_columns(chosen),
     )
+
+
+def _cca_settings(plan: Plan) -> str:
+    params = plan.methods["cca_raw_morgan"].candidates[0].get_params()
+    n = params["transformedtargetretriever__retriever__n_components"]
+    return f"{n} components (six features: up to {2 * n}), or what the rows allow"
 
 
 def _check_kind(value: object, kind: type, name: str, such_as: str) -> None:
