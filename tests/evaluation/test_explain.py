@@ -52,7 +52,8 @@ def test_an_embedder_that_fails_in_one_repeat(study, monkeypatch, cca, run, erro
         study, {"own": AlignedView(), "CCA": cca()}, embedders={"aligned": embedder},
         inspect=True, split=splits,
     )  # fmt: skip
-    assert errors(report) == ["embedder aligned: RuntimeError: bad luck"]
+    said = "embedder aligned: RuntimeError: bad luck (in 1 of 2 repeats)"
+    assert errors(report) == [said]
     assert set(report.tables["mixing"]["repeat"]) == {1}
     assert set(report.tables["mechanisms"]["repeat"]) == {1}
     assert report.ranks["own"].isna().equals(report.ranks["repeat"] == 0)
