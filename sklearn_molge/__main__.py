@@ -91,10 +91,11 @@ def _check(options: argparse.Namespace) -> None:
     for flag, path in needed:
         if path is not None and not path.exists():
             raise FileNotFoundError(f"{flag}: there is no {path}.")
-    for name in ("out", "cache"):
+    for name in ("out", "cache_folder"):
         folder: Path | None = getattr(options, name, None)
         if folder is not None and folder.exists() and not folder.is_dir():
-            raise NotADirectoryError(f"--{name}: {folder} is a file, not a folder.")
+            flag = name.replace("_", "-")
+            raise NotADirectoryError(f"--{flag}: {folder} is a file, not a folder.")
 
 
 def _check_filters(options: argparse.Namespace) -> None:
@@ -117,7 +118,7 @@ def _load(options: argparse.Namespace) -> Study:
             options.molecules or N_MOLECULES,
             n_cell_lines=N_LINES,
             level=options.level,
-            random_state=options.seed,
+            random_state=options.random_state,
         )
     annotated = [p for p in options.data if _is_h5ad(p)]
     lincs = [p for p in options.data if not _is_h5ad(p)]
@@ -144,7 +145,7 @@ def _load_h5ad(path: str, level: int) -> Study:
 
 
 def _split(options: argparse.Namespace) -> dict[str, Any] | None:
-    """Return parameters of drug_cell_line_split, None for its defaults."""
+    """Return parameters of draw_split, None for its defaults."""
     split: dict[str, Any] = {}
     if options.geometry == "paper":
         split = {"val_drugs": 0.1, "test_drugs": 0.1}
@@ -171,12 +172,12 @@ def _evaluate(options: argparse.Namespace, command: str) -> int:
             reference=options.reference is not None,
         ),
         split=_split(options),
-        n_repeats=options.repeats,
+        n_repeats=options.n_repeats,
         baseline=options.baseline,
         inspect=options.inspect,
-        cache_folder=options.cache or options.out / "cache",
-        random_state=options.seed,
-        n_jobs=options.jobs,
+        cache_folder=options.cache_folder or options.out / "cache",
+        random_state=options.random_state,
+        n_jobs=options.n_jobs,
         verbose=int(not options.quiet),
     )
     report.command = command
@@ -188,12 +189,11 @@ def _evaluate(options: argparse.Namespace, command: str) -> int:
 
 
 def _audit(options: argparse.Namespace) -> int:
-    from sklearn_molge.evaluation import audit_split
-    from sklearn_molge.model_selection import drug_cell_line_split
+    from sklearn_molge.evaluation import audit_split, draw_split
 
     study = _load(options)
-    split = drug_cell_line_split(
-        study.groups, random_state=options.seed, **(_split(options) or {})
+    split = draw_split(
+        study.groups, random_state=options.random_state, **(_split(options) or {})
     )
     audit = audit_split(study, split)
     print(study, audit, sep="\n\n")
@@ -266,8 +266,8 @@ def _add_split(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group(
         "split",
         "A share (0.1), a number (3), or names (HT29,PC3). A single name\n"
-        "that looks like a number needs a comma behind it (697,). Default: as in the\n"
-        "paper, a tenth of the drugs and one cell line for each part.",
+        "that looks like a number needs a comma behind it (697,). Default: as many as\n"
+        "make the test part rank 50 drugs, where the study has them (see draw_split).",
     )
     for name in ("test_drugs", "val_drugs", "test_cell_lines", "val_cell_lines"):
         part, what = name.split("_", 1)
@@ -308,21 +308,22 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     out = "folder of the report"
     add("--out", type=Path, required=True, metavar="REPORT", help=out)
     repeats = "divisions of the study (default: 3)"
-    add("--repeats", type=_count, default=3, metavar="N", help=repeats)
+    add("--n-repeats", "--repeats", type=_count, default=3, metavar="N", help=repeats)
     jobs = "processes, -1 for all; same numbers"
-    add("--jobs", type=_jobs, metavar="N", help=jobs)
+    add("--n-jobs", "--jobs", type=_jobs, metavar="N", help=jobs)
     cache = (
         "folder of finished fits, from which a killed command goes on (default: "
         "REPORT/cache). They are pickles: do not use one that you do not trust"
     )
-    add("--cache", type=Path, metavar="DIR", help=cache)
+    add("--cache-folder", "--cache", type=Path, metavar="DIR", help=cache)
     add("--quiet", action="store_true", help="no progress, no tables")
     _add_common(group)
 
 
 def _add_common(parser) -> None:
     seed = "of the simulation, divisions and methods (default: 0)"
-    parser.add_argument("--seed", type=_seed, default=0, metavar="N", help=seed)
+    names = ("--random-state", "--seed")
+    parser.add_argument(*names, type=_seed, default=0, metavar="N", help=seed)
     where = "show where an error happened"
     parser.add_argument("--traceback", action="store_true", help=where)
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sklearn_molge import evaluation, model_selection
+from sklearn_molge import evaluation
 from sklearn_molge.__main__ import main
 from sklearn_molge.datasets import Study, make_perturbation_study
 from sklearn_molge.evaluation import PaperOptions
@@ -95,6 +95,17 @@ def test_every_option(calls, tmp_path, capsys):
     }  # fmt: skip
     out = capsys.readouterr().out
     assert out == f"The report is {tmp_path / 'report.html'}\n"
+
+
+def test_options_are_called_as_the_parameters(calls, tmp_path):
+    folder = tmp_path / "fits"
+    evaluate(
+        "--data", "simulated", "--cache-folder", folder, "--n-repeats", 2, "--n-jobs",
+        1, "--random-state", 3, out=tmp_path,
+    )  # fmt: skip
+    options = calls[0][1]
+    assert (options["cache_folder"], options["n_repeats"]) == (folder, 2)
+    assert (options["n_jobs"], options["random_state"]) == (1, 3)
 
 
 def test_the_noted_command_repeats_the_call(calls, tmp_path):
@@ -289,8 +300,7 @@ def test_an_audit_that_finds_a_violation_says_so_by_its_code(monkeypatch, capsys
     def leaky(groups, **options):
         return {"train": np.arange(5), "test": np.arange(4, 9)}
 
-    assert evaluation.audit_split  # it is loaded before the splits are changed
-    monkeypatch.setitem(model_selection.__dict__, "drug_cell_line_split", leaky)
+    monkeypatch.setitem(evaluation.__dict__, "draw_split", leaky)
     assert main(SMALL_AUDIT) == 1
     assert "VIOLATION: rows in both parts" in capsys.readouterr().out
 
@@ -299,7 +309,7 @@ def test_an_interrupted_audit_does_not_go_on(monkeypatch, capsys):
     def interrupted(groups, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setitem(model_selection.__dict__, "drug_cell_line_split", interrupted)
+    monkeypatch.setitem(evaluation.__dict__, "draw_split", interrupted)
     assert main(SMALL_AUDIT) == 130
     assert capsys.readouterr().err == "Interrupted.\n"
 

@@ -1,15 +1,27 @@
-"""Lists in messages: the first few, and how many more there are."""
+"""Lists and counts in messages: the first few, and how many more there are."""
 
 from collections.abc import Callable, Iterable
 from typing import TypeVar
 
-__all__ = ["N_SHOWN", "first_few", "first_few_at", "shortened"]
+__all__ = ["N_SHOWN", "counted", "first_few", "first_few_at", "shortened"]
 
 N_SHOWN = 20
 # Of a longer text a message shows the beginning.
 _MAX_TEXT = 100
 
 T = TypeVar("T")
+
+
+def counted(n: int, what: str) -> str:
+    """Write a number of things, with an s where they are not one.
+
+    Examples
+    --------
+    >>> from sklearn_molge._utils.messages import counted
+    >>> counted(1, "cell line"), counted(1200, "drug")
+    ('1 cell line', '1,200 drugs')
+    """
+    return f"{n:,} {what}" if n == 1 else f"{n:,} {what}s"
 
 
 def first_few(

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from sklearn_molge._compat import Interval, StrOptions, validate_params
 from sklearn_molge._utils.genes import gene_names
+from sklearn_molge._utils.messages import counted
 from sklearn_molge._utils.typing import RandomState
 from sklearn_molge.datasets._columns import check_each_once, common_genes
 from sklearn_molge.datasets._texts import as_frame, plain_labels
@@ -194,8 +195,9 @@ class Study:
         level = "" if self.level is None else f" (level {self.level})"
         n_controls = 0 if self.control_ge is None else len(self.control_ge)
         return (
-            f"Study: {len(self):,} profiles{level} of {drugs:,} drugs in {lines:,} "
-            f"cell lines, {len(self.genes):,} genes, {n_controls:,} controls"
+            f"Study: {counted(len(self), 'profile')}{level} of "
+            f"{counted(drugs, 'drug')} in {counted(lines, 'cell line')}, "
+            f"{counted(len(self.genes), 'gene')}, {counted(n_controls, 'control')}"
         )
 
     def __getitem__(self, rows) -> Study:

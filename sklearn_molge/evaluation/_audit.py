@@ -17,7 +17,7 @@ from rdkit.rdBase import BlockLogs
 from sklearn.base import TransformerMixin, clone
 
 from sklearn_molge._compat import HasMethods, StrOptions, validate_params
-from sklearn_molge._utils.messages import first_few
+from sklearn_molge._utils.messages import counted, first_few
 from sklearn_molge._utils.rows import distinct_rows, row_batches
 from sklearn_molge.base import one_row_per_drug
 from sklearn_molge.datasets import Study
@@ -34,7 +34,7 @@ from sklearn_molge.molecules import (
     parse_smiles,
 )
 
-__all__ = ["SplitAudit", "audit_repeats", "audit_split"]
+__all__ = ["SplitAudit", "audit_repeats", "audit_split", "held_out"]
 
 _PARTS = ("train", "val", "test")
 _QUANTILES = (0.0, 0.25, 0.5, 0.75, 0.9, 1.0)
@@ -109,8 +109,8 @@ class SplitAudit:
 
     def _headline(self) -> list[str]:
         sizes = (
-            f"{part} {row.profiles:,} profiles of {row.drugs:,} drugs in "
-            f"{row.cell_lines:,} cell lines"
+            f"{part} {counted(row.profiles, 'profile')} of "
+            f"{counted(row.drugs, 'drug')} in {counted(row.cell_lines, 'cell line')}"
             for part, row in self.parts.iterrows()
         )
         quantiles = self.similarity_quantiles
@@ -121,9 +121,11 @@ class SplitAudit:
             f"{quantiles[1.0]:.2f}.",
         ]
         lines += self._identities()
+        found = f"Training and test rows, {_found(self.table)}"
         if not self.violations:
-            return [*lines, "No violation: what must not be shared is not."]
-        return [*lines, *(f"VIOLATION: {text}" for text in self.violations)]
+            first = "No violation: what must not be shared is not."
+            return [first, found, *lines]
+        return [*(f"VIOLATION: {text}" for text in self.violations), found, *lines]
 
     def _identities(self) -> list[str]:
         """Say which molecules were merged and which names were kept apart, and why."""
@@ -378,6 +380,17 @@ def _kept_apart(facts: "_Facts") -> pd.DataFrame:
     for side in "ab":
         pairs[f"parts_{side}"] = pairs[f"drug_{side}"].map(parts)
     return pairs
+
+
+def _found(table: pd.DataFrame) -> str:
+    """Say what training and test rows share that is no violation, in a sentence."""
+    shared = [
+        f"{row.check} {row.n_shared:,} of {row.n_b:,}"
+        for row in table.itertuples()
+        if row.parts == "train/test" and row.ok is None
+        if not pd.isna(row.n_shared) and row.n_shared
+    ]
+    return f"shared, to be judged: {', '.join(shared) or 'nothing'}."
 
 
 def _neighbours(facts, fingerprinter):
@@ -722,7 +735,7 @@ def _nearest_molecules(
     return np.concatenate(nearest), np.concatenate(similarity)
 
 
-def _held_out(split: DrugCellLineSplit) -> str:
+def held_out(split: DrugCellLineSplit) -> str:
     """Return what a split keeps apart, by the labels that it gives to its parts."""
     if np.array_equal(split.cell_lines["train"], split.cell_lines["test"]):
         return "drugs"
@@ -733,9 +746,9 @@ def _held_out(split: DrugCellLineSplit) -> str:
 
 def audit_repeats(
     study: Study, repeats: Sequence[Repeat]
-) -> tuple[dict[str, pd.DataFrame], list[str]]:
-    """Audit each repeat; return tables, of what was shared most, and the leaks."""
-    audits = [audit_split(study, r.split, hold_out=_held_out(r.split)) for r in repeats]
+) -> tuple[dict[str, pd.DataFrame], list[str], list[str]]:
+    """Audit each repeat; return tables of what was shared most, leaks, and the rest."""
+    audits = [audit_split(study, r.split, hold_out=held_out(r.split)) for r in repeats]
     everything = pd.concat([audit.table for audit in audits], ignore_index=True)
     keys = ["check", "parts"]
     worst = everything.sort_values("share", ascending=False, kind="stable")
@@ -747,6 +760,7 @@ def audit_repeats(
     harmless = np.array([ok is not False for ok in table["ok"]])
     nothing = ~(table["n_shared"].fillna(0).to_numpy(dtype=float) > 0)
     table = table.iloc[np.lexsort((nothing, harmless))]
+    found = f"Audit, train/test: {_found(table.reset_index())}"
     table = table.rename(columns={"n_a": "in_the_first", "n_b": "in_the_second"})
     near = pd.concat(
         [audit.neighbours.assign(repeat=i) for i, audit in enumerate(audits)]
@@ -766,4 +780,4 @@ def audit_repeats(
         for text in audit.violations
     ]
     tables = {"audit": table, "similarity": similar, "test_molecules": molecules}
-    return tables, leaks
+    return tables, leaks, [found]

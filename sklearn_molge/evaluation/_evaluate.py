@@ -2,6 +2,7 @@
 
 import tempfile
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from functools import partial
 from numbers import Integral
@@ -11,6 +12,7 @@ import numpy as np
 from sklearn.base import BaseEstimator
 
 from sklearn_molge._compat import HasMethods, Interval, validate_params
+from sklearn_molge._utils.messages import first_few
 from sklearn_molge.datasets import Study
 from sklearn_molge.evaluation._audit import audit_repeats
 from sklearn_molge.evaluation._explain import explain
@@ -23,6 +25,7 @@ from sklearn_molge.evaluation._layout import (
 )
 from sklearn_molge.evaluation._methods import Method
 from sklearn_molge.evaluation._plan import (
+    MIN_CANDIDATES,
     Plan,
     Split,
     check_methods,
@@ -40,6 +43,7 @@ from sklearn_molge.evaluation.paper._rows import PaperOptions
 from sklearn_molge.evaluation.report._report import StudyReport
 from sklearn_molge.evaluation.report._sections import new_figure
 from sklearn_molge.evaluation.report._table_view import score_columns
+from sklearn_molge.exceptions import FewCandidatesWarning
 from sklearn_molge.metrics import Score, get_scores
 
 __all__ = ["evaluate_study"]
@@ -49,11 +53,11 @@ _TITLE = "Which molecule causes this profile?"
 
 @validate_params(
     {
-        "study": [Study],
+        "study": "no_validation",
         "methods": [Mapping, None],
         "embedders": [Mapping, None],
         "expression": [HasMethods(["fit", "transform"]), None],
-        "paper": [PaperOptions, None],
+        "paper": "no_validation",
         "split": "no_validation",
         "n_repeats": [Interval(Integral, 1, None, closed="left")],
         "scores": "no_validation",
@@ -99,9 +103,12 @@ def evaluate_study(
         Molecules and profiles. Where it has controls, methods get ``paired_ge()``,
         [treated | control], as profiles.
     methods : mapping of str to estimator, list of estimator or Method, default=None
-        The rows. None takes :func:`finlayson2020_methods` (CCA with 50 components, or
-        half as many as training drugs or genes) and :func:`ablation_methods`; add to
-        these with ``finlayson2020_methods() | {"mine": Pipeline(...)}``.
+        The rows. None takes :func:`finlayson2020_methods` and
+        :func:`ablation_methods`; add to these with
+        ``finlayson2020_methods() | {"mine": Pipeline(...)}``. CCA has 50 components,
+        or half as many as training drugs or genes, and never more than the training
+        rows allow. Oracles in the training lines are left out where these have no
+        profile of a test drug.
     embedders : mapping of str to estimator, default=None
         What the methods' :class:`AlignedView` stand for, fitted once for each repeat,
         on `expression` of the profiles. One with a parameter `train_split` gets the
@@ -115,9 +122,14 @@ def evaluate_study(
         and whether the paper's own numbers are printed below ours. None is
         ``PaperOptions()``.
     split : mapping, DrugCellLineSplit, list of them, or None, default=None
-        Parameters of :func:`~sklearn_molge.model_selection.drug_cell_line_split`,
-        drawn anew for each repeat (None: its defaults); or one such division for all
-        repeats; or one for each.
+        Parameters of :func:`draw_split`, drawn anew for each repeat; or one such
+        division for all repeats; or one for each. What is not given, and None gives
+        nothing, follows the study, so that 30 or more drugs are ranked where it has
+        them: a tenth of the drugs to test, but 100, or a third where that is fewer; a
+        tenth to validate, but 60, or a fifth; and of the cell lines as many as make
+        the test part rank 50 drugs (at most a third of the lines) and the validation
+        part 30 (at most a quarter). With fewer than three lines, drugs alone are held
+        out.
     n_repeats : int, default=3
         Number of divisions.
     scores : sequence of str or Score, default=None
@@ -156,10 +168,21 @@ def evaluate_study(
     TypeError, ValueError
         If `split`, a score, a method or an embedder is not as described, or the
         encoder of `paper` cannot be read, before any fit. A method that fails later
-        has its error in its row, and the others go on.
+        has its error in its row and in the notes, and the others go on.
+
+    Warns
+    -----
+    FewCandidatesWarning
+        If a repeat ranks fewer than 30 test drugs or fewer than 20 validation drugs.
+        The report says the same on top, with the numbers: below 30 it judges no claim,
+        and of one drug a score is undefined (NaN).
 
     Notes
     -----
+    Ranks of all repeats are pooled, profile by profile, and so is chance; the table
+    "candidates" has what each repeat ranks. No interval is given for fewer than five
+    test drugs.
+
     The paper's Tables 1 and 2 have no intervals and no test (Finlayson et al. 2020);
     intervals here are bootstrap percentiles over drugs, and say nothing about other
     cell lines.
@@ -183,13 +206,16 @@ def evaluate_study(
     ['chance', 'CCA']
     """
     paper = PaperOptions() if paper is None else paper
+    _check_kind(study, Study, "study", "load_lincs(folder)")
+    _check_kind(paper, PaperOptions, "paper", "PaperOptions(preset='quick')")
     _check_figures(figures)
     chosen = get_scores(scores)
     if paper.encoder is not None:
         paper.chemprop.fit(study.smiles[:1])  # raises if it cannot be read
     repeats = make_repeats(split, study.groups, n_repeats, random_state)
     plan = _make_plan(study, methods, embedders, expression, paper, baseline, repeats)
-    audits, leaks = audit_repeats(study, plan.repeats)
+    audits, leaks, shared = audit_repeats(study, plan.repeats)
+    _warn_of_few(plan)
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as temporary:
         cache = ResultCache(cache_folder, temporary)
@@ -215,24 +241,59 @@ def evaluate_study(
         sections=sections,
         description=describe_study(study),
         settings={
-            "split": "drug_cell_line_split's defaults" if split is None else str(split),
+            "split": "draw_split's defaults" if split is None else str(split),
             "repeats": str(n_repeats),
             "preset": paper.preset,
             "seed": str(random_state),
             "profiles": repr(plan.expression),
             "pretrained encoder": str(paper.encoder or "none"),
             "baseline": "none" if baseline is None else plan.labels[baseline],
-        },
+        }
+        | ({"CCA": _cca_settings(plan)} if methods is None else {}),
         versions=versions(),
         seconds={
             "fitting the embedders": trained - start,
             "fitting and ranking the methods": scored - trained,
             "inspection and figures": time.perf_counter() - scored,
         },
-        notes=leaks + notes + failed,
+        notes=leaks + notes + failed + shared,
         ranks=ranks,
         columns=score_columns(chosen),
     )
+
+
+def _cca_settings(plan: Plan) -> str:
+    params = plan.methods["cca_raw_morgan"].candidates[0].get_params()
+    n = params["transformedtargetretriever__retriever__n_components"]
+    return f"{n} components (six features: up to {2 * n}), or what the rows allow"
+
+
+def _check_kind(value: object, kind: type, name: str, such_as: str) -> None:
+    if not isinstance(value, kind):
+        raise ValueError(
+            f"{name} must be a {kind.__name__}, such as {such_as}. Got {value!r}."
+        )
+
+
+def _warn_of_few(plan: Plan) -> None:
+    """Say before the fits what the report will say after them."""
+    parts = {"test": "nothing can be judged", "val": "selection is mostly chance"}
+    found = []
+    for part, why in parts.items():
+        sizes, least = plan.candidates(part), MIN_CANDIDATES[part]
+        if 0 < min(sizes) < least or (part == "test" and min(sizes) < least):
+            found.append(
+                f"the {part} rows of the {len(sizes)} repeats rank "
+                f"{first_few(sizes, n=5)} drugs, and below {least} {why}"
+            )
+    if found:
+        said = "; ".join(found)
+        warnings.warn(
+            f"evaluate_study: {said}. Hold out more drugs or cell lines (`split`), or "
+            "take a larger study.",
+            FewCandidatesWarning,
+            stacklevel=4,
+        )
 
 
 def _check_figures(figures: bool | Sequence[DrawFigure]) -> None:
@@ -250,7 +311,7 @@ def _check_figures(figures: bool | Sequence[DrawFigure]) -> None:
 def _make_plan(study, methods, embedders, expression, paper, baseline, repeats):
     """Fill in what the paper's defaults are, and check everything."""
     data = views_of(study, files=[paper.encoder])
-    validated = all(len(repeat.split.val) for repeat in repeats)
+    validated = Plan(study, data, repeats, {}, {}, expression).validated
     if expression is None:
         controls = study.control_ge is not None
         expression = paper.expression(study.level, controls=controls)
@@ -262,5 +323,11 @@ def _make_plan(study, methods, embedders, expression, paper, baseline, repeats):
         n_components = max(1, min(50, fewest // 2))
         shared = next(iter(embedders), "aligned")
         methods = paper.methods(expression, n_components=n_components, embedder=shared)
+        known = all(len(r.split.oracle_train_lines) for r in repeats)
+        methods = {
+            name: method
+            for name, method in methods.items()
+            if known or method.train != "oracle_train_lines"
+        }
     checked = check_methods(methods, embedders, baseline)
     return Plan(study, data, repeats, checked, dict(embedders), expression)

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 
 from sklearn_molge.datasets import Study
-from sklearn_molge.evaluation._plan import Plan
+from sklearn_molge.evaluation._plan import FEWEST_CANDIDATES, Plan
 from sklearn_molge.evaluation._results import (
     SEED,
     Explanation,
@@ -85,6 +85,9 @@ def _load(
         path = fitted[i, name].path
         if path is None:
             failed[i] = fitted[i, name].error
+            continue
+        if plan.candidates("test")[i] < FEWEST_CANDIDATES:
+            failed[i] = "its test rows are of one drug"
             continue
         alignment = cache.load(path)[0]
         train, test = repeat.split.train, repeat.split.test

@@ -2,13 +2,16 @@
 
 import importlib.metadata
 import platform
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 
 import sklearn_molge
+from sklearn_molge._utils.messages import counted
+from sklearn_molge._utils.rows import distinct_rows
 from sklearn_molge.datasets import Study
+from sklearn_molge.evaluation._audit import held_out
 from sklearn_molge.evaluation._explain import (
     attribution_best,
     distance_to_training,
@@ -16,7 +19,11 @@ from sklearn_molge.evaluation._explain import (
     map_profiles,
     specificity,
 )
-from sklearn_molge.evaluation._plan import Repeat
+from sklearn_molge.evaluation._plan import (
+    FEWEST_CANDIDATES,
+    MIN_CANDIDATES,
+    Repeat,
+)
 from sklearn_molge.evaluation._results import SEED, StudyResults
 from sklearn_molge.evaluation._run import Outcomes
 from sklearn_molge.evaluation.paper._findings import (
@@ -26,6 +33,7 @@ from sklearn_molge.evaluation.paper._findings import (
     with_reference,
 )
 from sklearn_molge.evaluation.report._sections import ReportFigure, ReportTable, Section
+from sklearn_molge.metrics import chance_scores
 
 __all__ = ["DrawFigure", "describe_study", "make_sections", "report_notes", "versions"]
 
@@ -35,7 +43,7 @@ DrawFigure = Callable[[StudyResults], ReportFigure | None]
 # with the results and return None where there is nothing to draw. A figure's name is
 # that of its function. To add one, write the function and name it here.
 SECTIONS: dict[str, tuple[str | DrawFigure, ...]] = {
-    "How good is each method?": ("table1", recall_at_k, precision_recall),
+    "How good is each method?": ("candidates", "table1", recall_at_k, precision_recall),
     "How far from the ceiling?": ("table2",),
     "Which of the paper's claims hold here?": ("claims", "claims_slopes"),
     "What matters in training?": ("ablations", "embedders"),
@@ -56,7 +64,10 @@ _PACKAGES = (
     "numpy scipy scikit-learn torch skorch chemprop rdkit pandas hyperopt joblib"
 ).split()
 _CAPTIONS = {
-    "table1": "Unseen drugs in unseen cell lines: how high each method ranks the true "
+    "candidates": "What each repeat ranks: its test profiles, each among its test "
+    "drugs, and what a random ranking scores there. The scores below pool the profiles "
+    "of all repeats, and so does their chance.",
+    "table1": "{unseen}: how high each method ranks the true "
     "molecule, with 95 % intervals from resampling whole drugs; the difference of the "
     "first score to that of the baseline.",
     "table2": "Ceilings: oracles rank by the drugs' own measured profiles, in the "
@@ -95,6 +106,7 @@ def make_sections(
     `figures` are drawn beside those of the report; None draws none at all.
     """
     tables = _tables(results, audits, reference=reference)
+    unseen = _unseen(results.plan.repeats)
     notes: list[str] = []
     sections = []
     for title, parts in (SECTIONS | {_MORE: tuple(figures or ())}).items():
@@ -102,7 +114,8 @@ def make_sections(
         for part in parts:
             if isinstance(part, str):
                 if len(tables.get(part, ())):
-                    items[part] = ReportTable(tables[part], _CAPTIONS[part])
+                    caption = _CAPTIONS[part].format(unseen=unseen)
+                    items[part] = ReportTable(tables[part], caption)
             elif figures is not None:
                 drawn = _draw(part, results, notes)
                 if drawn is not None:
@@ -132,7 +145,9 @@ def _tables(
             tables[name] = with_reference(name, tables[name])
     explained = results.explained.tables if results.explained else {}
     slopes = explained.get("regressions")
-    tables |= claim_tables(results.ranks, results.labels, slopes, random_state=SEED)
+    how = {"too_few": results.too_few, "random_state": SEED}
+    tables |= claim_tables(results.scored, results.labels, slopes, **how)
+    tables["candidates"] = results.candidate_table()
     tables["embedders"] = _embedder_table(results.fitted)
     tables["splits"] = _split_table(results.study, results.plan.repeats)
     return tables | audits | explained
@@ -166,6 +181,18 @@ def _split_table(study: Study, repeats: Sequence[Repeat]) -> pd.DataFrame:
     return pd.DataFrame(rows).set_index("repeat")
 
 
+def _unseen(repeats: Sequence[Repeat]) -> str:
+    """Say what the test rows are, in training."""
+    kept = {held_out(repeat.split) for repeat in repeats}
+    if kept == {"both"}:
+        return "Unseen drugs in unseen cell lines"
+    if kept == {"drugs"}:
+        return "Unseen drugs in cell lines that were trained on"
+    if kept == {"cell_lines"}:
+        return "Drugs that were trained on, in unseen cell lines"
+    return "The repeats hold out different things"
+
+
 def report_notes(
     results: StudyResults, refused: Mapping[str, str], *, reference: bool
 ) -> list[str]:
@@ -173,30 +200,11 @@ def report_notes(
 
     `refused` says of each task why its result could not be kept.
     """
-    plan = results.plan
-    notes = []
-    failed = [results.labels[n] for n in plan.methods if n not in results.finished]
-    if failed:
-        notes.append(
-            f"{len(failed)} methods failed; their errors are in their rows: "
-            + "; ".join(failed)
-        )
+    notes = [*_candidate_notes(results), *_failure_notes(results)]
     if refused:
         why = next(iter(refused.values()))
         notes.append(f"Not kept in cache_folder: {', '.join(refused)}. {why}")
-    if not plan.validated:
-        notes.append(
-            "There are no validation rows: embedders trained for a fixed number of "
-            "epochs, of a list of estimators the first was taken"
-            + (", and no baseline was chosen." if results.baseline is None else ".")
-        )
-    has_oracles = any(method.train != "train" for method in plan.methods.values())
-    for lines in ("training", "test") if has_oracles else ():
-        share = np.mean([_known(plan.study, repeat, lines) for repeat in plan.repeats])
-        notes.append(
-            f"An oracle knows another profile of the query's drug in the {lines} lines "
-            f"for {share:.0%} of the queries; it ranks the others last."
-        )
+    notes += [*_selection_notes(results), *_data_notes(results)]
     if reference:
         notes.append(
             "Rows marked (paper) are printed from Finlayson et al. 2020: other data, "
@@ -205,12 +213,119 @@ def report_notes(
     return notes + (results.explained.notes if results.explained else [])
 
 
-def _known(study: Study, repeat: Repeat, lines: str) -> float:
-    drugs = study.groups[:, 0]
-    test = pd.Series(drugs[repeat.split.test])
-    if lines == "test":
-        return float(test.duplicated(keep=False).mean())
-    return float(test.isin(drugs[repeat.split.oracle_train_lines]).mean())
+def _candidate_notes(results: StudyResults) -> Iterator[str]:
+    """Say what is ranked, and whether that is enough to judge by."""
+    table, score = results.candidate_table(), results.scores[0]
+    chance = table[f"chance_{score.name}"]
+    pooled = table["candidates"].nunique() > 1
+    yield (
+        f"{_unseen(results.plan.repeats)}. Ranked in each repeat: "
+        f"{_span(table['test_profiles'], 'test profile')} among "
+        f"{_span(table['candidates'], 'candidate')} (test drugs), in "
+        f"{_span(table['test_cell_lines'], 'cell line')}; chance {score.label} "
+        f"{_chance_span(chance)}."
+        + (" Repeats are pooled, profile by profile." if pooled else "")
+    )
+    one = table.index[table["candidates"] < FEWEST_CANDIDATES].tolist()
+    if one:
+        yield (
+            f"Undefined in repeat {', '.join(map(str, one))}: its test rows are of one "
+            "drug, which any method ranks first. It counts in no score."
+        )
+    if results.too_few:
+        yield (
+            f"Not judged: {results.too_few}. No claim holds or fails by these numbers, "
+            "and no method is best. `split` may hold out more drugs and cell lines, "
+            "where the study has them."
+        )
+    if not results.resamples:
+        yield (
+            "No intervals and no p-values: the test profiles are of "
+            f"{counted(results.scored['drug'].nunique(), 'drug')}, too few to resample."
+        )
+    sizes = results.scored["n_candidates"]
+    for score in results.scores if len(sizes) else ():
+        if chance_scores(sizes, scores=[score])[score.name] == score(np.ones(1)):
+            yield (
+                f"{score.label} says nothing: among at most {sizes.max()} candidates "
+                "it is the same for any ranking."
+            )
+    lines = table.index[table["test_cell_lines"] < 2].tolist()
+    if lines:
+        yield (
+            f"Repeat {', '.join(map(str, lines))} is tested in one cell line: another "
+            "line may score otherwise, which no interval here shows."
+        )
+
+
+def _span(values: pd.Series, what: str) -> str:
+    """Write the smallest and the largest count of something."""
+    low, high = int(values.min()), int(values.max())
+    return (f"{low:,} to " if low < high else "") + counted(high, what)
+
+
+def _chance_span(values: pd.Series) -> str:
+    known = values.dropna()
+    ends = dict.fromkeys(f"{end:.3f}" for end in (known.min(), known.max()))
+    return " to ".join(ends) if len(known) else "undefined"
+
+
+def _failure_notes(results: StudyResults) -> Iterator[str]:
+    labels = results.labels
+    if results.errors:
+        each = "; ".join(f"{labels[n]} ({text})" for n, text in results.errors.items())
+        n, of = counted(len(results.errors), "method"), len(results.methods)
+        yield f"{n} failed, of {of}, without a score: {each}"
+    names = [labels[name] for name in results.undefined if name in labels]
+    if names and len(results.scored):
+        why = next(why for n, why in results.undefined.items() if n in labels)
+        yield f"Undefined: {', '.join(names)}: {why}."
+
+
+def _selection_notes(results: StudyResults) -> Iterator[str]:
+    """Say what was selected, by how much."""
+    plan = results.plan
+    if not plan.validated:
+        yield (
+            "There are no validation rows, of two drugs or more, in every repeat: "
+            "embedders trained for a fixed number of epochs, of a list of estimators "
+            "the first was taken"
+            + (", and no baseline was chosen." if results.baseline is None else ".")
+        )
+        return
+    sizes = plan.candidates("val")
+    if min(sizes) < MIN_CANDIDATES["val"]:
+        yield (
+            "Selection is noise: the validation rows rank "
+            f"{_span(pd.Series(sizes), 'drug')} (at least {MIN_CANDIDATES['val']} are "
+            "needed). Which epoch, which "
+            "of a list of estimators, and which baseline is best there, is mostly "
+            "chance."
+        )
+
+
+def _data_notes(results: StudyResults) -> Iterator[str]:
+    """Say what is odd about the data: oracles that know little, copied profiles."""
+    plan = results.plan
+    seen = {"oracle_train_lines": "training", "oracle_test_lines": "test"}
+    has_oracles = any(method.train != "train" for method in plan.methods.values())
+    for train, lines in seen.items() if has_oracles else ():
+        yield (
+            f"An oracle knows another profile of the query's drug in the {lines} lines "
+            f"for {results.known_share(train):.0%} of the queries; it ranks the others "
+            "last."
+        )
+    copies = [
+        len(test) - len(distinct_rows(plan.data.y[test])[0])
+        for test in (repeat.split.test for repeat in plan.repeats)
+    ]
+    if any(copies):
+        n = sum(len(repeat.split.test) for repeat in plan.repeats)
+        yield (
+            f"{sum(copies)} of {n} test profiles are copies of another one in the same "
+            "repeat, equal in every gene: they count twice, and an oracle in the test "
+            "lines that leaves the query out still finds it."
+        )
 
 
 def describe_study(study: Study) -> dict[str, str]:

@@ -4,23 +4,41 @@ import importlib.metadata
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
 import joblib
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
 
+from sklearn_molge._utils.groups import Factor, count_of, encode_groups
 from sklearn_molge.datasets import Study
 from sklearn_molge.evaluation._methods import Method, aligned_views
 from sklearn_molge.model_selection import DrugCellLineSplit, drug_cell_line_split
 
-__all__ = ["Data", "Plan", "Repeat", "check_methods", "make_repeats", "views_of"]
+__all__ = [
+    "Data",
+    "Plan",
+    "Repeat",
+    "check_methods",
+    "draw_split",
+    "make_repeats",
+    "views_of",
+]
 
 # A result of another version is another result.
 _PACKAGES = ("sklearn-molge", "scikit-learn", "numpy", "torch", "chemprop", "rdkit")
+
+# Drugs that a part should rank, where the study has them. Among 50, chance has a mean
+# reciprocal rank of 0.09; among 30, below which nothing is judged, 0.13.
+_AIMS = {"test": 50, "val": 30}
+MIN_CANDIDATES = {"test": 30, "val": 20}
+# Of one candidate, any method ranks the right one first.
+FEWEST_CANDIDATES = 2
 
 # What methods must not be called: the other columns and rows of the tables.
 RANK_COLUMNS = ("repeat", "row", "drug", "cell_line", "n_candidates")
@@ -78,10 +96,22 @@ class Plan:
         """What each method is called."""
         return {name: m.label or name for name, m in self.methods.items()}
 
+    def candidates(self, part: str) -> list[int]:
+        """Return how many drugs each repeat ranks in "test" or "val"."""
+        return [
+            n_distinct(self.data.drugs[getattr(repeat.split, part)])
+            for repeat in self.repeats
+        ]
+
     @property
     def validated(self) -> bool:
-        """Whether every repeat has validation rows."""
-        return all(len(repeat.split.val) for repeat in self.repeats)
+        """Whether every repeat has validation rows that something can be chosen by."""
+        return min(self.candidates("val")) >= FEWEST_CANDIDATES
+
+
+def n_distinct(values: NDArray) -> int:
+    """Return how many distinct values there are."""
+    return len(pd.unique(values))
 
 
 def views_of(study: Study, *, files: Sequence[Any] = ()) -> Data:
@@ -115,10 +145,7 @@ def make_repeats(
                 "split must not have a random_state: each repeat draws from that of "
                 f"evaluate_study. Got {options['random_state']!r}."
             )
-        splits = [
-            drug_cell_line_split(groups, **options, random_state=seed)
-            for seed, _ in seeds
-        ]
+        splits = [draw_split(groups, **options, random_state=seed) for seed, _ in seeds]
     elif isinstance(split, DrugCellLineSplit):
         splits = [split] * n_repeats
     elif _is_list_of_splits(split) and len(split) == n_repeats:
@@ -140,6 +167,115 @@ def make_repeats(
                 f"{largest}."
             )
     return [Repeat(drawn, seed) for drawn, (_, seed) in zip(splits, seeds, strict=True)]
+
+
+def draw_split(
+    groups: ArrayLike | pd.DataFrame,
+    *,
+    random_state: int | np.random.RandomState | None = None,
+    **sizes: Any,
+) -> DrugCellLineSplit:
+    """Divide a study into parts that are large enough to judge by, where it can be.
+
+    What :func:`evaluate_study` draws for each repeat: the split of
+    :func:`~sklearn_molge.model_selection.drug_cell_line_split` with other defaults. Its
+    own, a tenth of the drugs and one cell line, are those of a paper with 4,363 drugs
+    in every line; where most drugs are in few lines, they leave a dozen to rank.
+
+    Parameters
+    ----------
+    groups : array-like or DataFrame of shape (n_samples, 2)
+        Drug and cell line of each row, such as ``study.groups``.
+    random_state : int, RandomState instance or None, default=None
+        Draws what is not named.
+    **sizes
+        Parameters of `drug_cell_line_split`, which hold as they are given. By default:
+
+        - ``test_drugs``: a tenth of the drugs, but 100 of them, or a third where that
+          is fewer; ``val_drugs``: a tenth, but 60, or a fifth;
+        - ``test_cell_lines``: as few as make the test part rank 50 drugs, or all of
+          its own, up to a third of the lines; ``val_cell_lines``: as few as make the
+          validation part rank 30, up to a quarter of the lines;
+        - ``hold_out``: "both"; "drugs" where there are fewer than three cell lines, so
+          that none can be set aside for each part.
+
+    Returns
+    -------
+    split : DrugCellLineSplit
+
+    Raises
+    ------
+    ValueError
+        As `drug_cell_line_split` does.
+
+    Examples
+    --------
+    >>> from sklearn_molge.datasets import make_perturbation_study
+    >>> from sklearn_molge.evaluation import draw_split
+    >>> study = make_perturbation_study(120, n_cell_lines=6, level=5, random_state=0)
+    >>> split = draw_split(study.groups, random_state=0)
+    >>> len(split.drugs["test"]), len(split.drugs["val"]), len(split.drugs["train"])
+    (40, 24, 56)
+    >>> split.cell_lines["test"].tolist()
+    ['LINE06']
+    """
+    seed = random_state
+    if not isinstance(seed, Integral):  # every try draws from the same state
+        seed = check_random_state(seed).randint(np.iinfo(np.int32).max)
+    drug, cell_line = encode_groups(groups)
+    options, most = _sizes_for(len(drug.labels), len(cell_line.labels), sizes)
+
+    def draw(n_test: int, n_val: int) -> DrugCellLineSplit:
+        lines = {"test_cell_lines": n_test, "val_cell_lines": n_val}
+        return drug_cell_line_split(groups, **(lines | options), random_state=seed)
+
+    best, missing = None, (np.inf, np.inf)
+    for n_test in range(1, most["test"] + 1):
+        for n_val in range(1, most["val"] + 1):
+            try:
+                split = draw(n_test, n_val)
+            except ValueError:  # a part without a row; more lines may give it some
+                continue
+            lacking = _lacking(split, drug)
+            if lacking < missing:
+                best, missing = split, lacking
+            if not lacking[1] or (lacking[0] and n_test < most["test"]):
+                break
+        if not missing[0]:
+            break
+    return draw(1, 1) if best is None else best  # which says what is wrong
+
+
+def _sizes_for(
+    n_drugs: int, n_lines: int, given: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, int]]:
+    """Return what is fixed of a split, and the most cell lines of each part."""
+    tenth = -(-n_drugs // 10)
+    test = max(tenth, min(100, n_drugs // 3))
+    val = max(tenth, min(60, n_drugs // 5))
+    chosen = given.get("test_drugs")
+    if isinstance(chosen, Real):
+        val = max(1, min(val, (n_drugs - count_of(chosen, n_drugs)) // 2))
+    options: dict[str, Any] = {"test_drugs": test, "val_drugs": val}
+    lines = ("test_cell_lines", "val_cell_lines", "hold_out")
+    if n_lines < 3 and not any(name in given for name in lines):
+        options["hold_out"] = "drugs"
+    options |= given
+    most = {"test": max(1, n_lines // 3), "val": max(1, n_lines // 4)}
+    for part in most:
+        if options.get("hold_out") == "drugs" or f"{part}_cell_lines" in given:
+            most[part] = 1
+    return options, most
+
+
+def _lacking(split: DrugCellLineSplit, drug: Factor) -> tuple[int, int]:
+    """Return how many drugs the test and the validation part rank too few."""
+    test, val = (
+        max(0, min(aim, len(split.drugs[part])) - n_distinct(drug.codes[rows]))
+        for part, aim in _AIMS.items()
+        for rows in [getattr(split, part)]
+    )
+    return test, val
 
 
 def _is_list_of_splits(split: object) -> bool:

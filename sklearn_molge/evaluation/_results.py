@@ -11,7 +11,16 @@ from sklearn.base import BaseEstimator
 
 from sklearn_molge.datasets import Study
 from sklearn_molge.evaluation._methods import FittedAlignment, Method
-from sklearn_molge.evaluation._plan import CHANCE, RANK_COLUMNS, Data, Plan, Repeat
+from sklearn_molge.evaluation._plan import (
+    CHANCE,
+    FEWEST_CANDIDATES,
+    MIN_CANDIDATES,
+    RANK_COLUMNS,
+    Data,
+    Plan,
+    Repeat,
+    n_distinct,
+)
 from sklearn_molge.evaluation._run import Outcomes
 from sklearn_molge.metrics import (
     Score,
@@ -24,6 +33,7 @@ __all__ = ["Explanation", "FittedRepeat", "StudyResults", "rank_table"]
 
 SEED = 0  # of intervals and maps: the same ranks give the same report
 _SOURCE = "this run"
+_FEWEST_RESAMPLED = 5  # drugs: of fewer, an interval says nothing
 _COMPARED = ("difference", "difference_low", "difference_high", "p_value")
 
 
@@ -100,7 +110,7 @@ class StudyResults:
     ranks : DataFrame
         One row a query: "repeat", "row", "drug", "cell_line", "n_candidates", and a
         column for each method, under its name: the rank that it gave to the true
-        molecule, NaN where it failed.
+        molecule, NaN where it failed or where a repeat tests fewer than two drugs.
     baseline : str or None
         The method that all are compared with.
     explained : Explanation or None
@@ -141,9 +151,87 @@ class StudyResults:
         return self.plan.labels
 
     @property
+    def errors(self) -> dict[str, str]:
+        """What each failed method raised, and in how many repeats."""
+        n_repeats = len(self.plan.repeats)
+        found = {}
+        for name in self.methods:
+            own = [self.outcomes[i, name].error for i in range(n_repeats)]
+            texts = "; ".join(dict.fromkeys(text for text in own if text))
+            if texts:
+                n = sum(map(bool, own))
+                of = f" (in {n} of {n_repeats} repeats)" if n < n_repeats else ""
+                found[name] = f"{texts}{of}"
+        return found
+
+    @property
     def finished(self) -> dict[str, Method]:
         """The methods that did not fail."""
-        return {n: m for n, m in self.methods.items() if not self.ranks[n].isna().any()}
+        return {n: m for n, m in self.methods.items() if n not in self.errors}
+
+    @property
+    def scored(self) -> pd.DataFrame:
+        """The queries that a score is defined for: of two candidates or more."""
+        return self.ranks[self.ranks["n_candidates"] >= FEWEST_CANDIDATES]
+
+    @property
+    def undefined(self) -> dict[str, str]:
+        """Why methods that did not fail have no score."""
+        if not len(self.scored):
+            why = "no repeat has test rows of two drugs: there is nothing to rank"
+            return dict.fromkeys((CHANCE, *self.finished), why)
+        why = "it knows no other profile of any query's drug, so that it cannot rank"
+        return {
+            name: why
+            for name, method in self.finished.items()
+            if method.train != "train" and not self.known_share(method.train)
+            if all(
+                method.candidates[0].get_params().get(key) is not False
+                for key in ("leave_query_out", "retriever__leave_query_out")
+            )
+        }
+
+    def known_share(self, train: str) -> float:
+        """Return the share of the queries of whose drug an oracle knows a profile."""
+        drugs = self.plan.data.drugs
+        known = []
+        for repeat in self.plan.repeats:
+            test = pd.Series(drugs[repeat.split.test])
+            if train == "oracle_test_lines":
+                known.append(test.duplicated(keep=False))
+            else:
+                known.append(test.isin(drugs[repeat.rows(train)]))
+        return float(pd.concat(known).mean())
+
+    @property
+    def too_few(self) -> str:
+        """Why nothing is judged: too few candidates; empty where there are enough."""
+        sizes, least = self.plan.candidates("test"), MIN_CANDIDATES["test"]
+        if min(sizes) >= least:
+            return ""
+        span = " to ".join(map(str, sorted({min(sizes), max(sizes)})))
+        return f"too few candidates, {span} test drugs (at least {least} are needed)"
+
+    @property
+    def resamples(self) -> bool:
+        """Whether there are drugs enough to resample."""
+        return n_distinct(self.scored["drug"].to_numpy()) >= _FEWEST_RESAMPLED
+
+    def candidate_table(self) -> pd.DataFrame:
+        """Return what each repeat ranks, with chance."""
+        rows = []
+        counts = (self.plan.candidates(part) for part in ("test", "val"))
+        for i, (test, val) in enumerate(zip(*counts, strict=True)):
+            split = self.plan.repeats[i].split
+            row: dict[str, Any] = {"repeat": i, "test_profiles": len(split.test)}
+            row["candidates"] = test
+            row["test_cell_lines"] = n_distinct(self.plan.data.groups[split.test, 1])
+            defined = test >= FEWEST_CANDIDATES
+            for score in self.scores:
+                chance = chance_scores([test], scores=[score])[score.name]
+                row[f"chance_{score.name}"] = chance if defined else np.nan
+            rows.append(row | {"validation_candidates": val})
+        return pd.DataFrame(rows).set_index("repeat")
 
     def score_tables(self) -> dict[str, pd.DataFrame]:
         """Return the tables that have a row, each with chance as its first."""
@@ -164,7 +252,7 @@ class StudyResults:
     def _row(self, name: str) -> dict[str, object]:
         method = self.methods[name]
         own = [outcome for (_, n), outcome in self.outcomes.items() if n == name]
-        errors = list(dict.fromkeys(outcome.error for outcome in own if outcome.error))
+        error, why = self.errors.get(name, ""), self.undefined.get(name, "")
         row: dict[str, object] = {
             "label": self.labels[name],
             "expression": method.expression,
@@ -172,16 +260,18 @@ class StudyResults:
             "compared_by": method.method,
         }
         table = None
-        if not errors:
-            ranks, drugs = self.ranks[name], self.ranks["drug"]
+        if not error and not why:
+            ranks, drugs = self.scored[name], self.scored["drug"]
             table = bootstrap_scores(
                 ranks, drugs, scores=self.scores, random_state=SEED
             )
+            if not self.resamples:
+                table = table.assign(low=np.nan, high=np.nan)
         row |= self._score_columns(table)
         row |= self._difference(name)
         row["valid_mrr"] = np.mean([outcome.valid_mrr for outcome in own])
         row["seconds"] = sum(outcome.seconds for outcome in own)
-        row["error"] = "; ".join(errors)
+        row |= {"error": error, "undefined": why}
         row["source"] = _SOURCE
         n = len(method.candidates)
         chosen = ", ".join(f"{o.chosen + 1} of {n}" for o in own) if n > 1 else ""
@@ -202,20 +292,24 @@ class StudyResults:
         unknown = dict.fromkeys(_COMPARED, np.nan)
         if baseline is None or baseline == name:
             return unknown
-        if not {name, baseline} <= self.finished.keys():
+        if not {name, baseline} <= self.finished.keys() - self.undefined.keys():
             return unknown
-        three = (self.ranks[column] for column in (name, baseline, "drug"))
+        three = (self.scored[column] for column in (name, baseline, "drug"))
         c = paired_comparison(*three, scoring=self.scores[0], random_state=SEED)
         values = (c.difference, c.low, c.high, c.p_value)
+        if not self.resamples:
+            values = (c.difference, np.nan, np.nan, np.nan)
         return dict(zip(_COMPARED, values, strict=True))
 
     def _chance_row(self) -> dict[str, object]:
-        sizes = self.ranks["n_candidates"]
+        sizes, why = self.scored["n_candidates"], self.undefined.get(CHANCE, "")
         row: dict[str, object] = {"label": CHANCE, "expression": "", "molecules": ""}
         row["compared_by"] = CHANCE
-        row |= self._score_columns(None) | chance_scores(sizes, scores=self.scores)
+        row |= self._score_columns(None)
+        row |= {} if why else chance_scores(sizes, scores=self.scores)
         row |= dict.fromkeys((*_COMPARED, "valid_mrr"), np.nan)
-        return row | {"seconds": 0.0, "error": "", "source": _SOURCE, "chosen": ""}
+        row |= {"seconds": 0.0, "error": "", "undefined": why}
+        return row | {"source": _SOURCE, "chosen": ""}
 
 
 def rank_table(plan: Plan, outcomes: Outcomes) -> pd.DataFrame:

@@ -1,6 +1,7 @@
 """What `evaluate_study` runs: one fit of one method or embedder, kept on disk."""
 
 import time
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,7 +26,14 @@ from sklearn_molge.evaluation._methods import (
     aligned_views,
     put_towers,
 )
-from sklearn_molge.evaluation._plan import Data, Plan, Repeat
+from sklearn_molge.evaluation._plan import (
+    FEWEST_CANDIDATES,
+    Data,
+    Plan,
+    Repeat,
+    n_distinct,
+)
+from sklearn_molge.exceptions import FewCandidatesWarning
 from sklearn_molge.metrics import mean_reciprocal_rank, retrieval_ranks
 
 __all__ = ["Outcome", "ResultCache", "fit_embedders", "run_methods", "run_tasks"]
@@ -100,10 +108,11 @@ class Outcome:
     Attributes
     ----------
     ranks : ndarray or None
-        Of the true molecule for each test row; None if the method failed, or for an
-        embedder.
+        Of the true molecule for each test row, NaN where they are of one drug; None if
+        the method failed, or for an embedder.
     valid_mrr : float
-        Mean reciprocal rank on the validation rows, NaN without.
+        Mean reciprocal rank on the validation rows, NaN where they are not of two
+        drugs.
     chosen : int
         Which of several candidates was best there.
     seconds : float
@@ -234,7 +243,9 @@ def run_tasks(tasks: dict[Key, Any], *, n_jobs: int | None, verbose: int) -> Out
 
 def _with_key(key, function, *args):
     """Run a task; joblib's backends see its arguments, and send a large one once."""
-    return key, function(*args)
+    with warnings.catch_warnings():  # the report says it once, of all
+        warnings.simplefilter("ignore", FewCandidatesWarning)
+        return key, function(*args)
 
 
 def _embedder_task(embedder, expression, data, repeat, cache, path):
@@ -315,9 +326,10 @@ def _fit_and_rank(candidates, method, data, repeat):
     if method.shuffle_molecules:
         molecules = molecules[check_random_state(repeat.seed).permutation(len(rows))]
     best, best_mrr, chosen = None, np.nan, 0
-    for i, candidate in enumerate(candidates if len(val) else candidates[:1]):
+    selects = n_distinct(data.drugs[val]) >= FEWEST_CANDIDATES
+    for i, candidate in enumerate(candidates if selects else candidates[:1]):
         model = candidate.fit(molecules, data.y[rows])
-        mrr = mean_reciprocal_rank(_ranks(model, data, val)) if len(val) else np.nan
+        mrr = mean_reciprocal_rank(_ranks(model, data, val)) if selects else np.nan
         if best is None or mrr > best_mrr:
             best, best_mrr, chosen = model, mrr, i
     ranks = _ranks(best, data, repeat.split.test)
@@ -325,6 +337,8 @@ def _fit_and_rank(candidates, method, data, repeat):
 
 
 def _ranks(model, data, rows):
+    if n_distinct(data.drugs[rows]) < FEWEST_CANDIDATES:
+        return np.full(len(rows), np.nan)
     return retrieval_ranks(model, data.X[rows], data.y[rows], drugs=data.drugs[rows])
 
 

@@ -46,8 +46,19 @@ def test_verdicts(ranks):
     equal = table.loc["MRR of CCA, raw / aligned, less that of CCA, raw / Morgan"]
     assert equal["gain"] == 0
     assert equal["holds"] == "undecided"
-    # What failed, or is not there, makes no claim.
-    assert len(table) == 3
+    # What is not there makes no claim; what failed says so.
+    failed = table[table["gain"].isna()]["holds"]
+    assert set(failed) == {"not judged: CCA, aligned / aligned has no ranks"}
+    assert (len(table), len(failed)) == (5, 2)
+
+
+def test_nothing_is_judged_among_too_few(ranks):
+    slopes = pd.DataFrame([regression(0.1, 0.5)], index=["fingerprint"])
+    tables = claim_tables(ranks, LABELS, slopes, too_few="too few candidates, 12")
+    for table in tables.values():
+        assert set(table["holds"]) == {"not judged: too few candidates, 12"}
+    judged = claim_tables(ranks, LABELS)["claims"]
+    assert tables["claims"]["gain"].equals(judged["gain"])
 
 
 def regression(low, high, p_value=0.01):

@@ -1,19 +1,18 @@
 """evaluate_study: rows, selection, sharing, scores, figures, odd studies."""
 
 import sys
+import warnings
 
 import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
-from sklearn.base import BaseEstimator, TransformerMixin, clone
+from sklearn.base import BaseEstimator, clone
 from sklearn.decomposition import PCA
 from sklearn.pipeline import make_pipeline
 
-from sklearn_molge.alignment import CCA, CoordinatedEmbedder
-from sklearn_molge.alignment.losses import InfoNCELoss
-from sklearn_molge.alignment.samplers import DrugBalancedSampler
-from sklearn_molge.datasets import Study, make_perturbation_study
+from sklearn_molge.alignment import CCA
+from sklearn_molge.datasets import make_perturbation_study
 from sklearn_molge.evaluation import (
     AlignedView,
     Method,
@@ -23,7 +22,7 @@ from sklearn_molge.evaluation import (
     evaluate_study,
     finlayson2020_methods,
 )
-from sklearn_molge.exceptions import InvalidSmilesError
+from sklearn_molge.exceptions import FewCandidatesWarning, InvalidSmilesError
 from sklearn_molge.expression import L1000Featurizer
 from sklearn_molge.metrics import (
     Score,
@@ -49,74 +48,9 @@ ALIGNED = make_pipeline(
         DoubleNNRetriever("correlation"), AlignedView("profiles")
     ),
 )
-SEEN = []  # what Recorder was fitted on, in this process
 
 
-@pytest.fixture(scope="module")
-def level3():
-    return make_perturbation_study(
-        level=3, n_molecules=30, n_cell_lines=4, n_genes=16, n_controls=4,
-        doses_um=[10.0], random_state=0,
-    )  # fmt: skip
-
-
-def cca(n_components=4):
-    return make_pipeline(MorganFingerprinter(fp_size=64), CCA(n_components, ridge=0.1))
-
-
-def net(**options):
-    return CoordinatedEmbedder(
-        None, molecule_features=MorganFingerprinter(fp_size=64), criterion=InfoNCELoss,
-        sampler=DrugBalancedSampler, module__embedding_size=8, lr=1e-3,
-        module__expression_layers=(16,), max_epochs=2, **options,
-    )  # fmt: skip
-
-
-def run(study, methods, **options):
-    options = {
-        "embedders": {}, "n_repeats": 2, "inspect": False, "figures": False,
-        "split": SPLIT,
-    } | options  # fmt: skip
-    return evaluate_study(study, methods=methods, **options)
-
-
-def remade(study, **changes):
-    """Return the study with other parts."""
-    parts = {"ge": study.ge, "obs": study.obs, "genes": study.genes, "level": 5}
-    return Study(study.smiles, **(parts | changes))
-
-
-def errors(report):
-    return [e for e in report.tables["table1"]["error"] if e]
-
-
-class Recorder(TransformerMixin, BaseEstimator):
-    """Notes the first column of what it is fitted on."""
-
-    def __init__(self, name="X"):
-        self.name = name
-
-    def fit(self, X, y=None):
-        SEEN.append((self.name, np.array(X)))
-        self.fitted_ = True
-        return self
-
-    def transform(self, X):
-        return X
-
-
-class Failing(BaseEstimator):
-    def __init__(self, text="out of luck"):
-        self.text = text
-
-    def fit(self, X, y):
-        raise RuntimeError(self.text)
-
-    def similarity(self, X, y):
-        raise AssertionError
-
-
-def test_scores_are_those_of_a_plain_loop(study):
+def test_scores_are_those_of_a_plain_loop(study, cca, run):
     report = run(study, {"CCA": cca(), "random": RandomRetriever(random_state=0)})
     ranks, drugs, sizes = [], [], []
     for i, part in report.ranks.groupby("repeat"):
@@ -151,14 +85,14 @@ def split_of_repeat(study, i):
     return drug_cell_line_split(study.groups, **SPLIT, random_state=seeds[i][0])
 
 
-def test_parts_share_no_drug_and_no_line(study):
+def test_parts_share_no_drug_and_no_line(study, run):
     report = run(study, {"random": RandomRetriever(random_state=0)})
     audit = report.tables["audit"]
     assert not any("Leak" in note for note in report.notes)
     assert (audit["ok"] != False).all()  # noqa: E712  None is for information
 
 
-def test_the_validation_rows_select(study):
+def test_the_validation_rows_select(study, cca):
     split = drug_cell_line_split(study.groups, **SPLIT, random_state=0)
     candidates = [RandomRetriever(random_state=0), cca(2), cca(8)]
     report = evaluate_study(
@@ -180,7 +114,7 @@ def test_the_validation_rows_select(study):
     assert report.settings["baseline"] == "best"
 
 
-def test_without_validation_rows_nothing_is_selected(study):
+def test_without_validation_rows_nothing_is_selected(study, cca):
     options = SPLIT | {"val_drugs": 0, "val_cell_lines": 0}
     methods = {"list": [cca(2), cca(8)], "first": cca(2), "other": cca(3)}
     report = evaluate_study(
@@ -203,25 +137,24 @@ def test_without_validation_rows_nothing_is_selected(study):
     assert named.tables["table1"].loc["list", "difference"] == 0
 
 
-def test_methods_see_training_rows_only(study):
-    SEEN.clear()
+def test_methods_see_training_rows_only(study, recorder, seen):
     split = drug_cell_line_split(study.groups, **SPLIT, random_state=0)
-    target = TransformedTargetRetriever(CCA(3, ridge=0.1), Recorder("y"))
-    row = make_pipeline(Recorder("X"), MorganFingerprinter(fp_size=64), target)
+    target = TransformedTargetRetriever(CCA(3, ridge=0.1), recorder("y"))
+    row = make_pipeline(recorder("X"), MorganFingerprinter(fp_size=64), target)
     aligned = TransformedTargetRetriever(CCA(3, ridge=0.1), AlignedView("profiles"))
     methods = {
         "own": row,
         "shuffled": Method(row, shuffle_molecules=True),
         "shared": make_pipeline(AlignedView("molecules"), aligned),
         "oracle": Method(
-            TransformedTargetRetriever(OracleRetriever(), Recorder("oracle")),
+            TransformedTargetRetriever(OracleRetriever(), recorder("oracle")),
             tables=("table2",), train="oracle_train_lines",
         ),
     }  # fmt: skip
     embedder = make_pipeline(MorganFingerprinter(fp_size=64), CCA(4, ridge=0.1))
     evaluate_study(
         study, methods=methods, embedders={"aligned": embedder}, split=split,
-        expression=Recorder("expression"), n_repeats=1, inspect=False, figures=False,
+        expression=recorder("expression"), n_repeats=1, inspect=False, figures=False,
     )  # fmt: skip
     train = split.train
     expected = {
@@ -230,17 +163,17 @@ def test_methods_see_training_rows_only(study):
         "expression": study.ge[train],
         "oracle": study.ge[split.oracle_train_lines],
     }
-    assert {name for name, _ in SEEN} == set(expected)
-    molecules = [seen for name, seen in SEEN if name == "X"]
+    assert {name for name, _ in seen} == set(expected)
+    molecules = [rows for name, rows in seen if name == "X"]
     np.testing.assert_array_equal(molecules[0], expected["X"])
     assert not np.array_equal(molecules[1], expected["X"])
     np.testing.assert_array_equal(np.sort(molecules[1]), np.sort(expected["X"]))
-    for name, seen in SEEN:
+    for name, rows in seen:
         if name != "X":
-            np.testing.assert_array_equal(seen, expected[name])
+            np.testing.assert_array_equal(rows, expected[name])
 
 
-def test_an_embedder_is_fitted_once_and_shared(study):
+def test_an_embedder_is_fitted_once_and_shared(study, net):
     split = drug_cell_line_split(study.groups, **SPLIT, random_state=0)
     target = TransformedTargetRetriever(
         DoubleNNRetriever("correlation"), AlignedView("profiles")
@@ -276,8 +209,8 @@ class OneSplit:
         return iter(self.parts)
 
 
-def test_a_failing_method_does_not_lose_the_others(study):
-    methods = {"CCA": cca(), "bad": Failing(), "worse": Failing("no memory")}
+def test_a_failing_method_does_not_lose_the_others(study, cca, run, failing):
+    methods = {"CCA": cca(), "bad": failing(), "worse": failing("no memory")}
     report = run(study, methods)
     table = report.tables["table1"]
     assert table.loc["bad", "error"] == "RuntimeError: out of luck"
@@ -285,19 +218,21 @@ def test_a_failing_method_does_not_lose_the_others(study):
     assert table.loc["CCA", "error"] == ""
     assert np.isnan(table.loc["bad", "mrr"])
     assert np.isfinite(table.loc["CCA", "mrr"])
-    assert any("2 methods failed" in note for note in report.notes)
+    (note,) = [note for note in report.notes if "2 methods failed, of 3" in note]
+    assert "bad (RuntimeError: out of luck); worse (RuntimeError: no memory)" in note
+    assert note in " ".join(str(report).split())
 
 
-def test_a_failing_embedder_fails_its_rows(study):
+def test_a_failing_embedder_fails_its_rows(study, cca, run, failing):
     methods = {"CCA": cca(), "own": AlignedView("both")}
-    report = run(study, methods, embedders={"aligned": Failing("diverged")})
+    report = run(study, methods, embedders={"aligned": failing("diverged")})
     table = report.tables["table1"]
     assert table.loc["own", "error"] == "embedder aligned: RuntimeError: diverged"
     assert np.isfinite(table.loc["CCA", "mrr"])
 
 
 @pytest.mark.parametrize("n_jobs", [2])
-def test_number_of_processes_changes_nothing(study, n_jobs):
+def test_number_of_processes_changes_nothing(study, n_jobs, cca, net, run):
     methods = {"CCA": cca(), "own": AlignedView("both"), "r": RandomRetriever()}
     state = np.random.get_state()[1].copy()
     one, two = (
@@ -307,7 +242,7 @@ def test_number_of_processes_changes_nothing(study, n_jobs):
     np.testing.assert_array_equal(np.random.get_state()[1], state)
 
 
-def test_seeds(study):
+def test_seeds(study, run):
     methods = {"r": RandomRetriever(), "fixed": RandomRetriever(random_state=1)}
     a, b, c = (run(study, methods, random_state=seed) for seed in (0, 0, 1))
     assert a.ranks.equals(b.ranks)
@@ -316,9 +251,8 @@ def test_seeds(study):
     assert not np.array_equal(first["row"], second["row"])
 
 
-def test_bad_input_raises_before_any_fit_of_a_recorder(study):
-    SEEN.clear()
-    row = make_pipeline(Recorder(), cca())
+def test_bad_input_raises_before_any_fit_of_a_recorder(study, cca, recorder, seen):
+    row = make_pipeline(recorder(), cca())
     for options, error, match in (
         ({"split": 3}, ValueError, "split must be a mapping"),
         ({"split": {"random_state": 1}}, ValueError, "must not have a random_state"),
@@ -334,10 +268,10 @@ def test_bad_input_raises_before_any_fit_of_a_recorder(study):
         options = {"study": study, "methods": {"a": row}, "embedders": {}} | options
         with pytest.raises(error, match=match):
             evaluate_study(options.pop("study"), **options)
-    assert SEEN == []
+    assert seen == []
 
 
-def test_a_score_of_the_user_is_everywhere(study, tmp_path):
+def test_a_score_of_the_user_is_everywhere(study, tmp_path, cca, run):
     gain = Score("gain", gains, np.mean, chance_gain, label="Discounted gain")
     methods = {"CCA": cca(), "random": RandomRetriever(random_state=0)}
     report = run(
@@ -386,7 +320,7 @@ def bad_figure(results):
     raise RuntimeError("no ink")
 
 
-def test_figures_of_the_user_come_last(study, tmp_path):
+def test_figures_of_the_user_come_last(study, tmp_path, cca, run):
     report = run(
         study,
         {"CCA": Method(cca(), label="Canonical")},
@@ -405,7 +339,7 @@ def test_figures_of_the_user_come_last(study, tmp_path):
             run(study, {"CCA": cca()}, figures=figures)
 
 
-def test_the_papers_options_make_rows_and_embedder(study):
+def test_the_papers_options_make_rows_and_embedder(study, run, errors):
     options = PaperOptions("quick", ablations=False, reference=True)
     few = ["cca_raw_morgan", "corr_aligned_aligned"]
     methods = {name: finlayson2020_methods(n_components=4)[name] for name in few}
@@ -424,7 +358,7 @@ def test_the_papers_options_make_rows_and_embedder(study):
     assert claim == "MRR of Corr, aligned / aligned, less that of CCA, raw / Morgan"
 
 
-def test_nothing_global_is_read(study, monkeypatch):
+def test_nothing_global_is_read(study, monkeypatch, cca, run):
     monkeypatch.setattr("sys.argv", ["secret"])
     report = run(study, {"CCA": cca()}, n_repeats=1)
     assert report.command == ""
@@ -433,7 +367,9 @@ def test_nothing_global_is_read(study, monkeypatch):
 # -- what a study and a split may be
 
 
-def test_level_3_with_controls_saved_and_in_two_processes(level3, tmp_path):
+def test_level_3_with_controls_saved_and_in_two_processes(
+    level3, tmp_path, cca, net, run, errors
+):
     methods = {
         "own": AlignedView(),
         "D-NN": ALIGNED,
@@ -477,7 +413,7 @@ def test_level_3_with_controls_saved_and_in_two_processes(level3, tmp_path):
     np.testing.assert_array_equal(level3.paired_ge(), paired)
 
 
-def test_labels_may_be_categories_or_numbers(study):
+def test_labels_may_be_categories_or_numbers(study, cca, run, remade):
     columns = ["drug", "cell_line", "moa"]
     obs = study.obs.astype(dict.fromkeys(columns, "category"))
     options = {"embedders": {"aligned": cca()}, "inspect": True, "n_repeats": 1}
@@ -491,15 +427,161 @@ def test_labels_may_be_categories_or_numbers(study):
     assert report.tables["splits"]["which_lines"].str.len().min() >= 1
 
 
-def test_one_drug_to_validate_and_to_test(study):
+def test_one_drug_to_validate_and_to_test_is_undefined(
+    study, tmp_path, cca, run, failing
+):
     options = SPLIT | {"val_drugs": 1, "test_drugs": 1}
-    report = run(study, {"CCA": cca(), "other": cca(2)}, split=options)
+    methods = {"CCA": cca(), "other": [cca(2), cca(3)], "bad": failing()}
+    with pytest.warns(FewCandidatesWarning, match="rank 1, 1 drugs"):
+        report = run(study, methods, split=options, figures=True)
     assert (report.ranks["n_candidates"] == 1).all()
-    assert report.tables["table1"].loc["CCA", "mrr"] == 1
+    assert report.ranks[["CCA", "other"]].isna().all(axis=None)
+    table = report.tables["table1"]
+    assert table[["mrr", "mrr_low", "valid_mrr"]].isna().all(axis=None)
+    assert table.loc[["chance", "CCA"], "undefined"].str.contains("two drugs").all()
+    assert table.loc["bad", "undefined"] == ""
+    assert any("Undefined in repeat 0, 1" in note for note in report.notes)
+    assert "CCA (undefined)" in str(report)
+    page = report.save(tmp_path).read_text(encoding="utf-8")
+    assert '<span class="value">undefined</span>' in page
+    assert StudyReport.load(tmp_path).tables["table1"]["mrr"].isna().all()
+
+
+def test_a_repeat_of_one_drug_counts_in_no_score(study, cca, run):
+    splits = [
+        drug_cell_line_split(study.groups, test_drugs=n, random_state=0)
+        for n in (1, 0.5)
+    ]
+    own = {"embedders": {"aligned": cca()}, "inspect": True}
+    methods = {"CCA": cca(), "own": AlignedView()}
+    both = run(study, methods, split=splits, **own)
+    one = run(study, {"CCA": cca()}, split=splits[1], n_repeats=1)
+    for column in ("mrr", "mrr_low", "hits@10", "median_rank"):
+        assert (
+            both.tables["table1"].loc["CCA", column]
+            == (one.tables["table1"].loc["CCA", column])
+        )
+    chance = both.tables["table1"].loc["chance", "mrr"]
+    assert chance == chance_scores([30])["mrr"]
+    table = both.tables["candidates"]
+    assert table["candidates"].tolist() == [1, 30]
+    assert table["chance_mrr"].isna().tolist() == [True, False]
+    assert any("Undefined in repeat 0:" in note for note in both.notes)
+    assert any("not explained in repeat 0: its test rows" in n for n in both.notes)
+
+
+def wide_study(n_molecules, **options):
+    return make_perturbation_study(
+        n_molecules, **({"n_cell_lines": 4, "n_genes": 8} | options),
+        level=5, random_state=0,
+    )  # fmt: skip
+
+
+def test_what_is_ranked_is_said_first(tmp_path, cca, run):
+    study = wide_study(120)
+    methods = {"cca_raw_morgan": cca(), "dnn_raw_morgan": cca(3)}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        report = run(study, methods, split=None)
+    assert next(iter(report.tables)) == "candidates"
+    table = report.tables["candidates"]
+    assert table["candidates"].tolist() == [40, 40]
+    assert table["test_profiles"].tolist() == [80, 80]
+    assert table["chance_mrr"].tolist() == [chance_scores([40])["mrr"]] * 2
+    assert report.notes[0] == (
+        "Unseen drugs in unseen cell lines. Ranked in each repeat: 80 test profiles "
+        "among 40 candidates (test drugs), in 1 cell line; chance MRR 0.107."
+    )
+    assert any("100 says nothing: among at most 40" in n for n in report.notes)
+    assert any("tested in one cell line" in note for note in report.notes)
+    assert any(note.startswith("Audit, train/test: shared") for note in report.notes)
+    assert not report.tables["claims"]["holds"].str.startswith("not judged").any()
+    page = report.save(tmp_path).read_text(encoding="utf-8")
+    assert page.index("among 40 candidates") < page.index("How good is each method?")
+
+
+def test_nothing_is_judged_among_few(study, cca, run):
+    methods = {"cca_raw_morgan": cca(), "dnn_raw_morgan": cca(3)}
+    said = r"test rows of the 2 repeats rank 18, 18 drugs, and below 30 .* val rows"
+    with pytest.warns(FewCandidatesWarning, match=said):
+        report = run(study, methods)
+    assert set(report.tables["claims"]["holds"]) == {
+        "not judged: too few candidates, 18 test drugs (at least 30 are needed)"
+    }
+    found = [note for note in report.notes if note.startswith("Not judged: too few")]
+    assert len(found) == 1
+    assert any("Selection is noise: the validation" in note for note in report.notes)
+
+
+def test_no_interval_of_four_drugs(study, cca, run):
+    options = SPLIT | {"test_drugs": 4}
+    methods = {"CCA": cca(), "other": cca(3)}
+    table = run(study, methods, split=options, n_repeats=1).tables["table1"]
+    assert np.isfinite(table.loc[["CCA", "other"], "mrr"]).all()
+    unknown = [c for c in table if c.endswith(("_low", "_high"))] + ["p_value"]
+    assert table[unknown].isna().all(axis=None)
+
+
+def test_copied_profiles_are_counted(study, cca, run, remade):
+    split = drug_cell_line_split(study.groups, **SPLIT, random_state=0)
+    ge = study.ge.copy()
+    ge[split.test[1:3]] = ge[split.test[0]]
+    report = run(remade(study, ge=ge), {"CCA": cca()}, split=split, n_repeats=1)
+    n = len(split.test)
+    assert any(note.startswith(f"2 of {n} test profiles") for note in report.notes)
+
+
+def test_an_oracle_that_knows_nothing_is_undefined(study, run):
+    first = ~pd.DataFrame(study.groups).duplicated().to_numpy()
+    oracle = Method(OracleRetriever(), tables=("table2",), train="oracle_test_lines")
+    options = {"split": SPLIT | {"test_cell_lines": 1}, "n_repeats": 1}
+    report = run(study[np.flatnonzero(first)], {"oracle": oracle}, **options)
+    row = report.tables["table2"].loc["oracle"]
+    assert np.isnan(row["mrr"])
+    assert row["undefined"].startswith("it knows no other profile")
+    assert any(note.startswith("Undefined: oracle: it knows") for note in report.notes)
+
+
+def test_captions_say_what_is_unseen(study, cca, run):
+    for options, said in (
+        ({"hold_out": "drugs"}, "Unseen drugs in cell lines that were trained on"),
+        (
+            {"hold_out": "cell_lines"},
+            "Drugs that were trained on, in unseen cell lines",
+        ),
+        ({}, "Unseen drugs in unseen cell lines"),
+    ):
+        report = run(study, {"CCA": cca()}, split=options, n_repeats=1)
+        (section, *_) = report.sections
+        assert section.items["table1"].caption.startswith(said)
+        assert report.notes[0].startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("n_molecules", "n_lines", "preset"),
+    [(14, 1, "quick"), (20, 2, "recommended"), (40, 3, "quick")],
+)
+def test_no_default_row_fails_where_a_study_is_small(n_molecules, n_lines, preset):
+    study = wide_study(n_molecules, n_cell_lines=n_lines)
+    paper = PaperOptions(preset, ablations=False)
+    report = evaluate_study(study, paper=paper, n_repeats=1, figures=False)
+    assert len(report.tables["table2"]) > 4
+    for name in ("table1", "table2"):
+        assert report.tables[name]["error"].tolist() == [""] * len(report.tables[name])
+    assert not any("methods failed" in note for note in report.notes)
+
+
+@pytest.mark.parametrize("name", ["study", "paper"])
+def test_a_wrong_kind_names_no_private_path(study, name):
+    options = {"study": study, "paper": None} | {name: {"preset": "quick"}}
+    with pytest.raises(ValueError, match=f"{name} must be a .* such as ") as caught:
+        evaluate_study(options.pop("study"), **options)
+    assert "._" not in str(caught.value)
+    assert "{'preset': 'quick'}" in str(caught.value)
 
 
 @pytest.mark.parametrize("hold_out", ["drugs", "cell_lines"])
-def test_a_given_split_is_audited_for_what_it_holds_out(study, hold_out):
+def test_a_given_split_is_audited_for_what_it_holds_out(study, hold_out, cca, run):
     split = drug_cell_line_split(study.groups, hold_out=hold_out, random_state=0)
     report = run(study, {"CCA": cca()}, split=split)
     assert not any("Leak" in note for note in report.notes)
@@ -510,14 +592,14 @@ def test_a_given_split_is_audited_for_what_it_holds_out(study, hold_out):
     )
 
 
-def test_a_leak_in_a_given_split_is_found(study):
+def test_a_leak_in_a_given_split_is_found(study, cca, run):
     split = drug_cell_line_split(study.groups, **SPLIT, random_state=0)
     leaky = type(split)(**(vars(split) | {"train": np.append(split.train, split.test)}))
     report = run(study, {"CCA": cca()}, split=leaky, n_repeats=1)
     assert any(note.startswith("Leak in repeat 0: drugs") for note in report.notes)
 
 
-def test_splits_with_and_without_validation_rows_are_all_audited(study):
+def test_splits_with_and_without_validation_rows_are_all_audited(study, cca, run):
     without, full = (
         drug_cell_line_split(study.groups, **(SPLIT | more), random_state=0)
         for more in ({"val_drugs": 0, "val_cell_lines": 0}, {})
@@ -530,7 +612,7 @@ def test_splits_with_and_without_validation_rows_are_all_audited(study):
     assert len(audits[0]) == len(audits[1])
 
 
-def test_bad_input_raises_before_any_fit(study):
+def test_bad_input_raises_before_any_fit(study, run, remade):
     split = drug_cell_line_split(study.groups, **SPLIT, random_state=0)
     bad = remade(study)
     bad.smiles = np.array(["no molecule", *study.smiles[1:]], dtype=object)
@@ -562,13 +644,13 @@ class Never(BaseEstimator):
 
 
 @pytest.mark.parametrize("what", ["methods", "embedders"])
-def test_an_interrupt_is_not_an_error_of_a_row(study, what):
+def test_an_interrupt_is_not_an_error_of_a_row(study, what, cca, run):
     options = {"methods": {"CCA": cca()}} | {what: {"never": Never(KeyboardInterrupt)}}
     with pytest.raises(KeyboardInterrupt):
         run(study, **options)
 
 
-def test_without_matplotlib(study, monkeypatch):
+def test_without_matplotlib(study, monkeypatch, cca, run):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(ImportError, match="plot"):
         run(study, {"never": Never()}, figures=True)
@@ -583,7 +665,7 @@ def test_without_matplotlib(study, monkeypatch):
 # -- what an embedder may be
 
 
-def test_an_embedder_may_be_a_pipeline(study):
+def test_an_embedder_may_be_a_pipeline(study, cca, run, errors):
     split = drug_cell_line_split(study.groups, **SPLIT, random_state=0)
     report = run(
         study, {"own": AlignedView(), "D-NN": ALIGNED}, split=split, n_repeats=1,
@@ -610,7 +692,8 @@ class Plain(BaseEstimator):
 
     def fit(self, X, y):
         train, valid = next(self.train_split.split(X, y))
-        self.cca_ = cca().fit(X[train], y[train])
+        row = make_pipeline(MorganFingerprinter(fp_size=64), CCA(4, ridge=0.1))
+        self.cca_ = row.fit(X[train], y[train])
         self.history_ = [len(train), len(valid)]
         return self
 
@@ -621,7 +704,7 @@ class Plain(BaseEstimator):
         return self.cca_[-1].transform_ge(y)
 
 
-def test_an_embedder_of_the_user_gets_the_validation_rows(study):
+def test_an_embedder_of_the_user_gets_the_validation_rows(study, cca, run, errors):
     plain, pipeline = (
         run(study, {"D-NN": ALIGNED}, embedders={"aligned": embedder})
         for embedder in (Plain(), cca())
@@ -630,7 +713,7 @@ def test_an_embedder_of_the_user_gets_the_validation_rows(study):
     assert plain.ranks.equals(pipeline.ranks)
 
 
-def test_a_trained_embedder_is_no_classical_baseline(study):
+def test_a_trained_embedder_is_no_classical_baseline(study, cca, net, run):
     methods = {
         "view": AlignedView(), "net": net(), "raw": cca(),
         "tower": make_pipeline(AlignedView("molecules"), CCA(3, ridge=0.1)),
@@ -641,7 +724,7 @@ def test_a_trained_embedder_is_no_classical_baseline(study):
     assert report.settings["baseline"] == "raw"
 
 
-def test_validation_and_test_rows_teach_an_embedder_nothing(study):
+def test_validation_and_test_rows_teach_an_embedder_nothing(study, net, run, remade):
     split = drug_cell_line_split(study.groups, **SPLIT, random_state=0)
     ge = study.ge.copy()
     ge[split.val] = -ge[split.val]
@@ -663,7 +746,7 @@ def test_validation_and_test_rows_teach_an_embedder_nothing(study):
     )  # valid_mrr differs
 
 
-def test_the_seed_reaches_the_transformer_of_profiles(study):
+def test_the_seed_reaches_the_transformer_of_profiles(study, cca, run):
     expression = PCA(3, svd_solver="randomized", iterated_power=0, n_oversamples=0)
     options = {"embedders": {"aligned": cca(3)}, "expression": expression}
     one, two = (run(study, {"own": AlignedView()}, **options) for _ in range(2))

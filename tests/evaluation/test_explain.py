@@ -5,59 +5,18 @@ import pandas as pd
 import pytest
 from sklearn.pipeline import make_pipeline
 
-from sklearn_molge.alignment import CCA, CoordinatedEmbedder
-from sklearn_molge.alignment.losses import InfoNCELoss
-from sklearn_molge.alignment.samplers import DrugBalancedSampler
-from sklearn_molge.datasets import Study, make_perturbation_study
+from sklearn_molge.alignment import CCA
 
 # To see how many rows a map is drawn from; no report tells.
-from sklearn_molge.evaluation import AlignedView, _explain, evaluate_study
+from sklearn_molge.evaluation import AlignedView, _explain
 from sklearn_molge.model_selection import drug_cell_line_split
 from sklearn_molge.molecules import MorganFingerprinter
 
 SPLIT = {"val_drugs": 0.2, "test_drugs": 0.3, "val_cell_lines": 1}
 
 
-@pytest.fixture(scope="module")
-def level3():
-    return make_perturbation_study(
-        level=3, n_molecules=30, n_cell_lines=4, n_genes=16, n_controls=4,
-        doses_um=[10.0], random_state=0,
-    )  # fmt: skip
-
-
-def cca(n_components=4):
-    return make_pipeline(MorganFingerprinter(fp_size=64), CCA(n_components, ridge=0.1))
-
-
-def net(**options):
-    return CoordinatedEmbedder(
-        None, molecule_features=MorganFingerprinter(fp_size=64), criterion=InfoNCELoss,
-        sampler=DrugBalancedSampler, module__embedding_size=8, lr=1e-3,
-        module__expression_layers=(16,), max_epochs=2, **options,
-    )  # fmt: skip
-
-
-def run(study, methods, **options):
-    options = {
-        "embedders": {}, "n_repeats": 2, "inspect": False, "figures": False,
-        "split": SPLIT,
-    } | options  # fmt: skip
-    return evaluate_study(study, methods=methods, **options)
-
-
-def remade(study, **changes):
-    """Return the study with other parts."""
-    parts = {"ge": study.ge, "obs": study.obs, "genes": study.genes, "level": 5}
-    return Study(study.smiles, **(parts | changes))
-
-
-def errors(report):
-    return [e for e in report.tables["table1"]["error"] if e]
-
-
 @pytest.mark.parametrize("level", [None, 3])
-def test_without_a_test_of_genes_the_distances_stay(study, level):
+def test_without_a_test_of_genes_the_distances_stay(study, level, cca, run, remade):
     odd = remade(study, level=level)
     report = run(
         odd, {"own": AlignedView()}, embedders={"aligned": cca()}, inspect=True,
@@ -82,7 +41,7 @@ class Unlucky(CCA):
 UNLUCKY = {"rows": 0, "factor": 1.0}
 
 
-def test_an_embedder_that_fails_in_one_repeat(study, monkeypatch):
+def test_an_embedder_that_fails_in_one_repeat(study, monkeypatch, cca, run, errors):
     splits = [
         drug_cell_line_split(study.groups, test_drugs=n, test_cell_lines=2)
         for n in (0.3, 0.4)
@@ -93,14 +52,15 @@ def test_an_embedder_that_fails_in_one_repeat(study, monkeypatch):
         study, {"own": AlignedView(), "CCA": cca()}, embedders={"aligned": embedder},
         inspect=True, split=splits,
     )  # fmt: skip
-    assert errors(report) == ["embedder aligned: RuntimeError: bad luck"]
+    said = "embedder aligned: RuntimeError: bad luck (in 1 of 2 repeats)"
+    assert errors(report) == [said]
     assert set(report.tables["mixing"]["repeat"]) == {1}
     assert set(report.tables["mechanisms"]["repeat"]) == {1}
     assert report.ranks["own"].isna().equals(report.ranks["repeat"] == 0)
     assert any("not explained in repeat 0: RuntimeError" in n for n in report.notes)
 
 
-def test_an_embedder_that_diverged_loses_its_rows_only(study, monkeypatch):
+def test_an_embedder_that_diverged_loses_its_rows_only(study, monkeypatch, cca, run):
     monkeypatch.setitem(UNLUCKY, "factor", np.nan)
     embedder = make_pipeline(MorganFingerprinter(fp_size=64), Unlucky(3, ridge=0.1))
     report = run(
@@ -111,7 +71,7 @@ def test_an_embedder_that_diverged_loses_its_rows_only(study, monkeypatch):
     assert any("not explained in repeat 0, 1" in note for note in report.notes)
 
 
-def test_the_first_embedder_is_explained_whichever_ends_first(study):
+def test_the_first_embedder_is_explained_whichever_ends_first(study, cca, net, run):
     slow = net()
     slow.set_params(max_epochs=15)
     tables = [

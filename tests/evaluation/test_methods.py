@@ -2,11 +2,13 @@
 
 from itertools import product
 
+import numpy as np
 import pytest
 from sklearn.base import clone
 
 from sklearn_molge.alignment import CCA, CoordinatedEmbedder
 from sklearn_molge.alignment.losses import InfoNCELoss, QuadrupletLoss
+from sklearn_molge.datasets import make_perturbation_study
 from sklearn_molge.evaluation import (
     AlignedView,
     Method,
@@ -84,7 +86,7 @@ def test_ablations_differ_in_one_thing(preset):
         keys = {
             key
             for key in set(base) | set(own)
-            if not key.startswith(("criterion__", "encoder__"))
+            if not key.startswith(("criterion__", "encoder__", "sampler__"))
             and repr(base.get(key)) != repr(own.get(key))
         }
         if name != "base":
@@ -93,6 +95,46 @@ def test_ablations_differ_in_one_thing(preset):
     assert len({name for name in rows if name.startswith("loss")}) == 9
     assert "pretrained_weights" in rows
     assert "pretrained_weights" not in ablation_methods(preset=preset)
+
+
+def test_the_quintuplet_loss_gets_its_partners():
+    rows = ablation_methods(preset="paper")
+    quintuplet = rows["loss_quintuplet"].estimator
+    assert quintuplet.get_params(deep=False)["sampler__partners"]
+    study = make_perturbation_study(
+        20, n_cell_lines=3, n_genes=12, level=5, random_state=0
+    )
+    quintuplet.set_params(
+        max_epochs=1, module__expression_layers=(8,), encoder__hidden_size=8
+    )
+    quintuplet.fit(study.smiles, study.ge)
+    assert np.isfinite(quintuplet.history_[0]["train_loss"])
+    # In-batch negatives need none.
+    assert "sampler__partners" not in (
+        ablation_methods()["loss_quintuplet"].estimator.get_params(deep=False)
+    )
+
+
+@pytest.mark.parametrize(
+    ("n_molecules", "n_genes", "expected", "ridge"),
+    [(8, 20, 7, 1.0), (30, 12, 12, None), (80, 60, 50, None)],
+)
+def test_cca_of_the_rows_takes_what_the_training_rows_allow(
+    n_molecules, n_genes, expected, ridge
+):
+    rng = np.random.default_rng(0)
+    X = np.repeat(rng.normal(size=(n_molecules, 90)), 2, axis=0)
+    y = rng.normal(size=(2 * n_molecules, n_genes))
+    row = finlayson2020_methods(n_components=50)["cca_raw_morgan"].estimator[-1]
+    model = clone(row).fit(X, y).retriever_
+    assert model.correlations_.shape == (expected,)
+    assert model.get_params(deep=False) == CCA(50).get_params(deep=False)
+    if ridge is not None:
+        assert model.ridge_ == ridge
+    # A gene that never varies, and one that is twice another, are none.
+    y[:, 0], y[:, 1] = 3.0, 2 * y[:, 2]
+    if expected == n_genes:
+        assert len(clone(row).fit(X, y).retriever_.correlations_) == n_genes - 2
 
 
 def test_preset_embedder_keeps_its_best_epoch():

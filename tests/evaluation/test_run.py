@@ -9,96 +9,41 @@ import time
 
 import numpy as np
 import pytest
-from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
-from sklearn_molge.alignment import CCA, CoordinatedEmbedder
-from sklearn_molge.alignment.losses import InfoNCELoss
-from sklearn_molge.alignment.samplers import DrugBalancedSampler
+from sklearn_molge.alignment import CCA
 from sklearn_molge.datasets import make_perturbation_study
-from sklearn_molge.evaluation import AlignedView, evaluate_study
+from sklearn_molge.evaluation import AlignedView
 from sklearn_molge.molecules import MorganFingerprinter
 from sklearn_molge.retrieval import TransformedTargetRetriever
 
-SEEN = []  # what Recorder was fitted on, in this process
 SPLIT = {"val_drugs": 0.2, "test_drugs": 0.3, "val_cell_lines": 1}
 
 
-def cca(n_components=4):
-    return make_pipeline(MorganFingerprinter(fp_size=64), CCA(n_components, ridge=0.1))
-
-
-def net(**options):
-    return CoordinatedEmbedder(
-        None, molecule_features=MorganFingerprinter(fp_size=64), criterion=InfoNCELoss,
-        sampler=DrugBalancedSampler, module__embedding_size=8, lr=1e-3,
-        module__expression_layers=(16,), max_epochs=2, **options,
-    )  # fmt: skip
-
-
-def run(study, methods, **options):
-    options = {
-        "embedders": {}, "n_repeats": 2, "inspect": False, "figures": False,
-        "split": SPLIT,
-    } | options  # fmt: skip
-    return evaluate_study(study, methods=methods, **options)
-
-
-def errors(report):
-    return [e for e in report.tables["table1"]["error"] if e]
-
-
-class Recorder(TransformerMixin, BaseEstimator):
-    """Notes the first column of what it is fitted on."""
-
-    def __init__(self, name="X"):
-        self.name = name
-
-    def fit(self, X, y=None):
-        SEEN.append((self.name, np.array(X)))
-        self.fitted_ = True
-        return self
-
-    def transform(self, X):
-        return X
-
-
-class Failing(BaseEstimator):
-    def __init__(self, text="out of luck"):
-        self.text = text
-
-    def fit(self, X, y):
-        raise RuntimeError(self.text)
-
-    def similarity(self, X, y):
-        raise AssertionError
-
-
-def test_second_call_goes_on_from_the_cache(study, tmp_path):
-    SEEN.clear()
-    row = make_pipeline(Recorder(), cca())
+def test_second_call_goes_on_from_the_cache(study, tmp_path, cca, run, recorder, seen):
+    row = make_pipeline(recorder(), cca())
     first = run(study, {"CCA": row}, cache_folder=tmp_path)
-    assert len(SEEN) == 2
+    assert len(seen) == 2
     second = run(study, {"CCA": row, "new": cca(3)}, cache_folder=tmp_path)
-    assert len(SEEN) == 2
+    assert len(seen) == 2
     assert first.ranks["CCA"].equals(second.ranks["CCA"])
-    changed = make_pipeline(Recorder(), cca(6))
+    changed = make_pipeline(recorder(), cca(6))
     run(study, {"CCA": changed}, cache_folder=tmp_path)
-    assert len(SEEN) == 4
+    assert len(seen) == 4
     other = make_perturbation_study(
         level=5, n_molecules=60, n_cell_lines=5, n_genes=40, random_state=1
     )
     run(other, {"CCA": row}, cache_folder=tmp_path)
-    assert len(SEEN) == 6
+    assert len(seen) == 6
 
 
-def test_errors_are_not_kept(study, tmp_path):
-    run(study, {"bad": Failing()}, cache_folder=tmp_path)
+def test_errors_are_not_kept(study, tmp_path, run, failing):
+    run(study, {"bad": failing()}, cache_folder=tmp_path)
     assert not list(tmp_path.glob("method-*"))
 
 
-def test_damaged_cache_says_so(study, tmp_path):
+def test_damaged_cache_says_so(study, tmp_path, cca, run):
     run(study, {"CCA": cca()}, cache_folder=tmp_path)
     for path in tmp_path.glob("method-*"):
         path.write_bytes(b"no pickle")
@@ -106,18 +51,19 @@ def test_damaged_cache_says_so(study, tmp_path):
         run(study, {"CCA": cca()}, cache_folder=tmp_path)
 
 
-def test_what_cannot_be_imported_is_fitted_anew(study, tmp_path):
+def test_what_cannot_be_imported_is_fitted_anew(
+    study, tmp_path, cca, run, recorder, seen
+):
     def row(factor):
         scale = FunctionTransformer(lambda y: np.sign(y) * np.abs(y) ** factor)
         target = TransformedTargetRetriever(CCA(3, ridge=0.1), scale)
-        return make_pipeline(Recorder(), MorganFingerprinter(fp_size=64), target)
+        return make_pipeline(recorder(), MorganFingerprinter(fp_size=64), target)
 
-    SEEN.clear()
     one, again, other = (
         run(study, {"m": row(n), "CCA": cca()}, cache_folder=tmp_path)
         for n in (1, 1, 3)
     )
-    assert len(SEEN) == 6
+    assert len(seen) == 6
     assert one.ranks.equals(again.ranks)
     assert not one.ranks["m"].equals(other.ranks["m"])
     assert len(list(tmp_path.glob("method-*"))) == 2  # those of CCA
@@ -128,7 +74,9 @@ def test_what_cannot_be_imported_is_fitted_anew(study, tmp_path):
     assert not any("cache_folder" in note for note in silent.notes)
 
 
-def test_rows_on_an_embedder_that_cannot_be_kept(study, tmp_path):
+def test_rows_on_an_embedder_that_cannot_be_kept(
+    study, tmp_path, cca, net, run, errors
+):
     options = {"embedders": {"aligned": cca()}, "inspect": True, "n_repeats": 1}
     methods = {"own": AlignedView(), "CCA": cca()}
     twice = FunctionTransformer(lambda y: 2 * y)
@@ -152,7 +100,7 @@ def test_rows_on_an_embedder_that_cannot_be_kept(study, tmp_path):
     assert errors(network) == []
 
 
-def test_the_folder_of_results_may_be_moved(study, tmp_path):
+def test_the_folder_of_results_may_be_moved(study, tmp_path, cca, run, errors):
     options = {"embedders": {"aligned": cca()}, "inspect": True, "n_repeats": 1}
     first = run(study, {"own": AlignedView()}, cache_folder=tmp_path / "a", **options)
     (tmp_path / "a").rename(tmp_path / "b")
@@ -164,7 +112,9 @@ def test_the_folder_of_results_may_be_moved(study, tmp_path):
     assert "regressions" in second.tables
 
 
-def test_frozen_estimators_stay_as_they_are_and_are_told_apart(study, tmp_path):
+def test_frozen_estimators_stay_as_they_are_and_are_told_apart(
+    study, tmp_path, net, run
+):
     fitted = [net().fit(study.smiles, study.ge) for _ in range(2)]
     ranks = []
     for each in fitted:

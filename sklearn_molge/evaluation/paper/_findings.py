@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from sklearn_molge._compat import StrOptions, validate_params
+from sklearn_molge.evaluation._methods import Method
 from sklearn_molge.evaluation._results import SEED, StudyResults
 from sklearn_molge.evaluation.paper._rows import row_id
 from sklearn_molge.evaluation.report._sections import ReportFigure, new_figure
@@ -286,7 +287,7 @@ def with_reference(name: str, table: pd.DataFrame) -> pd.DataFrame:
     """Append the paper's numbers to one of the tables that the paper has."""
     paper = reference_table(name).rename(columns={"method": "compared_by"})
     paper["label"] += " (paper)"
-    shared = paper.reindex(columns=table.columns).assign(error="")
+    shared = paper.reindex(columns=table.columns).assign(error="", undefined="")
     shared = shared.rename(index="{}_paper".format)
     both = pd.concat([table.astype(object), shared.astype(object)])
     return both.infer_objects().rename_axis("method")
@@ -346,6 +347,7 @@ def claim_tables(
     labels: Mapping[str, str],
     regressions: pd.DataFrame | None = None,
     *,
+    too_few: str = "",
     random_state: int = 0,
 ) -> dict[str, pd.DataFrame]:
     """Return the claims about methods and about slopes, those that can be tested.
@@ -358,6 +360,8 @@ def claim_tables(
         What each method is called.
     regressions : DataFrame or None, default=None
         Slopes of the embedder's performance.
+    too_few : str, default=""
+        Why no claim is judged; by default each is.
     random_state : int, default=0
         Draws the intervals.
 
@@ -369,11 +373,17 @@ def claim_tables(
     tables = {"claims": list(_contrasts(ranks, labels, random_state))}
     if regressions is not None:
         tables["claims_slopes"] = list(_slopes(regressions))
-    return {
+    found = {
         name: pd.DataFrame(rows).set_index("claim")
         for name, rows in tables.items()
         if rows
     }
+    if too_few:
+        found = {
+            name: table.assign(holds=f"not judged: {too_few}")
+            for name, table in found.items()
+        }
+    return found
 
 
 def _contrasts(
@@ -383,7 +393,17 @@ def _contrasts(
         for better, worse in pairs:
             if better not in ranks or worse not in ranks:
                 continue
-            if ranks[[better, worse]].isna().any(axis=None):
+            measured = f"MRR of {labels[better]}, less that of {labels[worse]}"
+            without = [n for n in (better, worse) if ranks[n].isna().any()]
+            if without or not len(ranks):
+                names = ", ".join(labels[name] for name in without)
+                yield {
+                    "claim": claim,
+                    "holds": f"not judged: {names or 'nothing'} has no ranks",
+                    **dict.fromkeys(("gain", "gain_low", "gain_high"), np.nan),
+                    "p_value": np.nan,
+                    "measured": measured,
+                }
                 continue
             c = paired_comparison(
                 ranks[better], ranks[worse], ranks["drug"], random_state=random_state
@@ -395,7 +415,7 @@ def _contrasts(
                 "gain_low": c.low,
                 "gain_high": c.high,
                 "p_value": c.p_value,
-                "measured": f"MRR of {labels[better]}, less that of {labels[worse]}",
+                "measured": measured,
             }
 
 
@@ -444,7 +464,7 @@ def recall_at_k(results: StudyResults) -> ReportFigure | None:
     titles = ("D-NN", "CCA", "Oracles", "Other", "Ablations")
     panels: dict[str, list[str]] = {title: [] for title in titles}
     own = {"D-NN": "D-NN", "CCA": "CCA", "Corr": "CCA"}
-    for name, method in results.finished.items():
+    for name, method in _drawn(results).items():
         if method.method in own:
             panels[own[method.method]].append(name)
         elif "table1" in method.tables:
@@ -473,7 +493,7 @@ def recall_at_k(results: StudyResults) -> ReportFigure | None:
 
 def precision_recall(results: StudyResults) -> ReportFigure | None:
     """Draw precision against recall of the main methods."""
-    finished = results.finished
+    finished = _drawn(results)
     names = [name for name in _MAIN if name in finished] or list(finished)[:_MANY]
     if not names:
         return None
@@ -489,12 +509,18 @@ def precision_recall(results: StudyResults) -> ReportFigure | None:
     )
 
 
+def _drawn(results: StudyResults) -> dict[str, Method]:
+    """Return the methods that have a score."""
+    undefined = results.undefined
+    return {n: m for n, m in results.finished.items() if n not in undefined}
+
+
 def _draw_curves(
     ax: Axes, names: Sequence[str], results: StudyResults, kind: str = "recall"
 ) -> None:
     """Draw the curves on one axes, with a legend beside it, the best method first."""
-    ranks, score = results.ranks, results.scores[0]
-    level = 0.95 if len(names) <= _MOST_BANDS else None
+    ranks, score = results.scored, results.scores[0]
+    level = 0.95 if results.resamples and len(names) <= _MOST_BANDS else None
     options = {"ax": ax, "kind": kind, "scoring": score, "linewidth": 1.6}
     options |= {"n_resamples": 400, "confidence_level": level, "random_state": SEED}
     displays = []

@@ -1,16 +1,19 @@
 """The rows of the paper's tables, what is compared beside them, and the embedder."""
 
+import inspect
 import re
 from dataclasses import dataclass
 from os import PathLike
 from typing import Any
 
+import numpy as np
 from sklearn.base import BaseEstimator, clone
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, Normalizer, StandardScaler
 from skorch.callbacks import EarlyStopping
 
 from sklearn_molge._compat import StrOptions, validate_params
+from sklearn_molge._utils.rows import distinct_rows
 from sklearn_molge.alignment import CCA, PRESETS, CoordinatedEmbedder, losses, samplers
 from sklearn_molge.evaluation._methods import AlignedView, Method
 from sklearn_molge.expression import L1000Featurizer
@@ -65,6 +68,47 @@ _SAMPLERS: dict[str, type] = {
 
 
 Encoder = str | PathLike[str]
+
+_FEWEST_FOR_AUTO = 10  # distinct molecules, below which ridge="auto" has no folds
+
+
+class SizedCCA(CCA):
+    """CCA of the default rows, which must not fail where a study is small.
+
+    `n_components` is the most that it takes: with views of a smaller rank it takes
+    that. Of fewer than 10 distinct molecules ``ridge="auto"`` is 1.
+    """
+
+    def fit(self, X, y, sample_weight=None):
+        """Fit with what the training rows allow; the parameters stay as they are."""
+        asked = self.get_params(deep=False)
+        molecules = np.asarray(X)[distinct_rows(np.asarray(X))[0]]
+        allowed = min(_rank(view, self.n_components) for view in (molecules, y))
+        few = self.ridge == "auto" and len(molecules) < _FEWEST_FOR_AUTO
+        ridge = 1.0 if few else self.ridge
+        try:
+            self.set_params(n_components=max(1, allowed), ridge=ridge)
+            return super().fit(X, y, sample_weight)
+        finally:
+            self.set_params(**asked)
+
+
+def _rank(rows, enough: int) -> int:
+    """Return the rank of the centred rows, or `enough` where it is as much."""
+    rows = np.asarray(rows, dtype=np.float64)
+    if not np.isfinite(rows).all():
+        return enough  # CCA says what is wrong
+    for some in (rows[: 4 * enough], rows):  # few rows mostly are enough
+        centred = some - some.mean(axis=0)
+        n, p = centred.shape
+        gram = centred.T @ centred if p <= n else centred @ centred.T
+        values = np.linalg.eigvalsh(gram)
+        # Stricter than CCA, which must find no fewer.
+        tiny = 4 * max(n, p) * np.finfo(np.float64).eps * values[-1]
+        rank = np.count_nonzero(values > tiny)
+        if rank >= enough:
+            return enough
+    return int(rank)
 
 
 @dataclass(frozen=True)
@@ -231,7 +275,8 @@ def finlayson2020_methods(
     expression : transformer or None, default=None
         Of the raw profiles; None leaves them as they are.
     n_components : int, default=50
-        Of CCA, at least 1 and at most the size of the embedding.
+        Of CCA, at least 1. A row whose training rows allow fewer, for their rank,
+        takes as many as they do; with fewer than 10 molecules its ridge is 1.
     encoder : str, path-like or nn.Module, default="random"
         Graph network of :class:`~sklearn_molge.molecules.ChempropEmbedder`. The
         paper's own "Chemprop" rows most likely had random weights (see there).
@@ -269,7 +314,7 @@ def finlayson2020_methods(
     for kind in ("D-NN", "CCA"):
         for seen, transformer in profiles.items():
             for name, features in molecules.items():
-                retriever: BaseEstimator = CCA(n_components)
+                retriever: BaseEstimator = SizedCCA(n_components)
                 if kind == "D-NN":
                     bits = name == "Morgan"
                     retriever = DoubleNNRetriever("jaccard" if bits else "correlation")
@@ -299,11 +344,11 @@ def _strong_rows(raw: BaseEstimator, n_components: int) -> dict[str, Method]:
     joined = PRESETS["recommended"]["molecule_features"]
     unit = make_pipeline(clone(raw), Normalizer())
     candidates = [
-        _pipeline(joined, CCA(n, correlation_power=power), unit)
+        _pipeline(joined, SizedCCA(n, correlation_power=power), unit)
         for n in (n_components, 2 * n_components)
         for power in (1, 2)
     ]
-    shuffled = _pipeline(MorganFingerprinter(), CCA(n_components), raw)
+    shuffled = _pipeline(MorganFingerprinter(), SizedCCA(n_components), raw)
     strong, chance = "CCA, raw / six features", "CCA, shuffled molecules"
     names = ("raw", "Morgan, shuffled", "CCA")
     return {
@@ -398,6 +443,10 @@ def _ablation(label, base, change, expression):
     if change.get("criterion"):  # the base loss's own parameters go with it
         own = [key for key in settings if key.startswith("criterion__")]
         settings = {k: v for k, v in settings.items() if k not in own}
+    if change.get("criterion") is losses.QuintupletLoss:
+        # It compares an anchor with a second profile of its drug.
+        if "partners" in inspect.signature(settings["sampler"]).parameters:
+            settings["sampler__partners"] = True
     if settings["encoder"] is None:
         graph = [key for key in settings if key.startswith("encoder__")]
         settings = {k: v for k, v in settings.items() if k not in graph}

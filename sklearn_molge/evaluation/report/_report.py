@@ -55,6 +55,7 @@ _MARKS = {
     "chance": "what a random ranking scores",
     "published": "not computed in this run; the source is named below the table",
     "failed": "the method raised an error, shown below the table",
+    "undefined": "there is nothing that the score could be of; the reason is below",
 }
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from textwrap import wrap
 from typing import Any
 
 import numpy as np
@@ -13,10 +14,11 @@ from sklearn_molge.metrics import Score, get_scores
 __all__ = ["Cell", "ColumnInfo", "Row", "TableView", "text_table"]
 
 MISSING = "-"
+UNDEFINED = "undefined"
 THIS_RUN = "this run"
 _LABEL = "label"  # shown in place of the index
 # Shown as marks and footnotes instead.
-_REMARKS = ("error", "source")
+_REMARKS = ("error", "source", UNDEFINED)
 _N_TEXT_ROWS = 40
 _N_HEAD_ROWS = 10  # of a longer table: the files have all
 
@@ -62,6 +64,7 @@ def score_columns(scores: Sequence[Score] | None = None) -> dict[str, ColumnInfo
         columns[s.name] = ColumnInfo(
             label, s.description, s.greater_is_better, decimals
         )
+        columns[f"chance_{s.name}"] = ColumnInfo(f"chance {label}", decimals=decimals)
     first = columns[scores[0].name]
     meaning = f"{first.label} minus that of the baseline"
     columns["difference"] = replace(first, label="difference", help=meaning)
@@ -69,6 +72,7 @@ def score_columns(scores: Sequence[Score] | None = None) -> dict[str, ColumnInfo
     columns["valid_mrr"] = ColumnInfo("validation MRR", meaning, True, 3)
     columns["p_value"] = ColumnInfo("p", "", False, 3)
     columns["seconds"] = ColumnInfo("time, s")
+    columns["above_0_7"] = ColumnInfo("above 0.7")
     return columns
 
 
@@ -97,8 +101,8 @@ class Row:
 
     heading: Cell
     cells: list[Cell]
-    mark: str = ""  # "", "chance", "published" or "failed"
-    remark: str = ""  # where it was published, or why it failed
+    mark: str = ""  # "", "chance", "published", "failed" or "undefined"
+    remark: str = ""  # where it was published, why it failed or has no score
 
 
 @dataclass(frozen=True)
@@ -146,7 +150,7 @@ class TableView:
     def footnotes(self) -> list[tuple[str, str, str]]:
         """Name of the row, mark and remark; one without name for each publication."""
         notes = [
-            (row.heading.text if row.mark == "failed" else "", row.mark, row.remark)
+            (row.heading.text if row.mark != "published" else "", row.mark, row.remark)
             for row in self.rows
             if row.remark
         ]
@@ -191,23 +195,29 @@ def _column(name: str, frame: pd.DataFrame, columns: Columns) -> Column:
 
 
 def _cells(head: pd.DataFrame, frame: pd.DataFrame, column: Column) -> Iterator[Cell]:
-    values = head[column.name]
-    if not column.numeric:
-        for value in values:
-            text = _text(value)
-            yield Cell(text, key="" if text == MISSING else text)
-        return
-    digits = _digits(column.info, frame[column.name])
+    digits = _digits(column.info, frame[column.name]) if column.numeric else 0
     lows = highs = pd.Series(np.nan, index=head.index)
     if column.has_interval:
         lows, highs = head[f"{column.name}_low"], head[f"{column.name}_high"]
-    for value, low, high in zip(values, lows, highs, strict=True):
-        interval = ""
-        if pd.notna(low) and pd.notna(high):
-            ends = (_number(end, digits, column) for end in (low, high))
-            interval = "[{}, {}]".format(*ends)
-        key = "" if pd.isna(value) else repr(float(value))
-        yield Cell(_number(value, digits, column), interval, key)
+    reasons = head.get(UNDEFINED, pd.Series("", index=head.index))
+    rows = zip(head[column.name], lows, highs, reasons, strict=True)
+    for value, low, high, why in rows:
+        if pd.isna(value) and _is_said(why):
+            yield Cell(UNDEFINED)
+        elif column.numeric:
+            yield _number_cell(value, low, high, digits, column)
+        else:
+            text = _text(value)
+            yield Cell(text, key="" if text == MISSING else text)
+
+
+def _number_cell(value: Any, low: Any, high: Any, digits: int, column: Column) -> Cell:
+    interval = ""
+    if pd.notna(low) and pd.notna(high):
+        ends = (_number(end, digits, column) for end in (low, high))
+        interval = "[{}, {}]".format(*ends)
+    key = "" if pd.isna(value) else repr(float(value))
+    return Cell(_number(value, digits, column), interval, key)
 
 
 def _text(value: Any) -> str:
@@ -243,10 +253,16 @@ def _number(value: Any, digits: int, column: Column) -> str:
     return f"{value:{sign},.{digits}f}"
 
 
+def _is_said(text: object) -> bool:
+    return isinstance(text, str) and text != ""
+
+
 def _mark(row: pd.Series, chance: bool) -> tuple[str, str]:
-    error, source = row.get("error"), row.get("source")
-    if isinstance(error, str) and error:
+    error, source, why = (row.get(name) for name in ("error", "source", UNDEFINED))
+    if _is_said(error):
         return "failed", error
+    if _is_said(why):
+        return UNDEFINED, why
     if isinstance(source, str) and source not in ("", THIS_RUN):
         return "published", source
     return ("chance" if chance else ""), ""
@@ -255,8 +271,9 @@ def _mark(row: pd.Series, chance: bool) -> tuple[str, str]:
 def text_table(frame: pd.DataFrame, columns: Columns, *, width: int) -> str:
     """Lay a table out in lines of at most `width` characters.
 
-    Columns that do not fit follow below, beside the headings again. Of the intervals,
-    only those of the first score and of the difference are kept.
+    Columns that do not fit follow below, beside the headings again; words that do not
+    fit go on in the next line. Of the intervals, only those of the first score and of
+    the difference are kept.
     """
     long = len(frame) > _N_TEXT_ROWS
     most = _N_HEAD_ROWS if long else _N_TEXT_ROWS
@@ -264,7 +281,8 @@ def text_table(frame: pd.DataFrame, columns: Columns, *, width: int) -> str:
     first = next((c.name for c in view.columns if c.has_interval), None)
     limit = int(0.36 * width)
     heading = [view.columns[0].info.label, *(_heading(row, limit) for row in view.rows)]
-    blocks = [_pad(heading, limit=limit)]
+    heads = [[text] for text in heading]
+    blocks = [_Block(heads)]
     lines: list[str] = []
     for j, column in enumerate(view.columns[1:]):
         shown = column.name in (first, "difference")
@@ -272,16 +290,21 @@ def text_table(frame: pd.DataFrame, columns: Columns, *, width: int) -> str:
         for row in view.rows:
             cell = row.cells[j]
             texts.append(f"{cell.text} {cell.interval}" if shown else cell.text)
-        padded = _pad(texts, limit=width // 4, right=column.numeric)
-        if sum(len(block[0]) + 2 for block in blocks) + len(padded[0]) > width:
+        # Words that are long take what room there is beside the headings.
+        room = width - blocks[0].width - 2
+        most_wide = max(width // 4, min(room, max(map(len, texts)) // 3))
+        block = _Block(
+            [wrap(text, most_wide) or [""] for text in texts], right=column.numeric
+        )
+        if sum(block.width + 2 for block in blocks) + block.width > width:
             lines += [*_join(blocks), ""]
             blocks = blocks[:1]
-        blocks.append(padded)
+        blocks.append(block)
     lines += _join(blocks)
     if view.n_rows > len(view.rows):
         lines.append(f"... {view.n_rows - len(view.rows)} more rows")
     for name, mark, remark in view.footnotes:
-        lines.append(_cut(f"{name or mark}: {remark}", width))
+        lines += wrap(f"{name or mark}: {remark}", width, subsequent_indent="    ")
     return "\n".join(lines)
 
 
@@ -299,11 +322,28 @@ def _cut(text: str, limit: int) -> str:
     return f"{text[: kept - kept // 2]}...{text[len(text) - kept // 2 :]}"
 
 
-def _pad(texts: list[str], *, limit: int, right: bool = False) -> list[str]:
-    texts = [_cut(text, limit) for text in texts]
-    width = max(len(text) for text in texts)
-    return [text.rjust(width) if right else text.ljust(width) for text in texts]
+@dataclass(frozen=True)
+class _Block:
+    """A column as text: the lines of each of its cells."""
+
+    cells: list[list[str]]
+    right: bool = False
+
+    @property
+    def width(self) -> int:
+        return max(len(line) for cell in self.cells for line in cell)
+
+    def padded(self, i: int, n: int) -> list[str]:
+        """Return cell `i` as `n` lines of one width."""
+        lines = [*self.cells[i], *[""] * (n - len(self.cells[i]))]
+        pad = str.rjust if self.right else str.ljust
+        return [pad(line, self.width) for line in lines]
 
 
-def _join(blocks: list[list[str]]) -> list[str]:
-    return ["  ".join(line).rstrip() for line in zip(*blocks, strict=True)]
+def _join(blocks: list[_Block]) -> list[str]:
+    lines = []
+    for i in range(len(blocks[0].cells)):
+        n = max(len(block.cells[i]) for block in blocks)
+        parts = zip(*(block.padded(i, n) for block in blocks), strict=True)
+        lines += ["  ".join(part).rstrip() for part in parts]
+    return lines
