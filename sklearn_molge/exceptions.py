@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from sklearn_molge._utils.messages import first_few, first_few_at
 
-__all__ = ["InvalidSmilesError", "MissingControlError"]
+__all__ = ["InvalidSmilesError", "LibraryWarning", "MissingControlError"]
 
 
 class InvalidSmilesError(ValueError):
@@ -41,6 +41,13 @@ class InvalidSmilesError(ValueError):
         n = len(self.entries)
         what = "entry of X is not a" if n == 1 else "entries of X are not"
         return f"{n} {what} valid SMILES: {first_few_at(self.indices, self.entries)}."
+
+
+class LibraryWarning(UserWarning):
+    """A library of molecules was read in part, or not as it may seem.
+
+    Rows that are no molecule, names that were not found, characters that were guessed.
+    """
 
 
 class MissingControlError(ValueError):
