@@ -30,7 +30,7 @@ Column = str | int | None
 Extra = Sequence[str] | str | None
 
 # Entries that tell whether a column holds SMILES.
-N_SAMPLED = 100
+N_SAMPLED = 50
 _HALF = 0.5
 
 # Small letters and digits only, the most telling first.

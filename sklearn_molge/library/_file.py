@@ -15,6 +15,7 @@ from functools import cached_property
 from html import escape
 from itertools import chain, islice
 from numbers import Integral
+from operator import itemgetter
 from pathlib import Path
 from typing import Protocol
 
@@ -203,7 +204,7 @@ class MoleculeFile:
         between these in lines without a header, and "smi" otherwise.
 
         - "smi": a line holds a SMILES and, behind white space, a name, or first a name
-          and then the SMILES, whichever half of the first 100 lines are. A first line
+          and then the SMILES, whichever half of the first lines are. A first line
           with the name of a column of SMILES in that place is a header; empty lines and
           lines that begin with "#" are no rows.
         - "csv", "tsv": a table with a header. The columns are separated by commas
@@ -320,13 +321,15 @@ class MoleculeFile:
             _check_columns(
                 self.format, self.smiles_column, self.name_column, self.columns
             )
+            self._found = self.smiles_column, self.name_column
             table = self._table(0)  # which looks for the columns
+        self._found = table.smiles, table.name
         self._warn(table)
 
     def _table(self, start: int) -> Table:
         read, kind = FORMATS[self.format].read, FORMATS[self.format].columns
         wanted = () if self.columns is None or kind == "none" else (self.columns,)
-        table = read(self.path, self.smiles_column, self.name_column, start, *wanted)
+        table = read(self.path, *self._found, start, *wanted)
         return table if isinstance(table, Table) else Table(table)
 
     def _warn(self, table: Table) -> None:
@@ -576,7 +579,9 @@ def _batches_of(
     """Gather rows, the first of which has number `start`, in batches of arrays."""
     rows = iter(rows)
     while chunk := list(islice(rows, batch_size)):
-        smiles, names, *values = map(_objects, zip(*chunk, strict=True))
+        smiles, names, *values = (
+            _objects(map(itemgetter(k), chunk)) for k in range(len(chunk[0]))
+        )
         yield Batch(start, smiles, names, dict(zip(columns, values, strict=True)))
         start += len(chunk)
 

@@ -21,6 +21,7 @@ __all__ = ["Head", "inner_name", "look_into", "open_text", "refuse_foreign"]
 # Endings that stand behind a file's own.
 _PACKED = (".gz", ".bz2", ".xz", ".lzma", ".zst", ".zstd", ".zip")
 _N_HEAD = 2**18
+_N_OF_LINES = 2**16
 _PIECE = 2**13
 
 _BOMS = (
@@ -85,11 +86,13 @@ class Head:
 
     @property
     def lines(self) -> list[str]:
-        """Its whole lines, with their ends."""
+        """Its first whole lines, with their ends."""
+        data = self.data[:_N_OF_LINES]
+        is_whole = self.is_whole and len(data) == len(self.data)
         decoder = codecs.getincrementaldecoder(_codec(self.encoding))
-        text = decoder("backslashreplace").decode(self.data, final=self.is_whole)
+        text = decoder("backslashreplace").decode(data, final=is_whole)
         lines = list(io.StringIO(text, newline=""))
-        return lines if self.is_whole or len(lines) < 2 else lines[:-1]
+        return lines if is_whole or len(lines) < 2 else lines[:-1]
 
 
 def look_into(path: Path) -> Head:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import chain, islice
-from operator import itemgetter
+from operator import length_hint
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -260,15 +260,15 @@ def read_smi(path: Path, smiles: Column, name: Column, start: int) -> Table:
 
     def rows() -> Rows:
         nonlocal line_number
+        has_header = bool(lines) and is_smiles_column(_token(lines[0], at, separator))
+        to_pass = start + has_header
         with open_text(path) as file:
-            numbered = enumerate(file, 1)
-            held = ((n, line) for n, line in numbered if _holds_row(line))
-            first = next(held, None)
-            if first is None:
-                return
-            if not is_smiles_column(_token(first[1], at, separator)):
-                held = chain([first], held)
-            for n, line in islice(held, start, None):
+            for n, line in enumerate(file, 1):
+                if line[0] == "#" or line.isspace():
+                    continue
+                if to_pass:
+                    to_pass -= 1
+                    continue
                 line_number = n
                 yield _split_line(line) if at == 0 else _pick(line, at, separator)
 
@@ -312,9 +312,11 @@ def _pick(line: str, at: int, separator: str | None) -> tuple[str, str]:
 
 
 def _split_line(line: str) -> tuple[str, str]:
-    smiles, *rest = line.split(maxsplit=1)
-    name = rest[0].rstrip() if rest else ""
-    if name.startswith("|") and "|" in name[1:]:  # ChemAxon's extension of SMILES
+    words = line.split(None, 1)
+    if len(words) == 1:
+        return words[0], ""
+    smiles, name = words
+    if name[0] == "|" and "|" in name[1:]:  # ChemAxon's extension of SMILES
         extension, _, name = name[1:].partition("|")
         smiles = f"{smiles} |{extension}|"
     return smiles, name.strip()
@@ -403,27 +405,25 @@ def _read_table(
     )
     others = chosen_columns(path, columns, extra, places)
     dialect = _Dialect(delimiter, quoted, columns, places[0])
-    line_number = 0
-
-    def at_line(n: int) -> None:
-        nonlocal line_number
-        line_number = n
+    place = _Place()
 
     def rows() -> Rows:
+        to_pass = start + has_header
         with open_text(path) as file:
-            records = _records_of(path, file, dialect, at_line)
-            records = islice(records, start + has_header, None)
-            if others:
-                yield from _further_cells(records, *places, list(others.values()))
-            else:
-                yield from _two_cells(records, *places)
+            for numbers, block in _blocks_of(path, file, dialect):
+                n = min(to_pass, len(block))
+                to_pass -= n
+                first, names, *further = (
+                    _column(block[n:], at) for at in (*places, *others.values())
+                )
+                place.numbers, place.left = numbers[n:], iter(first)
+                names = [name.strip() for name in names]
+                yield from zip(place.left, names, *further, strict=True)
 
     used: list[Column] = list(places)
     if has_header:
         used = [None if at is None else columns[at] for at in places]
-    return Table(
-        rows(), tuple(columns), *used, tuple(others), lambda: line_number, delimiter
-    )
+    return Table(rows(), tuple(columns), *used, tuple(others), place.line, delimiter)
 
 
 def _delimiter(lines: Sequence[str], smiles: Column, delimiters: str) -> str:
@@ -459,99 +459,108 @@ def _are_quoted(lines: Sequence[str], delimiter: str) -> bool:
     )
 
 
-def _records_of(
-    path: Path, file: TextIO, dialect: _Dialect, at_line: Callable[[int], None]
-) -> Iterator[list[str]]:
-    """Yield the rows of a table; empty lines are none.
+class _Place:
+    """Where in a file a table is read: lines of the rows, and what is left of them."""
 
-    A quote that is left open would swallow the rows behind it. Its line is read on its
-    own then, and a warning says so.
-    """
-    n_before, n_open = 0, 0
+    def __init__(self) -> None:
+        self.numbers: Sequence[int] = ()
+        self.left: Iterator = iter(())
+
+    def line(self) -> int:
+        """Return the line of the last row."""
+        return self.numbers[len(self.numbers) - length_hint(self.left) - 1]
+
+
+def _blocks_of(
+    path: Path, file: TextIO, dialect: _Dialect
+) -> Iterator[tuple[Sequence[int], list[list[str]]]]:
+    """Yield the rows of a table and the lines they begin on; empty lines are none."""
+    n_before = 0
     while lines := list(islice(file, _N_LINES)):
-        n_lines = len(lines)
-
-        def more(lines: list[str] = lines) -> Iterator[str]:
-            for line in file:  # where a quote is open at the end of the block
-                lines.append(line)
-                yield line
-
-        done = 0
-        while done < n_lines:
-            table = dialect.read(chain(lines[done:], more()))
-            begin = done
-            for row in _rows_or_error(table):
-                end = done + table.line_num
-                if end - begin > 1 and not dialect.is_row(lines[begin:end]):
-                    n_open += 1
-                    if n_open == 1:
-                        _warn_open(path, n_before + begin + 1)
-                    row, end = dialect.cells(lines[begin]), begin + 1
-                    at_line(n_before + begin + 1)
-                    yield row
-                    n_lines = len(lines)
-                    begin = end
-                    break
-                if row and not (len(row) == 1 and row[0].isspace()):
-                    at_line(n_before + begin + 1)
-                    yield row
-                begin = end
-                if begin >= n_lines:
-                    break
-            done = max(begin, done + 1)
+        if _are_plain("".join(lines), dialect):
+            numbers: Sequence[int] = range(n_before + 1, n_before + len(lines) + 1)
+            yield numbers, list(dialect.read(lines))
+        else:
+            found = list(_careful_rows(path, file, dialect, lines))
+            numbers = [n_before + begin + 1 for begin, _ in found]
+            yield numbers, [row for _, row in found]
         n_before += len(lines)
 
 
-def _rows_or_error(table: Any) -> Iterator[list[str]]:
-    """Yield rows; one that is too long because of an open quote as one of no fields."""
-    before = 0
-    while True:
-        try:
-            row = next(table)
-        except StopIteration:
-            return
-        except csv.Error:
-            if table.line_num - before < 2:
-                raise
-            row = []
-        yield row
-        before = table.line_num
+# At the begin of a line.
+_BLANK = [end + blank for end in "\n\r" for blank in (" ", "\t", "\n", "\r\n")]
 
 
-def _warn_open(path: Path, line: int) -> None:
+def _are_plain(text: str, dialect: _Dialect) -> bool:
+    """Whether each line is a row, surely."""
+    if dialect.quoted and '"' in text:
+        return False
+    text = text.replace("\r\n", "\n")
+    return not text[0].isspace() and not any(blank in text for blank in _BLANK)
+
+
+def _careful_rows(
+    path: Path, file: TextIO, dialect: _Dialect, lines: list[str]
+) -> Iterator[tuple[int, list[str]]]:
+    """Yield the rows of some lines, each with the place of its first line.
+
+    A last row may go on in the file; these lines are appended. A quote that is left
+    open would swallow the rows behind it: its line is read on its own then, and a
+    warning says so.
+    """
+    n_lines, done = len(lines), 0
+
+    def more() -> Iterator[str]:
+        for line in file:
+            lines.append(line)
+            yield line
+
+    while done < n_lines:
+        table = dialect.read(chain(lines[done:], more()))
+        begin = done
+        for row in _until_error(table):
+            end = done + table.line_num
+            if end - begin > 1 and not dialect.is_row(lines[begin:end]):
+                _warn_open(path, lines[begin])
+                row, end = dialect.cells(lines[begin]), begin + 1
+                n_lines = 0
+            if row and not (len(row) == 1 and row[0].isspace()):
+                yield begin, row
+            begin = end
+            if begin >= n_lines:
+                break
+        done, n_lines = begin, len(lines)
+
+
+def _until_error(table: Any) -> Iterator[list[str]]:
+    """Yield rows, and nothing in the place of one that an open quote makes too long."""
+    n_lines = 0
+    try:
+        for row in table:
+            yield row
+            n_lines = table.line_num
+    except csv.Error:
+        if table.line_num - n_lines < 2:
+            raise
+        yield []
+
+
+def _warn_open(path: Path, line: str) -> None:
     warnings.warn(
-        f"{path}: line {line} opens a quote that is not closed where it should be; "
-        "such lines are read on their own.",
+        f"{path}: a quote is opened and not closed where it should be, so its line is "
+        f"read on its own: {line.strip()[:100]!r}.",
         LibraryWarning,
         stacklevel=2,
     )
 
 
-def _two_cells(
-    records: Iterator[list[str]], smiles_at: int, name_at: int | None
-) -> Rows:
-    if name_at is None:
-        for row in records:
-            yield _cell(row, smiles_at), ""
-        return
-    longest, get = max(smiles_at, name_at), itemgetter(smiles_at, name_at)
-    for row in records:
-        if longest < len(row):
-            smiles, name = get(row)
-            yield smiles, name.strip()
-        else:
-            yield _cell(row, smiles_at), _cell(row, name_at).strip()
-
-
-def _further_cells(
-    records: Iterator[list[str]],
-    smiles_at: int,
-    name_at: int | None,
-    others: Sequence[int],
-) -> Rows:
-    for row in records:
-        smiles, name = _cell(row, smiles_at), _cell(row, name_at).strip()
-        yield smiles, name, *[_cell(row, at) for at in others]
+def _column(rows: list[list[str]], at: int | None) -> list[str]:
+    if at is None:
+        return [""] * len(rows)
+    try:
+        return [row[at] for row in rows]
+    except IndexError:
+        return [_cell(row, at) for row in rows]
 
 
 def _cell(row: Sequence[str], at: int | None) -> str:
@@ -600,9 +609,11 @@ def read_parquet(
             def values(column: str | None, of: Callable, part: Any = part) -> list:
                 if column is None:
                     return [""] * len(part)
-                return [of(value) for value in part.column(column).to_pylist()]
+                listed = part.column(column).to_pylist()
+                return [v if type(v) is str else of(v) for v in listed]
 
-            texts = (values(column, name_of) for column in used)
+            texts = [values(column, name_of) for column in used]
+            texts[1] = [name.strip() for name in texts[1]]
             further = (values(column, plain_value) for column in others)
             yield from zip(*texts, *further, strict=True)
 
