@@ -50,6 +50,7 @@ class LeakageWarning(UserWarning):
     >>> from sklearn_molge.exceptions import LeakageWarning
     >>> warnings.simplefilter("error", LeakageWarning)  # to stop at the first
     """
+__all__ = ["InvalidSmilesError", "LibraryWarning", "MissingControlError"]
 
 
 class InvalidSmilesError(ValueError):
@@ -111,6 +112,13 @@ class InvalidSmilesWarning(UserWarning):
 
 class GeneNamesWarning(UserWarning):
     """Names of genes were missing, came twice, or were guessed."""
+
+
+class LibraryWarning(UserWarning):
+    """A library of molecules was read in part, or not as it may seem.
+
+    Rows that are no molecule, names that were not found, characters that were guessed.
+    """
 
 
 class MissingControlError(ValueError):

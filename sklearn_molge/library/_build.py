@@ -23,7 +23,15 @@ from sklearn_molge._utils.messages import first_few
 from sklearn_molge._utils.progress import progress_bar
 from sklearn_molge._utils.views import is_embedder, resolve_views
 from sklearn_molge.exceptions import InvalidSmilesError
-from sklearn_molge.library._file import Batch, IterableSource, Source
+from sklearn_molge.library._file import (
+    INVALID,
+    MISSING,
+    Batch,
+    IterableSource,
+    ReadableShare,
+    Source,
+    why_unreadable,
+)
 from sklearn_molge.library._store import (
     DATABASE,
     STORED_METRICS,
@@ -33,6 +41,7 @@ from sklearn_molge.library._store import (
 from sklearn_molge.molecules import (
     MISSING_SMILES,
     drug_ids,
+    parse_smiles,
     parsed_once,
     valid_smiles_mask,
 )
@@ -42,6 +51,7 @@ __all__ = [
     "add_library",
     "check_identity",
     "check_library",
+    "check_some_readable",
     "choose_metric",
     "describe_index",
     "embed_library",
@@ -64,12 +74,13 @@ _PROBES = (
     "Clc1ccccc1C1=NCc2nnc(C)n2-c2sccc12",
     "CCN(CC)CCNC(=O)c1ccc(N)cc1",
 )
-INVALID = "not a valid SMILES"
 _NOT_FINITE = "its embedding is not finite"
 # So many batches a process may be done ahead of who takes the results.
 _AHEAD = 32
 # Where so many molecules in a row cannot be embedded, it is not for the molecules.
 _ALL_FAIL = 16
+# So many rows are looked at until there is a molecule.
+_LOOKED_AT = 64
 # So many batches are written at a time: a kill loses at most these.
 _BATCHES_PER_SEGMENT = 16
 _EMBEDDER = "embedder.joblib"
@@ -197,7 +208,7 @@ def _embed_sent(
 
 
 def _embed_batch(estimator, batch: Batch, unique_by: str | None) -> EmbeddedRows:
-    first_row, smiles, names = batch
+    first_row, smiles, names = batch  # batch.columns: what else travels
     try:
         with parsed_once():
             reasons = _unreadable(smiles, parse=unique_by == "drug")
@@ -229,7 +240,7 @@ def _unreadable(smiles: NDArray[np.object_], *, parse: bool) -> dict[int, str]:
                 for s in smiles
             ]
         )
-    return dict.fromkeys(np.flatnonzero(~valid).tolist(), INVALID)
+    return {i: why_unreadable(smiles[i]) for i in np.flatnonzero(~valid).tolist()}
 
 
 def _embed_valid(
@@ -398,6 +409,26 @@ def _bad_entries(batch: Batch) -> tuple[list[int], list[object]]:
     return (first_row + bad).tolist(), smiles[bad].tolist()
 
 
+def check_some_readable(source: Source) -> None:
+    """Refuse a library without a single molecule, before any work.
+
+    Raises
+    ------
+    ValueError
+        With what its rows are.
+    """
+    if isinstance(source, IterableSource):
+        return
+    readable = ReadableShare()
+    for batch in source.iter_batches(_LOOKED_AT):
+        first_row, smiles, _ = batch
+        if any(parse_smiles(entry) is not None for entry in smiles):
+            return
+        bad = [(first_row + i, s, why_unreadable(s)) for i, s in enumerate(smiles)]
+        readable.add(len(smiles), bad)
+    readable.check(source)
+
+
 def is_complete(store: VectorStore, source: Source) -> bool:
     """Whether `source` is the last library that was added, and all of it is there."""
     known = store.progress
@@ -443,6 +474,7 @@ def add_library(
     :func:`unfinished_start`. The other parameters are those of ``MoleculeIndex``.
     """
     writer = SegmentWriter(store, source, start, unique_by)
+    readable = ReadableShare()
     batches = embed_library(
         estimator,
         source,
@@ -466,8 +498,11 @@ def add_library(
             for batch in batches:
                 if on_bad_smiles == "raise":
                     _raise_skipped(batch.skipped)
+                readable.add(batch.n_rows, batch.skipped)
                 writer.add(batch)
                 bar.update(batch.n_rows)
+            if readable.n_rows or not start:
+                readable.check(source)
         except BaseException:
             writer.flush(done=False)
             raise
@@ -475,7 +510,9 @@ def add_library(
 
 
 def _raise_skipped(skipped: Sequence[Skipped]) -> None:
-    invalid = [(row, entry) for row, entry, reason in skipped if reason == INVALID]
+    invalid = [
+        (row, entry) for row, entry, reason in skipped if reason in (INVALID, MISSING)
+    ]
     if invalid:
         rows, entries = zip(*invalid, strict=True)
         raise InvalidSmilesError(rows, entries)

@@ -21,6 +21,7 @@ from sklearn_molge.library._build import (
     add_library,
     check_identity,
     check_library,
+    check_some_readable,
     choose_metric,
     describe_index,
     embed_profiles,
@@ -219,6 +220,7 @@ class MoleculeIndex(BaseEstimator):
             If `estimator` embeds no molecules and profiles, or takes no SMILES.
         """
         source = as_source(X, names)
+        check_some_readable(source)
         settings = {
             "dtype": self.dtype,
             "metric": choose_metric(self.estimator, self.metric),
@@ -264,6 +266,7 @@ class MoleculeIndex(BaseEstimator):
         if not hasattr(self, "store_"):
             return self.fit(X, names=names)
         source = as_source(X, names)
+        check_some_readable(source)
         if self.on_bad_smiles == "raise":
             check_library(source, self.batch_size, self.n_jobs)
         self._add(source)
