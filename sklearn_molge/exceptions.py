@@ -13,6 +13,7 @@ __all__ = [
     "InvalidSmilesWarning",
     "JointSpaceWarning",
     "LeakageWarning",
+    "LibraryWarning",
     "MissingControlError",
 ]
 
@@ -50,7 +51,6 @@ class LeakageWarning(UserWarning):
     >>> from sklearn_molge.exceptions import LeakageWarning
     >>> warnings.simplefilter("error", LeakageWarning)  # to stop at the first
     """
-__all__ = ["InvalidSmilesError", "LibraryWarning", "MissingControlError"]
 
 
 class InvalidSmilesError(ValueError):
