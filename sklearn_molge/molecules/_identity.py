@@ -364,6 +364,7 @@ def _cut(mol: Chem.Mol, metals: frozenset[int]) -> Chem.Mol:
     if not bonds:
         return mol
     cut = Chem.RWMol(mol)
+    Chem.Kekulize(cut, clearAromaticFlags=True)  # whose bonds can be counted
     for bond in bonds:
         cut.RemoveBond(*bond)
     for i in {i for bond in bonds for i in bond}:
@@ -449,11 +450,14 @@ def _mobile_pattern() -> Chem.Mol:
     return Chem.MolFromSmarts(f"[{','.join(f'$({text})' for text in _MOBILE)}]")
 
 
-@lru_cache(maxsize=1)
-def _enumerator():
+@lru_cache(maxsize=2)
+def _enumerator(*, stereo: bool):
     enumerator = rdMolStandardize.TautomerEnumerator()
     enumerator.SetMaxTautomers(50)
     enumerator.SetMaxTransforms(100)
+    # By default isomers that a tautomer turns into each other become one.
+    enumerator.SetRemoveSp3Stereo(not stereo)
+    enumerator.SetRemoveBondStereo(not stereo)
     return enumerator
 
 
@@ -476,7 +480,7 @@ def _mobile_identity(text: str, stereo: bool) -> str:
     mol = Chem.MolFromSmiles(text)
     if mol is None:  # a few metal complexes cannot be read again
         return text
-    canonical = _enumerator().Canonicalize(mol)
+    canonical = _enumerator(stereo=stereo).Canonicalize(mol)
     if not stereo:
         return _inchi_blocks(canonical, stereo=False)
     flat = Chem.Mol(mol)
