@@ -15,7 +15,6 @@ from functools import cached_property
 from html import escape
 from itertools import chain, islice
 from numbers import Integral
-from operator import itemgetter
 from pathlib import Path
 from typing import Protocol
 
@@ -580,7 +579,7 @@ def _batches_of(
     rows = iter(rows)
     while chunk := list(islice(rows, batch_size)):
         smiles, names, *values = (
-            _objects(map(itemgetter(k), chunk)) for k in range(len(chunk[0]))
+            _objects([row[k] for row in chunk]) for k in range(len(chunk[0]))
         )
         yield Batch(start, smiles, names, dict(zip(columns, values, strict=True)))
         start += len(chunk)
