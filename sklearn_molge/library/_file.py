@@ -439,8 +439,8 @@ class MoleculeFile:
         return FileDescription(
             path=self.path,
             format=self.format,
-            compression=head and head.compression,
-            encoding=head and head.encoding,
+            compression=None if head is None else head.compression,
+            encoding=None if head is None else head.encoding,
             separator=table.separator,
             columns=table.columns,
             smiles_column=table.smiles,
@@ -792,7 +792,7 @@ def as_source(X, names=None, columns=None) -> Source:
         X = MoleculeFile(X, columns=columns)
         columns = None
     if isinstance(X, bytes | dict) or not (
-        hasattr(X, "iter_batches") or isinstance(X, Iterable)
+        hasattr(X, "iter_batches") or isinstance(X, Iterable) or is_frame(X)
     ):
         raise ValueError(
             "X must be an array-like of SMILES, an iterable, a DataFrame, the path of "

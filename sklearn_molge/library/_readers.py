@@ -11,7 +11,6 @@ import csv
 import re
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from itertools import chain, islice
 from operator import length_hint
@@ -221,10 +220,15 @@ def _head_lines(path: Path) -> list[str]:
     return head.lines
 
 
+def _reader_of(lines: Iterable[str], delimiter: str, quoted: bool) -> Any:
+    if quoted:
+        return csv.reader(lines, delimiter=delimiter)
+    return csv.reader(lines, delimiter=delimiter, quoting=csv.QUOTE_NONE)
+
+
 def _cells(line: str, delimiter: str, *, quoted: bool = True) -> list[str]:
-    quoting = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
     try:
-        cells = next(csv.reader([line], delimiter=delimiter, quoting=quoting), [])
+        cells = next(_reader_of([line], delimiter, quoted), [])
     except csv.Error:  # of a field that is too long
         return []
     if cells:
@@ -361,8 +365,7 @@ class _Dialect:
         return _cells(line, self.delimiter, quoted=self.quoted)
 
     def read(self, lines: Iterable[str]) -> Any:
-        quoting = csv.QUOTE_MINIMAL if self.quoted else csv.QUOTE_NONE
-        return csv.reader(lines, delimiter=self.delimiter, quoting=quoting)
+        return _reader_of(lines, self.delimiter, self.quoted)
 
     def is_row(self, lines: Sequence[str]) -> bool:
         """Whether lines that one quote joins are one row.
@@ -420,10 +423,12 @@ def _read_table(
                 names = [name.strip() for name in names]
                 yield from zip(place.left, names, *further, strict=True)
 
-    used: list[Column] = list(places)
+    names: list[Column] = list(places)
     if has_header:
-        used = [None if at is None else columns[at] for at in places]
-    return Table(rows(), tuple(columns), *used, tuple(others), place.line, delimiter)
+        names = [None if at is None else columns[at] for at in places]
+    return Table(
+        rows(), tuple(columns), names[0], names[1], tuple(others), place.line, delimiter
+    )
 
 
 def _delimiter(lines: Sequence[str], smiles: Column, delimiters: str) -> str:
@@ -695,8 +700,8 @@ def _fields_of(path: Path, extra: Extra, wanted: Sequence[str]) -> list[str]:
     is_open = extra == "all"
     wanted = [*wanted, *(() if extra is None or is_open else extra)]
     known: dict[str, None] = {}
-    with open_text(path) as file, closing(_records(file)) as records:
-        for i, (_, record) in enumerate(records):
+    with open_text(path) as file:
+        for i, (_, record) in enumerate(_records(file)):
             known |= dict.fromkeys(_fields(record))
             if i >= _N_RECORDS and not is_open and set(wanted) <= set(known):
                 break
@@ -753,7 +758,8 @@ def _fields(record: list[str]) -> dict[str, str]:
     that is not empty counts.
     """
     fields = {"_Name": record[0].strip() if record else ""}
-    name, value = None, []
+    name: str | None = None
+    value: list[str] = []
     for line in chain(record[1:], [""]):
         if line.startswith(">") and "<" in line:
             if name is None or _PLAIN_FIELD.match(line):
