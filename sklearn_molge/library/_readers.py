@@ -228,7 +228,7 @@ def _reader_of(lines: Iterable[str], delimiter: str, quoted: bool) -> Any:
 
 def _cells(line: str, delimiter: str, *, quoted: bool = True) -> list[str]:
     try:
-        cells = next(_reader_of([line], delimiter, quoted), [])
+        cells: list[str] = next(_reader_of([line], delimiter, quoted), [])
     except csv.Error:  # of a field that is too long
         return []
     if cells:
