@@ -15,7 +15,6 @@ from functools import cached_property
 from html import escape
 from itertools import chain, islice
 from numbers import Integral
-from operator import itemgetter
 from pathlib import Path
 from typing import Protocol
 
@@ -440,8 +439,8 @@ class MoleculeFile:
         return FileDescription(
             path=self.path,
             format=self.format,
-            compression=head and head.compression,
-            encoding=head and head.encoding,
+            compression=None if head is None else head.compression,
+            encoding=None if head is None else head.encoding,
             separator=table.separator,
             columns=table.columns,
             smiles_column=table.smiles,
@@ -580,7 +579,7 @@ def _batches_of(
     rows = iter(rows)
     while chunk := list(islice(rows, batch_size)):
         smiles, names, *values = (
-            _objects(map(itemgetter(k), chunk)) for k in range(len(chunk[0]))
+            _objects([row[k] for row in chunk]) for k in range(len(chunk[0]))
         )
         yield Batch(start, smiles, names, dict(zip(columns, values, strict=True)))
         start += len(chunk)
@@ -793,7 +792,7 @@ def as_source(X, names=None, columns=None) -> Source:
         X = MoleculeFile(X, columns=columns)
         columns = None
     if isinstance(X, bytes | dict) or not (
-        hasattr(X, "iter_batches") or isinstance(X, Iterable)
+        hasattr(X, "iter_batches") or isinstance(X, Iterable) or is_frame(X)
     ):
         raise ValueError(
             "X must be an array-like of SMILES, an iterable, a DataFrame, the path of "
