@@ -74,6 +74,7 @@ def distinct_rows(X) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
         of the rows.
     """
     array = X if sparse.issparse(X) else _as_numbers(np.asarray(X))
+    keys: NDArray
     if sparse.issparse(array):
         keys = row_bytes(array)
     elif is_text(array):

@@ -145,3 +145,11 @@ def test_without_matplotlib(molecules, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
     with pytest.raises(ImportError, match=r"sklearn-molge\[plot\]"):
         draw(*molecules)
+
+
+def test_names_of_panels_must_be_text():
+    points = np.random.default_rng(0).normal(size=(8, 3))
+    with pytest.raises(ValueError, match=r"names must hold str. Got \[None, nan\]"):
+        LatentMapDisplay.from_embeddings(
+            points, list("aabbccdd"), after=points, names=[None, np.nan]
+        )

@@ -330,3 +330,19 @@ def test_real_mechanisms_are_found_by_fingerprints(level5_folder):
     assert result.n_molecules > 500
     assert result.rate > 5 * result.expected
     assert result.p_value == 1 / 21
+
+
+def test_labels_and_drugs_of_several_types_are_one():
+    points = [[0.0], [0.1], [5.0], [5.1], [9.0], [9.3]]
+    given = {"n_neighbors": 1, "metric": "euclidean", "random_state": 0}
+    clean = same_class_neighbors(points, list("557799"), drugs=list("abcdef"), **given)
+    mixed = same_class_neighbors(
+        points, [5, "5 ", 7.0, "7", b"9", 9], drugs=list("abcdef"), **given
+    )
+    assert mixed.rate == clean.rate == 1
+    with pytest.warns(UserWarning, match="drugs has labels that differ in type or in"):
+        merged = same_class_neighbors(
+            points, list("aabbcc"), drugs=[1, "1", "2 ", "2", 3, "4"], **given
+        )
+    # The two molecules of class c; of a and b there is one each.
+    assert merged.molecules.index.tolist() == ["3", "4"]

@@ -65,6 +65,8 @@ def test_order_of_queries_does_not_matter():
         ([[1, 2]], r"ranks must be 1-D. Got an array of shape \(1, 2\)"),
         (3, r"ranks must be 1-D. Got an array of shape \(\)"),
         ([1, np.nan, 2], "NaN is no rank. 1 of 3 are not: index 1: nan"),
+        (["1", "a"], "ranks must hold numbers: could not convert string"),
+        ([1, {}], "ranks must hold numbers: float"),
         ([1, 0, 0.5], "2 of 3 are not: index 1: 0, index 2: 0.5"),
         ([1, np.inf], "finite.* index 1: inf"),
     ],

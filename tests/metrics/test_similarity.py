@@ -1,9 +1,13 @@
+import warnings
+
 import numpy as np
 import pytest
 from scipy import sparse
 from scipy.spatial.distance import cdist
+from sklearn.exceptions import DataDimensionalityWarning
 
-from sklearn_molge.metrics import pairwise_similarity
+from sklearn_molge.metrics import pairwise_similarity, rank_embeddings
+from sklearn_molge.retrieval import DoubleNNRetriever
 
 CONTINUOUS = {
     "correlation": lambda a, b: 1 - cdist(a, b, "correlation"),
@@ -72,3 +76,27 @@ def test_bad_input():
         pairwise_similarity([[1, np.nan]], [[1, 2]])
     with pytest.raises(ValueError, match="'metric' parameter of pairwise_similarity"):
         pairwise_similarity([[1]], [[1]], metric="manhattan")
+
+
+@pytest.mark.parametrize(("n", "value"), [(1, "0"), (2, "1, 0 or -1")])
+def test_correlation_of_so_few_features_says_nothing(n, value):
+    rng = np.random.default_rng(0)
+    A, B = rng.normal(size=(4, n)), rng.normal(size=(5, n))
+    match = f"rows of length {n} is {value}, whatever"
+    with pytest.warns(DataDimensionalityWarning, match=match):
+        found = pairwise_similarity(A, B)
+    assert set(np.round(np.abs(found), 12).ravel()) == {float(n - 1)}
+    with pytest.warns(DataDimensionalityWarning, match=match):
+        rank_embeddings(A, B, [0, 1, 2, 3])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        pairwise_similarity(A, B, metric="euclidean")
+        pairwise_similarity(rng.normal(size=(4, 3)), rng.normal(size=(5, 3)))
+
+
+def test_a_model_that_compares_so_few_features_says_it():
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(30, 6)), rng.normal(size=(30, 2))
+    model = DoubleNNRetriever().fit(X, y)
+    with pytest.warns(DataDimensionalityWarning, match="rows of length 2"):
+        model.similarity(X, y)
