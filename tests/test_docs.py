@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from sklearn_molge import exceptions
+
 pytest.importorskip("matplotlib")
 
 ROOT = Path(__file__).parents[1]
@@ -53,10 +55,7 @@ def test_every_public_name_has_a_page(api, tmp_path):
         for node in ast.parse(stub.read_text(encoding="utf-8")).body:
             if isinstance(node, ast.ImportFrom) and node.module:
                 expected |= {f"{package}.{alias.name}" for alias in node.names}
-    expected |= {
-        f"sklearn_molge.exceptions.{name}"
-        for name in ("InvalidSmilesError", "MissingControlError")
-    }
+    expected |= {f"sklearn_molge.exceptions.{name}" for name in exceptions.__all__}
     expected |= {
         f"sklearn_molge.base.{name}" for name in ("EmbedderMixin", "TwoViewMixin")
     }
