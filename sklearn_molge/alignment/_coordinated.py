@@ -1,6 +1,7 @@
 """CoordinatedEmbedder: two towers trained so that matching pairs are close."""
 
 import os
+import warnings
 from numbers import Integral, Real
 
 import numpy as np
@@ -28,6 +29,7 @@ from sklearn_molge.alignment._two_tower import TwoTower
 from sklearn_molge.alignment.losses import QuadrupletLoss
 from sklearn_molge.alignment.samplers import DistanceWeightedSampler
 from sklearn_molge.base import EmbedderMixin, check_molecules, check_profiles
+from sklearn_molge.exceptions import JointSpaceWarning
 from sklearn_molge.molecules import parsed_once, save_encoder
 
 __all__ = ["CoordinatedEmbedder"]
@@ -62,7 +64,8 @@ class CoordinatedEmbedder(
         head. It is cloned, and fitted on the distinct training molecules.
     criterion : class, default=QuadrupletLoss
         Loss, from :mod:`sklearn_molge.alignment.losses`; its parameters have the
-        prefix ``criterion__``.
+        prefix ``criterion__``. One with ``needs_partners`` gets a sampler with
+        ``sampler__partners=True``, unless that is given.
     sampler : class, default=DistanceWeightedSampler
         Draws the batches, from :mod:`sklearn_molge.alignment.samplers`; its parameters
         have the prefix ``sampler__``.
@@ -83,7 +86,8 @@ class CoordinatedEmbedder(
         Splits off a validation part, on which ``valid_mrr`` and ``valid_mrr_drug`` are
         measured after each epoch: for instance a
         :class:`~sklearn_molge.model_selection.DrugCellLineShuffleSplit` with
-        ``groups`` given to `fit`. None trains on all rows.
+        ``groups`` given to `fit`. One with ``hold_out="drugs"`` does without, and tells
+        drugs by their structure. None trains on all rows.
     callbacks : list or None, default=None
         skorch callbacks, such as
         ``EarlyStopping("valid_mrr", lower_is_better=False, load_best=True)``,
@@ -102,7 +106,9 @@ class CoordinatedEmbedder(
     iterator_train, iterator_valid : class, default=torch.utils.data.DataLoader
         ``iterator_train__num_workers`` and ``iterator_train__pin_memory`` help a GPU.
     warm_start : bool, default=False
-        Whether `fit` goes on from the present weights.
+        Whether `fit` goes on from the present weights. A criterion, an optimizer,
+        callbacks or a sampler that were set since are applied; settings that the
+        weights do not fit raise an error.
     random_state : int, RandomState instance or None, default=None
         Decides weights, batches and dropout; torch's and numpy's global generators
         are left alone.
@@ -264,8 +270,17 @@ class CoordinatedEmbedder(
         ValueError
             If there are fewer than two drugs, a profile has a NaN, or a parameter or
             a pretrained file is not what it should be.
+            Also if the training diverges in its first epoch.
         KeyboardInterrupt
             If the user interrupts; with `checkpoint_folder` the same call goes on.
+
+        Warns
+        -----
+        ConvergenceWarning
+            If the training diverges later: it returns to its last finite epoch.
+        JointSpaceWarning
+            If ``module__start="cca"`` finds fewer directions than the joint space has,
+            or ``metric="correlation"`` has fewer than 3 dimensions to compare.
         """
         self._validate_params()
         goes_on = self.warm_start and self.initialized_
@@ -321,6 +336,14 @@ class CoordinatedEmbedder(
             self.initialize()
         self._make_sampler()._validate_params()
         self._note_features()
+        size = getattr(self._towers, "embedding_size", 3)  # a module of one's own
+        if reset and self.metric == "correlation" and size < 3:
+            warnings.warn(
+                f"metric='correlation' of {size} number(s) is 0, 1 or -1 whatever they "
+                "are; take module__embedding_size of at least 3.",
+                JointSpaceWarning,
+                stacklevel=4,
+            )
         dataset = self._prepare_pairs(X, y, groups, split)
         if reset:
             self._towers.learn(

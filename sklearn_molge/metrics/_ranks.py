@@ -3,6 +3,7 @@
 import warnings
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary
+from zlib import crc32
 
 import numpy as np
 import pandas as pd
@@ -12,6 +13,7 @@ from sklearn.utils import check_consistent_length
 from sklearn.utils.validation import column_or_1d
 
 from sklearn_molge._compat import StrOptions, _safe_indexing, validate_params
+from sklearn_molge._utils.genes import as_frame
 from sklearn_molge._utils.messages import first_few
 from sklearn_molge._utils.rows import (
     as_indexable,
@@ -237,7 +239,8 @@ def _order(X, first: NDArray, codes: NDArray) -> NDArray:
     return hash_rows(_safe_indexing(X, first))[codes]
 
 
-# Digests of the rows that an estimator was asked for last, without `drugs`.
+# Digest of the profiles that an estimator was asked for last, without `drugs`, and the
+# number of distinct molecules.
 _LAST_CALL: WeakKeyDictionary = WeakKeyDictionary()
 
 
@@ -251,8 +254,10 @@ def _refuse_other_molecules(estimator, partition: NDArray, y) -> None:
         before = _LAST_CALL.get(estimator)
     except TypeError:  # no weak reference, or no hash
         return
-    now = hash(np.asarray(y).tobytes()), hash(partition.tobytes())
+    values = np.ascontiguousarray(as_frame(y))
+    now = crc32(memoryview(values).cast("B")), int(partition.max(initial=0))
     _LAST_CALL[estimator] = now
+    # Molecules in another order, as of a shuffled baseline, are no fewer and no more.
     if before is not None and before[0] == now[0] and before[1] != now[1]:
         raise ValueError(
             "These profiles came with other molecules in the call before: without "

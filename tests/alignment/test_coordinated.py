@@ -8,7 +8,7 @@ from sklearn.pipeline import FeatureUnion, Pipeline
 from torch import nn
 
 from sklearn_molge.alignment import PRESETS, CoordinatedEmbedder
-from sklearn_molge.exceptions import InvalidSmilesError
+from sklearn_molge.exceptions import InvalidSmilesError, JointSpaceWarning
 from sklearn_molge.metrics import (
     chance_scores,
     mean_reciprocal_rank,
@@ -305,3 +305,13 @@ def test_trains_on_a_gpu_as_on_the_cpu(data, preset):
     assert losses[0] == pytest.approx(losses[1], rel=0.02)
     on_gpu, on_cpu = (net.similarity(X, y) for net in nets)
     assert np.corrcoef(on_gpu.ravel(), on_cpu.ravel())[0, 1] > 0.95
+
+
+@pytest.mark.parametrize("size", [1, 2])
+def test_a_joint_space_too_small_for_a_correlation(make_net, data, size):
+    net = make_net(module__embedding_size=size, max_epochs=1)
+    with pytest.warns(JointSpaceWarning, match=rf"correlation' of {size} number"):
+        net.fit(*data)
+    found = net.similarity(data[0][:5], data[1][:5])
+    assert set(np.abs(found).round(4).ravel()) == {size - 1.0}
+    net.set_params(metric="cosine").fit(*data)

@@ -145,6 +145,7 @@ def test_points_of_the_paper_train(variant, study):
 
 
 @pytest.mark.parametrize("tower", ["features", "graph"])
+@pytest.mark.filterwarnings("ignore:module__start='cca' found")  # few drugs
 def test_points_of_the_recommended_space_train(tower, study):
     points = draw(recommended_search_space(tower=tower), 30)
     starts = {p["module__start"]: p for p in points}
