@@ -180,7 +180,7 @@ def test_lincs_filters(calls, tmp_path, monkeypatch):
 
 def test_real_plates_are_joined(calls, tmp_path, level3_folder):
     pytest.importorskip("anndata")
-    with pytest.warns(UserWarning, match="readable SMILES|not in every study"):
+    with pytest.warns(UserWarning, match="readable SMILES|not in every study|dose 0"):
         code = evaluate(
             "--data", level3_folder / "CPC006_A375_6H_X1.level3.gct",
             level3_folder / "CPC006_HT115_6H_X1_X2.level3.h5ad", "--level", 3,

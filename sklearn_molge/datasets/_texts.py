@@ -79,9 +79,8 @@ def clean_texts(column: pd.Series, name: str = "") -> NDArray[np.object_]:
 def _factorize(column: pd.Series) -> tuple[NDArray[np.intp], NDArray[np.object_]]:
     """Return numbers, -1 where missing, and the distinct entries they stand for."""
     if isinstance(column.dtype, pd.CategoricalDtype):
-        return column.cat.codes.to_numpy(np.intp), np.asarray(
-            column.cat.categories, dtype=object
-        )
+        codes = np.asarray(column.cat.codes, dtype=np.intp)
+        return codes, np.asarray(column.cat.categories, dtype=object)
     codes, distinct = pd.factorize(column)
     return codes.astype(np.intp, copy=False), np.asarray(distinct, dtype=object)
 

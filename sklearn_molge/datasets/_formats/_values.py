@@ -81,10 +81,7 @@ def check_values(
 
 
 def _some(names: pd.Index, chosen: NDArray[np.bool_]) -> str:
-    places = np.flatnonzero(chosen)
-    return first_few(
-        [names[i] for i in places], n=N_SHOWN, write=lambda v: repr(str(v))
-    )
+    return first_few(map(str, names[chosen].tolist()), n=N_SHOWN)
 
 
 def describe_missing(matrix: NDArray[np.floating]) -> str:
