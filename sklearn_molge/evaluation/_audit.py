@@ -384,11 +384,12 @@ def _kept_apart(facts: "_Facts") -> pd.DataFrame:
 
 def _found(table: pd.DataFrame) -> str:
     """Say what training and test rows share that is no violation, in a sentence."""
+    own = table[(table["parts"] == "train/test") & (table["n_shared"].fillna(0) > 0)]
+    columns = (own[name] for name in ("check", "n_shared", "n_b", "ok"))
     shared = [
-        f"{row.check} {row.n_shared:,} of {row.n_b:,}"
-        for row in table.itertuples()
-        if row.parts == "train/test" and row.ok is None
-        if not pd.isna(row.n_shared) and row.n_shared
+        f"{check!s} {n:,} of {of:,}"
+        for check, n, of, ok in zip(*columns, strict=True)
+        if ok is None
     ]
     return f"shared, to be judged: {', '.join(shared) or 'nothing'}."
 

@@ -145,8 +145,10 @@ def _tables(
             tables[name] = with_reference(name, tables[name])
     explained = results.explained.tables if results.explained else {}
     slopes = explained.get("regressions")
-    how = {"too_few": results.too_few, "random_state": SEED}
-    tables |= claim_tables(results.scored, results.labels, slopes, **how)
+    too_few = results.too_few
+    tables |= claim_tables(
+        results.scored, results.labels, slopes, too_few=too_few, random_state=SEED
+    )
     tables["candidates"] = results.candidate_table()
     tables["embedders"] = _embedder_table(results.fitted)
     tables["splits"] = _split_table(results.study, results.plan.repeats)

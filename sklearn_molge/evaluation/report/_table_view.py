@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from textwrap import wrap
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import pandas as pd
@@ -253,7 +253,7 @@ def _number(value: Any, digits: int, column: Column) -> str:
     return f"{value:{sign},.{digits}f}"
 
 
-def _is_said(text: object) -> bool:
+def _is_said(text: object) -> TypeGuard[str]:
     return isinstance(text, str) and text != ""
 
 
