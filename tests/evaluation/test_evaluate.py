@@ -160,7 +160,7 @@ def test_parts_share_no_drug_and_no_line(study):
 
 def test_the_validation_rows_select(study):
     split = drug_cell_line_split(study.groups, **SPLIT, random_state=0)
-    candidates = [RandomRetriever(random_state=0), cca(2), cca(8)]
+    candidates = [RandomRetriever(random_state=0), cca(4), cca(8)]
     report = evaluate_study(
         study, methods={"best": candidates, "none": candidates[0]}, embedders={},
         split=split, n_repeats=1, inspect=False, figures=False,
@@ -182,7 +182,7 @@ def test_the_validation_rows_select(study):
 
 def test_without_validation_rows_nothing_is_selected(study):
     options = SPLIT | {"val_drugs": 0, "val_cell_lines": 0}
-    methods = {"list": [cca(2), cca(8)], "first": cca(2), "other": cca(3)}
+    methods = {"list": [cca(4), cca(8)], "first": cca(4), "other": cca(3)}
     report = evaluate_study(
         study,
         methods=methods,
@@ -437,7 +437,7 @@ def test_level_3_with_controls_saved_and_in_two_processes(level3, tmp_path):
     methods = {
         "own": AlignedView(),
         "D-NN": ALIGNED,
-        "CCA": [cca(2), cca(3)],
+        "CCA": [cca(4), cca(3)],
         "oracle": Method(
             OracleRetriever(), tables=("table2",), train="oracle_test_lines"
         ),
@@ -493,7 +493,7 @@ def test_labels_may_be_categories_or_numbers(study):
 
 def test_one_drug_to_validate_and_to_test(study):
     options = SPLIT | {"val_drugs": 1, "test_drugs": 1}
-    report = run(study, {"CCA": cca(), "other": cca(2)}, split=options)
+    report = run(study, {"CCA": cca(), "other": cca(4)}, split=options)
     assert (report.ranks["n_candidates"] == 1).all()
     assert report.tables["table1"].loc["CCA", "mrr"] == 1
 
