@@ -4,7 +4,11 @@ from collections.abc import Sequence
 
 from sklearn_molge._utils.messages import first_few, first_few_at
 
-__all__ = ["InvalidSmilesError", "MissingControlError"]
+__all__ = [
+    "InvalidSmilesError",
+    "MissingControlError",
+    "UnreadableMoleculesWarning",
+]
 
 
 class InvalidSmilesError(ValueError):
@@ -61,3 +65,11 @@ class MissingControlError(ValueError):
             f"No control well on plate(s) {first_few(self.plates)}; "
             "every treated plate needs one."
         )
+
+
+class UnreadableMoleculesWarning(UserWarning):
+    """Less than 90 % of a library of molecules could be used.
+
+    Where that is known and right, as in the LINCS library, which withholds structures:
+    ``warnings.simplefilter("ignore", UnreadableMoleculesWarning)``.
+    """

@@ -46,7 +46,7 @@ def answer_table(
     n_queries, n_answers = rows.shape
     labels = np.arange(n_queries) if labels is None else np.asarray(labels)
     flat = rows.reshape(-1)
-    molecules, names, ids = store.molecules(flat)
+    molecules, names, ids, libraries, library_rows = store.molecules(flat)
     drugs = ids if ids_are_drugs else drug_ids(molecules)
     columns = {
         "query": np.repeat(labels, n_answers),
@@ -61,7 +61,7 @@ def answer_table(
         columns["percentile"] = percentiles.reshape(-1)
     if background is not None and background.knows_training:
         columns |= _training_columns(background, molecules, drugs)
-    columns["row"] = flat
+    columns |= {"library": libraries, "library_row": library_rows, "index_row": flat}
     if pictures:
         columns["structure"] = _structures(molecules)
     table = pd.DataFrame(columns)

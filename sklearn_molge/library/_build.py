@@ -6,6 +6,8 @@ go on.
 """
 
 import os
+import warnings
+from collections import Counter
 from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -14,19 +16,17 @@ from pathlib import Path
 
 import joblib
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+import pandas as pd
+from numpy.typing import NDArray
 from sklearn.utils.parallel import Parallel, delayed
-from sklearn.utils.validation import check_is_fitted
 
-from sklearn_molge._utils.files import replacing
 from sklearn_molge._utils.messages import first_few
 from sklearn_molge._utils.progress import progress_bar
-from sklearn_molge._utils.views import is_embedder, resolve_views
-from sklearn_molge.exceptions import InvalidSmilesError
+from sklearn_molge.exceptions import InvalidSmilesError, UnreadableMoleculesWarning
+from sklearn_molge.library._embedder import check_identity, embed_molecules
 from sklearn_molge.library._file import Batch, IterableSource, Source
 from sklearn_molge.library._store import (
     DATABASE,
-    STORED_METRICS,
     Skipped,
     VectorStore,
 )
@@ -40,41 +40,27 @@ from sklearn_molge.parallel import SentOnce, received
 
 __all__ = [
     "add_library",
-    "check_identity",
     "check_library",
-    "choose_metric",
-    "describe_index",
+    "check_settings",
     "embed_library",
-    "embed_profiles",
     "is_complete",
-    "load_embedder",
     "make_store",
-    "save_embedder",
     "unfinished_start",
 ]
 
-# Their vectors tell one embedder from another.
-_PROBES = (
-    "CC(=O)Oc1ccccc1C(=O)O",
-    "CN1C=NC2=C1C(=O)N(C(=O)N2C)C",
-    "ONC(=O)CCCCCCC(=O)Nc1ccccc1",
-    "CN1CCN(CC1)Cc1ccc(cc1)C(=O)Nc1ccc(C)c(c1)Nc1nccc(n1)-c1cccnc1",
-    "CC(C)Cc1ccc(cc1)C(C)C(=O)O",
-    "OCC1OC(O)C(O)C(O)C1O",
-    "Clc1ccccc1C1=NCc2nnc(C)n2-c2sccc12",
-    "CCN(CC)CCNC(=O)c1ccc(N)cc1",
-)
-INVALID = "not a valid SMILES"
+MISSING, INVALID = "no structure is given", "not a valid SMILES"
 _NOT_FINITE = "its embedding is not finite"
+NOT_EMBEDDED = "cannot be embedded"
+# A library of which a larger share cannot be used is probably read wrongly.
+_MOST_UNUSABLE = 0.1
+_N_EXAMPLES = 5
+_NO_LIBRARY: dict = {"source": None, "next_row": 0, "unusable": {}, "done": True}
 # So many batches a process may be done ahead of who takes the results.
 _AHEAD = 32
 # Where so many molecules in a row cannot be embedded, it is not for the molecules.
 _ALL_FAIL = 16
 # So many batches are written at a time: a kill loses at most these.
 _BATCHES_PER_SEGMENT = 16
-_EMBEDDER = "embedder.joblib"
-# Rounding differs between machines; another embedder differs by far more.
-_TOLERANCE = 1e-3
 
 
 @dataclass(frozen=True)
@@ -91,7 +77,7 @@ class EmbeddedRows:
     texts, names : ndarray of shape (n_kept,), dtype=object
     ids : ndarray of shape (n_kept,), dtype=object, or None
         Identities of the molecules; None where the texts are compared, or nothing.
-    skipped : list of (row, entry, reason)
+    skipped : list of Skipped
         Rows of the source that are no molecule or have no finite embedding.
     """
 
@@ -103,61 +89,6 @@ class EmbeddedRows:
     names: NDArray[np.object_]
     ids: NDArray[np.object_] | None
     skipped: list[Skipped]
-
-
-def two_view(estimator):
-    """Return the embedder inside `estimator`.
-
-    Raises
-    ------
-    TypeError
-        If it has no joint space: no ``transform`` of molecules or ``transform_ge``.
-    """
-    inner, _, _ = resolve_views(estimator, None, None)
-    if not is_embedder(inner):
-        raise TypeError(
-            "estimator must embed molecules and profiles in one space (`transform` and "
-            f"`transform_ge`), as CCA and CoordinatedEmbedder do. Got {inner!r}, whose "
-            "similarities cannot be prepared for a library: rank with "
-            "sklearn_molge.metrics.similarity."
-        )
-    return inner
-
-
-def embed_profiles(estimator, y: ArrayLike) -> NDArray[np.float32]:
-    """Project profiles into the joint space."""
-    inner, _, profiles = resolve_views(estimator, None, y)
-    vectors = np.asarray(inner.transform_ge(profiles), dtype=np.float32)
-    if not np.isfinite(vectors).all():
-        bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
-        raise ValueError(
-            f"y: the embedding of {len(bad)} profiles is not finite, in rows "
-            f"[{first_few(bad.tolist())}]."
-        )
-    return vectors
-
-
-def _embed(estimator, smiles: NDArray[np.object_]) -> NDArray[np.float32]:
-    inner, molecules, _ = resolve_views(estimator, smiles, None)
-    return np.asarray(inner.transform(molecules), dtype=np.float32)
-
-
-def probe(estimator) -> NDArray[np.float32]:
-    """Embed a few fixed molecules, by which two embedders can be compared.
-
-    Raises
-    ------
-    ValueError
-        If `estimator` does not take SMILES.
-    """
-    try:
-        return _embed(estimator, np.array(_PROBES, dtype=object))
-    except (TypeError, ValueError) as error:
-        raise ValueError(
-            "estimator must be fitted on SMILES; put what computes features of "
-            "molecules into a Pipeline before it. Embedding "
-            f"{_PROBES[0]!r} failed with {type(error).__name__}: {error}"
-        ) from error
 
 
 def embed_library(
@@ -214,22 +145,27 @@ def _embed_batch(estimator, batch: Batch, unique_by: str | None) -> EmbeddedRows
         texts=smiles[kept],
         names=names[kept],
         ids=ids,
-        skipped=[(first_row + i, smiles[i], reasons[i]) for i in sorted(reasons)],
+        skipped=[
+            Skipped(first_row + i, smiles[i], reasons[i]) for i in sorted(reasons)
+        ],
     )
 
 
 def _unreadable(smiles: NDArray[np.object_], *, parse: bool) -> dict[int, str]:
-    """Find what is no molecule: all of it, or without parsing what is easily seen."""
+    """Find what is no molecule: all of it, or without parsing what is missing."""
+    missing = np.array([is_missing(entry) for entry in smiles], dtype=bool)
+    reasons = dict.fromkeys(np.flatnonzero(missing).tolist(), MISSING)
     if parse:  # for the identities each molecule has to be read anyway
-        valid = valid_smiles_mask(smiles)
-    else:
-        valid = np.array(
-            [
-                isinstance(s, str) and s.strip().lower() not in MISSING_SMILES
-                for s in smiles
-            ]
-        )
-    return dict.fromkeys(np.flatnonzero(~valid).tolist(), INVALID)
+        invalid = ~missing & ~valid_smiles_mask(smiles)
+        reasons |= dict.fromkeys(np.flatnonzero(invalid).tolist(), INVALID)
+    return reasons
+
+
+def is_missing(entry: object) -> bool:
+    """Whether an entry stands for a structure that is not known or withheld."""
+    if isinstance(entry, str):
+        return entry.strip().lower() in MISSING_SMILES
+    return bool(pd.api.types.is_scalar(entry) and pd.isna(entry))
 
 
 def _embed_valid(
@@ -264,7 +200,7 @@ def _embed_part(
     if not len(rows):
         return []
     try:
-        return [(rows, _embed(estimator, smiles[rows]))]
+        return [(rows, embed_molecules(estimator, smiles[rows]))]
     except InvalidSmilesError as error:
         if not error.indices:
             raise
@@ -287,7 +223,20 @@ def _embed_part(
 
 
 class SegmentWriter:
-    """Gathers batches into segments of the store, each molecule once."""
+    """Gathers batches into segments of the store, each molecule once.
+
+    Attributes
+    ----------
+    library : int
+        Number of the library, from 0.
+    next_row : int
+        Rows of the library before it are done.
+    unusable : dict of str to int
+        How many rows of the library so far have no vector, by the reason; second
+        spellings of a molecule have one.
+    examples : list of Skipped
+        The first of them.
+    """
 
     def __init__(
         self, store: VectorStore, source: Source, start: int, unique_by: str | None
@@ -297,23 +246,36 @@ class SegmentWriter:
         self.unique_by = unique_by
         self._fingerprint = source.fingerprint()
         self._batches: list[EmbeddedRows] = []
+        known = store.progress
+        goes_on = known is not None and not known["done"]
+        self.library = 0 if known is None else known["library"] + (not goes_on)
+        self.unusable = Counter(known["unusable"] if known and goes_on else {})
+        self.examples: list[Skipped] = []
+        self._before = known if not goes_on else {**known, **_NO_LIBRARY}
+        self._n_skipped = store.n_skipped - (start if goes_on else 0)
 
     def add(self, batch: EmbeddedRows) -> None:
+        told = {MISSING, INVALID}
+        self.unusable.update(
+            row.reason if row.reason in told else NOT_EMBEDDED for row in batch.skipped
+        )
+        self.examples = [*self.examples, *batch.skipped][:_N_EXAMPLES]
         self._batches.append(batch)
         if len(self._batches) == _BATCHES_PER_SEGMENT:
             self.flush(done=False)
 
     def flush(self, *, done: bool) -> None:
         """Write what has been gathered, and how far the source was read."""
+        self.next_row = self._n_rows()
         batches, self._batches = self._batches, []
         if not (done or batches):
             return
-        if batches:
-            self.next_row = batches[-1].first_row + batches[-1].n_rows
         skipped = [row for batch in batches for row in batch.skipped]
         progress = {
             "source": self._fingerprint,
+            "library": self.library,
             "next_row": self.next_row,
+            "unusable": self.unusable,
             "done": done,
         }
         batches = [batch for batch in batches if len(batch.rows)]
@@ -324,16 +286,58 @@ class SegmentWriter:
         rows = _joined(batches)
         if self.unique_by is not None:
             rows, doubles = self._without_doubles(rows)
-            skipped = sorted(skipped + doubles, key=lambda row: row[0])
+            skipped = sorted(skipped + doubles, key=lambda row: row.row)
         ids = None if rows.ids is None else rows.ids.tolist()
         self.store.append(
             rows.vectors,
             rows.texts.tolist(),
             rows.names.tolist(),
             ids,
+            library_rows=rows.rows.tolist(),
             skipped=skipped,
             progress=progress,
         )
+
+    def finish(self) -> None:
+        """Write the rest, if any row of the library can be used.
+
+        Raises
+        ------
+        ValueError
+            If none can; nothing of the library is kept then.
+
+        Warns
+        -----
+        UnreadableMoleculesWarning
+            If less than 90 % can.
+        """
+        n_rows, n_bad = self._n_rows(), self.unusable.total()
+        told = "; ".join(f"{n:,} rows: {why}" for why, n in self.unusable.items())
+        shown = first_few(
+            self.examples, write=lambda s: f"{s.entry!r} in row {s.row:,}"
+        )
+        if n_bad == n_rows:
+            if self.store.n_skipped > self._n_skipped:
+                self.store.forget_library(self._n_skipped, self._before)
+            raise ValueError(
+                f"X must hold at least one molecule. Got {n_rows:,} rows"
+                + (f", none of which can be used: {told}, such as {shown}. Is this the "
+                "column of the SMILES?" if n_rows else ".")
+            )  # fmt: skip
+        self.flush(done=True)
+        if n_bad > _MOST_UNUSABLE * n_rows:
+            warnings.warn(
+                f"{n_bad:,} of the {n_rows:,} rows of X ({n_bad / n_rows:.0%}) are not "
+                f"in the index. {told}; such as {shown}. `skipped_` lists all of them.",
+                UnreadableMoleculesWarning,
+                stacklevel=2,
+            )
+
+    def _n_rows(self) -> int:
+        """Rows of the library that were looked at."""
+        if not self._batches:
+            return self.next_row
+        return self._batches[-1].first_row + self._batches[-1].n_rows
 
     def _without_doubles(
         self, batch: EmbeddedRows
@@ -347,10 +351,15 @@ class SegmentWriter:
         known[places] = rows
         is_new = (known < 0) & (first == np.arange(len(ids)))
         numbers = self.store.n_rows + np.cumsum(is_new) - 1
-        same_as = np.where(known < 0, numbers[first], known)
+        same_as = np.where(known < 0, numbers[first], known).tolist()
         doubles = [
-            (int(batch.rows[i]), batch.texts[i], f"same molecule as row {same_as[i]}")
-            for i in np.flatnonzero(~is_new)
+            Skipped(
+                int(batch.rows[i]),
+                batch.texts[i],
+                f"the molecule of index_row {same_as[i]}",
+                same_as[i],
+            )
+            for i in np.flatnonzero(~is_new).tolist()
         ]
         return _taken(batch, is_new), doubles
 
@@ -441,6 +450,7 @@ def add_library(
     The store is held for writing until the end. What is done is kept when it is
     interrupted or killed, and the store's progress says where to go on: see
     :func:`unfinished_start`. The other parameters are those of ``MoleculeIndex``.
+    A library of which no row can be used is an error, see :class:`SegmentWriter`.
     """
     writer = SegmentWriter(store, source, start, unique_by)
     batches = embed_library(
@@ -471,31 +481,41 @@ def add_library(
         except BaseException:
             writer.flush(done=False)
             raise
-        writer.flush(done=True)
+        writer.finish()
 
 
 def _raise_skipped(skipped: Sequence[Skipped]) -> None:
-    invalid = [(row, entry) for row, entry, reason in skipped if reason == INVALID]
+    invalid = [(s.row, s.entry) for s in skipped if s.reason in (MISSING, INVALID)]
     if invalid:
         rows, entries = zip(*invalid, strict=True)
         raise InvalidSmilesError(rows, entries)
     if skipped:
-        shown = first_few(skipped, write=lambda s: f"row {s[0]}, {s[1]!r}: {s[2]}")
+        shown = first_few(
+            skipped, write=lambda s: f"row {s.row}, {s.entry!r}: {s.reason}"
+        )
         raise ValueError(f"{len(skipped)} rows of X cannot be embedded: {shown}.")
 
 
-# The folder of an index: whose it is, and the embedder beside the vectors.
+def check_settings(
+    store: VectorStore, *, dtype: str, metric: str, identity: dict
+) -> None:
+    """Refuse to go on with other parameters than those that the store was made with.
 
-
-def choose_metric(estimator, metric: str) -> str:
-    """Return the metric of an index; "auto" is that of its embedder."""
-    chosen = two_view(estimator).metric if metric == "auto" else metric
-    if chosen not in STORED_METRICS:
-        raise ValueError(
-            f"metric must be one of {list(STORED_METRICS)}. Got {chosen!r}, the metric "
-            "of the embedder; name another one."
-        )
-    return chosen
+    Raises
+    ------
+    ValueError
+        If an embedder, a precision, a metric or an identity differs.
+    """
+    where = f"the index in {str(store.folder)!r}" if store.folder else "this index"
+    check_identity(store.identity, identity, where)
+    for name, own, theirs in (
+        ("dtype", dtype, store.dtype),
+        ("metric", metric, store.metric),
+    ):
+        if own != theirs:
+            raise ValueError(
+                f"{name} must be {theirs!r}, with which {where} was made. Got {own!r}."
+            )
 
 
 def make_store(
@@ -524,16 +544,7 @@ def make_store(
             identity=identity,
         )
     store = VectorStore.open(folder)
-    check_identity(store.identity, identity, folder)
-    for name, own, theirs in (
-        ("dtype", dtype, store.dtype),
-        ("metric", metric, store.metric),
-    ):
-        if own != theirs:
-            raise ValueError(
-                f"{name} must be {theirs!r}, with which the index in {str(folder)!r} "
-                f"was made. Got {own!r}."
-            )
+    check_settings(store, dtype=dtype, metric=metric, identity=identity)
     unfinished = unfinished_start(store, source) is not None
     if store.progress and not (unfinished or is_complete(store, source)):
         raise FileExistsError(
@@ -541,63 +552,3 @@ def make_store(
             "partial_fit to add X, or give another folder."
         )
     return store
-
-
-def describe_index(estimator, unique_by: str | None) -> dict:
-    """Return what tells this index from another, as JSON.
-
-    Raises
-    ------
-    NotFittedError, ValueError
-        If `estimator` is not fitted, or does not take SMILES.
-    """
-    check_is_fitted(estimator)
-    return {"unique_by": unique_by, "probes": probe(estimator).tolist()}
-
-
-def check_identity(theirs: dict, ours: dict, folder: str | os.PathLike) -> None:
-    """Refuse an index of another embedder.
-
-    Raises
-    ------
-    ValueError
-        If the embedders place the probe molecules elsewhere, or molecules are told
-        apart in another way.
-    """
-    if theirs["unique_by"] != ours["unique_by"]:
-        raise ValueError(
-            f"unique_by must be {theirs['unique_by']!r}, with which the index in "
-            f"{str(folder)!r} was made. Got {ours['unique_by']!r}."
-        )
-    there, here = np.array(theirs["probes"]), np.array(ours["probes"])
-    same = there.shape == here.shape and np.allclose(
-        there, here, rtol=_TOLERANCE, atol=_TOLERANCE * np.abs(there).max(initial=0)
-    )
-    if not same:
-        raise ValueError(
-            f"estimator must be the embedder that made the index in {str(folder)!r}. "
-            "Got one that projects the same molecules to other places."
-        )
-
-
-def save_embedder(folder: Path, estimator) -> None:
-    """Write the embedder beside its vectors; the file is whole or not there."""
-    with replacing(folder / _EMBEDDER) as draft:
-        joblib.dump(estimator, draft)
-
-
-def load_embedder(folder: Path):
-    """Read the embedder, which runs the code that its pickle names.
-
-    Raises
-    ------
-    FileNotFoundError
-        If the folder holds none.
-    """
-    path = folder / _EMBEDDER
-    if not path.exists():
-        raise FileNotFoundError(
-            f"There is no {_EMBEDDER} in {str(folder)!r}: give `estimator`, or fit "
-            "again."
-        )
-    return joblib.load(path)

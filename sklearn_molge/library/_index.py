@@ -19,16 +19,21 @@ from sklearn_molge._utils.rows import as_smiles_array, group_means
 from sklearn_molge.library._answers import Background, answer_table
 from sklearn_molge.library._build import (
     add_library,
-    check_identity,
     check_library,
+    check_settings,
+    is_complete,
+    make_store,
+    unfinished_start,
+)
+from sklearn_molge.library._embedder import (
+    check_identity,
+    check_unchanged,
     choose_metric,
     describe_index,
     embed_profiles,
-    is_complete,
     load_embedder,
-    make_store,
+    own_copy,
     save_embedder,
-    unfinished_start,
 )
 from sklearn_molge.library._faiss import FaissSearcher
 from sklearn_molge.library._file import Source, as_source
@@ -52,8 +57,9 @@ class MoleculeIndex(BaseEstimator):
         A fitted embedder of SMILES and profiles: a Pipeline, search or wrapper that
         ends in :class:`~sklearn_molge.alignment.CCA`,
         :class:`~sklearn_molge.alignment.CoordinatedEmbedder` or another two-view
-        estimator with ``transform`` and ``transform_ge``. It is used as it is, not
-        cloned.
+        estimator with ``transform`` and ``transform_ge``. `fit` keeps a copy of it as
+        it is fitted then, ``estimator_``, with which all is embedded: fitting
+        `estimator` again, or setting its parameters, does not change the index.
     metric : {"auto", "correlation", "cosine", "dot", "euclidean"}, default="auto"
         How the joint space is compared; "auto" takes the `metric` of the embedder. See
         :func:`~sklearn_molge.metrics.pairwise_similarity`.
@@ -90,6 +96,8 @@ class MoleculeIndex(BaseEstimator):
 
     Attributes
     ----------
+    estimator_ : estimator
+        The index's own copy of the fitted embedder.
     n_molecules_ : int
         Molecules that can be found.
     metric_ : str
@@ -98,8 +106,10 @@ class MoleculeIndex(BaseEstimator):
         Rows of the index, removed ones included; they are numbered from 0 and keep
         their numbers.
     skipped_ : DataFrame
-        Rows of the library that are not in the index: ``row`` (its number in what was
-        given), ``entry`` and ``reason``.
+        Rows of the libraries that are not in the index: ``library`` (the first one that
+        was given is 0, the next one 1), ``library_row`` (the row in it, from 0),
+        ``entry``, ``reason`` and ``same_as``: the `index_row` of the same molecule,
+        missing where there is none. All rows of a molecule are its own and those.
     nbytes_ : int
         Bytes of the vectors and of the database, in memory or on disk.
 
@@ -115,9 +125,9 @@ class MoleculeIndex(BaseEstimator):
     memory-mapped, and the embedder as a joblib pickle: opening a folder from a source
     that is not trusted runs its code, unless the embedder is given to :meth:`open`.
     Rows count once a transaction says so, after their vectors have reached the disk: a
-    kill leaves the rows of the last one. A few fixed molecules are embedded when the
-    index is made and when it is opened, so that it is never searched with another
-    embedder than the one that made it.
+    kill leaves the rows of the last one. A few fixed molecules and profiles are
+    embedded when the index is made, opened, extended and asked, so that it is never
+    searched with another embedder than the one that made it.
 
     Examples
     --------
@@ -133,8 +143,8 @@ class MoleculeIndex(BaseEstimator):
     >>> index.fit(["CCCO", "not a molecule", "Oc1ccccc1C"], names=["a", "b", "c"])
     MoleculeIndex(...)
     >>> index.skipped_
-       row           entry              reason
-    0    1  not a molecule  not a valid SMILES
+       library  library_row           entry              reason  same_as
+    0        0            1  not a molecule  not a valid SMILES     <NA>
     >>> distances, rows = index.kneighbors(y[:1], n_neighbors=2)
     >>> rows.shape
     (1, 2)
@@ -216,21 +226,24 @@ class MoleculeIndex(BaseEstimator):
         FileExistsError
             If `folder` holds another library, or something else.
         TypeError, ValueError
-            If `estimator` embeds no molecules and profiles, or takes no SMILES.
+            If `estimator` embeds no molecules and profiles, or takes no SMILES, or no
+            row of X can be used.
+
+        Warns
+        -----
+        UnreadableMoleculesWarning
+            If less than 90 % of the rows of X can be used.
         """
         source = as_source(X, names)
-        settings = {
-            "dtype": self.dtype,
-            "metric": choose_metric(self.estimator, self.metric),
-            "identity": describe_index(self.estimator, self.unique_by),
-        }
+        settings = self._settings()
         if self.on_bad_smiles == "raise":
             check_library(source, self.batch_size, self.n_jobs)
+        estimator = own_copy(self.estimator)
         store = make_store(self.folder, source, **settings)
         complete = is_complete(store, source)
         if store.folder is not None and not complete:
-            save_embedder(store.folder, self.estimator)
-        self._adopt(store)
+            save_embedder(store.folder, estimator)
+        self._adopt(store, estimator)
         if not complete:
             self._add(source)
         return self
@@ -259,10 +272,18 @@ class MoleculeIndex(BaseEstimator):
         InvalidSmilesError
             With ``on_bad_smiles="raise"``: every bad row.
         ValueError
-            If another library is not finished.
+            If another library is not finished, no row of X can be used, or a parameter
+            that decides what rows are was changed since `fit`: among them an
+            `estimator` that was fitted again.
+
+        Warns
+        -----
+        UnreadableMoleculesWarning
+            If less than 90 % of the rows of X can be used.
         """
         if not hasattr(self, "store_"):
             return self.fit(X, names=names)
+        self._check_parameters()
         source = as_source(X, names)
         if self.on_bad_smiles == "raise":
             check_library(source, self.batch_size, self.n_jobs)
@@ -321,7 +342,7 @@ class MoleculeIndex(BaseEstimator):
             With index and text of every bad entry of X.
         """
         check_is_fitted(self)
-        embedded = None if y is None else embed_profiles(self.estimator, y)
+        embedded = None if y is None else self._embed(y)
         background = Background.make(embedded, X)
         if self.store_.folder is not None:
             background.save(self.store_)
@@ -361,8 +382,9 @@ class MoleculeIndex(BaseEstimator):
         own = {"metric": store.metric, "dtype": store.dtype}
         unique_by = store.identity["unique_by"]
         index = cls(estimator, folder=folder, unique_by=unique_by, **own, **params)
-        check_identity(store.identity, describe_index(estimator, unique_by), folder)
-        index._adopt(store)
+        ours = describe_index(estimator, unique_by)
+        check_identity(store.identity, ours, f"the index in {str(folder)!r}")
+        index._adopt(store, own_copy(estimator))
         return index
 
     # What it holds
@@ -385,9 +407,10 @@ class MoleculeIndex(BaseEstimator):
     @property
     def skipped_(self):
         """Rows of the library that are not in the index, and why."""
-        columns = ["row", "entry", "reason"]
+        columns = ["library", "library_row", "entry", "reason", "same_as"]
         table = pd.DataFrame(self.store_.skipped(), columns=columns)
-        return table.astype({"row": "int64"})
+        kinds = {"library": "int64", "library_row": "int64", "same_as": "Int64"}
+        return table.astype(kinds)
 
     # What it answers
 
@@ -420,8 +443,8 @@ class MoleculeIndex(BaseEstimator):
             "euclidean", minus the product for "dot"; ascending, with `reverse`
             descending. Only with `return_distance`.
         rows : ndarray of int of shape (n_queries, n_neighbors)
-            Rows of the index, see :meth:`get_molecules`. Equally close ones come in
-            the order of their rows.
+            Rows of the index, not of the library that was given: :meth:`get_molecules`
+            tells those. Equally close ones come in the order of their rows.
 
         Raises
         ------
@@ -498,7 +521,10 @@ class MoleculeIndex(BaseEstimator):
             the metric); after :meth:`calibrate` also ``percentile`` (in percent: the
             background's queries that score lower with this molecule), and
             ``nearest_training`` (SMILES), ``nearest_similarity`` (Tanimoto, Morgan)
-            and ``in_training``; ``row``; with `pictures` ``structure``.
+            and ``in_training``; ``library`` and ``library_row``, the row of the
+            library that was given (its first row with this molecule; ``skipped_`` has
+            the others; with several libraries, of the one of this number, from 0);
+            ``index_row``, see :meth:`get_molecules`; with `pictures` ``structure``.
 
         Raises
         ------
@@ -518,7 +544,7 @@ class MoleculeIndex(BaseEstimator):
             labels=labels,
             background=self.background_,
             reverse=reverse,
-            ids_are_drugs=self.unique_by == "drug",
+            ids_are_drugs=self._unique_by == "drug",
             pictures=pictures,
         )
 
@@ -560,8 +586,9 @@ class MoleculeIndex(BaseEstimator):
         Returns
         -------
         molecules : DataFrame
-            ``smiles``, ``name`` and, with ``unique_by="drug"``, ``drug``; one row an
-            entry of `rows`, which is its index.
+            ``smiles``, ``name`` and, with ``unique_by="drug"``, ``drug``; ``library``
+            and ``library_row``, as of :meth:`query`; one row an entry of `rows`, which
+            is its index, ``index_row``.
 
         Raises
         ------
@@ -574,16 +601,47 @@ class MoleculeIndex(BaseEstimator):
             every = np.arange(store.n_rows)
             rows = every if store.active is None else every[store.active]
         rows = self._check_rows(rows)
-        smiles, names, ids = store.molecules(rows)
+        smiles, names, ids, libraries, library_rows = store.molecules(rows)
         columns = {"smiles": smiles, "name": names}
-        if self.unique_by == "drug":
+        if self._unique_by == "drug":
             columns["drug"] = ids
-        return pd.DataFrame(columns, index=pd.Index(rows, name="row"))
+        columns |= {"library": libraries, "library_row": library_rows}
+        return pd.DataFrame(columns, index=pd.Index(rows, name="index_row"))
 
     # How
 
-    def _adopt(self, store):
+    def _settings(self):
+        """Return what a store is made with."""
+        return {
+            "dtype": self.dtype,
+            "metric": choose_metric(self.estimator, self.metric),
+            "identity": describe_index(self.estimator, self.unique_by),
+        }
+
+    def _check_parameters(self):
+        """Refuse to go on with other parameters than those of `fit`."""
+        check_settings(self.store_, **self._settings())
+        ours = None if self.folder is None else Path(self.folder).absolute()
+        if ours != self.store_.folder:
+            raise ValueError(
+                f"folder must be {self.store_.folder}, in which this index lies. Got "
+                f"{self.folder!r}; to make another one call fit."
+            )
+        check_unchanged(self.estimator_, self.store_.identity)
+
+    @property
+    def _unique_by(self):
+        """What `unique_by` was when the index was made."""
+        return self.store_.identity["unique_by"]
+
+    def _embed(self, y):
+        """Project profiles into the joint space of the library."""
+        check_unchanged(self.estimator_, self.store_.identity)
+        return embed_profiles(self.estimator_, y)
+
+    def _adopt(self, store, estimator):
         self.store_ = store
+        self.estimator_ = estimator
         self.metric_ = store.metric
         in_folder = store.folder is not None
         self.background_ = Background.load(store) if in_folder else None
@@ -593,10 +651,10 @@ class MoleculeIndex(BaseEstimator):
         """Embed a library, or what is left of it."""
         add_library(
             self.store_,
-            self.estimator,
+            self.estimator_,
             source,
             start=unfinished_start(self.store_, source) or 0,
-            unique_by=self.unique_by,
+            unique_by=self._unique_by,
             batch_size=self.batch_size,
             n_jobs=self.n_jobs,
             on_bad_smiles=self.on_bad_smiles,
@@ -606,7 +664,8 @@ class MoleculeIndex(BaseEstimator):
     def _search(self, queries, n_neighbors, *, reverse):
         if self.backend == "exact":
             return top_k(self.store_, queries, n_neighbors, reverse=reverse)
-        if self._faiss is None or self._faiss.store is not self.store_:
+        made_with = (self.store_, self.faiss_factory, self.faiss_parameters)
+        if self._faiss is None or self._faiss.made_with != made_with:
             self._faiss = FaissSearcher(
                 self.store_,
                 factory=self.faiss_factory,
@@ -618,13 +677,19 @@ class MoleculeIndex(BaseEstimator):
         """Project profiles into the joint space; return them with their names."""
         check_is_fitted(self)
         names = y.index if isinstance(y, pd.DataFrame) else None
-        embedded = embed_profiles(self.estimator, y)
+        embedded = self._embed(y)
         if groups is None:
             return embedded, names
         return _combine_queries(embedded, groups)
 
     def _top_k(self, queries, n_neighbors, reverse):
         n_active = self.store_.n_active
+        if not n_active:
+            raise ValueError(
+                "The index has no molecule that can be found: all of its "
+                f"{self.store_.n_rows:,} rows are removed, or its library is not "
+                "embedded yet."
+            )
         is_int = isinstance(n_neighbors, Integral)
         if not (is_int and 1 <= n_neighbors <= n_active):
             raise ValueError(
@@ -635,7 +700,7 @@ class MoleculeIndex(BaseEstimator):
 
     def _find(self, smiles: NDArray[np.object_], parameter: str) -> list[NDArray]:
         """Return the rows of each molecule."""
-        ids = drug_ids(smiles) if self.unique_by == "drug" else smiles
+        ids = drug_ids(smiles) if self._unique_by == "drug" else smiles
         places, rows = self.store_.find(ids.tolist())
         ends = np.searchsorted(places, np.arange(len(ids)), side="right")
         found = np.split(rows, ends[:-1]) if len(ids) else []

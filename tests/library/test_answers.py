@@ -52,11 +52,12 @@ def test_one_row_an_answer(index, queries):
     _, rows = index.kneighbors(queries, 3)
     table = index.query(pd.DataFrame(queries, index=["a", "b"]), 3)
     assert list(table) == [
-        "query", "rank", "molecule", "name", "drug", "score", "row",
+        "query", "rank", "molecule", "name", "drug", "score",
+        "library", "library_row", "index_row",
     ]  # fmt: skip
     assert table["query"].tolist() == ["a"] * 3 + ["b"] * 3
     assert table["rank"].tolist() == [1, 2, 3, 1, 2, 3]
-    np.testing.assert_array_equal(table["row"], rows.ravel())
+    np.testing.assert_array_equal(table["index_row"], rows.ravel())
     np.testing.assert_array_equal(table["molecule"], SMILES[rows.ravel()])
     assert table["name"].tolist() == [NAMES[row] for row in rows.ravel()]
     np.testing.assert_array_equal(table["drug"], drug_ids(SMILES)[rows.ravel()])
@@ -93,12 +94,12 @@ def test_columns_of_the_background(index, queries, reverse):
     table = index.query(queries, 5, reverse=reverse)
     assert list(table)[5:] == [
         "score", "percentile", "nearest_training", "nearest_similarity",
-        "in_training", "row",
+        "in_training", "library", "library_row", "index_row",
     ]  # fmt: skip
     # Ethylamine is the charged one's drug, acetic acid's spelling another.
     known_drugs = set(drug_ids(training))
     assert table["in_training"].tolist() == [d in known_drugs for d in table["drug"]]
-    assert table.loc[table["in_training"], "row"].nunique() == 2
+    assert table.loc[table["in_training"], "index_row"].nunique() == 2
     acid = table[table["name"] == "acetic acid"]
     assert (acid["nearest_training"] == "OC(C)=O").all()
     assert (acid["nearest_similarity"] == 1).all()
@@ -129,7 +130,7 @@ def test_percentiles_equal_a_slow_loop(data, metric, reverse, index_of):
     expected = slow_percentiles(
         table["score"].to_numpy().reshape(7, 5),
         pairwise_similarity(known, vectors, metric=metric),
-        table["row"].to_numpy().reshape(7, 5),
+        table["index_row"].to_numpy().reshape(7, 5),
         reverse,
     )
     np.testing.assert_allclose(table["percentile"], expected.ravel(), atol=1e-9)
@@ -153,7 +154,7 @@ def test_percentiles_by_hand(index_of):
     ):
         table = index.query(queries, 2, reverse=reverse)
         for query in (0, 1):
-            rows = table[table["query"] == query].set_index("row")
+            rows = table[table["query"] == query].set_index("index_row")
             assert rows["percentile"][[0, 1]].tolist() == expected[query]
 
 
@@ -164,7 +165,7 @@ def test_a_query_of_the_background_ties_with_itself(data, index_of):
     counts = table["percentile"] * len(known) / 100
     np.testing.assert_allclose(counts % 1, 0.5)
     # All of the background with one molecule: each percentile comes once.
-    for _, of_row in counts.groupby(table["row"]):
+    for _, of_row in counts.groupby(table["index_row"]):
         np.testing.assert_allclose(np.sort(of_row), np.arange(40) + 0.5)
 
 

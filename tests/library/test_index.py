@@ -24,6 +24,10 @@ from sklearn_molge.metrics import pairwise_similarity, retrieval_ranks
 from sklearn_molge.molecules import MorganFingerprinter, drug_ids
 from sklearn_molge.retrieval import DoubleNNRetriever
 
+ignore_unreadable = pytest.mark.filterwarnings(
+    "ignore::sklearn_molge.exceptions.UnreadableMoleculesWarning"
+)
+
 
 @pytest.fixture(scope="module")
 def study():
@@ -140,7 +144,7 @@ def test_calibration_adds_what_answers_are_compared_with(pipe, library, study):
     table = index.query(study.ge[:1], 5)
     molecules, profiles = embeddings(pipe, library, study)
     scores = pairwise_similarity(profiles, molecules, metric=index.metric_)
-    below = (scores[:, table["row"]] < scores[0, table["row"]]).mean(axis=0)
+    below = (scores[:, table["index_row"]] < scores[0, table["index_row"]]).mean(axis=0)
     one = 100 / len(study)
     np.testing.assert_allclose(table["percentile"], 100 * below + one / 2, atol=1e-6)
     trained = set(drug_ids(study.smiles[:30]))
@@ -180,6 +184,7 @@ def test_similarity_to_rows(pipe, index, library, study):
 # What it holds.
 
 
+@ignore_unreadable
 def test_bad_rows_and_second_spellings_are_listed(pipe):
     library = [
         "CCO",
@@ -191,15 +196,20 @@ def test_bad_rows_and_second_spellings_are_listed(pipe):
         "CCO.Cl",
     ]
     index = MoleculeIndex(pipe).fit(library)
-    assert index.skipped_["row"].tolist() == [1, 2, 4, 6]
+    assert index.skipped_["library_row"].tolist() == [1, 2, 4, 6]
     assert index.skipped_["entry"].astype(str).tolist() == [
         "-666", "OCC", "None", "CCO.Cl",
     ]  # fmt: skip
-    assert "not a valid SMILES" in index.skipped_["reason"][0]
-    assert "same molecule" in index.skipped_["reason"][1]
+    assert index.skipped_["reason"].tolist() == [
+        "no structure is given",
+        "the molecule of index_row 0",
+        "no structure is given",
+        "the molecule of index_row 0",
+    ]
+    assert index.skipped_["same_as"].fillna(-1).tolist() == [-1, 0, -1, 0]
     assert index.n_molecules_ == 3
     by_text = MoleculeIndex(pipe, unique_by="smiles").fit([*library, "CCO"])
-    assert by_text.skipped_["row"].tolist() == [1, 4, 7]
+    assert by_text.skipped_["library_row"].tolist() == [1, 4, 7]
     every = MoleculeIndex(pipe, unique_by=None).fit([*library, "CCO"])
     assert every.n_molecules_ == 6
 
@@ -367,6 +377,7 @@ GIVEN = ["CCO", "CCN", float("nan"), "CCC", "C"]
 NAMES = ["a", "b", "c", "d", "e"]
 
 
+@ignore_unreadable
 @pytest.mark.parametrize("kind", ["list", "array", "series", "pairs", "file", "path"])
 def test_a_library_is_an_array_an_iterable_or_a_file(pipe, tmp_path, kind):
     names = None
@@ -384,7 +395,7 @@ def test_a_library_is_an_array_an_iterable_or_a_file(pipe, tmp_path, kind):
     table = index.get_molecules()
     assert table["smiles"].tolist() == ["CCO", "CCN", "CCC", "C"]
     assert table["name"].tolist() == ["a", "b", "d", "e"]
-    assert index.skipped_["row"].tolist() == [2]
+    assert index.skipped_["library_row"].tolist() == [2]
 
 
 def test_names_are_texts_and_may_be_absent(pipe):
