@@ -4,11 +4,7 @@ from collections.abc import Sequence
 
 from sklearn_molge._utils.messages import first_few, first_few_at
 
-__all__ = [
-    "InvalidSmilesError",
-    "MissingControlError",
-    "UnreadableMoleculesWarning",
-]
+__all__ = ["InvalidSmilesError", "LibraryWarning", "MissingControlError"]
 
 
 class InvalidSmilesError(ValueError):
@@ -47,6 +43,13 @@ class InvalidSmilesError(ValueError):
         return f"{n} {what} valid SMILES: {first_few_at(self.indices, self.entries)}."
 
 
+class LibraryWarning(UserWarning):
+    """A library of molecules was read in part, or not as it may seem.
+
+    Rows that are no molecule, names that were not found, characters that were guessed.
+    """
+
+
 class MissingControlError(ValueError):
     """A plate with treated wells has no control well.
 
@@ -65,11 +68,3 @@ class MissingControlError(ValueError):
             f"No control well on plate(s) {first_few(self.plates)}; "
             "every treated plate needs one."
         )
-
-
-class UnreadableMoleculesWarning(UserWarning):
-    """Less than 90 % of a library of molecules could be used.
-
-    Where that is known and right, as in the LINCS library, which withholds structures:
-    ``warnings.simplefilter("ignore", UnreadableMoleculesWarning)``.
-    """

@@ -6,8 +6,6 @@ go on.
 """
 
 import os
-import warnings
-from collections import Counter
 from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -16,15 +14,22 @@ from pathlib import Path
 
 import joblib
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 from sklearn.utils.parallel import Parallel, delayed
 
 from sklearn_molge._utils.messages import first_few
 from sklearn_molge._utils.progress import progress_bar
-from sklearn_molge.exceptions import InvalidSmilesError, UnreadableMoleculesWarning
+from sklearn_molge.exceptions import InvalidSmilesError
 from sklearn_molge.library._embedder import check_identity, embed_molecules
-from sklearn_molge.library._file import Batch, IterableSource, Source
+from sklearn_molge.library._file import (
+    INVALID,
+    MISSING,
+    Batch,
+    IterableSource,
+    ReadableShare,
+    Source,
+    why_unreadable,
+)
 from sklearn_molge.library._store import (
     DATABASE,
     Skipped,
@@ -33,6 +38,7 @@ from sklearn_molge.library._store import (
 from sklearn_molge.molecules import (
     MISSING_SMILES,
     drug_ids,
+    parse_smiles,
     parsed_once,
     valid_smiles_mask,
 )
@@ -42,23 +48,21 @@ __all__ = [
     "add_library",
     "check_library",
     "check_settings",
+    "check_some_readable",
     "embed_library",
     "is_complete",
     "make_store",
     "unfinished_start",
 ]
 
-MISSING, INVALID = "no structure is given", "not a valid SMILES"
 _NOT_FINITE = "its embedding is not finite"
-NOT_EMBEDDED = "cannot be embedded"
-# A library of which a larger share cannot be used is probably read wrongly.
-_MOST_UNUSABLE = 0.1
-_N_EXAMPLES = 5
-_NO_LIBRARY: dict = {"source": None, "next_row": 0, "unusable": {}, "done": True}
+_NO_LIBRARY: dict = {"source": None, "next_row": 0, "counts": {}, "done": True}
 # So many batches a process may be done ahead of who takes the results.
 _AHEAD = 32
 # Where so many molecules in a row cannot be embedded, it is not for the molecules.
 _ALL_FAIL = 16
+# So many rows are looked at until there is a molecule.
+_LOOKED_AT = 64
 # So many batches are written at a time: a kill loses at most these.
 _BATCHES_PER_SEGMENT = 16
 
@@ -128,7 +132,7 @@ def _embed_sent(
 
 
 def _embed_batch(estimator, batch: Batch, unique_by: str | None) -> EmbeddedRows:
-    first_row, smiles, names = batch
+    first_row, smiles, names = batch  # batch.columns: what else travels
     try:
         with parsed_once():
             reasons = _unreadable(smiles, parse=unique_by == "drug")
@@ -152,20 +156,17 @@ def _embed_batch(estimator, batch: Batch, unique_by: str | None) -> EmbeddedRows
 
 
 def _unreadable(smiles: NDArray[np.object_], *, parse: bool) -> dict[int, str]:
-    """Find what is no molecule: all of it, or without parsing what is missing."""
-    missing = np.array([is_missing(entry) for entry in smiles], dtype=bool)
-    reasons = dict.fromkeys(np.flatnonzero(missing).tolist(), MISSING)
+    """Find what is no molecule: all of it, or without parsing what is easily seen."""
     if parse:  # for the identities each molecule has to be read anyway
-        invalid = ~missing & ~valid_smiles_mask(smiles)
-        reasons |= dict.fromkeys(np.flatnonzero(invalid).tolist(), INVALID)
-    return reasons
-
-
-def is_missing(entry: object) -> bool:
-    """Whether an entry stands for a structure that is not known or withheld."""
-    if isinstance(entry, str):
-        return entry.strip().lower() in MISSING_SMILES
-    return bool(pd.api.types.is_scalar(entry) and pd.isna(entry))
+        valid = valid_smiles_mask(smiles)
+    else:
+        valid = np.array(
+            [
+                isinstance(s, str) and s.strip().lower() not in MISSING_SMILES
+                for s in smiles
+            ]
+        )
+    return {i: why_unreadable(smiles[i]) for i in np.flatnonzero(~valid).tolist()}
 
 
 def _embed_valid(
@@ -231,11 +232,10 @@ class SegmentWriter:
         Number of the library, from 0.
     next_row : int
         Rows of the library before it are done.
-    unusable : dict of str to int
-        How many rows of the library so far have no vector, by the reason; second
-        spellings of a molecule have one.
-    examples : list of Skipped
-        The first of them.
+    readable : ReadableShare
+        What its rows were so far.
+    n_failed : int
+        Molecules that could not be embedded.
     """
 
     def __init__(
@@ -249,17 +249,19 @@ class SegmentWriter:
         known = store.progress
         goes_on = known is not None and not known["done"]
         self.library = 0 if known is None else known["library"] + (not goes_on)
-        self.unusable = Counter(known["unusable"] if known and goes_on else {})
-        self.examples: list[Skipped] = []
+        counts = known["counts"] if known and goes_on else {}
+        self.n_failed = counts.pop("n_failed", 0)
+        self.readable = ReadableShare(**counts)
+        self.failure: Skipped | None = None
+        # What is to be there again if nothing of the library can be used.
         self._before = known if not goes_on else {**known, **_NO_LIBRARY}
         self._n_skipped = store.n_skipped - (start if goes_on else 0)
 
     def add(self, batch: EmbeddedRows) -> None:
-        told = {MISSING, INVALID}
-        self.unusable.update(
-            row.reason if row.reason in told else NOT_EMBEDDED for row in batch.skipped
-        )
-        self.examples = [*self.examples, *batch.skipped][:_N_EXAMPLES]
+        self.readable.add(batch.n_rows, [row[:3] for row in batch.skipped])
+        failed = [s for s in batch.skipped if s.reason not in (MISSING, INVALID)]
+        self.n_failed += len(failed)
+        self.failure = self.failure or next(iter(failed), None)
         self._batches.append(batch)
         if len(self._batches) == _BATCHES_PER_SEGMENT:
             self.flush(done=False)
@@ -275,7 +277,12 @@ class SegmentWriter:
             "source": self._fingerprint,
             "library": self.library,
             "next_row": self.next_row,
-            "unusable": self.unusable,
+            "counts": {
+                "n_rows": self.readable.n_rows,
+                "n_missing": self.readable.n_missing,
+                "n_invalid": self.readable.n_invalid,
+                "n_failed": self.n_failed,
+            },
             "done": done,
         }
         batches = [batch for batch in batches if len(batch.rows)]
@@ -298,40 +305,27 @@ class SegmentWriter:
             progress=progress,
         )
 
-    def finish(self) -> None:
-        """Write the rest, if any row of the library can be used.
+    def finish(self, source: Source) -> None:
+        """Write the rest.
 
         Raises
         ------
         ValueError
-            If none can; nothing of the library is kept then.
-
-        Warns
-        -----
-        UnreadableMoleculesWarning
-            If less than 90 % can.
+            If no row of the library can be used; nothing of it is kept then.
         """
-        n_rows, n_bad = self._n_rows(), self.unusable.total()
-        told = "; ".join(f"{n:,} rows: {why}" for why, n in self.unusable.items())
-        shown = first_few(
-            self.examples, write=lambda s: f"{s.entry!r} in row {s.row:,}"
-        )
-        if n_bad == n_rows:
+        try:
+            self.readable.check(source)
+            if self.n_failed == self.readable.n_good:
+                raise ValueError(
+                    f"X: none of the {self.n_failed:,} molecules of the library can be "
+                    f"embedded. Row {self.failure.row}: {self.failure.reason}."
+                )
+        except ValueError:
+            self._batches.clear()
             if self.store.n_skipped > self._n_skipped:
                 self.store.forget_library(self._n_skipped, self._before)
-            raise ValueError(
-                f"X must hold at least one molecule. Got {n_rows:,} rows"
-                + (f", none of which can be used: {told}, such as {shown}. Is this the "
-                "column of the SMILES?" if n_rows else ".")
-            )  # fmt: skip
+            raise
         self.flush(done=True)
-        if n_bad > _MOST_UNUSABLE * n_rows:
-            warnings.warn(
-                f"{n_bad:,} of the {n_rows:,} rows of X ({n_bad / n_rows:.0%}) are not "
-                f"in the index. {told}; such as {shown}. `skipped_` lists all of them.",
-                UnreadableMoleculesWarning,
-                stacklevel=2,
-            )
 
     def _n_rows(self) -> int:
         """Rows of the library that were looked at."""
@@ -405,6 +399,26 @@ def _bad_entries(batch: Batch) -> tuple[list[int], list[object]]:
     first_row, smiles, _ = batch
     bad = np.flatnonzero(~valid_smiles_mask(smiles))
     return (first_row + bad).tolist(), smiles[bad].tolist()
+
+
+def check_some_readable(source: Source) -> None:
+    """Refuse a library without a single molecule, before any work.
+
+    Raises
+    ------
+    ValueError
+        With what its rows are.
+    """
+    if isinstance(source, IterableSource):
+        return
+    readable = ReadableShare()
+    for batch in source.iter_batches(_LOOKED_AT):
+        first_row, smiles, _ = batch
+        if any(parse_smiles(entry) is not None for entry in smiles):
+            return
+        bad = [(first_row + i, s, why_unreadable(s)) for i, s in enumerate(smiles)]
+        readable.add(len(smiles), bad)
+    readable.check(source)
 
 
 def is_complete(store: VectorStore, source: Source) -> bool:
@@ -481,7 +495,7 @@ def add_library(
         except BaseException:
             writer.flush(done=False)
             raise
-        writer.finish()
+        writer.finish(source)
 
 
 def _raise_skipped(skipped: Sequence[Skipped]) -> None:

@@ -21,6 +21,7 @@ from sklearn_molge.library._build import (
     add_library,
     check_library,
     check_settings,
+    check_some_readable,
     is_complete,
     make_store,
     unfinished_start,
@@ -231,10 +232,12 @@ class MoleculeIndex(BaseEstimator):
 
         Warns
         -----
-        UnreadableMoleculesWarning
-            If less than 90 % of the rows of X can be used.
+        LibraryWarning
+            If less than 90 % of the rows of X are molecules.
         """
         source = as_source(X, names)
+        if self.unique_by == "drug":  # otherwise the embedder alone reads them
+            check_some_readable(source)
         settings = self._settings()
         if self.on_bad_smiles == "raise":
             check_library(source, self.batch_size, self.n_jobs)
@@ -278,13 +281,15 @@ class MoleculeIndex(BaseEstimator):
 
         Warns
         -----
-        UnreadableMoleculesWarning
-            If less than 90 % of the rows of X can be used.
+        LibraryWarning
+            If less than 90 % of the rows of X are molecules.
         """
         if not hasattr(self, "store_"):
             return self.fit(X, names=names)
         self._check_parameters()
         source = as_source(X, names)
+        if self._unique_by == "drug":
+            check_some_readable(source)
         if self.on_bad_smiles == "raise":
             check_library(source, self.batch_size, self.n_jobs)
         self._add(source)

@@ -10,13 +10,14 @@ import bz2
 import csv
 import gzip
 import io
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any, TextIO
 
 import numpy as np
+import pandas as pd
 from rdkit import Chem
 from rdkit.rdBase import BlockLogs
 
@@ -25,8 +26,10 @@ from sklearn_molge._utils.optional import import_optional
 __all__ = ["FORMATS", "OPENERS", "Column", "Format", "Rows", "format_of", "reader"]
 
 Column = str | int | None
-Rows = Iterator[tuple[str, str]]
-Read = Callable[[Path, Column, Column, int], Rows]
+# "all", or the names of further columns.
+Extra = Sequence[str] | str | None
+# SMILES, name, and the values of the further columns.
+Rows = Iterator[tuple]
 
 OPENERS: dict[str, Any] = {".gz": gzip.open, ".bz2": bz2.open}
 # A table where the first line names a column of SMILES, lines of SMILES otherwise.
@@ -44,6 +47,32 @@ _NAME_COLUMNS = (
     *("_name", "pert_id", "chembl_id", "molecule_chembl_id", "zinc_id", "zincid"),
     *("catalog_id", "compound_id", "idnumber", "cid", "id"),
 )
+
+
+@dataclass(frozen=True)
+class Table:
+    """What a reader found.
+
+    Attributes
+    ----------
+    rows : iterator of tuples
+        SMILES, name, and the values of the columns in `extra`.
+    columns : tuple of str
+        All columns of the file.
+    smiles, name : str, int or None
+        Which of them are read; None is what the format has for it.
+    extra : tuple of str
+        The further ones.
+    """
+
+    rows: Rows
+    columns: tuple[str, ...] = ()
+    smiles: Column = None
+    name: Column = None
+    extra: tuple[str, ...] = ()
+
+
+Read = Callable[..., Table | Rows]
 
 
 @dataclass(frozen=True)
@@ -136,7 +165,7 @@ def open_text(path: Path) -> TextIO:
 
 
 def find_columns(
-    path: Path, columns: Sequence[str], smiles: Column, name: Column
+    path: object, columns: Sequence[str], smiles: Column, name: Column
 ) -> tuple[int, int | None]:
     """Return the places of the SMILES and of the names (None if there are none).
 
@@ -163,6 +192,45 @@ def find_columns(
     return place, name_place
 
 
+def chosen_columns(
+    path: object, columns: Sequence[str], extra: Extra, used: Sequence[int | None]
+) -> dict[str, int]:
+    """Return the places of the further columns that are asked for.
+
+    Raises
+    ------
+    ValueError
+        With the columns that are there.
+    """
+    if extra is None:
+        return {}
+    if extra == "all":
+        return {c: at for at, c in enumerate(columns) if at not in used}
+    missing = [column for column in extra if column not in columns]
+    if missing:
+        raise _missing(path, columns, f"the columns {missing} of columns")
+    return {column: columns.index(column) for column in extra}
+
+
+def plain_value(value: object) -> str | int | float | bool | None:
+    """Return a value as one that JSON knows; None where it is missing."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, bytes):
+        return value.decode("utf-8", errors="backslashreplace")
+    if value is None or value != value or value is pd.NA or value is pd.NaT:
+        return None
+    return value if isinstance(value, str | int | float | bool) else str(value)
+
+
+def name_of(value: object) -> str:
+    """Return a name as a text: "" where it is missing, and 2244.0 is "2244"."""
+    value = plain_value(value)
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return "" if value is None else str(value).strip()
+
+
 def _is_smiles_column(column: str) -> bool:
     return column.strip().lower() in _SMILES_COLUMNS
 
@@ -178,7 +246,7 @@ def _at(columns: Sequence[str], column: str | int) -> int | None:
     return column if 0 <= column < len(columns) else None
 
 
-def _missing(path: Path, columns: Sequence[str], wanted: str) -> ValueError:
+def _missing(path: object, columns: Sequence[str], wanted: str) -> ValueError:
     return ValueError(f"{path}: the table must have {wanted}. Got {list(columns)}.")
 
 
@@ -219,37 +287,53 @@ def _split_line(line: str) -> tuple[str, str]:
 
 
 @reader("csv", ".csv", columns="named or numbered")
-def read_csv(path: Path, smiles: Column, name: Column, start: int) -> Rows:
+def read_csv(
+    path: Path, smiles: Column, name: Column, start: int, extra: Extra = None
+) -> Table:
     """Read a table separated by commas; fields may be in double quotes."""
-    return _read_table(path, smiles, name, start, delimiter=",")
+    return _read_table(path, smiles, name, start, extra, delimiter=",")
 
 
 @reader("tsv", ".tsv", ".tab", columns="named or numbered")
-def read_tsv(path: Path, smiles: Column, name: Column, start: int) -> Rows:
+def read_tsv(
+    path: Path, smiles: Column, name: Column, start: int, extra: Extra = None
+) -> Table:
     """Read a table separated by tabs.
 
     A quote in a name is a character like any, as in LINCS's tables.
     """
     return _read_table(
-        path, smiles, name, start, delimiter="\t", quoting=csv.QUOTE_NONE
+        path, smiles, name, start, extra, delimiter="\t", quoting=csv.QUOTE_NONE
     )
 
 
 def _read_table(
-    path: Path, smiles: Column, name: Column, start: int, **dialect: Any
-) -> Rows:
+    path: Path, smiles: Column, name: Column, start: int, extra: Extra, **dialect: Any
+) -> Table:
     with open_text(path) as file:
         columns = next(csv.reader(file, **dialect), [])
     smiles_at, name_at = find_columns(path, columns, smiles, name)
+    others = chosen_columns(path, columns, extra, (smiles_at, name_at))
     n_passed = start + (not isinstance(smiles, int))  # by number: there is no header
 
     def rows() -> Rows:
         with open_text(path) as file:
             table = filter(None, csv.reader(file, **dialect))  # an empty line is no row
             for row in islice(table, n_passed, None):
-                yield _cell(row, smiles_at), _cell(row, name_at)
+                yield tuple([_cell(row, at) for at in places])
 
-    return rows()
+    places = (smiles_at, name_at, *others.values())
+    return _table(rows(), columns, places[:2], others)
+
+
+def _table(
+    rows: Rows,
+    columns: Sequence[str],
+    places: Sequence[int | None],
+    others: Iterable[str],
+) -> Table:
+    used = [None if at is None else columns[at] for at in places]
+    return Table(rows, tuple(columns), *used, tuple(others))
 
 
 def _cell(row: list[str], at: int | None) -> str:
@@ -272,12 +356,15 @@ def _count_parquet(path: Path) -> int:
 
 
 @reader("parquet", ".parquet", ".pq", count=_count_parquet)
-def read_parquet(path: Path, smiles: Column, name: Column, start: int) -> Rows:
+def read_parquet(
+    path: Path, smiles: Column, name: Column, start: int, extra: Extra = None
+) -> Table:
     """Read two columns, from the row group that holds row `start` on."""
     with _open_parquet(path) as file:
         columns = file.schema_arrow.names
     smiles_at, name_at = find_columns(path, columns, smiles, name)
     wanted = [columns[at] for at in (smiles_at, name_at) if at is not None]
+    others = list(chosen_columns(path, columns, extra, (smiles_at, name_at)))
 
     def rows() -> Rows:
         with _open_parquet(path) as file:
@@ -288,25 +375,28 @@ def read_parquet(path: Path, smiles: Column, name: Column, start: int) -> Rows:
             first = int(np.searchsorted(ends, start, side="right"))
             skip = start - int(ends[first - 1]) if first else start
             groups = list(range(first, len(sizes)))
-            for part in file.iter_batches(_PARQUET_ROWS, groups, list(set(wanted))):
+            read = list({*wanted, *others})
+            for part in file.iter_batches(_PARQUET_ROWS, groups, read):
                 rest = part.slice(min(skip, len(part)))
                 skip -= len(part) - len(rest)
-                texts = [_texts(rest.column(column)) for column in wanted]
-                names = [""] * len(rest) if name_at is None else texts[1]
-                yield from zip(texts[0], names, strict=True)
+                texts = [list(map(name_of, rest.column(c).to_pylist())) for c in wanted]
+                if name_at is None:
+                    texts.append([""] * len(rest))
+                values = [
+                    list(map(plain_value, rest.column(c).to_pylist())) for c in others
+                ]
+                yield from zip(*texts, *values, strict=True)
 
-    return rows()
-
-
-def _texts(column: Any) -> list[str]:
-    return ["" if value is None else str(value) for value in column.to_pylist()]
+    return _table(rows(), columns, (smiles_at, name_at), others)
 
 
 # SDF
 
 
 @reader("sdf", ".sdf", ".sd")
-def read_sdf(path: Path, smiles: Column, name: Column, start: int) -> Rows:
+def read_sdf(
+    path: Path, smiles: Column, name: Column, start: int, extra: Extra = None
+) -> Table:
     """Read structures, of which SMILES are written, or data fields.
 
     The name is the field `name`, "_Name" being the title line; by default the title,
@@ -323,16 +413,19 @@ def read_sdf(path: Path, smiles: Column, name: Column, start: int) -> Rows:
                 f"the first record has {known}."
             )
 
+    others = list(chosen_columns(path, known, extra, (0,)))
+
     def rows() -> Rows:
         for record in islice(_records(path), start, None):
             fields = _fields(record)
             title = _name_of(fields) if name is None else fields.get(str(name), "")
             if smiles is None:
-                yield _smiles_of(record, title), title
+                text = _smiles_of(record, title)
             else:
-                yield fields.get(str(smiles), ""), title
+                text = fields.get(str(smiles), "")
+            yield text, title, *(fields.get(field, "") for field in others)
 
-    return rows()
+    return Table(rows(), tuple(known), smiles, name, tuple(others))
 
 
 def _records(path: Path) -> Iterator[list[str]]:

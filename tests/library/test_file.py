@@ -324,3 +324,34 @@ def test_the_compounds_of_lincs(shared_data):
     assert smiles == expected["canonical_smiles"].tolist()
     assert names == expected["cmap_name"].tolist()
     assert read(library, start=30_000)[0] == smiles[30_000:]
+
+
+def test_further_columns_travel(tmp_path, parquet):
+    frame = pd.DataFrame(
+        {
+            "catalog_id": ["S1", "S2", "S3"],
+            "smiles": ["CCO", "", "CCN"],
+            "price": [12.5, 3.0, np.nan],
+            "name": ["a", None, "c"],
+            "stock": [True, False, True],
+        }
+    )
+    frame.to_csv(tmp_path / "x.csv", index=False)
+    library = MoleculeFile(tmp_path / "x.csv", columns=["price", "catalog_id"])
+    first, second = library.iter_batches(2)
+    assert list(first.columns) == ["price", "catalog_id"]
+    assert first.columns["price"].tolist() == ["12.5", "3.0"]
+    assert second.columns["price"].tolist() == [""]
+    assert second.columns["catalog_id"].tolist() == ["S3"]
+    assert (second.first_row, len(second)) == (2, 1)
+    library = MoleculeFile(parquet(frame), columns="all")
+    (batch,) = library.iter_batches(9)
+    assert {k: v.tolist() for k, v in batch.columns.items()} == {
+        "catalog_id": ["S1", "S2", "S3"],
+        "price": [12.5, 3.0, None],
+        "stock": [True, False, True],
+    }
+    assert batch.names.tolist() == ["a", "", "c"]
+    assert MoleculeFile(tmp_path / "x.csv").fingerprint() != library.fingerprint()
+    with pytest.raises(ValueError, match=r"\['cost'\] of columns.*'price'"):
+        MoleculeFile(tmp_path / "x.csv", columns=["cost"])

@@ -18,14 +18,14 @@ from sklearn.pipeline import make_pipeline
 
 from sklearn_molge.alignment import CCA
 from sklearn_molge.datasets import make_perturbation_study
-from sklearn_molge.exceptions import InvalidSmilesError
+from sklearn_molge.exceptions import InvalidSmilesError, LibraryWarning
 from sklearn_molge.library import MoleculeFile, MoleculeIndex
 from sklearn_molge.metrics import pairwise_similarity, retrieval_ranks
 from sklearn_molge.molecules import MorganFingerprinter, drug_ids
 from sklearn_molge.retrieval import DoubleNNRetriever
 
 ignore_unreadable = pytest.mark.filterwarnings(
-    "ignore::sklearn_molge.exceptions.UnreadableMoleculesWarning"
+    "ignore::sklearn_molge.exceptions.LibraryWarning"
 )
 
 
@@ -200,12 +200,8 @@ def test_bad_rows_and_second_spellings_are_listed(pipe):
     assert index.skipped_["entry"].astype(str).tolist() == [
         "-666", "OCC", "None", "CCO.Cl",
     ]  # fmt: skip
-    assert index.skipped_["reason"].tolist() == [
-        "no structure is given",
-        "the molecule of index_row 0",
-        "no structure is given",
-        "the molecule of index_row 0",
-    ]
+    told = ["missing", "the molecule of index_row 0"] * 2
+    assert index.skipped_["reason"].tolist() == told
     assert index.skipped_["same_as"].fillna(-1).tolist() == [-1, 0, -1, 0]
     assert index.n_molecules_ == 3
     by_text = MoleculeIndex(pipe, unique_by="smiles").fit([*library, "CCO"])
@@ -377,21 +373,27 @@ GIVEN = ["CCO", "CCN", float("nan"), "CCC", "C"]
 NAMES = ["a", "b", "c", "d", "e"]
 
 
-@ignore_unreadable
-@pytest.mark.parametrize("kind", ["list", "array", "series", "pairs", "file", "path"])
+@pytest.mark.parametrize(
+    "kind", ["list", "array", "series", "pairs", "file", "path", "text"]
+)
 def test_a_library_is_an_array_an_iterable_or_a_file(pipe, tmp_path, kind):
     names = None
-    if kind in ("file", "path"):
+    if kind in ("file", "path", "text"):
         path = tmp_path / "library.smi"
         pairs = zip(["CCO", "CCN", "nan", "CCC", "C"], NAMES, strict=True)
         path.write_text("".join(f"{smiles} {name}\n" for smiles, name in pairs))
-        X = path if kind == "path" else MoleculeFile(path)
+        X = {"path": path, "text": str(path)}.get(kind, MoleculeFile(path))
     elif kind == "pairs":
         X = zip(GIVEN, NAMES, strict=True)
     else:
         to = {"list": list, "array": np.array, "series": pd.Series}[kind]
         X, names = to(np.array(GIVEN, dtype=object)), NAMES
-    index = MoleculeIndex(pipe, batch_size=2).fit(X, names=names)
+    index = MoleculeIndex(pipe, batch_size=2)
+    if isinstance(X, str | os.PathLike | MoleculeFile):
+        with pytest.warns(LibraryWarning, match="4 of 5 rows of .*; 1 have no SMILES"):
+            index.fit(X)
+    else:
+        index.fit(X, names=names)
     table = index.get_molecules()
     assert table["smiles"].tolist() == ["CCO", "CCN", "CCC", "C"]
     assert table["name"].tolist() == ["a", "b", "d", "e"]
@@ -404,10 +406,12 @@ def test_names_are_texts_and_may_be_absent(pipe):
         assert MoleculeIndex(pipe).fit(X).get_molecules()["name"].tolist() == [""]
 
 
-@pytest.mark.parametrize("X", ["CCO", b"CCO", None, 3, {"CCO": "a"}, "library.smi"])
+@pytest.mark.parametrize("X", [b"CCO", None, 3, {"CCO": "a"}])
 def test_what_is_no_library(pipe, X):
-    with pytest.raises(ValueError, match=r"X must be an array-like .*pathlib.Path"):
+    with pytest.raises(ValueError, match=r"X must be an array-like .*path of a file"):
         MoleculeIndex(pipe).fit(X)
+    with pytest.raises(FileNotFoundError, match=r"no file 'CCO'.* a list, \['CCO'\]"):
+        MoleculeIndex(pipe).fit("CCO")
 
 
 def test_names_go_with_arrays_alone(pipe, tmp_path):
