@@ -81,6 +81,8 @@ class EmbeddedRows:
     texts, names : ndarray of shape (n_kept,), dtype=object
     ids : ndarray of shape (n_kept,), dtype=object, or None
         Identities of the molecules; None where the texts are compared, or nothing.
+    columns : dict of str to ndarray of shape (n_kept,), dtype=object
+        Further columns of the source.
     skipped : list of Skipped
         Rows of the source that are no molecule or have no finite embedding.
     """
@@ -92,6 +94,7 @@ class EmbeddedRows:
     texts: NDArray[np.object_]
     names: NDArray[np.object_]
     ids: NDArray[np.object_] | None
+    columns: dict[str, NDArray[np.object_]]
     skipped: list[Skipped]
 
 
@@ -132,7 +135,7 @@ def _embed_sent(
 
 
 def _embed_batch(estimator, batch: Batch, unique_by: str | None) -> EmbeddedRows:
-    first_row, smiles, names = batch  # batch.columns: what else travels
+    first_row, smiles, names = batch
     try:
         with parsed_once():
             reasons = _unreadable(smiles, parse=unique_by == "drug")
@@ -149,6 +152,7 @@ def _embed_batch(estimator, batch: Batch, unique_by: str | None) -> EmbeddedRows
         texts=smiles[kept],
         names=names[kept],
         ids=ids,
+        columns={name: values[kept] for name, values in batch.columns.items()},
         skipped=[
             Skipped(first_row + i, smiles[i], reasons[i]) for i in sorted(reasons)
         ],
@@ -301,6 +305,7 @@ class SegmentWriter:
             rows.names.tolist(),
             ids,
             library_rows=rows.rows.tolist(),
+            columns=rows.columns,
             skipped=skipped,
             progress=progress,
         )
@@ -363,11 +368,16 @@ def _joined(batches: list[EmbeddedRows]) -> EmbeddedRows:
         name: np.concatenate([getattr(batch, name) for batch in batches])
         for name in _columns_of(batches[0])
     }
+    columns["columns"] = {
+        name: np.concatenate([batch.columns[name] for batch in batches])
+        for name in batches[0].columns
+    }
     return replace(batches[0], **columns)
 
 
 def _taken(batch: EmbeddedRows, chosen: NDArray[np.bool_]) -> EmbeddedRows:
     columns: dict = {name: getattr(batch, name)[chosen] for name in _columns_of(batch)}
+    columns["columns"] = {name: c[chosen] for name, c in batch.columns.items()}
     return replace(batch, **columns)
 
 

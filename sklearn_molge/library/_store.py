@@ -39,14 +39,16 @@ _VERSION = 3
 _WAIT = 60.0  # seconds for a commit to end, or for readers to let one begin
 _CACHE_KIB = 262_144  # at most; adding ids touches pages everywhere in their index
 
-# An id that is the text itself is not stored with the molecule. `ids` is in the order
-# of the texts, so that adding a sorted batch goes through it once. Rows of `removed`
-# and `skipped` are numbered by SQLite: a reader looks no further than when it opened.
+# An id that is the text itself is not stored with the molecule. `further` is a list in
+# JSON, the values of the library's further columns, which the state names. `ids` is in
+# the order of the texts, so that adding a sorted batch goes through it once. Rows of
+# `removed` and `skipped` are numbered by SQLite: a reader looks no further than when it
+# opened.
 _SCHEMA = """
 CREATE TABLE settings (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE molecules (
     row INTEGER PRIMARY KEY, smiles TEXT NOT NULL, name TEXT NOT NULL, id TEXT,
-    library INTEGER NOT NULL, library_row INTEGER NOT NULL
+    library INTEGER NOT NULL, library_row INTEGER NOT NULL, further TEXT
 );
 CREATE TABLE ids (
     id TEXT, row INTEGER, PRIMARY KEY (id, row)
@@ -69,6 +71,7 @@ class _State(NamedTuple):
     n_skipped: int = 0
     largest_norm: float = 0.0
     progress: dict | None = None
+    columns: dict[str, list[str]] = {}
     last_write: str = ""
 
 
@@ -345,6 +348,7 @@ class VectorStore:
         ids: Sequence[str] | None = None,
         *,
         library_rows: Sequence[int] | None = None,
+        columns: dict[str, NDArray] | None = None,
         skipped: Sequence[Skipped] = (),
         progress: dict | None = None,
     ) -> None:
@@ -352,7 +356,8 @@ class VectorStore:
 
         Vectors are as embedded. Molecules are told apart and found by `ids`, or where
         that is None by their SMILES. `library_rows` are their rows in the library, by
-        default those of the store; `skipped` are rows of it that are not in the store.
+        default those of the store, `columns` its further columns; `skipped` are rows of
+        it that are not in the store.
         `progress`, with the number of the "library", takes the place of the store's,
         unless it is None.
         """
@@ -366,20 +371,29 @@ class VectorStore:
         progress = self.progress if progress is None else progress
         library = (progress or {}).get("library", 0)
         places = rows if library_rows is None else library_rows
+        named = self._state.columns
+        if columns:
+            named = {**named, str(library): list(columns)}
+            values = zip(*(c.tolist() for c in columns.values()), strict=True)
+            further: list = [json.dumps(row) for row in values]
+        else:
+            further = [None] * len(keys)
         with self._transaction(
             n_rows=rows.stop,
             n_skipped=self._state.n_skipped + len(skipped),
             largest_norm=max(largest, self.largest_norm),
             progress=progress,
+            columns=named,
         ) as connection:
             connection.executemany(
-                f"INSERT INTO molecules VALUES (?, ?, ?, ?, {library}, ?)",
+                f"INSERT INTO molecules VALUES (?, ?, ?, ?, {library}, ?, ?)",
                 zip(
                     rows,
                     _bindable(smiles),
                     _bindable(names),
                     own_ids,
                     places,
+                    further,
                     strict=True,
                 ),
             )
@@ -472,6 +486,29 @@ class VectorStore:
             *(np.array(column, dtype=np.int64) for column in columns[3:]),
         ]
         return [array[places.reshape(-1)] for array in arrays]
+
+    def further_columns(self, rows: NDArray[np.intp]) -> dict[str, NDArray[np.object_]]:
+        """Return the further columns of the libraries, by name; None where it has none.
+
+        Those of all libraries from which rows come, in the order of the libraries.
+        """
+        if not self._state.columns:
+            return {}
+        distinct, places = np.unique(rows, return_inverse=True)
+        with self._connected() as connection:
+            found = connection.execute(
+                "SELECT library, further FROM json_each(?) AS a "
+                "CROSS JOIN molecules AS m ON row = value ORDER BY a.key",
+                (json.dumps(distinct.tolist()),),
+            ).fetchall()
+        libraries = sorted({library for library, _ in found})
+        names = [n for i in libraries for n in self._state.columns.get(str(i), [])]
+        columns = {name: np.full(len(found), None, object) for name in names}
+        for i, (library, further) in enumerate(found):
+            own = self._state.columns.get(str(library), [])
+            for name, value in zip(own, json.loads(further or "[]"), strict=True):
+                columns[name][i] = value
+        return {name: c[places.reshape(-1)] for name, c in columns.items()}
 
     def find(self, ids: Sequence[str]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
         """Find the rows of some ids that are not removed.

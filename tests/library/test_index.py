@@ -15,6 +15,7 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.neighbors import NearestNeighbors
 from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from sklearn_molge.alignment import CCA
 from sklearn_molge.datasets import make_perturbation_study
@@ -22,7 +23,7 @@ from sklearn_molge.exceptions import InvalidSmilesError, LibraryWarning
 from sklearn_molge.library import MoleculeFile, MoleculeIndex
 from sklearn_molge.metrics import pairwise_similarity, retrieval_ranks
 from sklearn_molge.molecules import MorganFingerprinter, drug_ids
-from sklearn_molge.retrieval import DoubleNNRetriever
+from sklearn_molge.retrieval import DoubleNNRetriever, TransformedTargetRetriever
 
 ignore_unreadable = pytest.mark.filterwarnings(
     "ignore::sklearn_molge.exceptions.LibraryWarning"
@@ -31,9 +32,7 @@ ignore_unreadable = pytest.mark.filterwarnings(
 
 @pytest.fixture(scope="module")
 def study():
-    return make_perturbation_study(
-        60, n_cell_lines=3, n_genes=40, level=5, random_state=0
-    )
+    return STUDY
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +51,10 @@ def index(pipe, library):
     return MoleculeIndex(pipe).fit(
         library, names=[f"m{i}" for i in range(len(library))]
     )
+
+
+STUDY = make_perturbation_study(60, n_cell_lines=3, n_genes=40, level=5, random_state=0)
+FITTED = STUDY.smiles, STUDY.ge
 
 
 def embeddings(pipe, library, study):
@@ -364,6 +367,149 @@ def test_killed_fit_goes_on(pipe, study, tmp_path):
     whole = MoleculeIndex(pipe, batch_size=16).fit(library)
     pd.testing.assert_frame_equal(index.query(study.ge, 20), whole.query(study.ge, 20))
     pd.testing.assert_frame_equal(index.skipped_, whole.skipped_)
+
+
+# Its own embedder.
+
+
+@pytest.fixture
+def other_study():
+    return make_perturbation_study(
+        60, n_cell_lines=3, n_genes=40, level=5, random_state=1
+    )
+
+
+@pytest.fixture(params=["memory", "folder", "unpickled", "opened"])
+def kept(request, pipe, library, tmp_path):
+    """An index, its embedder that the test may spoil, and what it does not hold."""
+    embedder = clone(pipe).fit(*FITTED)
+    on_disk = request.param in ("folder", "opened")
+    index = MoleculeIndex(embedder, folder=tmp_path / "index" if on_disk else None)
+    index.fit(library[:40])
+    if request.param == "unpickled":
+        index = pickle.loads(pickle.dumps(index))
+    if request.param == "opened":
+        index = MoleculeIndex.open(tmp_path / "index")
+    return index, embedder if request.param in ("memory", "folder") else index.estimator
+
+
+def test_fitting_the_embedder_again_changes_no_answer(kept, study, other_study):
+    index, embedder = kept
+    expected = index.query(study.ge[:5], 3)
+    embedder.fit(other_study.smiles, other_study.ge)
+    pd.testing.assert_frame_equal(index.query(study.ge[:5], 3), expected)
+    embedder.set_params(cca__metric="euclidean")
+    index.set_params(estimator__cca__n_components=2)
+    pd.testing.assert_frame_equal(index.query(study.ge[:5], 3), expected)
+    index.calibrate(y=study.ge)
+    assert "percentile" in index.query(study.ge[:5], 3)
+
+
+def test_an_index_is_extended_by_its_own_embedder_alone(
+    kept, library, study, other_study, pipe
+):
+    index, embedder = kept
+    embedder.fit(other_study.smiles, other_study.ge)
+    with pytest.raises(ValueError, match="estimator must be the embedder that made"):
+        index.partial_fit(library[40:])
+    assert index.n_rows_ == 40
+    index.set_params(estimator=index.estimator_).partial_fit(library[40:])
+    expected = MoleculeIndex(pipe).fit(library).kneighbors(study.ge, 5)
+    np.testing.assert_allclose(index.kneighbors(study.ge, 5)[0], expected[0], atol=1e-6)
+    np.testing.assert_array_equal(index.kneighbors(study.ge, 5)[1], expected[1])
+
+
+def test_profiles_alone_tell_another_embedder(library, study):
+    scaled = TransformedTargetRetriever(CCA(3, ridge=0.1), transformer=StandardScaler())
+    pipe = make_pipeline(MorganFingerprinter(fp_size=64), scaled)
+    index = MoleculeIndex(pipe.fit(study.smiles, study.ge)).fit(library[:40])
+    pipe[-1].transformer_.fit(3 * study.ge + 1)
+    with pytest.raises(ValueError, match="projects the same profiles to other places"):
+        index.partial_fit(library[40:])
+
+
+def test_an_own_embedder_that_was_changed_answers_nothing(index, study, other_study):
+    index.estimator_.fit(other_study.smiles, other_study.ge)
+    for ask in (index.query, index.significance, index.kneighbors):
+        with pytest.raises(ValueError, match="estimator_ of this index was changed"):
+            ask(study.ge[:1])
+    with pytest.raises(ValueError, match="estimator_ of this index was changed"):
+        index.partial_fit(["CCCCCCCCCl"])
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"unique_by": None}, "unique_by must be 'drug'"),
+        ({"metric": "dot"}, "metric must be 'correlation'"),
+        ({"dtype": "int8"}, "dtype must be 'float32'"),
+        ({"folder": "elsewhere"}, "folder must be None"),
+    ],
+)
+def test_what_rows_are_cannot_be_changed_later(index, library, study, params, message):
+    expected = index.query(study.ge[:3], 3)
+    index.set_params(**params)
+    with pytest.raises(ValueError, match=message):
+        index.partial_fit(["CCCCCCCCCl"])
+    pd.testing.assert_frame_equal(index.query(study.ge[:3], 3), expected)
+    assert index.rank(study.ge[:1], library[3]) >= 1
+
+
+def test_rows_of_the_library_and_of_the_index(pipe, study, tmp_path):
+    vendor = pd.DataFrame(
+        {
+            "smiles": ["CCO", "OCC", "CCN", "?", "CCCl", "CCCO", "NCC"],
+            "catalogue": [f"S{i}" for i in range(7)],
+            "price": [10, 20, None, 40, 50.5, 60, 70],
+            "score": list("abcdefg"),
+        }
+    )
+    vendor.to_csv(tmp_path / "vendor.csv", index=False)
+    texts = tmp_path / "vendor.csv"
+    for library in (vendor, texts, str(texts), MoleculeFile(texts)):
+        with pytest.warns(LibraryWarning):
+            index = MoleculeIndex(pipe).fit(library)
+        table = index.query(study.ge[:2], 4)
+        rows = vendor.iloc[table["library_row"]]
+        assert table["molecule"].tolist() == rows["smiles"].tolist()
+        assert table["catalogue"].tolist() == rows["catalogue"].tolist()
+        assert table["score_library"].tolist() == rows["score"].tolist()
+        assert sorted(set(table["index_row"])) == [0, 1, 2, 3]
+        assert (table["library"] == 0).all()
+        looked_up = index.get_molecules(table["index_row"])
+        assert looked_up["library_row"].tolist() == table["library_row"].tolist()
+        skipped = index.skipped_
+        assert skipped["library_row"].tolist() == [1, 3, 6]
+        assert skipped["same_as"].fillna(-1).tolist() == [0, -1, 1]
+    with pytest.warns(LibraryWarning):
+        index = MoleculeIndex(pipe).fit(vendor, columns=["price"])
+    prices = index.get_molecules()["price"]
+    np.testing.assert_array_equal(prices, [10, np.nan, 50.5, 60])
+    index.partial_fit(["CCCCO"], columns={"moa": ["none"]})
+    table = index.get_molecules()
+    assert table["library"].tolist() == [0, 0, 0, 0, 1]
+    assert table["library_row"].tolist() == [0, 2, 4, 5, 0]
+    assert table["moa"].isna().tolist() == [True] * 4 + [False]
+    assert table["price"].isna().tolist() == [False, True, False, False, True]
+
+
+def test_columns_that_are_not_there(pipe, tmp_path):
+    vendor = pd.DataFrame({"smiles": ["CCO"], "price": [1.0]})
+    with pytest.raises(ValueError, match=r"\['moa'\]"):
+        MoleculeIndex(pipe).fit(vendor, columns=["moa"])
+    with pytest.raises(ValueError, match="columns must be 'all', a list"):
+        MoleculeIndex(pipe).fit(vendor, columns="price")
+    table = MoleculeIndex(pipe).fit(vendor, columns=None).get_molecules()
+    assert "price" not in table
+    (tmp_path / "a.smi").write_text("CCO x\n")
+    assert MoleculeIndex(pipe).fit(tmp_path / "a.smi").n_rows_ == 1
+
+
+def test_an_index_without_a_molecule_says_so(pipe, study):
+    index = MoleculeIndex(pipe).fit(["CCO"]).remove("CCO")
+    for ask in (index.query, index.kneighbors, index.significance):
+        with pytest.raises(ValueError, match="has no molecule that can be found: all"):
+            ask(study.ge[:1])
 
 
 # What it is given.
