@@ -2,22 +2,28 @@
 
 import csv
 import hashlib
+import lzma
 import os
+import re
 import warnings
+import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass, field
 from functools import cached_property
+from html import escape
 from inspect import signature
 from itertools import chain, islice
 from numbers import Integral
+from operator import itemgetter
 from pathlib import Path
 from typing import Protocol
 
 import joblib
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import check_consistent_length
 
@@ -25,17 +31,20 @@ from sklearn_molge._compat import Interval, StrOptions, validate_params
 from sklearn_molge._utils.messages import first_few
 from sklearn_molge._utils.rows import as_smiles_array
 from sklearn_molge.exceptions import LibraryWarning
-from sklearn_molge.library._readers import (
-    FORMATS,
+from sklearn_molge.library._columns import (
+    N_SAMPLED,
     Column,
-    Table,
+    Extra,
     chosen_columns,
+    distinct_names,
     find_columns,
-    format_of,
+    is_missing,
     name_of,
     plain_value,
 )
-from sklearn_molge.molecules import MISSING_SMILES
+from sklearn_molge.library._opening import look_into
+from sklearn_molge.library._readers import FORMATS, Table, format_of
+from sklearn_molge.molecules import parse_smiles
 
 __all__ = [
     "INVALID",
@@ -55,6 +64,7 @@ _ENDS_BYTES = 2**20
 # Below this share of molecules a library is warned of.
 _READABLE = 0.9
 _N_EXAMPLES = 5
+_N_BAD = 20
 # So many entries tell one iterable from another.
 _N_PEEKED = 1000
 
@@ -97,9 +107,7 @@ INVALID = "not a valid SMILES"
 
 def why_unreadable(entry: object) -> str:
     """Tell, of an entry that is no molecule, what is missing from what is wrong."""
-    text = entry if isinstance(entry, str) else plain_value(entry)
-    is_missing = text is None or str(text).strip().lower() in MISSING_SMILES
-    return MISSING if is_missing else INVALID
+    return MISSING if is_missing(entry) else INVALID
 
 
 @dataclass
@@ -186,30 +194,42 @@ class MoleculeFile:
     Parameters
     ----------
     path : path-like
-        The file, also packed: ending in ``.gz`` or ``.bz2`` behind its own ending
-        (Parquet packs itself).
+        The file, also packed by gzip, bz2, xz, zip (one file in it) or zstd (which
+        needs Python 3.14 or the extra ``parquet``). What it is packed by, and whether
+        it is UTF-8, UTF-16 or UTF-32, is told by its bytes; what is none of these is
+        read as Windows-1252 (Latin-1), with a warning.
     format : {"smi", "csv", "tsv", "parquet", "sdf"}, default=None
-        None goes by the ending. A ``.txt``, ``.smi``, ``.smiles``, ``.cxsmiles`` or
-        ``.ism`` is a table where its first line names a column of SMILES between tabs
-        or commas, and "smi" otherwise.
+        None goes by the ending (that of packing left aside), and by the content:
+        Parquet and SDF are known by it. A ``.txt``, ``.smi``, ``.smiles``,
+        ``.cxsmiles``, ``.can`` or ``.ism`` is a table where its first line names a
+        column of SMILES between commas, tabs, semicolons or bars, or where SMILES stand
+        between these in lines without a header, and "smi" otherwise.
 
-        - "smi": a line holds a SMILES and, behind white space, a name. A first line
-          that begins with a known name of SMILES columns is a header; empty lines and
+        - "smi": a line holds a SMILES and, behind white space, a name, or first a name
+          and then the SMILES, whichever half of the first lines are. A first line
+          with the name of a column of SMILES in that place is a header; empty lines and
           lines that begin with "#" are no rows.
-        - "csv", "tsv": a table with a header, separated by commas (fields may be in
-          double quotes) or by tabs (a quote is a character like any).
+        - "csv", "tsv": a table with a header. The columns are separated by commas
+          ("csv") or tabs ("tsv") unless the first line shows another of the four.
+          Fields may be in double quotes and then hold line ends; between tabs a quote
+          is a character like any, unless the header or a column is quoted. A line that
+          opens a quote which is not closed is read on its own, with a warning.
         - "parquet": needs the extra ``parquet``.
-        - "sdf": SMILES are written by RDKit of the structures.
+        - "sdf": SMILES are written by RDKit of the structures (V2000 and V3000).
     smiles_column : str or int, default=None
-        Column of the SMILES. None finds it by known names, in any case: smiles,
-        canonical_smiles, isomeric_smiles, cxsmiles, smi, structure. A number, from 0,
-        is the place of the column in a table without a header ("csv", "tsv"). In an
-        SDF, a data field that holds SMILES, instead of the structure.
+        Column of the SMILES. None takes the first of these whose entries are SMILES, by
+        names in any case and without blanks, underscores and points: smiles,
+        canonical_smiles, isomeric_smiles, isosmiles, cansmiles, absolute_smiles,
+        connectivity_smiles, cxsmiles, smi, structure, or what has "smiles" in its name.
+        A second column "x" is called "x.1", as in pandas. A number, from 0, is the
+        place of the column in a table without a header ("csv", "tsv"). In an SDF, a
+        data field that holds SMILES, instead of the structure.
     name_column : str or int, default=None
-        Column of the names. None finds it by known names, the first of: name,
-        cmap_name, pert_iname, compound_name, pref_name, title, pert_id, chembl_id,
-        zinc_id, catalog_id, compound_id, idnumber, cid, id; without one, names are
-        empty. In an SDF the title line ("_Name"), or one of these fields.
+        Column of the names. None takes the first that is not empty, by known names:
+        of names (such as name, cmap_name, pref_name, "Product Name", title, compound),
+        then of identifiers (such as pert_id, chembl_id, zinc_id, "Catalog No.", sku,
+        cid, cas, id). Without one, names are empty, and a warning lists the columns. In
+        an SDF the title line ("_Name"), or one of these fields.
     columns : list of str or "all", default=None
         Further columns that travel with the molecules, such as a catalogue number or a
         price: into the batches, and from there into an index and its answers. "all" is
@@ -225,13 +245,20 @@ class MoleculeFile:
 
     Raises
     ------
-    FileNotFoundError
+    FileNotFoundError, IsADirectoryError
         If there is no such file.
     ValueError
-        If the format cannot be told from the ending, or there is no such column: with
-        the columns that are there.
+        If the format cannot be told from the ending, the file is something else (a page
+        of HTML, an Excel workbook, MOL2, a pointer of Git LFS, an archive of several
+        files, ...), or there is no such column: with the columns that are there.
     ImportError
-        If a Parquet file is given and pyarrow is not installed.
+        If a Parquet file or one packed by zstd is given and pyarrow is not installed.
+
+    Warns
+    -----
+    LibraryWarning
+        If no column of names is found, the encoding is guessed, or a quote is left
+        open.
 
     See Also
     --------
@@ -241,8 +268,16 @@ class MoleculeFile:
     -----
     Rows are handed out as they are: an entry that is no molecule ("-666",
     "restricted", nothing at all, or an SDF record that RDKit cannot read) keeps its
-    row, and who reads the rows decides. A byte that is not UTF-8 is shown as
-    ``\xe9``.
+    row, and who reads the rows decides. Names lose blanks around them.
+
+    Rows are counted from 0: those of a table as pandas does, so that row i is
+    ``pd.read_csv(path).iloc[i]`` (the header and blank lines are no rows, one of fields
+    that are all empty is), rows of Parquet as they lie in it, lines of SMILES without a
+    header, blank lines and comments, and the records of an SDF with those that are
+    empty or cannot be read. :meth:`describe` tells lines as well, from 1.
+
+    The encoding is told by the first 256 KiB. A byte behind them that does not fit is
+    shown as ``\xe9``.
 
     Examples
     --------
@@ -271,22 +306,45 @@ class MoleculeFile:
     def __init__(
         self, path, *, format=None, smiles_column=None, name_column=None, columns=None
     ):
+        _check_path(path)
         self.path = Path(path)
-        with open(self.path, "rb"):  # says what is wrong with the path itself
-            pass
         self.smiles_column = _plain(smiles_column)
         self.name_column = _plain(name_column)
         self.columns = columns if columns is None or columns == "all" else list(columns)
+        self.format = format
         with _named_errors(self.path):
-            self.format = format or format_of(self.path, self.smiles_column)
-            _check_columns(self.format, self.smiles_column, self.name_column)
-            self._table(0)  # which looks for the columns
+            if format is None:
+                layout = format_of(self.path, self.smiles_column)
+                self.format = layout.format
+                if layout.smiles is not None:  # the table has no header
+                    self.smiles_column = layout.smiles
+                    if self.name_column is None:
+                        self.name_column = layout.name
+            _check_columns(
+                self.format, self.smiles_column, self.name_column, self.columns
+            )
+            self._found = self.smiles_column, self.name_column
+            table = self._table(0)  # which looks for the columns
+        self._found = table.smiles, table.name
+        self._warn(table)
 
     def _table(self, start: int) -> Table:
-        wanted = () if self.columns is None else (self.columns,)
-        read = FORMATS[self.format].read
-        table = read(self.path, self.smiles_column, self.name_column, start, *wanted)
+        read, kind = FORMATS[self.format].read, FORMATS[self.format].columns
+        wanted = () if self.columns is None or kind == "none" else (self.columns,)
+        table = read(self.path, *self._found, start, *wanted)
         return table if isinstance(table, Table) else Table(table)
+
+    def _warn(self, table: Table) -> None:
+        is_text = self.format != "parquet"
+        if is_text and look_into(self.path).encoding == "cp1252":
+            warnings.warn(
+                f"{self.path} is not UTF-8, and read as Windows-1252 (Latin-1): look "
+                "at its names, or write it as UTF-8.",
+                LibraryWarning,
+                stacklevel=2,
+            )
+        if isinstance(table.smiles, str) and self.format != "sdf":
+            _warn_unnamed(self.path, table.columns, table.name)
 
     @property
     def n_rows(self) -> int | None:
@@ -331,6 +389,77 @@ class MoleculeFile:
             for batch in _batches_of(table.rows, batch_size, start, table.extra):
                 yield batch
                 done = batch.first_row + len(batch)
+
+    def describe(self, n_rows: int | None = 1000) -> "FileDescription":
+        r"""Look at the first rows, and tell how the file is read: a dry run.
+
+        Parameters
+        ----------
+        n_rows : int or None, default=1000
+            Rows to look at; None is all.
+
+        Returns
+        -------
+        description : FileDescription
+            What prints, and shows in a notebook, as a table. Its attributes are
+            `path`, `format`, `compression`, `encoding`, `separator`, `columns` (all of
+            the file), `smiles_column`, `name_column`, `further_columns`, `n_rows` (None
+            if unknown), `n_looked_at`, `n_readable`, `n_missing`, `n_invalid`,
+            `n_unnamed`, `examples` (the first rows that are molecules) and `bad_rows`,
+            a DataFrame of the first 20 with ``row``, ``line``, ``entry`` and
+            ``reason``.
+
+        Examples
+        --------
+        >>> import tempfile, pathlib
+        >>> from sklearn_molge.library import MoleculeFile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = pathlib.Path(folder, "vendor.csv")
+        ...     _ = path.write_text("SMILES;Catalog No.\nCCO;S1\nC1C;S2\n")
+        ...     description = MoleculeFile(path).describe()
+        >>> description.smiles_column, description.name_column, description.separator
+        ('SMILES', 'Catalog No.', ';')
+        >>> description.bad_rows
+           row  line entry              reason
+        0    1     3   C1C  not a valid SMILES
+        """
+        table = self._table(0)
+        share, n_unnamed, n_done = ReadableShare(), 0, 0
+        good: list[tuple[str, str]] = []
+        bad: list[tuple[int, int | None, object, str]] = []
+        with _named_errors(self.path, lambda: f" behind row {n_done - 1:,}"):
+            for row, (smiles, name, *_) in enumerate(islice(table.rows, n_rows)):
+                n_done, n_unnamed = row + 1, n_unnamed + (not name)
+                if parse_smiles(smiles) is not None:
+                    share.add(1, ())
+                    good.append((smiles, name))
+                    continue
+                reason = why_unreadable(smiles)
+                share.add(1, [(row, smiles, reason)])
+                bad.append((row, table.line and table.line(), smiles, reason))
+                del good[_N_EXAMPLES:], bad[_N_BAD:]
+        head = look_into(self.path) if self.format != "parquet" else None
+        return FileDescription(
+            path=self.path,
+            format=self.format,
+            compression=head and head.compression,
+            encoding=head and head.encoding,
+            separator=table.separator,
+            columns=table.columns,
+            smiles_column=table.smiles,
+            name_column=table.name,
+            further_columns=table.extra,
+            n_rows=self.n_rows,
+            n_looked_at=share.n_rows,
+            n_readable=share.n_good,
+            n_missing=share.n_missing,
+            n_invalid=share.n_invalid,
+            n_unnamed=n_unnamed,
+            examples=tuple(good[:_N_EXAMPLES]),
+            bad_rows=pd.DataFrame(
+                bad[:_N_BAD], columns=["row", "line", "entry", "reason"]
+            ),
+        )
 
     def fingerprint(self) -> str:
         """Return what tells this library from another one, quickly.
@@ -379,13 +508,104 @@ class MoleculeFile:
         return f"MoleculeFile({str(self.path)!r}, format={self.format!r})"
 
 
+@dataclass(frozen=True, eq=False, repr=False)
+class FileDescription:
+    """How a file is read; see :meth:`MoleculeFile.describe`."""
+
+    path: Path
+    format: str
+    compression: str | None
+    encoding: str | None
+    separator: str | None
+    columns: tuple[str, ...]
+    smiles_column: Column
+    name_column: Column
+    further_columns: tuple[str, ...]
+    n_rows: int | None
+    n_looked_at: int
+    n_readable: int
+    n_missing: int
+    n_invalid: int
+    n_unnamed: int
+    examples: tuple[tuple[str, str], ...]
+    bad_rows: pd.DataFrame
+
+    def _items(self) -> dict[str, str]:
+        share = self.n_readable / self.n_looked_at if self.n_looked_at else 0
+        n_rows = "unknown" if self.n_rows is None else f"{self.n_rows:,}"
+        structure = "the structures" if self.format == "sdf" else "in place"
+        items = {
+            "file": str(self.path),
+            "format": ", ".join(
+                filter(None, [self.format, self.encoding, self.compression])
+            ),
+            "separator": self.separator and repr(self.separator),
+            "columns": ", ".join(map(repr, self.columns)),
+            "SMILES": structure
+            if self.smiles_column is None
+            else repr(self.smiles_column),
+            "names": repr(self.name_column) if self.name_column is not None else "",
+            "further columns": ", ".join(map(repr, self.further_columns)),
+            "rows": f"{n_rows}; looked at {self.n_looked_at:,}",
+            "readable": f"{self.n_readable:,} ({share:.1%}); missing "
+            f"{self.n_missing:,}, not valid {self.n_invalid:,}",
+            "without a name": f"{self.n_unnamed:,}",
+            "first rows": "; ".join(f"{s} {name}".strip() for s, name in self.examples),
+        }
+        return {key: value for key, value in items.items() if value}
+
+    def __repr__(self):
+        items = self._items()
+        width = max(map(len, items))
+        lines = [f"{key:{width}}  {value}" for key, value in items.items()]
+        if len(self.bad_rows):
+            lines += ["bad rows", self.bad_rows.to_string(index=False)]
+        return "\n".join(lines)
+
+    def _repr_html_(self):
+        rows = "".join(
+            f"<tr><th>{escape(key)}</th><td>{escape(value)}</td></tr>"
+            for key, value in self._items().items()
+        )
+        bad = self.bad_rows.to_html(index=False) if len(self.bad_rows) else ""
+        return f"<table>{rows}</table>{bad}"
+
+
+def _check_path(path: str | os.PathLike) -> None:
+    """Say what is wrong with the path itself."""
+    if re.match(r"[a-z][a-z0-9+.-]+://", str(path)):
+        raise ValueError(
+            f"path must be a file of this machine. Got {path!r}: fetch it."
+        )
+    if os.path.isdir(path):
+        inside = sorted(os.listdir(path))
+        raise IsADirectoryError(
+            f"path must be a file. Got the folder {str(path)!r} of "
+            f"[{first_few(inside, n=5)}]."
+        )
+    with open(path, "rb"):
+        pass
+
+
+def _warn_unnamed(path: object, columns: Sequence[str], name: Column) -> None:
+    if name is None and len(columns) > 1:
+        warnings.warn(
+            f"{path}: no column of names is known, so names are empty; give one of "
+            f"{list(columns)}, to a MoleculeFile as name_column.",
+            LibraryWarning,
+            stacklevel=3,
+        )
+
+
 def _batches_of(
     rows: Iterable[tuple], batch_size: int, start: int, columns: Sequence[str] = ()
 ) -> Iterator[Batch]:
     """Gather rows, the first of which has number `start`, in batches of arrays."""
     rows = iter(rows)
     while chunk := list(islice(rows, batch_size)):
-        smiles, names, *values = map(_objects, zip(*chunk, strict=True))
+        smiles, names, *values = (
+            _objects(map(itemgetter(k), chunk)) for k in range(len(chunk[0]))
+        )
         yield Batch(start, smiles, names, dict(zip(columns, values, strict=True)))
         start += len(chunk)
 
@@ -394,12 +614,14 @@ def _plain(column) -> Column:
     return int(column) if isinstance(column, Integral) else column
 
 
-def _check_columns(format: str, smiles: Column, name: Column) -> None:
+def _check_columns(format: str, smiles: Column, name: Column, further: Extra) -> None:
     if format not in FORMATS:
         raise ValueError(f"format must be one of {list(FORMATS)}. Got {format!r}.")
     allowed = FORMATS[format].columns
-    columns = {"smiles_column": smiles, "name_column": name}
+    columns: dict = {"smiles_column": smiles, "name_column": name}
     given = {k: column for k, column in columns.items() if column is not None}
+    if further and further != "all":
+        given["columns"] = further
     for parameter, column in given.items():
         if allowed == "none":
             raise ValueError(
@@ -418,12 +640,18 @@ def _check_columns(format: str, smiles: Column, name: Column) -> None:
         )
 
 
+_DAMAGES = (
+    *(EOFError, OSError, ValueError, csv.Error, zlib.error, lzma.LZMAError),
+    zipfile.BadZipFile,
+)
+
+
 @contextmanager
 def _named_errors(path: Path, where: Callable[[], str] = str) -> Iterator[None]:
     """Say in which file, and where in it, a reader failed."""
     try:
         yield
-    except (EOFError, OSError, ValueError, csv.Error, zlib.error) as error:
+    except _DAMAGES as error:
         # Errors of the system and our own say all; those of unpackers do not.
         if type(error) is ValueError or getattr(error, "errno", None) is not None:
             raise
@@ -483,21 +711,31 @@ class FrameSource(ArraySource):
 
     def __init__(self, X, names=None, columns=None):
         # pyarrow's `columns` are the values.
-        header = [str(name) for name in getattr(X, "column_names", X.columns)]
+        given = list(getattr(X, "column_names", X.columns))
+        header = distinct_names(given)
 
         def column(at: int) -> list:
-            return _values(X.iloc[:, at] if hasattr(X, "iloc") else X[header[at]])
+            return _values(X.iloc[:, at] if hasattr(X, "iloc") else X[given[at]])
+
+        def entries(at: int) -> list:
+            first = X.head(N_SAMPLED) if hasattr(X, "head") else X[:N_SAMPLED]
+            return _values(
+                first.iloc[:, at] if hasattr(first, "iloc") else first[given[at]]
+            )
 
         name_column = names if isinstance(names, str) else None
         if len(header) == 1:
             smiles_at, name_at = 0, None
         else:
-            smiles_at, name_at = find_columns("X", header, None, name_column)
+            smiles_at, name_at = find_columns("X", header, None, name_column, entries)
         if names is None or name_column is not None:
             names = None if name_at is None else column(name_at)
+        if names is None:
+            _warn_unnamed("X", header, None)
         others = chosen_columns("X", header, columns, (smiles_at, name_at))
         extra = {name: column(at) for name, at in others.items()}
-        super().__init__(_objects(column(smiles_at)), names, extra)
+        smiles = map(plain_value, column(smiles_at))
+        super().__init__(_objects(smiles), names, extra)
 
 
 class IterableSource:

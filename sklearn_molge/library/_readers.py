@@ -2,51 +2,72 @@
 
 A reader is a function of the path, the columns of SMILES and names, and the row to
 begin with. It checks the first lines of the file when it is called, and returns an
-iterator over pairs of SMILES and name. Written below :func:`reader`, it is known to
-:class:`~sklearn_molge.library.MoleculeFile` by its name and its endings.
+iterator over pairs of SMILES and name, or a :class:`Table` that can tell more. Written
+below :func:`reader`, it is known to :class:`~sklearn_molge.library.MoleculeFile` by its
+name and its endings.
 """
 
-import bz2
 import csv
-import gzip
-import io
+import re
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
+from operator import length_hint
 from pathlib import Path
 from typing import Any, TextIO
 
 import numpy as np
-import pandas as pd
 from rdkit import Chem
 from rdkit.rdBase import BlockLogs
 
 from sklearn_molge._utils.optional import import_optional
+from sklearn_molge.exceptions import LibraryWarning
+from sklearn_molge.library._columns import (
+    N_SAMPLED,
+    Column,
+    Extra,
+    chosen_columns,
+    distinct_names,
+    find_columns,
+    find_name,
+    is_missing,
+    is_smiles_column,
+    name_of,
+    plain_value,
+    readable_share,
+)
+from sklearn_molge.library._opening import (
+    inner_name,
+    look_into,
+    open_text,
+    refuse_foreign,
+)
+from sklearn_molge.molecules import parse_smiles
 
-__all__ = ["FORMATS", "OPENERS", "Column", "Format", "Rows", "format_of", "reader"]
+__all__ = [
+    "FORMATS",
+    "Column",
+    "Format",
+    "Layout",
+    "Rows",
+    "Table",
+    "format_of",
+    "open_text",
+    "reader",
+]
 
-Column = str | int | None
-# "all", or the names of further columns.
-Extra = Sequence[str] | str | None
 # SMILES, name, and the values of the further columns.
 Rows = Iterator[tuple]
 
-OPENERS: dict[str, Any] = {".gz": gzip.open, ".bz2": bz2.open}
 # A table where the first line names a column of SMILES, lines of SMILES otherwise.
-_SNIFFED = (".txt", ".smi", ".smiles", ".cxsmiles", ".ism")
-_DELIMITERS = {"csv": ",", "tsv": "\t"}
+_SNIFFED = (".txt", ".smi", ".smiles", ".cxsmiles", ".ism", ".can", ".csv", ".tsv")
+_DELIMITERS = {"csv": ",;\t|", "tsv": "\t,;|"}  # the usual one first
+_HALF = 0.5
+_N_LINES = 1000  # of a table that are looked through at a time
+_N_RECORDS = 100  # whose fields are looked at
 _PARQUET_ROWS = 16_384  # that are decoded at a time
-
-# Lower case, the most telling first.
-_SMILES_COLUMNS = (
-    *("smiles", "canonical_smiles", "isomeric_smiles", "canonical smiles"),
-    *("cxsmiles", "smi", "structure"),
-)
-_NAME_COLUMNS = (
-    *("name", "cmap_name", "pert_iname", "compound_name", "pref_name", "title"),
-    *("_name", "pert_id", "chembl_id", "molecule_chembl_id", "zinc_id", "zincid"),
-    *("catalog_id", "compound_id", "idnumber", "cid", "id"),
-)
 
 
 @dataclass(frozen=True)
@@ -63,6 +84,10 @@ class Table:
         Which of them are read; None is what the format has for it.
     extra : tuple of str
         The further ones.
+    line : callable or None
+        Tells the line of the file on which the last row began.
+    separator : str or None
+        What stands between the columns.
     """
 
     rows: Rows
@@ -70,6 +95,8 @@ class Table:
     smiles: Column = None
     name: Column = None
     extra: tuple[str, ...] = ()
+    line: Callable[[], int] | None = None
+    separator: str | None = None
 
 
 Read = Callable[..., Table | Rows]
@@ -115,169 +142,181 @@ def reader(
     return register
 
 
-def format_of(path: Path, smiles_column: Column) -> str:
-    """Tell the format by the ending, and where that is not enough by the first line.
+@dataclass(frozen=True)
+class Layout:
+    """The format of a file, and its columns where they have no header."""
+
+    format: str
+    smiles: Column = None
+    name: Column = None
+
+
+def format_of(path: Path, smiles_column: Column) -> Layout:
+    """Tell the format by the ending, and where that is not enough by the content.
 
     Raises
     ------
     ValueError
-        If the ending is unknown.
+        If the ending is unknown, or the file is of a kind that is not read.
     """
-    suffixes = [suffix.lower() for suffix in path.suffixes]
-    if suffixes and suffixes[-1] in OPENERS:
-        suffixes.pop()
-    suffix = suffixes[-1] if suffixes else ""
+    suffix = inner_name(path).suffix.lower()
+    with open(path, "rb") as file:
+        if file.read(4) == b"PAR1":
+            return Layout("parquet")
+    if suffix in _SNIFFED:
+        return _sniff(path, smiles_column, suffix)
     for name, kind in FORMATS.items():
         if suffix in kind.suffixes:
-            return name
-    if suffix in _SNIFFED:
-        return _sniff(path, smiles_column)
+            return Layout(name)
     raise ValueError(
         f"{path}: the format must be given as one of {list(FORMATS)}, since it cannot "
         f"be told from the ending {suffix!r}."
     )
 
 
-def _sniff(path: Path, smiles_column: Column) -> str:
-    """Tell a table from lines of SMILES by the first line."""
-    with open_text(path) as file:
-        first = file.readline().rstrip("\r\n")
-    for name, delimiter in _DELIMITERS.items():
-        columns = first.split(delimiter)
-        if len(columns) == 1:
-            continue
-        if isinstance(smiles_column, int) or smiles_column in columns:
-            return name
-        if any(map(_is_smiles_column, columns)):
-            return name
-    return "smi"
+def _sniff(path: Path, smiles_column: Column, suffix: str) -> Layout:
+    """Tell tables, lines of SMILES and SDF by the first lines."""
+    whole = _head_lines(path)
+    lines = [line for line in whole if line.strip() and not line.startswith("#")]
+    for delimiter in _DELIMITERS["csv"]:
+        columns = _cells(lines[0], delimiter) if lines else []
+        if len(columns) > 1 and (
+            isinstance(smiles_column, int)
+            or smiles_column in columns
+            or any(map(is_smiles_column, columns))
+        ):
+            return Layout(_format_by(delimiter))
+    if any(map(_OF_SDF.match, whole)):
+        return Layout("sdf")
+    if suffix in (".csv", ".tsv"):
+        return Layout(suffix[1:])
+    if _smi_shares(lines)[0][0] >= _HALF:
+        return Layout("smi")
+    shares = [
+        (readable_share(column), delimiter, at)
+        for delimiter in _DELIMITERS["csv"]
+        for at, column in enumerate(_columns_of(lines, delimiter))
+    ]
+    # The first of equal ones; what has no entry is none.
+    share, delimiter, at = max(shares, key=lambda s: np.nan_to_num(s[0]), default=_NONE)
+    if not share >= _HALF:
+        return Layout("smi")
+    first = _cells(lines[0], delimiter)
+    if len(first) > at and readable_share([first[at]]) == 1:
+        others = [place for place in range(len(first)) if place != at]
+        return Layout(_format_by(delimiter), at, others[0] if others else None)
+    return Layout(_format_by(delimiter))  # whose header is unknown
 
 
-def open_text(path: Path) -> TextIO:
-    r"""Open a text, unpacking it on the way; odd bytes stay visible as ``\xe9``."""
-    opener = OPENERS.get(path.suffix.lower(), open)
-    return io.TextIOWrapper(
-        opener(path, "rb"), encoding="utf-8-sig", errors="backslashreplace", newline=""
-    )
+_NONE = (0.0, ",", 0)
 
 
-# Which columns of a table hold the SMILES and the names.
+def _format_by(delimiter: str) -> str:
+    return "tsv" if delimiter == "\t" else "csv"
 
 
-def find_columns(
-    path: object, columns: Sequence[str], smiles: Column, name: Column
-) -> tuple[int, int | None]:
-    """Return the places of the SMILES and of the names (None if there are none).
-
-    Raises
-    ------
-    ValueError
-        With the columns that are there.
-    """
-    place = _find(columns, _SMILES_COLUMNS) if smiles is None else _at(columns, smiles)
-    if place is None:
-        wanted = (
-            f"a column of SMILES ({', '.join(_SMILES_COLUMNS)}); name it by "
-            "smiles_column"
-            if smiles is None
-            else f"the column {smiles!r} of smiles_column"
-        )
-        raise _missing(path, columns, wanted)
-    if name is None:
-        has_header = not isinstance(smiles, int)
-        return place, _find(columns, _NAME_COLUMNS) if has_header else None
-    name_place = _at(columns, name)
-    if name_place is None:
-        raise _missing(path, columns, f"the column {name!r} of name_column")
-    return place, name_place
+def _head_lines(path: Path) -> list[str]:
+    head = look_into(path)
+    refuse_foreign(path, head)
+    return head.lines
 
 
-def chosen_columns(
-    path: object, columns: Sequence[str], extra: Extra, used: Sequence[int | None]
-) -> dict[str, int]:
-    """Return the places of the further columns that are asked for.
-
-    Raises
-    ------
-    ValueError
-        With the columns that are there.
-    """
-    if extra is None:
-        return {}
-    if extra == "all":
-        return {c: at for at, c in enumerate(columns) if at not in used}
-    missing = [column for column in extra if column not in columns]
-    if missing:
-        raise _missing(path, columns, f"the columns {missing} of columns")
-    return {column: columns.index(column) for column in extra}
+def _cells(line: str, delimiter: str, *, quoted: bool = True) -> list[str]:
+    quoting = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
+    try:
+        cells = next(csv.reader([line], delimiter=delimiter, quoting=quoting), [])
+    except csv.Error:  # of a field that is too long
+        return []
+    if cells:
+        cells[-1] = cells[-1].rstrip("\r\n")  # within a quote that is not closed
+    return cells
 
 
-def plain_value(value: object) -> str | int | float | bool | None:
-    """Return a value as one that JSON knows; None where it is missing."""
-    if isinstance(value, np.generic):
-        value = value.item()
-    if isinstance(value, bytes):
-        return value.decode("utf-8", errors="backslashreplace")
-    if value is None or value != value or value is pd.NA or value is pd.NaT:
-        return None
-    return value if isinstance(value, str | int | float | bool) else str(value)
-
-
-def name_of(value: object) -> str:
-    """Return a name as a text: "" where it is missing, and 2244.0 is "2244"."""
-    value = plain_value(value)
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    return "" if value is None else str(value).strip()
-
-
-def _is_smiles_column(column: str) -> bool:
-    return column.strip().lower() in _SMILES_COLUMNS
-
-
-def _find(columns: Sequence[str], known: Sequence[str]) -> int | None:
-    lower = [column.strip().lower() for column in columns]
-    return next((lower.index(name) for name in known if name in lower), None)
-
-
-def _at(columns: Sequence[str], column: str | int) -> int | None:
-    if isinstance(column, str):
-        return columns.index(column) if column in columns else None
-    return column if 0 <= column < len(columns) else None
-
-
-def _missing(path: object, columns: Sequence[str], wanted: str) -> ValueError:
-    return ValueError(f"{path}: the table must have {wanted}. Got {list(columns)}.")
+def _columns_of(lines: Sequence[str], delimiter: str) -> list[list[str]]:
+    """Return the columns of the first lines; none where there is but one."""
+    rows = [_cells(line, delimiter) for line in lines[:N_SAMPLED]]
+    n_columns = max(map(len, rows), default=0)
+    if n_columns < 2:
+        return []
+    return [[_cell(row, at) for row in rows] for at in range(n_columns)]
 
 
 # Lines of SMILES
 
 
 @reader("smi", columns="none")
-def read_smi(path: Path, smiles: Column, name: Column, start: int) -> Rows:
+def read_smi(path: Path, smiles: Column, name: Column, start: int) -> Table:
     """Read a SMILES a line, and behind white space the name.
 
-    A first line that begins with the name of a column of SMILES is a header. Empty
-    lines and lines that begin with "#" are no rows.
+    Where the first words are no SMILES and the second or third are, as in
+    ``2244<TAB>CCO``, the SMILES is there. A first line that has the name of a column of
+    SMILES at this place is a header. Empty lines and lines that begin with "#" are no
+    rows.
     """
-    with open_text(path) as file:
-        yield from map(_split_line, islice(_smiles_lines(file), start, None))
+    lines = [line for line in _head_lines(path) if _holds_row(line)]
+    _, at, tab = _smi_shares(lines)[0]
+    separator = "\t" if tab else None
+    line_number = 0
+
+    def rows() -> Rows:
+        nonlocal line_number
+        has_header = bool(lines) and is_smiles_column(_token(lines[0], at, separator))
+        to_pass = start + has_header
+        with open_text(path) as file:
+            for n, line in enumerate(file, 1):
+                if line[0] == "#" or line.isspace():
+                    continue
+                if to_pass:
+                    to_pass -= 1
+                    continue
+                line_number = n
+                yield _split_line(line) if at == 0 else _pick(line, at, separator)
+
+    return Table(rows(), line=lambda: line_number)
 
 
-def _smiles_lines(file: TextIO) -> Iterator[str]:
-    is_first = True
-    for line in file:
-        if line.isspace() or line.startswith("#"):
-            continue
-        if not (is_first and _is_smiles_column(line.split()[0])):
-            yield line
-        is_first = False
+def _holds_row(line: str) -> bool:
+    return not (line.isspace() or line.startswith("#"))
+
+
+def _smi_shares(lines: Sequence[str]) -> list[tuple[float, int, bool]]:
+    """Return how many SMILES there are, best first, at a place of a line.
+
+    The first words, unless they are none.
+    """
+    lines = lines[: N_SAMPLED + 1]
+    shares = [
+        (_nan_to_one(readable_share(_token(s, 0, None) for s in lines)), 0, False)
+    ]
+    if shares[0][0] < _HALF:
+        tab = sum("\t" in line for line in lines) > _HALF * len(lines)
+        for at in (1, 2):
+            tokens = (_token(s, at, "\t" if tab else None) for s in lines)
+            shares.append((float(np.nan_to_num(readable_share(tokens))), at, tab))
+    return sorted(shares, key=lambda share: share[0], reverse=True)
+
+
+def _nan_to_one(share: float) -> float:
+    return 1.0 if np.isnan(share) else share
+
+
+def _token(line: str, at: int, separator: str | None) -> str:
+    tokens = line.split(separator, at + 1)
+    return tokens[at].strip() if at < len(tokens) else ""
+
+
+def _pick(line: str, at: int, separator: str | None) -> tuple[str, str]:
+    tokens = [token.strip() for token in line.split(separator)]
+    others = tokens[:at] + tokens[at + 1 :]
+    return _cell(tokens, at), " ".join(filter(None, others))
 
 
 def _split_line(line: str) -> tuple[str, str]:
-    smiles, *rest = line.split(maxsplit=1)
-    name = rest[0].rstrip() if rest else ""
-    if name.startswith("|") and "|" in name[1:]:  # ChemAxon's extension of SMILES
+    words = line.split(None, 1)
+    if len(words) == 1:
+        return words[0], ""
+    smiles, name = words
+    if name[0] == "|" and "|" in name[1:]:  # ChemAxon's extension of SMILES
         extension, _, name = name[1:].partition("|")
         smiles = f"{smiles} |{extension}|"
     return smiles, name.strip()
@@ -290,53 +329,241 @@ def _split_line(line: str) -> tuple[str, str]:
 def read_csv(
     path: Path, smiles: Column, name: Column, start: int, extra: Extra = None
 ) -> Table:
-    """Read a table separated by commas; fields may be in double quotes."""
-    return _read_table(path, smiles, name, start, extra, delimiter=",")
+    """Read a table separated by commas, or what else its first line shows.
+
+    Fields may be in double quotes.
+    """
+    return _read_table(path, smiles, name, start, extra, "csv")
 
 
 @reader("tsv", ".tsv", ".tab", columns="named or numbered")
 def read_tsv(
     path: Path, smiles: Column, name: Column, start: int, extra: Extra = None
 ) -> Table:
-    """Read a table separated by tabs.
+    """Read a table separated by tabs, or what else its first line shows.
 
-    A quote in a name is a character like any, as in LINCS's tables.
+    A quote in a name is a character like any, as in LINCS's tables, unless the header
+    or the SMILES are in quotes.
     """
-    return _read_table(
-        path, smiles, name, start, extra, delimiter="\t", quoting=csv.QUOTE_NONE
-    )
+    return _read_table(path, smiles, name, start, extra, "tsv")
+
+
+@dataclass(frozen=True)
+class _Dialect:
+    """How a table is written: its header, and what a whole row is."""
+
+    delimiter: str
+    quoted: bool
+    columns: list[str]
+    smiles_at: int = 0
+
+    def cells(self, line: str) -> list[str]:
+        return _cells(line, self.delimiter, quoted=self.quoted)
+
+    def read(self, lines: Iterable[str]) -> Any:
+        quoting = csv.QUOTE_MINIMAL if self.quoted else csv.QUOTE_NONE
+        return csv.reader(lines, delimiter=self.delimiter, quoting=quoting)
+
+    def is_row(self, lines: Sequence[str]) -> bool:
+        """Whether lines that one quote joins are one row.
+
+        They are not where the quote is never closed, or within a field; where the row
+        has not as many fields as the header; or where a later line is a row of its own.
+        """
+        try:
+            rows = list(csv.reader(lines, delimiter=self.delimiter, strict=True))
+        except csv.Error:
+            return False
+        if len(rows) != 1 or len(rows[0]) != len(self.columns):
+            return False
+        if len(rows[0][self.smiles_at].split()) > 1:
+            return False
+        return not any(map(self._stands_alone, lines[1:]))
+
+    def _stands_alone(self, line: str) -> bool:
+        cells = self.cells(line)
+        if line.count('"') % 2 or len(cells) != len(self.columns):
+            return False
+        entry = cells[self.smiles_at].strip()
+        return bool(entry) and (is_missing(entry) or parse_smiles(entry) is not None)
 
 
 def _read_table(
-    path: Path, smiles: Column, name: Column, start: int, extra: Extra, **dialect: Any
+    path: Path, smiles: Column, name: Column, start: int, extra: Extra, format: str
 ) -> Table:
-    with open_text(path) as file:
-        columns = next(csv.reader(file, **dialect), [])
-    smiles_at, name_at = find_columns(path, columns, smiles, name)
-    others = chosen_columns(path, columns, extra, (smiles_at, name_at))
-    n_passed = start + (not isinstance(smiles, int))  # by number: there is no header
+    lines = [line for line in _head_lines(path) if line.strip()]
+    delimiter = _delimiter(lines, smiles, _DELIMITERS[format])
+    quoted = delimiter != "\t" or _are_quoted(lines[:N_SAMPLED], delimiter)
+    header = _cells(lines[0], delimiter, quoted=quoted) if lines else []
+    columns = distinct_names(header)
+    has_header = not isinstance(smiles, int)
+    sample = [
+        _cells(s, delimiter, quoted=quoted) for s in lines[has_header : N_SAMPLED + 1]
+    ]
+    places = find_columns(
+        path, columns, smiles, name, lambda at: [_cell(row, at) for row in sample]
+    )
+    others = chosen_columns(path, columns, extra, places)
+    dialect = _Dialect(delimiter, quoted, columns, places[0])
+    place = _Place()
 
     def rows() -> Rows:
+        to_pass = start + has_header
         with open_text(path) as file:
-            table = filter(None, csv.reader(file, **dialect))  # an empty line is no row
-            for row in islice(table, n_passed, None):
-                yield tuple([_cell(row, at) for at in places])
+            for numbers, block in _blocks_of(path, file, dialect):
+                n = min(to_pass, len(block))
+                to_pass -= n
+                first, names, *further = (
+                    _column(block[n:], at) for at in (*places, *others.values())
+                )
+                place.numbers, place.left = numbers[n:], iter(first)
+                names = [name.strip() for name in names]
+                yield from zip(place.left, names, *further, strict=True)
 
-    places = (smiles_at, name_at, *others.values())
-    return _table(rows(), columns, places[:2], others)
-
-
-def _table(
-    rows: Rows,
-    columns: Sequence[str],
-    places: Sequence[int | None],
-    others: Iterable[str],
-) -> Table:
-    used = [None if at is None else columns[at] for at in places]
-    return Table(rows, tuple(columns), *used, tuple(others))
+    used: list[Column] = list(places)
+    if has_header:
+        used = [None if at is None else columns[at] for at in places]
+    return Table(rows(), tuple(columns), *used, tuple(others), place.line, delimiter)
 
 
-def _cell(row: list[str], at: int | None) -> str:
+def _delimiter(lines: Sequence[str], smiles: Column, delimiters: str) -> str:
+    """Choose what separates the columns: by the header, or where SMILES stand."""
+    if not lines:
+        return delimiters[0]
+
+    def fitness(delimiter: str) -> tuple:
+        header = _cells(lines[0], delimiter)
+        if isinstance(smiles, int):
+            columns = _columns_of(lines, delimiter)
+            share = readable_share(columns[smiles]) if smiles < len(columns) else 0
+            return float(np.nan_to_num(share)), len(header)
+        named = smiles in header if smiles else any(map(is_smiles_column, header))
+        return len(header) > 1 and named, len(header)
+
+    return max(delimiters, key=fitness)  # the first of equal ones
+
+
+def _are_quoted(lines: Sequence[str], delimiter: str) -> bool:
+    """Whether quotes of a table with tabs are more than characters of names."""
+    rows = [_cells(line, delimiter, quoted=False) for line in lines]
+    cells = [
+        all(re.fullmatch(r'".*"|', cell) for cell in row) and any(row) for row in rows
+    ]
+    if cells and cells[0]:
+        return True
+    by_column = zip(*rows, strict=False)
+    return any(
+        sum(bool(re.fullmatch(r'"[^"]*"', cell)) for cell in column[1:])
+        > _HALF * max(1, len(column) - 1)
+        for column in by_column
+    )
+
+
+class _Place:
+    """Where in a file a table is read: lines of the rows, and what is left of them."""
+
+    def __init__(self) -> None:
+        self.numbers: Sequence[int] = ()
+        self.left: Iterator = iter(())
+
+    def line(self) -> int:
+        """Return the line of the last row."""
+        return self.numbers[len(self.numbers) - length_hint(self.left) - 1]
+
+
+def _blocks_of(
+    path: Path, file: TextIO, dialect: _Dialect
+) -> Iterator[tuple[Sequence[int], list[list[str]]]]:
+    """Yield the rows of a table and the lines they begin on; empty lines are none."""
+    n_before = 0
+    while lines := list(islice(file, _N_LINES)):
+        if _are_plain("".join(lines), dialect):
+            numbers: Sequence[int] = range(n_before + 1, n_before + len(lines) + 1)
+            yield numbers, list(dialect.read(lines))
+        else:
+            found = list(_careful_rows(path, file, dialect, lines))
+            numbers = [n_before + begin + 1 for begin, _ in found]
+            yield numbers, [row for _, row in found]
+        n_before += len(lines)
+
+
+# At the begin of a line.
+_BLANK = [end + blank for end in "\n\r" for blank in (" ", "\t", "\n", "\r\n")]
+
+
+def _are_plain(text: str, dialect: _Dialect) -> bool:
+    """Whether each line is a row, surely."""
+    if dialect.quoted and '"' in text:
+        return False
+    text = text.replace("\r\n", "\n")
+    return not text[0].isspace() and not any(blank in text for blank in _BLANK)
+
+
+def _careful_rows(
+    path: Path, file: TextIO, dialect: _Dialect, lines: list[str]
+) -> Iterator[tuple[int, list[str]]]:
+    """Yield the rows of some lines, each with the place of its first line.
+
+    A last row may go on in the file; these lines are appended. A quote that is left
+    open would swallow the rows behind it: its line is read on its own then, and a
+    warning says so.
+    """
+    n_lines, done = len(lines), 0
+
+    def more() -> Iterator[str]:
+        for line in file:
+            lines.append(line)
+            yield line
+
+    while done < n_lines:
+        table = dialect.read(chain(lines[done:], more()))
+        begin = done
+        for row in _until_error(table):
+            end = done + table.line_num
+            if end - begin > 1 and not dialect.is_row(lines[begin:end]):
+                _warn_open(path, lines[begin])
+                row, end = dialect.cells(lines[begin]), begin + 1
+                n_lines = 0
+            if row and not (len(row) == 1 and row[0].isspace()):
+                yield begin, row
+            begin = end
+            if begin >= n_lines:
+                break
+        done, n_lines = begin, len(lines)
+
+
+def _until_error(table: Any) -> Iterator[list[str]]:
+    """Yield rows, and nothing in the place of one that an open quote makes too long."""
+    n_lines = 0
+    try:
+        for row in table:
+            yield row
+            n_lines = table.line_num
+    except csv.Error:
+        if table.line_num - n_lines < 2:
+            raise
+        yield []
+
+
+def _warn_open(path: Path, line: str) -> None:
+    warnings.warn(
+        f"{path}: a quote is opened and not closed where it should be, so its line is "
+        f"read on its own: {line.strip()[:100]!r}.",
+        LibraryWarning,
+        stacklevel=2,
+    )
+
+
+def _column(rows: list[list[str]], at: int | None) -> list[str]:
+    if at is None:
+        return [""] * len(rows)
+    try:
+        return [row[at] for row in rows]
+    except IndexError:
+        return [_cell(row, at) for row in rows]
+
+
+def _cell(row: Sequence[str], at: int | None) -> str:
     return "" if at is None or at >= len(row) else row[at]
 
 
@@ -359,108 +586,188 @@ def _count_parquet(path: Path) -> int:
 def read_parquet(
     path: Path, smiles: Column, name: Column, start: int, extra: Extra = None
 ) -> Table:
-    """Read two columns, from the row group that holds row `start` on."""
+    """Read columns, from the row group that holds row `start` on."""
     with _open_parquet(path) as file:
         columns = file.schema_arrow.names
-    smiles_at, name_at = find_columns(path, columns, smiles, name)
-    wanted = [columns[at] for at in (smiles_at, name_at) if at is not None]
-    others = list(chosen_columns(path, columns, extra, (smiles_at, name_at)))
+        if len(set(columns)) < len(columns):
+            raise ValueError(
+                f"{path}: columns must have distinct names. Got {columns}."
+            )
+
+        def entries(at: int) -> list:
+            batches = file.iter_batches(N_SAMPLED, columns=[columns[at]])
+            return next((part.column(0).to_pylist() for part in batches), [])
+
+        smiles_at, name_at = find_columns(path, columns, smiles, name, entries)
+    used = (columns[smiles_at], None if name_at is None else columns[name_at])
+    others = tuple(chosen_columns(path, columns, extra, (smiles_at, name_at)))
 
     def rows() -> Rows:
-        with _open_parquet(path) as file:
-            sizes = [
-                file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)
-            ]
-            ends = np.cumsum(sizes)
-            first = int(np.searchsorted(ends, start, side="right"))
-            skip = start - int(ends[first - 1]) if first else start
-            groups = list(range(first, len(sizes)))
-            read = list({*wanted, *others})
-            for part in file.iter_batches(_PARQUET_ROWS, groups, read):
-                rest = part.slice(min(skip, len(part)))
-                skip -= len(part) - len(rest)
-                texts = [list(map(name_of, rest.column(c).to_pylist())) for c in wanted]
-                if name_at is None:
-                    texts.append([""] * len(rest))
-                values = [
-                    list(map(plain_value, rest.column(c).to_pylist())) for c in others
-                ]
-                yield from zip(*texts, *values, strict=True)
+        wanted = list({column for column in (*used, *others) if column is not None})
+        for part in _parquet_parts(path, wanted, start):
 
-    return _table(rows(), columns, (smiles_at, name_at), others)
+            def values(column: str | None, of: Callable, part: Any = part) -> list:
+                if column is None:
+                    return [""] * len(part)
+                listed = part.column(column).to_pylist()
+                return [v if type(v) is str else of(v) for v in listed]
+
+            texts = [values(column, name_of) for column in used]
+            texts[1] = [name.strip() for name in texts[1]]
+            further = (values(column, plain_value) for column in others)
+            yield from zip(*texts, *further, strict=True)
+
+    return Table(rows(), tuple(columns), *used, others)
+
+
+def _parquet_parts(path: Path, columns: list[str], start: int) -> Iterator[Any]:
+    with _open_parquet(path) as file:
+        sizes = [
+            file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)
+        ]
+        ends = np.cumsum(sizes)
+        first = int(np.searchsorted(ends, start, side="right"))
+        skip = start - int(ends[first - 1]) if first else start
+        groups = list(range(first, len(sizes)))
+        for part in file.iter_batches(_PARQUET_ROWS, groups, columns):
+            rest = part.slice(min(skip, len(part)))
+            skip -= len(part) - len(rest)
+            yield rest
 
 
 # SDF
 
 
-@reader("sdf", ".sdf", ".sd")
+@reader("sdf", ".sdf", ".sd", ".mol")
 def read_sdf(
     path: Path, smiles: Column, name: Column, start: int, extra: Extra = None
 ) -> Table:
     """Read structures, of which SMILES are written, or data fields.
 
     The name is the field `name`, "_Name" being the title line; by default the title,
-    and where that is empty the first known field.
+    and where that is empty the first known field. A value is all lines of its field.
     """
-    first = next(_records(path), None)
-    if first is None:
-        raise ValueError(f"{path}: the file has no record.")
-    known = list(_fields(first))
-    for parameter, field in (("smiles_column", smiles), ("name_column", name)):
+    if not any(map(_OF_SDF.match, _head_lines(path))):
+        raise ValueError(
+            f"{path}: the file has no record of an SDF, no line 'M  END' or '$$$$'."
+        )
+    given = {"smiles_column": smiles, "name_column": name}
+    wanted = [str(field) for field in given.values() if field is not None]
+    known = _fields_of(path, extra, wanted)
+    for parameter, field in given.items():
         if field is not None and field not in known:
             raise ValueError(
                 f"{path}: {parameter} must be a field of the records. Got {field!r}; "
-                f"the first record has {known}."
+                f"they have {known}."
             )
-
-    others = list(chosen_columns(path, known, extra, (0,)))
+    used = [known.index(str(field)) for field in (smiles, name) if field is not None]
+    others = chosen_columns(path, known, extra, used if name else [0, *used])
+    line_number = 0
 
     def rows() -> Rows:
-        for record in islice(_records(path), start, None):
-            fields = _fields(record)
-            title = _name_of(fields) if name is None else fields.get(str(name), "")
-            if smiles is None:
-                text = _smiles_of(record, title)
-            else:
-                text = fields.get(str(smiles), "")
-            yield text, title, *(fields.get(field, "") for field in others)
+        nonlocal line_number
+        with open_text(path) as file:
+            records = islice(_records(file), start, None)
+            for n, record in records:
+                line_number = n
+                fields = _fields(record)
+                title = fields["_Name"] if name is None else fields.get(str(name), "")
+                if name is None and not title:
+                    title = find_name(fields)
+                if smiles is None:
+                    text = _smiles_of(record, title)
+                else:
+                    text = fields.get(str(smiles), "")
+                values = [fields.get(field, "") for field in others]
+                yield text, title.strip(), *values
 
-    return Table(rows(), tuple(known), smiles, name, tuple(others))
+    return Table(rows(), tuple(known), smiles, name, tuple(others), lambda: line_number)
 
 
-def _records(path: Path) -> Iterator[list[str]]:
-    with open_text(path) as file:
-        record: list[str] = []
-        for line in file:
-            if line.startswith("$$$$"):
-                yield record
-                record = []
-            else:
-                record.append(line.rstrip("\r\n"))
-        if any(map(str.strip, record)):  # the last one may lack its end
-            yield record
+def _fields_of(path: Path, extra: Extra, wanted: Sequence[str]) -> list[str]:
+    """Return the fields of the first records, or until all that are wanted are seen."""
+    is_open = extra == "all"
+    wanted = [*wanted, *(() if extra is None or is_open else extra)]
+    known: dict[str, None] = {}
+    with open_text(path) as file, closing(_records(file)) as records:
+        for i, (_, record) in enumerate(records):
+            known |= dict.fromkeys(_fields(record))
+            if i >= _N_RECORDS and not is_open and set(wanted) <= set(known):
+                break
+    return list(known)
+
+
+def _records(file: TextIO) -> Iterator[tuple[int, list[str]]]:
+    """Yield the line on which each record begins, and its lines."""
+    begin, end = 1, 0
+    record: list[str] = []
+    for line in file:
+        end += 1
+        if line.startswith("$$$$"):
+            yield from _apart(begin, record)
+            begin, record = end + 1, []
+        else:
+            record.append(line.rstrip("\r\n"))
+    if any(map(str.strip, record)):  # the last one may lack its end
+        yield from _apart(begin, record)
+
+
+_OF_SDF = re.compile(r"\$\$\$\$|M  END")
+# The fourth line of a record: numbers of atoms and bonds, and the version.
+_COUNTS = re.compile(r"[ \d]{6}.*V[23]000\s*$")
+# As most write it: a mark and the name alone.
+_PLAIN_FIELD = re.compile(r">\s*(\(?\d+\)?\s*)?<[^<>]+>\s*(\(.*\)\s*)?$")
+
+
+def _apart(begin: int, record: list[str]) -> Iterator[tuple[int, list[str]]]:
+    """Split where a "$$$$" is missing: behind it begins a structure, not a value."""
+    first = 0
+    counts = [i for i, line in enumerate(record) if _COUNTS.match(line)]
+    for at in counts[1:]:
+        top = at - 3
+        if top > first and not record[top - 1].startswith(">"):
+            yield begin + first, record[first:top]
+            first = top
+    yield begin + first, record[first:]
 
 
 def _fields(record: list[str]) -> dict[str, str]:
-    """Return the title and the first line of each data field."""
+    """Return the title and the data fields, of several lines with their ends.
+
+    A value ends at an empty line, or at a line that is but the name of a next field:
+    files without the empty lines exist. Of a field that comes twice, the first value
+    that is not empty counts.
+    """
     fields = {"_Name": record[0].strip() if record else ""}
-    for i, line in enumerate(record):
+    name, value = None, []
+    for line in chain(record[1:], [""]):
         if line.startswith(">") and "<" in line:
-            name = line[line.index("<") + 1 : line.rfind(">")]
-            fields[name] = record[i + 1].strip() if i + 1 < len(record) else ""
+            if name is None or _PLAIN_FIELD.match(line):
+                _put(fields, name, value)
+                name, value = line[line.index("<") + 1 : line.rfind(">")], []
+                continue
+        if name is None:
+            continue
+        if line.strip():
+            value.append(line.strip())
+        else:
+            _put(fields, name, value)
+            name, value = None, []
     return fields
 
 
-def _name_of(fields: dict[str, str]) -> str:
-    known = {field.lower(): value for field, value in fields.items()}
-    names = (known.get(name, "") for name in ("_name", *_NAME_COLUMNS))
-    return next(filter(None, names), "")
+def _put(fields: dict[str, str], name: str | None, value: list[str]) -> None:
+    if name is not None and not fields.get(name):
+        fields[name] = "\n".join(value)
 
 
 def _smiles_of(record: list[str], name: str) -> str:
     """Write the structure as SMILES; a text that is no SMILES if it cannot be read."""
     end = next((i for i, line in enumerate(record) if line.startswith("M  END")), None)
     block = record if end is None else record[: end + 1]
+    counts = next((i for i, line in enumerate(block) if _COUNTS.match(line)), 3)
+    if counts != 3:  # lines of the title are missing or too many
+        block = [*[""] * (3 - counts), *block[max(counts - 3, 0) :]]
     with BlockLogs():  # RDKit prints each error; the row is reported as bad
         try:
             mol = Chem.MolFromMolBlock("\n".join(block) + "\n")

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from rdkit import Chem
 
-from sklearn_molge.exceptions import InvalidSmilesError
+from sklearn_molge.exceptions import InvalidSmilesError, LibraryWarning
 from sklearn_molge.library import MoleculeFile
 from sklearn_molge.molecules import check_smiles
 
@@ -137,10 +137,19 @@ def test_short_rows_and_empty_lines(tmp_path):
     assert read(MoleculeFile(path)) == (["CCO", "", "CCN"], ["a", "b", ""])
 
 
-def test_bytes_that_are_no_text_stay_visible(tmp_path):
+def test_what_is_not_utf_8_is_guessed_aloud(tmp_path):
     path = tmp_path / "x.csv"
     path.write_bytes(b"smiles,name\nCCO,caf\xe9\nCC\x00,nul\n")
-    assert read(MoleculeFile(path)) == (["CCO", "CC\x00"], ["caf\\xe9", "nul"])
+    with pytest.warns(LibraryWarning, match="not UTF-8, and read as Windows-1252"):
+        library = MoleculeFile(path)
+    assert read(library) == (["CCO", "CC\x00"], ["café", "nul"])
+
+
+def test_late_bytes_that_are_no_text_stay_visible(tmp_path):
+    path = tmp_path / "x.csv"
+    rows = b"CCO,ethanol\n" * 30_000
+    path.write_bytes(b"smiles,name\n" + rows + b"CCO,caf\xe9\n")
+    assert read(MoleculeFile(path), start=30_000) == (["CCO"], ["caf\\xe9"])
 
 
 def test_columns_are_found_by_the_most_telling_name(tmp_path):
@@ -153,7 +162,10 @@ def test_columns_are_found_by_the_most_telling_name(tmp_path):
 
 def test_without_a_column_of_names_names_are_empty(tmp_path):
     path = write(tmp_path / "x.csv", "smiles,weight\nCCO,46\n")
-    assert read(MoleculeFile(path)) == (["CCO"], [""])
+    with pytest.warns(LibraryWarning, match=r"names are empty.*'weight'\]"):
+        library = MoleculeFile(path)
+    assert read(library) == (["CCO"], [""])
+    assert read(MoleculeFile(path, name_column="weight")) == (["CCO"], ["46"])
 
 
 def test_columns_by_number_mean_no_header(tmp_path):
@@ -282,7 +294,7 @@ def test_damaged_files_say_where(tmp_path, parquet):
     library = MoleculeFile(path)
     with pytest.raises(ValueError, match=r"cut.csv.gz is damaged behind row \d+,?\d*:"):
         list(library.iter_batches(10))
-    path.write_bytes(b"no gzip")
+    path.write_bytes(b"\x1f\x8b no gzip")
     with pytest.raises(ValueError, match=r"cut.csv.gz is damaged: BadGzipFile"):
         MoleculeFile(path)
     path = parquet(pd.DataFrame({"smiles": ["C"] * 100}))
