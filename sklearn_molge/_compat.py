@@ -19,7 +19,11 @@ from sklearn.utils._param_validation import (
     validate_params,
 )
 from sklearn.utils.metaestimators import _BaseComposition, available_if
-from sklearn.utils.validation import _check_method_params, _check_sample_weight
+from sklearn.utils.validation import (
+    _check_method_params,
+    _check_sample_weight,
+    _get_feature_names,
+)
 
 __all__ = [
     "BaseSearchCV",
@@ -32,6 +36,7 @@ __all__ = [
     "_check_sample_weight",
     "_fit_and_score",
     "_fit_context",
+    "_get_feature_names",
     "_routing_enabled",
     "_safe_indexing",
     "available_if",

@@ -14,13 +14,14 @@ from sklearn.utils.validation import (
     validate_data,
 )
 
+from sklearn_molge._utils.genes import check_gene_names
 from sklearn_molge._utils.messages import first_few
 from sklearn_molge._utils.rows import is_text, row_bytes
 from sklearn_molge._utils.typing import Compare, Rows
 from sklearn_molge._utils.views import compare_embedded
 from sklearn_molge.molecules import drug_ids
 
-__all__ = ["EmbedderMixin", "TwoViewMixin"]
+__all__ = ["EmbedderMixin", "TwoViewMixin", "check_profiles"]
 
 _FLOATS = [np.float64, np.float32]
 
@@ -34,27 +35,78 @@ def check_molecules(estimator, X, *, reset, accept_sparse=False):
     )
 
 
-def check_profiles(y, *, estimator=None, n_genes=None, dtype=None):
-    """Check profiles; one column may come as a 1-D array."""
+def check_profiles(estimator, y, *, reset, dtype=None, as_frame=False):
+    """Check profiles and their genes, as scikit-learn's ``validate_data`` does X.
+
+    Parameters
+    ----------
+    estimator : estimator
+        With `reset`, gets ``n_genes_in_``, and ``gene_names_in_`` where `y` has names.
+    y : array-like of shape (n_profiles, n_genes) or (n_profiles,), or AnnData
+        Finite numbers; one gene may come as a 1-D array. Names are columns that are
+        all text, or whole numbers that do more than count, or ``var_names``.
+    reset : bool
+        Whether this is `fit`. Otherwise genes must be those of `fit`.
+    dtype : dtype, default=None
+        None keeps float32 and float64.
+    as_frame : bool, default=False
+        Whether to put the names of `fit`, where there are any, on the result: for
+        estimators inside, which check them again.
+
+    Returns
+    -------
+    y : ndarray or DataFrame of shape (n_profiles, n_genes)
+
+    Raises
+    ------
+    ValueError
+        If `y` is missing, empty or not finite, or has other genes than those of `fit`,
+        or the same in another order.
+
+    Warns
+    -----
+    UserWarning
+        If `y` has names and the profiles of `fit` had none, or the other way round.
+
+    See Also
+    --------
+    sklearn_molge.expression.align_profiles : Puts genes in the order of an estimator.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from sklearn_molge.alignment import CCA
+    >>> from sklearn_molge.base import check_profiles
+    >>> cca = CCA()
+    >>> check_profiles(cca, pd.DataFrame({"MYC": [0.5], "TP53": [2.0]}), reset=True)
+    array([[0.5, 2. ]])
+    >>> cca.gene_names_in_
+    array(['MYC', 'TP53'], dtype=object)
+    """
+    name = type(estimator).__name__
     if y is None:
         raise ValueError(
-            f"This {type(estimator).__name__} estimator requires y to be passed, but "
-            "the target y is None."
+            f"This {name} estimator requires y to be passed, but the target y is None."
         )
+    y = check_gene_names(estimator, y, reset=reset)
     y = check_array(y, ensure_2d=False, dtype=dtype or _FLOATS, input_name="y")
     y = y.reshape(len(y), -1)
-    if n_genes is not None and y.shape[1] != n_genes:
+    if reset:
+        estimator.n_genes_in_ = y.shape[1]
+    elif y.shape[1] != estimator.n_genes_in_:
         raise ValueError(
-            f"y has {y.shape[1]} genes, but {type(estimator).__name__} was fitted on "
-            f"{n_genes}."
+            f"y has {y.shape[1]} genes, but {name} was fitted on "
+            f"{estimator.n_genes_in_}."
         )
+    if as_frame and hasattr(estimator, "gene_names_in_"):
+        return pd.DataFrame(y, columns=estimator.gene_names_in_)
     return y
 
 
 def check_two_views(estimator, X, y, *, accept_sparse=False):
     """Check both views in `fit`, and that they have the same number of rows."""
     X = check_molecules(estimator, X, reset=True, accept_sparse=accept_sparse)
-    y = check_profiles(y, estimator=estimator)
+    y = check_profiles(estimator, y, reset=True)
     check_consistent_length(X, y)
     return X, y
 
@@ -107,8 +159,9 @@ class TwoViewMixin(metaclass=ABCMeta):
     """Mixin of estimators that compare molecules with profiles.
 
     A subclass has ``fit(X, y)``, X the molecules and y the profiles, row by row, and
-    :meth:`compare_to`. It gets ``similarity`` and ``score``, composes with Pipelines
-    and :class:`~sklearn_molge.retrieval.TransformedTargetRetriever`, and is ranked and
+    :meth:`compare_to`; both hand y to :func:`check_profiles`, which knows genes by
+    name. It gets ``similarity`` and ``score``, composes with Pipelines and
+    :class:`~sklearn_molge.retrieval.TransformedTargetRetriever`, and is ranked and
     scored by :mod:`sklearn_molge.metrics`.
 
     See Also

@@ -1,10 +1,15 @@
-"""Errors that callers may want to catch by name."""
+"""Errors and warnings that callers may want to catch by name."""
 
 from collections.abc import Sequence
 
 from sklearn_molge._utils.messages import first_few, first_few_at
 
-__all__ = ["InvalidSmilesError", "LibraryWarning", "MissingControlError"]
+__all__ = [
+    "GeneNamesWarning",
+    "InvalidSmilesError",
+    "LibraryWarning",
+    "MissingControlError",
+]
 
 
 class InvalidSmilesError(ValueError):
@@ -41,6 +46,10 @@ class InvalidSmilesError(ValueError):
         n = len(self.entries)
         what = "entry of X is not a" if n == 1 else "entries of X are not"
         return f"{n} {what} valid SMILES: {first_few_at(self.indices, self.entries)}."
+
+
+class GeneNamesWarning(UserWarning):
+    """Names of genes were missing, came twice, or were guessed."""
 
 
 class LibraryWarning(UserWarning):

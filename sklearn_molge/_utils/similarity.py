@@ -9,6 +9,7 @@ from sklearn.preprocessing import normalize
 from sklearn.utils.extmath import row_norms, safe_sparse_dot
 from sklearn.utils.validation import check_array
 
+from sklearn_molge._utils.genes import check_same_columns
 from sklearn_molge._utils.rows import standardize_rows
 from sklearn_molge._utils.typing import Matrix, Rows
 
@@ -119,6 +120,7 @@ def check_view(A: Rows, *, metric: str, name: str) -> Matrix:
 
 def check_views(A: Rows, B: Rows, *, metric: str) -> tuple[Matrix, Matrix]:
     """Check two arrays that `metric` is to compare; both come out in one dtype."""
+    check_same_columns(A, B, names=("A", "B"), strict=False)
     A, B = (
         check_view(A, metric=metric, name="A"),
         check_view(B, metric=metric, name="B"),

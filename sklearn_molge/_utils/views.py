@@ -24,6 +24,7 @@ __all__ = [
     "Comparison",
     "compare_embedded",
     "comparison",
+    "fitted_gene_names",
     "is_embedder",
     "resolve_views",
 ]
@@ -65,6 +66,32 @@ def resolve_views(estimator, X, y):
                 "`similarity` method) or a Pipeline, search or wrapper that ends in "
                 f"one. Got {estimator!r}."
             )
+
+
+def fitted_gene_names(estimator) -> NDArray[np.object_]:
+    """Return the names of the genes that an estimator was fitted on.
+
+    Raises
+    ------
+    ValueError
+        If there are none.
+    """
+    inner = estimator
+    while not hasattr(inner, "gene_names_in_"):
+        if isinstance(inner, Pipeline):
+            inner = inner.steps[-1][1]
+        elif hasattr(inner, "best_estimator_"):
+            inner = inner.best_estimator_
+        elif hasattr(inner, "estimator"):
+            inner = inner.estimator
+        else:
+            raise ValueError(
+                f"{type(estimator).__name__} was not fitted on profiles whose genes "
+                "have names: fit it on a data frame, such as study.profiles(), or give "
+                "the table of its genes, such as study.genes."
+            )
+    names: NDArray[np.object_] = inner.gene_names_in_
+    return names
 
 
 def is_embedder(model: object) -> TypeGuard[Embedder]:

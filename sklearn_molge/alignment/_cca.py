@@ -80,8 +80,13 @@ class CCA(
         Weighted means, subtracted from each view.
     x_rotations_ : ndarray of shape (n_features_in_, n_components)
         Projects molecules into the joint space.
-    y_rotations_ : ndarray of shape (n_genes, n_components)
+    y_rotations_ : ndarray of shape (n_genes_in_, n_components)
         Projects profiles into the joint space.
+    n_genes_in_ : int
+        Number of genes.
+    gene_names_in_ : ndarray of shape (n_genes_in_,)
+        Names of the genes; only where `y` had names, see
+        :func:`~sklearn_molge.base.check_profiles`.
     n_features_in_ : int
         Number of molecule features.
 
@@ -175,7 +180,7 @@ class CCA(
             ``ridge="auto"`` meets fewer than 10 distinct molecules.
         """
         X = validate_data(self, X, dtype=np.float64, ensure_min_samples=2)
-        y = check_profiles(y, estimator=self, dtype=np.float64)
+        y = check_profiles(self, y, reset=True, dtype=np.float64)
         check_consistent_length(X, y)
         weights = _check_sample_weight(
             sample_weight, X, dtype=np.float64, ensure_non_negative=True
@@ -233,7 +238,7 @@ class CCA(
             In the precision of y.
         """
         check_is_fitted(self)
-        y = check_profiles(y, estimator=self, n_genes=len(self.y_mean_))
+        y = check_profiles(self, y, reset=False)
         return self._project(y, self.y_mean_, self.y_rotations_)
 
     def _project(self, rows, mean, rotations):

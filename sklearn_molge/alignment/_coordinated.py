@@ -121,6 +121,9 @@ class CoordinatedEmbedder(
         The fitted `molecule_features`.
     n_genes_in_ : int
         Width of a profile.
+    gene_names_in_ : ndarray of shape (n_genes_in_,)
+        Names of the genes; only where `y` had names, see
+        :func:`~sklearn_molge.base.check_profiles`.
     n_molecule_features_ : int
         Number of features that the molecule tower reads; 0 for a graph alone.
     encoder_mode_ : str or None
@@ -302,8 +305,7 @@ class CoordinatedEmbedder(
     def _prepare(self, X, y, groups, reset):
         """Check and prepare the training set, and build the network for it."""
         X = check_molecules(self, X, reset=reset)
-        n_genes = None if reset else self.n_genes_in_
-        y = check_profiles(y, estimator=self, n_genes=n_genes, dtype=np.float32)
+        y = check_profiles(self, y, reset=reset, dtype=np.float32)
         check_training_set(X, y, groups)
         graphs, features = self.encoder is not None, self.molecule_features is not None
         check_kind(X, graphs=graphs, features=features)
@@ -311,7 +313,6 @@ class CoordinatedEmbedder(
         if reset or not hasattr(self, "molecule_features_"):
             self._fit_features(X[split[0]])
         if reset:
-            self.n_genes_in_ = y.shape[1]
             self._refuse_other_sizes()
             self.initialize()
         dataset = self._prepare_pairs(X, y, groups, split)
@@ -388,9 +389,7 @@ class CoordinatedEmbedder(
 
     def _profiles(self, y):
         check_is_fitted(self)
-        n_genes = self.n_genes_in_
-        y = check_profiles(y, estimator=self, n_genes=n_genes, dtype=np.float32)
-        return as_tensor(y)
+        return as_tensor(check_profiles(self, y, reset=False, dtype=np.float32))
 
     # -- on tensors ------------------------------------------------------------------
 

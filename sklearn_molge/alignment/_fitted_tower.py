@@ -84,6 +84,11 @@ class FittedTower(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         return self.embedder.transform(X)
 
     @property
+    def gene_names_in_(self):
+        """Names of the genes that the embedder was fitted on, where it has them."""
+        return self.embedder.gene_names_in_
+
+    @property
     def _n_features_out(self):
         return self.embedder._n_features_out
 

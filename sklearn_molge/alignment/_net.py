@@ -276,8 +276,7 @@ class PairNet(NeuralNet):
         """
         if isinstance(X, Dataset):
             return X
-        n_genes = self.n_genes_in_
-        y = check_profiles(y, estimator=self, n_genes=n_genes, dtype=np.float32)
+        y = check_profiles(self, y, reset=False, dtype=np.float32)
         return self._prepare_pairs(as_indexable(X), y, groups)
 
     def _prepare_pairs(self, X, y, groups, split=(None, None)):

@@ -6,13 +6,15 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from numbers import Integral, Real
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Literal, Self, overload
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from sklearn_molge._compat import Interval, StrOptions, validate_params
+from sklearn_molge._utils.genes import gene_names
+from sklearn_molge._utils.typing import RandomState
 from sklearn_molge.datasets._columns import check_each_once, common_genes
 from sklearn_molge.expression import match_controls
 from sklearn_molge.molecules import drug_ids
@@ -151,6 +153,7 @@ class Study:
         self.groups = self.obs[["drug", "cell_line"]].to_numpy(dtype=object)
 
     def _check_profiles(self, name: str, values: ArrayLike) -> NDArray[np.float32]:
+        self._check_order(name, gene_names(values))
         array = np.asarray(values, dtype=np.float32)
         if array.ndim != 2 or array.shape[1] != len(self.genes):
             raise ValueError(
@@ -158,6 +161,18 @@ class Study:
                 f"row of genes. Got an array of shape {array.shape}."
             )
         return array
+
+    def _check_order(self, name: str, columns: NDArray[np.object_] | None) -> None:
+        """Refuse a data frame whose columns are the genes in another order."""
+        if columns is None:
+            return
+        for key in ("gene_id", "symbol"):
+            own = [] if key not in self.genes else self.genes[key].astype(str).tolist()
+            if set(own) == set(columns) and own != columns.tolist():
+                raise ValueError(
+                    f"{name} must have its columns in the order of genes. Got the same "
+                    f"{key} in another order: align_profiles({name}, genes) helps."
+                )
 
     def __len__(self) -> int:
         return len(self.smiles)
@@ -210,11 +225,91 @@ class Study:
             dropped=self.dropped,
         )
 
+    @validate_params(
+        {"names": [StrOptions({"gene_id", "symbol"})]},
+        prefer_skip_nested_validation=True,
+    )
+    def profiles(self, *, names: str = "gene_id") -> pd.DataFrame:
+        """Return the profiles with the names of their genes.
+
+        An estimator that is fitted on them knows its genes (``gene_names_in_``), and
+        refuses profiles of others, or in another order.
+
+        Parameters
+        ----------
+        names : {"gene_id", "symbol"}, default="gene_id"
+            Names of the columns: Entrez ids as text, or symbols. A study without
+            ``gene_id`` takes symbols.
+
+        Returns
+        -------
+        profiles : DataFrame of shape (n, n_genes)
+            `ge`, without a copy; the index is that of `obs`.
+
+        Raises
+        ------
+        ValueError
+            If genes have no such names, or two have one.
+
+        See Also
+        --------
+        sklearn_molge.expression.align_profiles : Profiles of elsewhere in this order.
+
+        Examples
+        --------
+        >>> from sklearn_molge.alignment import CCA
+        >>> from sklearn_molge.datasets import make_perturbation_study
+        >>> from sklearn_molge.molecules import MorganFingerprinter
+        >>> from sklearn.pipeline import make_pipeline
+        >>> study = make_perturbation_study(20, n_genes=30, level=5, random_state=0)
+        >>> pipe = make_pipeline(MorganFingerprinter(), CCA(5, ridge=1.0))
+        >>> pipe = pipe.fit(study.smiles, study.profiles())
+        >>> len(pipe[-1].gene_names_in_)
+        30
+        """
+        columns = self._gene_columns(names)
+        return pd.DataFrame(self.ge, index=self.obs.index, columns=columns, copy=False)
+
+    def _gene_columns(self, names: str = "gene_id") -> pd.Index:
+        """Names of genes as text, each of one gene."""
+        key = names if names in self.genes else "symbol"
+        if key not in self.genes:
+            raise ValueError(
+                f"genes must have a column {names!r} to name profiles by. "
+                f"Got {', '.join(map(str, self.genes)) or 'no column'}."
+            )
+        values = self.genes[key]
+        if key == "gene_id" and values.notna().all():
+            values = values.astype(np.int64)
+        columns = pd.Index(values.astype(str), dtype=object, name=None)
+        check_each_once(columns, f"profiles() needs genes of different {key}")
+        return columns
+
+    @overload
+    def paired_ge(
+        self,
+        how: str = ...,
+        random_state: RandomState = ...,
+        *,
+        as_frame: Literal[False] = ...,
+    ) -> NDArray[np.float32]: ...
+
+    @overload
+    def paired_ge(
+        self,
+        how: str = ...,
+        random_state: RandomState = ...,
+        *,
+        as_frame: Literal[True],
+    ) -> pd.DataFrame: ...
+
     def paired_ge(
         self,
         how: str = "mean",
-        random_state: int | np.random.RandomState | None = None,
-    ) -> NDArray[np.float32]:
+        random_state: RandomState = None,
+        *,
+        as_frame: bool = False,
+    ) -> NDArray[np.float32] | pd.DataFrame:
         """Put a control of the same plate beside each profile.
 
         Parameters
@@ -224,10 +319,13 @@ class Study:
             wells drawn at random (the paper's way, which draws anew at each access).
         random_state : int, RandomState or None, default=None
             Seed of "random".
+        as_frame : bool, default=False
+            Whether to name the columns "treated_16", ... and "control_16", ..., as
+            :meth:`profiles` names genes: then nobody takes them for unpaired ones.
 
         Returns
         -------
-        paired : ndarray of shape (n, 2 * n_genes), dtype=float32
+        paired : ndarray or DataFrame of shape (n, 2 * n_genes), dtype=float32
             ``[treated | control]``, what
             :class:`~sklearn_molge.expression.L1000Featurizer` takes.
 
@@ -255,7 +353,12 @@ class Study:
             how=how,
             random_state=random_state,
         )
-        return np.hstack([self.ge, control], dtype=np.float32, casting="same_kind")
+        paired = np.hstack([self.ge, control], dtype=np.float32, casting="same_kind")
+        if not as_frame:
+            return paired
+        genes = self._gene_columns()
+        columns = ("treated_" + genes).append("control_" + genes)
+        return pd.DataFrame(paired, index=self.obs.index, columns=columns)
 
     @validate_params(
         {

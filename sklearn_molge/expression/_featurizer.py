@@ -1,5 +1,7 @@
 """L1000Featurizer: expression profiles to the features of the paper."""
 
+import warnings
+
 import numpy as np
 from scipy.stats import rankdata
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
@@ -7,12 +9,16 @@ from sklearn.preprocessing import StandardScaler, normalize
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from sklearn_molge._compat import StrOptions, _fit_context
-from sklearn_molge._utils.rows import take_distinct
+from sklearn_molge._utils.rows import distinct_rows, take_distinct
 
 __all__ = ["L1000Featurizer"]
 
 _BLOCKS = ("control", "treated", "difference", "log2_fold_change")
 _EPSILON = 1e-6
+# Correlation of the mean treated and control well; 0.98 and more for intensities.
+_ALIKE = 0.8
+# Below these, the values say little.
+_FEW_GENES, _FEW_WELLS = 10, 3
 
 
 # The mixin checks `input_features`; the names themselves are made here.
@@ -39,7 +45,8 @@ class L1000Featurizer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         Whether the columns of X are [treated | control], the genes of the treated
         well followed by the same genes of its control (``Study.paired_ge``), or the
         treated well alone. "auto" decides by `blocks`: paired if any of them needs the
-        control, that is any but "treated".
+        control, that is any but "treated"; then X must show that it is paired, see
+        Notes. With True, a UserWarning says so where it does not.
     fold_change : {"difference", "paper"}, default="difference"
         "difference" is :math:`r_t - r_c`, the log2 fold change of values that are
         log2 intensities, as those of Level 3 are. "paper" is what the paper's code
@@ -89,6 +96,13 @@ class L1000Featurizer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     treated and control wells together (the paper says "training set"). With plate
     means as controls, a plate counts as one control well.
 
+    Half of a profile is no control, and 978 genes can be halved. Paired columns show
+    it by their names, "treated_A" or "A" before "control_A" for each gene A
+    (``Study.paired_ge(as_frame=True)``); without names, by their values: fewer wells
+    differ in the second half than in the first, as wells of a plate share controls, or
+    the means of 10 genes or more correlate between the halves (0.8 or more), as those
+    of intensities do.
+
     References
     ----------
     Finlayson et al. 2020, "Cross-modal representation alignment of molecular structure
@@ -101,7 +115,7 @@ class L1000Featurizer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     >>> treated = np.array([[8.0, 5.0], [6.0, 5.0]])
     >>> control = np.array([[7.0, 4.0], [7.0, 6.0]])
     >>> featurizer = L1000Featurizer(
-    ...     ("treated", "log2_fold_change"), genes=["AARS", "ABL1"]
+    ...     ("treated", "log2_fold_change"), paired=True, genes=["AARS", "ABL1"]
     ... )
     >>> featurizer.fit_transform(np.hstack([treated, control])).round(2)
     array([[ 1.22,  0.  ,  1.  ,  1.  ],
@@ -158,8 +172,14 @@ class L1000Featurizer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            If a block is unknown or repeated, or needs a control that X lacks; if the
-            columns cannot be halved; or if `genes` has the wrong length.
+            If a block is unknown or repeated, or needs a control that X lacks or does
+            not show with ``paired="auto"``; if the columns cannot be halved; or if
+            `genes` has the wrong length.
+
+        Warns
+        -----
+        UserWarning
+            If nothing in X but ``paired=True`` says that it is paired.
         """
         blocks, self.paired_ = self._check_blocks()
         X = validate_data(
@@ -169,6 +189,8 @@ class L1000Featurizer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             ensure_min_samples=2 if self.standardize else 1,
         )
         self._check_columns(X.shape[1])
+        if self.paired_:
+            self._check_pairs(X)
         self.blocks_ = blocks
         self.n_genes_ = X.shape[1] // 2 if self.paired_ else X.shape[1]
         wells = self._wells(X)
@@ -257,6 +279,26 @@ class L1000Featurizer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
                 f"Got {len(self.genes)} names."
             )
 
+    def _check_pairs(self, X):
+        """Refuse X that shows no sign of controls in its second half."""
+        names = getattr(self, "feature_names_in_", None)
+        n_genes = X.shape[1] // 2
+        paired = _values_show_pairs(X) if names is None else _names_show_pairs(names)
+        if paired:
+            return
+        text = (
+            f"X does not look like [treated | control] of {n_genes} genes: by its "
+            f"{'values' if names is None else 'column names'}, the second half of its "
+            f"{X.shape[1]} columns is not the controls of the first"
+        )
+        if self.paired == "auto":
+            raise ValueError(
+                f"blocks={self.blocks!r} needs the control of each well. {text}. Give "
+                "study.paired_ge(), or paired=True if X is paired all the same."
+            )
+        if n_genes >= _FEW_GENES and len(X) >= _FEW_WELLS:
+            warnings.warn(f"{text}; paired=True takes it for that.", stacklevel=4)
+
     def _wells(self, X):
         """Columns of each kind of well, checked for the fold change."""
         if not self.paired_:
@@ -290,6 +332,27 @@ class L1000Featurizer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
+
+
+def _names_show_pairs(names):
+    """Whether columns are named "treated_A" or "A", then "control_A", ...."""
+    treated, control = np.split(np.asarray(names, dtype=object), 2)
+    return all(
+        c == f"control_{t.removeprefix('treated_')}"
+        for t, c in zip(treated, control, strict=True)
+    )
+
+
+def _values_show_pairs(X):
+    """Whether wells share controls, or the genes of both halves have equal means."""
+    treated, control = np.hsplit(X, 2)
+    n_treated, n_control = (len(distinct_rows(part)[0]) for part in (treated, control))
+    if n_control < n_treated:
+        return True
+    means = np.vstack([treated.mean(axis=0), control.mean(axis=0)])
+    if means.shape[1] < _FEW_GENES or not means.std(axis=1).all():
+        return False
+    return np.corrcoef(means)[0, 1] >= _ALIKE
 
 
 def _moments(treated, control=None):

@@ -1,12 +1,10 @@
 """Profiles from genes: up and down sets, ranked lists, partial profiles."""
 
-import re
 import warnings
-from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from numbers import Integral, Real
+from numbers import Real
 
 import numpy as np
 import pandas as pd
@@ -14,14 +12,18 @@ from numpy.typing import DTypeLike, NDArray
 from scipy.special import ndtri
 from scipy.stats import rankdata
 
-from sklearn_molge._compat import Interval, StrOptions, validate_params
+from sklearn_molge._compat import (
+    HasMethods,
+    Interval,
+    StrOptions,
+    validate_params,
+)
 from sklearn_molge._utils.messages import first_few
+from sklearn_molge.exceptions import GeneNamesWarning
+from sklearn_molge.expression._matching import Key, TargetGenes, gene_key
 
 __all__ = ["GeneQuery", "profile_from_genes"]
 
-Key = int | str
-
-_ENTREZ = re.compile(r"\d+(\.0+)?")
 _first_few = partial(first_few, write=str)
 
 
@@ -38,14 +40,19 @@ class GeneQuery:
     found : DataFrame
         One row per gene that was given and found: ``part`` ("up", "down", "ranked" or
         "values"), ``entry`` (as given), ``column`` (of `profile`), ``gene_id`` and
-        ``symbol`` (as far as known) and ``value`` (in `profile`).
+        ``symbol`` (as far as known), ``how`` the entry was read (see
+        :func:`match_genes`) and ``value`` (in `profile`).
     missing : DataFrame
-        One row per entry that was not found: ``part`` and ``entry``.
+        One row per entry that was not found: ``part``, ``entry`` and ``why``.
+    gene_name_choices : tuple of ndarray of shape (n_genes,)
+        Entrez ids as text, and symbols, as far as known: estimators that were fitted
+        on named genes compare these with either.
     """
 
     profile: NDArray[np.float32]
     found: pd.DataFrame
     missing: pd.DataFrame
+    gene_name_choices: tuple[NDArray[np.object_], ...] = ()
 
     def __array__(
         self, dtype: DTypeLike | None = None, copy: bool | None = None
@@ -54,6 +61,9 @@ class GeneQuery:
 
     def __len__(self) -> int:
         return len(self.profile)
+
+    def __getitem__(self, rows) -> "GeneQuery":
+        return replace(self, profile=self.profile[rows])
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -72,40 +82,42 @@ class GeneQuery:
 
 @validate_params(
     {
-        "genes": [pd.DataFrame],
+        "genes": [pd.DataFrame, "array-like", HasMethods(["fit"])],
         "scale": [Interval(Real, 0, None, closed="neither"), StrOptions({"auto"})],
     },
     prefer_skip_nested_validation=True,
 )
 def profile_from_genes(
-    genes: pd.DataFrame,
+    genes,
     *,
     up: Iterable[Key] | None = None,
     down: Iterable[Key] | None = None,
     ranked: Iterable[Key] | Mapping[Key, float] | pd.Series | None = None,
-    values: Mapping[Key, float] | pd.Series | None = None,
+    values: Mapping[Key, float] | pd.Series | pd.DataFrame | None = None,
     scale: float | str = "auto",
 ) -> GeneQuery:
     r"""Make a profile from a gene set, a ranked list or a partial profile.
 
     Give `up`, `down` or both; or `ranked`; or `values`. A gene is an Entrez id (a
-    number or a string of digits) or a symbol in upper or lower case; the two can be
-    mixed.
+    number or a string of digits), a symbol of today or earlier in upper or lower case,
+    or an Ensembl id, in any mixture; see :func:`match_genes`.
 
     Parameters
     ----------
-    genes : DataFrame of n_genes rows
+    genes : DataFrame of n_genes rows, array-like of str or fitted estimator
         The genes of a profile in their order, with columns ``gene_id`` (Entrez),
         ``symbol`` or both: ``study.genes`` of the study that the estimator was fitted
-        on.
+        on. Or their names; or the estimator itself, if it was fitted on named genes.
     up, down : iterable of str or int, default=None
         Up- and down-regulated genes.
     ranked : iterable of str or int, Series or mapping, default=None
-        Genes from the most up- to the most down-regulated; or a score for each gene (a
-        Series of numbers indexed by gene, or a mapping), largest for the most
-        up-regulated.
-    values : Series or mapping, default=None
-        Values (z-scores) of some or all genes, by gene.
+        Genes from the most up- to the most down-regulated; or a score for each gene, as
+        `values`, largest for the most up-regulated.
+    values : Series, mapping or DataFrame, default=None
+        Values (z-scores) of some or all genes, by gene: the index of a Series or of a
+        DataFrame with one column, or the first of the two columns of a DataFrame. NaN
+        and rows without a name are left out; of a gene that comes more than once, the
+        mean is taken.
     scale : float or "auto", default="auto"
         Value of a gene in `up`, in z-scores; minus this for one in `down`. The normal
         scores of `ranked` are multiplied by it; `values` are not. "auto" is
@@ -122,18 +134,19 @@ def profile_from_genes(
     ------
     ValueError
         If none of the genes is in `genes`; if a gene is in both `up` and `down`, or
-        more than once in `ranked` or `values`; if a symbol stands for several rows of
-        `genes`; if an entry is missing or a value not finite; or if the profile would
-        be 0 everywhere.
+        more than once in a list `ranked`; if a symbol stands for several rows of
+        `genes`; if an entry is missing or a value infinite; or if the profile would be
+        0 everywhere.
 
     Warns
     -----
-    UserWarning
-        If some of the genes are not in `genes` (says how many and which), or a gene is
-        more than once in `up` or in `down`, where it counts once.
+    GeneNamesWarning
+        If some of the genes are not in `genes` or have no value (says how many and
+        which); if a gene comes more than once; or if an entry was a date.
 
     See Also
     --------
+    match_genes : Which entry is which gene.
     sklearn_molge.library.MoleculeIndex : A library of molecules to query.
 
     Notes
@@ -154,7 +167,6 @@ def profile_from_genes(
     before `scale`; genes with equal scores share their mean place.
 
     L1000 measures only 978 landmark genes, so much of a longer list is not found.
-    Symbols change over the years (AARS is AARS1 today); Entrez ids do not.
 
     References
     ----------
@@ -177,49 +189,71 @@ def profile_from_genes(
     >>> profile_from_genes(genes, ranked=["EGFR", "MYC", "TP53"]).profile.round(2)
     array([[-0.87,  0.  ,  0.87]], dtype=float32)
     """
-    named = [name for name in ("gene_id", "symbol") if name in genes]
+    target = TargetGenes.of(genes)
     entries = _read_genes({"up": up, "down": down, "ranked": ranked, "values": values})
-    entries["column"] = _find_columns(genes, named, entries["entry"])
-    missing = entries.loc[entries["column"] < 0, ["part", "entry"]]
+    matched = target.match(entries["entry"].tolist()).drop(columns="entry")
+    entries = pd.concat([entries, matched], axis=1)
+    entries.loc[entries["value"].isna(), ["column", "how"]] = [-1, "no value"]
+    missing = entries.loc[entries["column"] < 0, ["part", "entry", "how"]]
     found = entries[entries["column"] >= 0]
     if found.empty:
-        raise ValueError(_nothing_found(genes[named], entries))
+        raise ValueError(_nothing_found(target, entries))
     if len(missing):
-        warnings.warn(_told_missing(genes, entries, missing), UserWarning, stacklevel=3)
-    repeated = found.duplicated("column")
-    if repeated.any():
-        _refuse_contradictions(found)
-        told = _first_few(found.loc[repeated, "entry"])
-        text = f"{repeated.sum():,} of the genes came before and count once: {told}."
-        warnings.warn(text, UserWarning, stacklevel=3)
-        found = found[~repeated]
+        _warn(_told_missing(target, entries, missing))
+    guessed = found[found["how"].str.contains("date|,")]
+    if len(guessed):
+        read = guessed["entry"].astype(str) + " as " + guessed["symbol"].astype(str)
+        _warn(f"Names of genes that may mean another: {_first_few(read)}.")
+    found = _each_once(found)
     if ranked is not None:
         # Blom's scores; those of equal scores are of their mean rank.
         places = rankdata(found["value"]) - 3 / 8
         found = found.assign(value=ndtri(places / (len(found) + 1 / 4)))
     if values is None:
-        factor = np.sqrt(len(genes) / len(found)) if scale == "auto" else scale
+        factor = np.sqrt(len(target) / len(found)) if scale == "auto" else scale
         found = found.assign(value=found["value"] * factor)
-    profile = np.zeros((1, len(genes)), dtype=np.float32)
+    profile = np.zeros((1, len(target)), dtype=np.float32)
     profile[0, found["column"]] = found["value"]
     if not profile.any():
         raise ValueError(
             f"At least one gene must differ from the others. Got {len(found):,} genes "
             "of `genes`, all at the same place."
         )
-    names = genes[named].iloc[found["column"]].set_axis(found.index)
-    found = found.join(names)[["part", "entry", "column", *named, "value"]]
+    named = [name for name in target.table if name != "name"] or ["gene_id", "symbol"]
+    found = found[["part", "entry", "column", *named, "how", "value"]]
+    missing = missing.rename(columns={"how": "why"})
+    choices = tuple(target.table[n].astype(str).to_numpy(object) for n in target.table)
     found, missing = found.reset_index(drop=True), missing.reset_index(drop=True)
-    return GeneQuery(profile, found, missing)
+    return GeneQuery(profile, found, missing, choices)
+
+
+def _warn(text: str) -> None:
+    warnings.warn(text, GeneNamesWarning, stacklevel=4)
+
+
+def _each_once(found):
+    """Return each gene once: a gene of a set, and the mean of its values."""
+    repeated = found.duplicated("column")
+    if not repeated.any():
+        return found
+    _refuse_contradictions(found)
+    scored = found["part"].iloc[0] in ("ranked", "values")
+    how = "the mean of its values is taken" if scored else "it counts once"
+    told = _first_few(found.loc[repeated, "entry"])
+    text = f"{repeated.sum():,} of the genes came before; {how}: {told}."
+    warnings.warn(text, GeneNamesWarning, stacklevel=4)
+    means = found.groupby("column")["value"].mean()
+    found = found[~repeated]
+    return found.assign(value=means[found["column"]].to_numpy()) if scored else found
 
 
 def _refuse_contradictions(found):
     every = found[found.duplicated("column", keep=False)]
     first = every["part"].iloc[0]
-    if first in ("ranked", "values"):
+    if every["listed"].any():
         raise ValueError(
-            f"{first} must hold each gene once; take their mean or their first. More "
-            f"than once: {_first_few(every['entry'])}."
+            f"{first} must hold each gene once. More than once: "
+            f"{_first_few(every['entry'])}."
         )
     both = every.groupby("column")["part"].transform("nunique") > 1
     if both.any():
@@ -227,22 +261,24 @@ def _refuse_contradictions(found):
         raise ValueError(f"A gene must be in up or in down. In both: {told}.")
 
 
-def _told_missing(genes, entries, missing):
+def _told_missing(target, entries, missing):
     parts = []
     for part, entry in missing.groupby("part", sort=False)["entry"]:
         n_given = int((entries["part"] == part).sum())
         parts.append(
             f"{len(entry):,} of {n_given:,} {_noun(str(part))} ({_first_few(entry)})"
         )
-    return f"Not among the {len(genes):,} genes of a profile: {'; '.join(parts)}."
+    why = "Not" if (missing["how"] != "no value").all() else "Without a value or not"
+    return f"{why} among the {len(target):,} genes of a profile: {'; '.join(parts)}."
 
 
-def _nothing_found(genes, entries):
+def _nothing_found(target, entries):
     if entries.empty:
         return "At least one gene must be given. Got empty lists."
-    look = "; ".join(f"{name} as {_first_few(genes[name].head(3))}" for name in genes)
+    table = target.table
+    look = "; ".join(f"{name} as {_first_few(table[name].head(3))}" for name in table)
     return (
-        f"None of the {len(entries):,} genes given is among the {len(genes):,} genes "
+        f"None of the {len(entries):,} genes given is among the {len(target):,} genes "
         f"of `genes`, which has {look}. Got {_first_few(entries['entry'].head(5))}."
     )
 
@@ -269,15 +305,18 @@ def _read_genes(given):
 
 
 def _read_part(part, genes):
+    if isinstance(genes, pd.DataFrame) and part in ("ranked", "values"):
+        genes = _as_series(part, genes)
     scored = isinstance(genes, Mapping) or (
         isinstance(genes, pd.Series) and pd.api.types.is_numeric_dtype(genes)
     )
     if part == "values" and not scored:
         raise ValueError(
-            "values must be a mapping, or a Series of numbers whose index is the "
-            f"genes. Got {_kind(genes)}."
+            "values must be a mapping, a Series of numbers whose index is the genes, "
+            f"or a DataFrame. Got {_kind(genes)}."
         )
-    if scored and part in ("ranked", "values"):
+    scored = scored and part in ("ranked", "values")
+    if scored:
         series = pd.Series(genes)
         entries, numbers = _check_index(part, series.index), _check_finite(part, series)
     else:
@@ -285,13 +324,32 @@ def _read_part(part, genes):
         signs = {"up": 1.0, "down": -1.0}
         numbers = signs.get(part, np.arange(len(entries), 0, -1, dtype=np.float64))
     for place, entry in enumerate(entries):
-        if _key(entry) is None:
+        unnamed = scored and (pd.isna(entry) or not str(entry).strip())
+        if gene_key(entry) is None and not unnamed:
             raise ValueError(
                 f"{part} must hold symbols and Entrez ids. Got {entry!r} at place "
                 f"{place}."
             )
     entry = pd.Series(entries, dtype=object)
-    return pd.DataFrame({"part": part, "entry": entry, "value": numbers})
+    listed = part == "ranked" and not scored
+    return pd.DataFrame(
+        {"part": part, "entry": entry, "value": numbers, "listed": listed}
+    )
+
+
+def _as_series(part, table):
+    """Return the values of a table by gene: of its index, or its first column."""
+    columns = [table[name] for name in table] if table.columns.is_unique else []
+    if len(columns) == 1:
+        return columns[0]
+    if len(columns) == 2 and pd.api.types.is_numeric_dtype(columns[1]):
+        return columns[1].set_axis(columns[0].array)
+    raise ValueError(
+        f"{part} must be a DataFrame of one column of numbers, indexed by gene, or of "
+        "two, genes and numbers. Got the columns "
+        f"{_first_few(table.columns)} of {len(table):,} rows: choose two, as "
+        f'{part}=table[["gene", "z"]], or of a wide table one row, table.iloc[0].'
+    )
 
 
 def _check_list(part, genes):
@@ -320,48 +378,13 @@ def _check_finite(part, series):
         numbers = series.to_numpy(dtype=np.float64)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{part} must map genes to numbers: {error}.") from error
-    bad = ~np.isfinite(numbers)
+    bad = np.isinf(numbers)
     if bad.any():
         raise ValueError(
-            f"{part} must be finite. Got NaN or infinite numbers for {bad.sum():,} "
-            f"genes: {_first_few(series.index[bad])}."
+            f"{part} must be finite. Got infinite numbers for {bad.sum():,} genes: "
+            f"{_first_few(series.index[bad])}."
         )
     return numbers
-
-
-def _key(entry: object) -> Key | None:
-    """Return the number of an Entrez id, the folded text of a symbol, else None."""
-    if isinstance(entry, str):
-        text = entry.strip()
-        if _ENTREZ.fullmatch(text):
-            return int(text.split(".")[0])
-        return text.casefold() or None
-    if isinstance(entry, bool | np.bool_) or not isinstance(entry, Real):
-        return None
-    if isinstance(entry, Integral) or float(entry).is_integer():
-        return int(entry)  # type: ignore[call-overload]
-    return None
-
-
-def _find_columns(genes, named, entries):
-    """Return the column of each entry in a profile, -1 where there is none."""
-    if not named or genes.empty:
-        raise ValueError(
-            "genes must have rows, and a column 'gene_id', 'symbol' or both. "
-            f"Got {len(genes)} rows and the columns {list(genes.columns)}."
-        )
-    columns_of: dict[Key | None, set[int]] = defaultdict(set)
-    for name in named:
-        for column, value in enumerate(genes[name]):
-            columns_of[_key(value)].add(column)
-    found = [sorted(columns_of.get(_key(entry), [-1])) for entry in entries]
-    for entry, columns in zip(entries, found, strict=True):
-        if len(columns) > 1:
-            raise ValueError(
-                f"{entry!r} is the name of {len(columns)} genes of `genes`, rows "
-                f"{_first_few(columns)}; give the Entrez id of the one that is meant."
-            )
-    return np.array([columns[0] for columns in found], dtype=np.intp)
 
 
 def _kind(genes):

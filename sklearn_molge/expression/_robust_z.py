@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sklearn_molge._compat import Interval, StrOptions, validate_params
+from sklearn_molge._utils.genes import check_same_columns
 from sklearn_molge._utils.plates import check_wells, zscore_wells
 
 __all__ = ["robust_zscore"]
@@ -123,6 +124,7 @@ def robust_zscore(
     treated = check_wells(ge, plates, "")
     population = [treated]
     if control_ge is not None and control_plates is not None:
+        check_same_columns(ge, control_ge, names=("ge", "control_ge"))
         controls = check_wells(control_ge, control_plates, "control_")
         if controls[0].shape[1] != treated[0].shape[1]:
             raise ValueError(

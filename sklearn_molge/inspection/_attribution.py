@@ -1,8 +1,9 @@
 """Which atoms of a molecule, and which genes of a profile, drive their match."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Integral
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,6 +13,7 @@ from sklearn.utils import gen_batches
 from sklearn.utils.validation import check_array, column_or_1d
 
 from sklearn_molge._compat import Interval, StrOptions, validate_params
+from sklearn_molge._utils.genes import as_frame, gene_names
 from sklearn_molge._utils.views import resolve_views
 from sklearn_molge.metrics import similarity
 from sklearn_molge.molecules import check_smiles, parse_smiles
@@ -350,10 +352,15 @@ def gene_attribution(
 class _QueryProfile:
     """One profile, and how rows like it are given to the estimator."""
 
-    def __init__(self, profile: ArrayLike):
-        names = "index" if isinstance(profile, pd.Series) else "columns"
-        # Its column names, where it came with names.
-        self.columns: pd.Index | None = getattr(profile, names, None)
+    def __init__(self, profile: Any):
+        profile = as_frame(profile)
+        named = isinstance(profile, pd.Series)
+        # The names of its genes, where it came with names.
+        names = profile.index if named else gene_names(profile)
+        choices = getattr(profile, "gene_name_choices", ())  # of a GeneQuery
+        self.query = profile if choices else None
+        names = choices[-1] if choices else names
+        self.columns: pd.Index | None = None if names is None else pd.Index(names)
         array = np.array(profile)  # a copy: it is returned as `expression`
         rows = check_array(
             array[None] if array.ndim == 1 else array,
@@ -367,9 +374,11 @@ class _QueryProfile:
             )
         self.values: NDArray = rows[0]
 
-    def rows(self, values: NDArray) -> NDArray | pd.DataFrame:
+    def rows(self, values: NDArray) -> Any:
         """Return profiles as the estimator takes them, with the names if any."""
         values = np.atleast_2d(values)
+        if self.query is not None:
+            return replace(self.query, profile=values)
         if self.columns is None:
             return values
         return pd.DataFrame(values, columns=self.columns)
@@ -465,9 +474,9 @@ def _integrate_genes(estimator, smiles, query, start, n_genes, n_steps):
     molecule = np.array([smiles], dtype=object)
     values = np.stack([query.values, start])
     model, X, ends = resolve_views(estimator, molecule, query.rows(values))
-    end, begin = np.asarray(ends)
+    end, _ = np.asarray(ends)
     _check_genes_apart(estimator, query, start, end, n_genes)
-    of_columns = gradients.profile_gradients(model, X, begin, end, n_steps)
+    of_columns = gradients.profile_gradients(model, X, ends, n_steps)
     whole, nothing = np.asarray(model.similarity(X, ends))[:, 0].tolist()
     gradients.warn_if_incomplete(float(of_columns.sum()), whole, nothing)
     return of_columns.reshape(-1, n_genes).sum(axis=0), whole, nothing

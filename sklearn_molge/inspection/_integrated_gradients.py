@@ -63,10 +63,13 @@ def integrate(
 
 
 def profile_gradients(
-    model: CoordinatedEmbedder, X, start: NDArray, end: NDArray, n_steps: int
+    model: CoordinatedEmbedder, X, ends, n_steps: int
 ) -> NDArray[np.float64]:
-    """Integrated gradients of the columns that the expression tower reads."""
-    ends = model.profile_tensor(np.stack([start, end]))
+    """Integrated gradients of the columns that the expression tower reads.
+
+    `ends` are the profile and its baseline.
+    """
+    ends = model.profile_tensor(ends).flip(0)
     molecule = torch.from_numpy(np.asarray(model.transform(X))[0]).to(ends.device)
 
     def similarities(profiles: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from sklearn.utils import check_array, check_consistent_length, gen_batches
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_molge._compat import HasMethods, _safe_indexing, validate_params
+from sklearn_molge._utils.genes import check_same_columns
 from sklearn_molge._utils.rows import as_indexable, is_text, row_batches, take_distinct
 from sklearn_molge._utils.similarity import similarity_to
 from sklearn_molge._utils.views import is_embedder, resolve_views
@@ -156,6 +157,7 @@ def training_distances(
     )
     check_consistent_length(X_train, y_train)
     check_consistent_length(X_test, y_test)
+    check_same_columns(y_train, y_test, names=("y_train", "y_test"))
     model = None if embedder is None else _joint_space(embedder)
     if fingerprinter is None and is_text(X_train):
         fingerprinter = MorganFingerprinter()

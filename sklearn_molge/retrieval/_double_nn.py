@@ -52,6 +52,11 @@ class DoubleNNRetriever(TwoViewMixin, BaseEstimator):
         The known profiles: one a drug, or one a training row.
     n_features_in_ : int
         Number of molecule features.
+    n_genes_in_ : int
+        Number of genes.
+    gene_names_in_ : ndarray of shape (n_genes_in_,)
+        Names of the genes; only where `y` had names, see
+        :func:`~sklearn_molge.base.check_profiles`.
 
     See Also
     --------
@@ -124,7 +129,7 @@ class DoubleNNRetriever(TwoViewMixin, BaseEstimator):
         X = validate_data(
             self, X, accept_sparse=self._accept_sparse(), dtype=[np.float64, np.float32]
         )
-        y = check_profiles(y, estimator=self)
+        y = check_profiles(self, y, reset=True)
         check_consistent_length(X, y)
         if self.neighbors == "drug":
             X, codes = take_distinct(X)
@@ -164,12 +169,7 @@ class DoubleNNRetriever(TwoViewMixin, BaseEstimator):
         to_candidates = similarity_to(X, metric=self.metric)
 
         def similarity(y):
-            y = check_profiles(
-                y,
-                estimator=self,
-                n_genes=self.profiles_.shape[1],
-                dtype=self.profiles_.dtype,
-            )
+            y = check_profiles(self, y, reset=False, dtype=self.profiles_.dtype)
             weights = sparse.vstack(
                 [
                     self._neighbor_weights(to_profiles(y[rows]))

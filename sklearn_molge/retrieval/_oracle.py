@@ -50,6 +50,11 @@ class OracleRetriever(TwoViewMixin, BaseEstimator):
         Mean profile of each.
     profiles_ : ndarray of shape (n_samples, n_genes)
         The fitted profiles.
+    n_genes_in_ : int
+        Number of genes.
+    gene_names_in_ : ndarray of shape (n_genes_in_,)
+        Names of the genes; only where `y` had names, see
+        :func:`~sklearn_molge.base.check_profiles`.
 
     See Also
     --------
@@ -130,9 +135,7 @@ class OracleRetriever(TwoViewMixin, BaseEstimator):
         to_profiles = similarity_to(self.profiles_, metric="euclidean")
 
         def similarity(y):
-            y = check_profiles(
-                y, estimator=self, n_genes=self.means_.shape[1], dtype=self.means_.dtype
-            )
+            y = check_profiles(self, y, reset=False, dtype=self.means_.dtype)
             similarities = to_means(y)
             similarities[:, ~known] = -np.inf
             if self.leave_query_out:

@@ -34,6 +34,11 @@ class RandomRetriever(TwoViewMixin, BaseEstimator):
     ----------
     seed_ : int
         The seed used.
+    n_genes_in_ : int
+        Number of genes.
+    gene_names_in_ : ndarray of shape (n_genes_in_,)
+        Names of the genes; only where `y` had names, see
+        :func:`~sklearn_molge.base.check_profiles`.
 
     See Also
     --------
@@ -92,7 +97,7 @@ class RandomRetriever(TwoViewMixin, BaseEstimator):
         molecules = self._hash(molecule_keys(X))
 
         def similarity(y):
-            y = check_profiles(y, estimator=self, dtype=np.float64)
+            y = check_profiles(self, y, reset=False, dtype=np.float64)
             profiles = self._hash(molecule_keys(y))
             return _uniform(profiles[:, None] * np.uint64(3) + molecules)
 

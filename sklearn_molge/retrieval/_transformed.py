@@ -15,6 +15,7 @@ from sklearn_molge._compat import (
     _routing_enabled,
     available_if,
 )
+from sklearn_molge._utils.genes import check_gene_names
 from sklearn_molge._utils.views import comparison, is_embedder, resolve_views
 from sklearn_molge.base import TwoViewMixin
 
@@ -56,6 +57,9 @@ class TransformedTargetRetriever(MetaEstimatorMixin, TwoViewMixin, BaseEstimator
         The fitted retriever.
     transformer_ : transformer or None
         The fitted transformer.
+    gene_names_in_ : ndarray of shape (n_genes,)
+        Names of the genes; only where `y` had names, see
+        :func:`~sklearn_molge.base.check_profiles`.
     n_features_in_ : int
         Number of molecule features; only where `retriever` has it.
 
@@ -119,6 +123,7 @@ class TransformedTargetRetriever(MetaEstimatorMixin, TwoViewMixin, BaseEstimator
             routed = Bunch(
                 retriever=Bunch(fit=fit_params), transformer=Bunch(fit={}, transform={})
             )
+        y = check_gene_names(self, y, reset=True)
         if self.transformer is None:
             self.transformer_ = None
         else:
@@ -252,8 +257,10 @@ class TransformedTargetRetriever(MetaEstimatorMixin, TwoViewMixin, BaseEstimator
             The fitted retriever, the molecules, and the profiles after `transformer`.
         """
         check_is_fitted(self)
-        if y is not None and self.transformer_ is not None:
-            y = self.transformer_.transform(y)
+        if y is not None:
+            y = check_gene_names(self, y, reset=False)
+            if self.transformer_ is not None:
+                y = self.transformer_.transform(y)
         return self.retriever_, X, y
 
     def get_metadata_routing(self):

@@ -57,6 +57,11 @@ class VotingRetriever(MetaEstimatorMixin, TwoViewMixin, _BaseComposition):
         The fitted estimators by name; a dropped one is "drop".
     weights_ : ndarray of shape (n_estimators_,)
         Weights of `estimators_`, with sum 1.
+    n_genes_in_ : int
+        Number of genes.
+    gene_names_in_ : ndarray of shape (n_genes_in_,)
+        Names of the genes; only where `y` had names, see
+        :func:`~sklearn_molge.base.check_profiles`.
     n_features_in_ : int
         Number of molecule features; only where the first of `estimators_` has it.
     feature_names_in_ : ndarray of str
@@ -136,7 +141,8 @@ class VotingRetriever(MetaEstimatorMixin, TwoViewMixin, _BaseComposition):
         X : array-like of shape (n_samples,) or (n_samples, n_features)
             Molecule of each row, as the estimators take it.
         y : array-like of shape (n_samples, n_genes)
-            Profile of each row; the estimators get it as an array.
+            Profile of each row; the estimators get it as an array, or, where genes
+            have names, as a data frame.
         **fit_params : dict
             Metadata. With metadata routing, each estimator gets what it requests;
             without, every estimator gets all.
@@ -155,7 +161,7 @@ class VotingRetriever(MetaEstimatorMixin, TwoViewMixin, _BaseComposition):
         """
         self._check_estimators()
         weights = self._check_weights()
-        y = check_profiles(y, estimator=self)
+        y = check_profiles(self, y, reset=True, as_frame=True)
         check_consistent_length(X, y)
         voters = [(name, e) for name, e in self.estimators if e != "drop"]
         if _routing_enabled():
@@ -229,7 +235,7 @@ class VotingRetriever(MetaEstimatorMixin, TwoViewMixin, _BaseComposition):
         ]
 
         def similarity(y):
-            y = check_profiles(y, estimator=self)
+            y = check_profiles(self, y, reset=False, as_frame=True)
             total = np.zeros((len(y), distinct.shape[0]))
             for weight, compare in votes:
                 similarities = compare(y)

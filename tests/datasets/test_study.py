@@ -235,3 +235,52 @@ def test_a_new_column_is_of_one_study_only(study):
 def test_concat_needs_names_of_genes(genes, message):
     with pytest.raises(ValueError, match=message):
         Study.concat([Study(**parts(genes=genes))] * 2)
+
+
+# Genes have names.
+
+
+def test_profiles_have_the_names_of_their_genes(study):
+    profiles = study.profiles()
+    assert profiles.columns.tolist() == ["16", "23"]
+    assert profiles.index.tolist() == ["t1", "t2", "t3"]
+    assert np.shares_memory(profiles.to_numpy(), study.ge)
+    assert study.profiles(names="symbol").columns.tolist() == ["AARS", "ABCF1"]
+    np.testing.assert_array_equal(profiles, study.ge)
+    with pytest.raises(ValueError, match="'names' parameter"):
+        study.profiles(names="ensembl")
+
+
+@pytest.mark.parametrize(
+    ("genes", "message"),
+    [
+        (pd.DataFrame({"title": ["a", "b"]}), "genes must have a column 'gene_id'"),
+        (pd.DataFrame({"gene_id": [16, 16]}), "profiles.. needs genes of different"),
+    ],
+)
+def test_profiles_need_names(genes, message):
+    with pytest.raises(ValueError, match=message):
+        Study(**parts(genes=genes)).profiles()
+
+
+def test_profiles_by_symbol_where_there_is_no_id():
+    genes = pd.DataFrame({"symbol": ["AARS", "ABCF1"]})
+    assert Study(**parts(genes=genes)).profiles().columns.tolist() == ["AARS", "ABCF1"]
+
+
+def test_pairs_with_names(study):
+    paired = study.paired_ge(as_frame=True)
+    assert paired.columns.tolist() == [
+        "treated_16", "treated_23", "control_16", "control_23"
+    ]  # fmt: skip
+    np.testing.assert_array_equal(paired, study.paired_ge())
+    assert paired.index.tolist() == ["t1", "t2", "t3"]
+
+
+@pytest.mark.parametrize("name", ["ge", "control_ge"])
+@pytest.mark.parametrize("columns", [["23", "16"], [23, 16], ["ABCF1", "AARS"]])
+def test_columns_in_another_order_than_genes(name, columns):
+    frame = pd.DataFrame(parts()[name], columns=columns)
+    with pytest.raises(ValueError, match=f"{name} must have its columns in the order"):
+        Study(**parts(**{name: frame}))
+    Study(**parts(**{name: frame.iloc[:, ::-1].set_axis(columns[::-1], axis=1)}))

@@ -6,6 +6,7 @@ import pytest
 from sklearn.base import clone
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
+from sklearn_molge.datasets import load_lincs, make_perturbation_study
 from sklearn_molge.expression import L1000Featurizer, match_controls
 
 BLOCKS = ("control", "treated", "difference", "log2_fold_change")
@@ -337,3 +338,55 @@ def test_level3_plates(plate_pair):
     np.testing.assert_allclose(
         fold_change, treated - dmso.loc[plates[~is_control]].to_numpy(), atol=1e-5
     )
+
+
+# Half of a profile is no control.
+
+Z_SCORES = np.random.default_rng(1).normal(size=(40, 978))
+GENES = [str(i) for i in range(100, 589)]
+
+
+@pytest.mark.parametrize("blocks", [["difference"], ["control", "treated"]])
+def test_unpaired_profiles_are_not_halved(blocks):
+    genes = GENES + [str(i) for i in range(600, 1089)]
+    for X in (Z_SCORES, pd.DataFrame(Z_SCORES, columns=genes)):
+        with pytest.raises(ValueError, match=r"second half of its 978 columns is not"):
+            L1000Featurizer(blocks).fit(X)
+        with pytest.warns(UserWarning, match="paired=True takes it for that"):
+            L1000Featurizer(blocks, paired=True).fit(X)
+
+
+def test_signs_of_pairs():
+    treated, control = np.hsplit(Z_SCORES, 2)
+    difference = L1000Featurizer(["difference"], standardize=False)
+    shared = np.hstack([treated, control[np.arange(40) // 2]])
+    intensities = Z_SCORES + np.tile(np.linspace(4, 14, 489), 2)
+    for X in (shared, intensities):
+        values = difference.fit_transform(X)
+        np.testing.assert_allclose(values, X[:, :489] - X[:, 489:])
+    for treated_name in ("treated_", ""):
+        names = [treated_name + g for g in GENES] + ["control_" + g for g in GENES]
+        named = pd.DataFrame(Z_SCORES, columns=names)
+        np.testing.assert_allclose(difference.fit_transform(named), treated - control)
+
+
+def test_real_profiles_are_not_halved(level5_folder):
+    study = load_lincs(level5_folder, level=5)
+    for y in (study.ge, study.profiles()):
+        with pytest.raises(ValueError, match="does not look like"):
+            L1000Featurizer(["difference"]).fit(y)
+
+
+@pytest.mark.parametrize("how", ["mean", "median", "random"])
+def test_pairs_of_a_study_pass(how):
+    study = make_perturbation_study(
+        20, n_cell_lines=3, n_genes=30, level=3, random_state=0
+    )
+    for wells in (study, study.to_level4()):
+        y = wells.paired_ge(how, random_state=0)
+        frame = wells.paired_ge(how, random_state=0, as_frame=True)
+        assert frame.columns[0].startswith("treated_")
+        np.testing.assert_array_equal(
+            L1000Featurizer(["difference"]).fit_transform(frame),
+            L1000Featurizer(["difference"]).fit_transform(y),
+        )

@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 from scipy.stats import norm
 from sklearn.utils import check_array
 
+from sklearn_molge.alignment import CCA
 from sklearn_molge.datasets import load_lincs
+from sklearn_molge.exceptions import GeneNamesWarning
 from sklearn_molge.expression import profile_from_genes
 
 GENES = pd.DataFrame(
@@ -71,7 +73,7 @@ def test_genes_may_have_one_kind_of_name(name):
     entry = {"gene_id": 4609, "symbol": "MYC"}[name]
     query = profile_from_genes(GENES[[name]], up=[entry], scale=2)
     assert query.profile[0, 1] == 2
-    assert list(query.found) == ["part", "entry", "column", name, "value"]
+    assert list(query.found) == ["part", "entry", "column", name, "how", "value"]
 
 
 def test_missing_genes_are_counted_and_named():
@@ -120,7 +122,7 @@ def test_a_gene_in_both_sets():
 
 
 def test_a_gene_twice_in_a_set_counts_once():
-    with pytest.warns(UserWarning, match="1 of the genes came before and count") as r:
+    with pytest.warns(UserWarning, match="came before; it counts once: 7157") as r:
         query = profile_from_genes(GENES, up=["TP53", "MYC", 7157], scale=2)
     assert r[0].filename == __file__
     assert query.found["entry"].tolist() == ["TP53", "MYC"]
@@ -210,8 +212,72 @@ def test_partial_profile(kind):
 def test_partial_profile_with_missing_and_repeated_genes():
     with pytest.warns(UserWarning, match=r"1 of 2 genes with a value \(A1\)"):
         profile_from_genes(GENES, values={"A1": 1.0, "MYC": 2.0})
-    with pytest.raises(ValueError, match="values must hold each gene once"):
-        profile_from_genes(GENES, values={"myc": 1.0, "MYC": 1.0})
+    with pytest.warns(GeneNamesWarning, match="the mean of its values is taken: MYC"):
+        query = profile_from_genes(GENES, values={"myc": 1.0, "MYC": 4.0, "TP53": 1})
+    np.testing.assert_array_equal(query.profile, [[1, 2.5, 0, 0, 0]])
+    assert query.found["entry"].tolist() == ["myc", "TP53"]
+
+
+RESULTS = pd.DataFrame({"gene": ["MYC", "TP53"], "z": [-1.5, 3.25], "p": [0.1, 0.2]})
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        RESULTS[["gene", "z"]],
+        RESULTS.set_index("gene")[["z"]],
+        pd.DataFrame({"id": [4609, 7157], "z": [-1.5, 3.25]}),
+        pd.DataFrame({"id": ["ENSG00000136997.20", "TP53"], "z": [-1.5, 3.25]}),
+    ],
+)
+def test_a_table_of_values(table):
+    query = profile_from_genes(GENES, values=table)
+    np.testing.assert_array_equal(query.profile, [[3.25, -1.5, 0, 0, 0]])
+    ranked = profile_from_genes(GENES, ranked=table, scale=1.0)
+    assert ranked.profile[0, 0] > 0 > ranked.profile[0, 1]
+
+
+@pytest.mark.parametrize(
+    "table",
+    [RESULTS, RESULTS[["z", "gene"]], RESULTS.T, RESULTS[[]]],
+)
+def test_other_tables_are_refused(table):
+    with pytest.raises(ValueError, match="values must be a DataFrame of one column"):
+        profile_from_genes(GENES, values=table)
+
+
+def test_values_and_names_that_are_missing():
+    table = pd.DataFrame(
+        {"gene": ["MYC", "TP53", np.nan, "", "A1"], "z": [np.nan, 2.0, 1.0, 1.0, 1.0]}
+    )
+    message = "Without a value or not among the 5 genes.*: 4 of 5 genes with a value"
+    with pytest.warns(GeneNamesWarning, match=message):
+        query = profile_from_genes(GENES, values=table)
+    np.testing.assert_array_equal(query.profile, [[2, 0, 0, 0, 0]])
+    assert query.missing["why"].tolist() == [
+        "no value", "unknown", "unknown", "unknown"
+    ]  # fmt: skip
+
+
+def test_names_of_today_and_earlier():
+    genes = pd.DataFrame({"gene_id": [16, 4735], "symbol": ["AARS", "SEPT2"]})
+    query = profile_from_genes(genes, up=["AARS1"], down=["ENSG00000168385"], scale=1)
+    np.testing.assert_array_equal(query.profile, [[1, -1]])
+    assert query.found["how"].tolist() == ["current symbol", "Ensembl id"]
+    assert query.found["symbol"].tolist() == ["AARS", "SEPT2"]
+    with pytest.warns(GeneNamesWarning, match="may mean another: 2-Sep as SEPT2"):
+        query = profile_from_genes(genes, up=["2-Sep"])
+    assert query.found["how"].tolist() == ["date"]
+
+
+def test_the_genes_of_an_estimator():
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(20, 4)), rng.normal(size=(20, 5))
+    fitted = CCA(3, ridge=0.1).fit(X, pd.DataFrame(y, columns=GENES["symbol"]))
+    query = profile_from_genes(fitted, up=["TP53"], down=[1017], scale=2)
+    np.testing.assert_array_equal(query.profile, [[2, 0, 0, 0, -2]])
+    assert query.found["gene_id"].tolist() == [7157, 1017]
+    fitted.similarity(X, query)
 
 
 # What is not a query.
@@ -236,7 +302,7 @@ def test_partial_profile_with_missing_and_repeated_genes():
         ({"values": pd.Series([1.0, 2.0])}, "genes as its index"),
         ({"values": [1.0, 2.0]}, "values must be a mapping"),
         ({"values": pd.Series(["MYC"])}, "values must be a mapping"),
-        ({"values": {"MYC": np.nan, "TP53": 1}}, "1 genes: MYC"),
+        ({"values": {"MYC": np.inf, "TP53": 1}}, "1 genes: MYC"),
         ({"ranked": {"MYC": np.inf, "TP53": 1}}, "ranked must be finite"),
         ({"values": {"MYC": 0.0}}, "all at the same place"),
         ({"up": ["MYC"], "scale": 0}, "'scale' parameter"),
@@ -254,9 +320,11 @@ def test_bad_genes(genes):
         profile_from_genes(genes, up=["MYC"])
 
 
-def test_genes_are_a_table():
+def test_genes_are_a_table_or_names():
     with pytest.raises(ValueError, match="'genes' parameter"):
-        profile_from_genes(["MYC"], up=["MYC"])
+        profile_from_genes("MYC", up=["MYC"])
+    profile = profile_from_genes(["MYC", "TP53"], up=["MYC"], scale=1).profile
+    np.testing.assert_array_equal(profile, [[1, 0]])
 
 
 # As a profile.

@@ -440,5 +440,5 @@ def test_other_errors(views):
     with pytest.raises(sklearn.exceptions.NotFittedError):
         vote.similarity(X, y)
     assert not hasattr(vote, "n_features_in_")
-    with pytest.raises(ValueError, match="7 genes, but CCA was fitted on 15"):
+    with pytest.raises(ValueError, match="7 genes, but VotingRetriever was"):
         vote.fit(X, y).similarity(X, y[:, :7])
