@@ -1,8 +1,9 @@
 """Errors and warnings that callers may want to catch by name."""
 
 from collections.abc import Sequence
+from itertools import chain, repeat
 
-from sklearn_molge._utils.messages import first_few, first_few_at
+from sklearn_molge._utils.messages import first_few, first_few_at, shortened
 
 __all__ = [
     "GeneNamesWarning",
@@ -10,6 +11,7 @@ __all__ = [
     "LibraryWarning",
     "MissingControlError",
 ]
+__all__ = ["InvalidSmilesError", "InvalidSmilesWarning", "MissingControlError"]
 
 
 class InvalidSmilesError(ValueError):
@@ -21,6 +23,9 @@ class InvalidSmilesError(ValueError):
         Positions of the bad entries.
     entries : sequence
         The bad entries, as they came.
+    reasons : sequence of str or None, default=()
+        Why the first of them are none, where the text alone does not show it: an atom
+        that may be any, too many atoms.
 
     Attributes
     ----------
@@ -28,6 +33,8 @@ class InvalidSmilesError(ValueError):
         Positions of every bad entry.
     entries : list
         Every bad entry, as it came.
+    reasons : list of str or None
+        As given.
 
     Examples
     --------
@@ -36,16 +43,32 @@ class InvalidSmilesError(ValueError):
     1 entry of X is not a valid SMILES: index 1: '-666'.
     """
 
-    def __init__(self, indices: Sequence[int], entries: Sequence[object]):
+    def __init__(
+        self,
+        indices: Sequence[int],
+        entries: Sequence[object],
+        reasons: Sequence[str | None] = (),
+    ):
         self.indices = list(indices)
         self.entries = list(entries)
+        self.reasons = list(reasons)
         # Exceptions are unpickled by calling the class with `args`.
-        super().__init__(self.indices, self.entries)
+        super().__init__(self.indices, self.entries, self.reasons)
 
     def __str__(self) -> str:
         n = len(self.entries)
         what = "entry of X is not a" if n == 1 else "entries of X are not"
-        return f"{n} {what} valid SMILES: {first_few_at(self.indices, self.entries)}."
+        known = chain(self.reasons, repeat(None))
+        texts = [
+            shortened(entry) + (f" ({reason})" if reason else "")
+            for entry, reason in zip(self.entries, known, strict=False)
+        ]
+        shown = first_few_at(self.indices, texts, write=str)
+        return f"{n} {what} valid SMILES: {shown}."
+
+
+class InvalidSmilesWarning(UserWarning):
+    """Some entries are not molecules, and have rows of NaN as the caller asked."""
 
 
 class GeneNamesWarning(UserWarning):

@@ -3,9 +3,11 @@
 from collections.abc import Callable, Iterable
 from typing import TypeVar
 
-__all__ = ["N_SHOWN", "first_few", "first_few_at"]
+__all__ = ["N_SHOWN", "first_few", "first_few_at", "shortened"]
 
 N_SHOWN = 20
+# Of a longer text a message shows the beginning.
+_MAX_TEXT = 100
 
 T = TypeVar("T")
 
@@ -47,3 +49,19 @@ def first_few_at(
         return f"index {pair[0]}: {write(pair[1])}"
 
     return first_few(zip(indices, values, strict=True), write=write_at, n=n)
+
+
+def shortened(value: object) -> str:
+    """Write a value as `repr` does, of a long text its beginning and its length.
+
+    Examples
+    --------
+    >>> from sklearn_molge._utils.messages import shortened
+    >>> shortened("CCO")
+    "'CCO'"
+    >>> shortened("C" * 5000)[-28:]
+    "CCC...' of 5,000 characters"
+    """
+    if not isinstance(value, str) or len(value) <= _MAX_TEXT:
+        return repr(value)
+    return f"{value[:_MAX_TEXT] + '...'!r} of {len(value):,} characters"

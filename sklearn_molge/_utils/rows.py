@@ -55,7 +55,7 @@ def is_text(X) -> bool:
         return False
     array = np.asarray(X)
     one_column = array.ndim == 1 or array.shape[1:] == (1,)
-    return one_column and (array.dtype == object or array.dtype.kind in "US")
+    return one_column and (array.dtype == object or array.dtype.kind in "UST")
 
 
 def distinct_rows(X) -> tuple[NDArray[np.intp], NDArray[np.intp]]:

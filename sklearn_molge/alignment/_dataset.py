@@ -106,7 +106,7 @@ class MoleculeInputs:
         check_kind(X, graphs=mode is not None, features=features is not None)
         if is_text(X):
             if mode is None:  # the graphs find bad entries themselves
-                check_smiles(X)
+                check_smiles(X, wildcards=True)
             index, distinct = pd.factorize(X, use_na_sentinel=False)
         else:
             rows, index = distinct_rows(X)
@@ -146,7 +146,9 @@ def _graphs_of(X, index, distinct, mode) -> MoleculeGraphs:
         return MoleculeGraphs.from_smiles(distinct, mode=mode)
     except InvalidSmilesError as error:
         bad = np.flatnonzero(np.isin(index, error.indices))
-        raise InvalidSmilesError(bad.tolist(), X[bad].tolist()) from None
+        reasons = dict(zip(error.indices, error.reasons, strict=False))
+        known = [reasons.get(code) for code in index[bad]]
+        raise InvalidSmilesError(bad.tolist(), X[bad].tolist(), known) from None
 
 
 # -- pairs ---------------------------------------------------------------------------

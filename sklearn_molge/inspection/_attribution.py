@@ -390,7 +390,7 @@ def _check_gallery(estimator, smiles, candidates) -> NDArray[np.object_]:
     The similarities of a vote are standardised over all molecules that are compared,
     and of one molecule alone, that is 0 whatever the profile.
     """
-    check_smiles([smiles])
+    check_smiles([smiles], wildcards=True)
     if candidates is not None:
         return check_smiles(candidates)
     model = resolve_views(estimator, None, None)[0]

@@ -7,11 +7,15 @@ from ._fingerprints import MoleculeFingerprinter as MoleculeFingerprinter
 from ._fingerprints import MorganFingerprinter as MorganFingerprinter
 from ._graphs import GraphBatch as GraphBatch
 from ._graphs import MoleculeGraphs as MoleculeGraphs
+from ._identity import IDENTITY_VERSION as IDENTITY_VERSION
+from ._identity import drug_ids as drug_ids
+from ._identity import identity_report as identity_report
+from ._identity import name_conflicts as name_conflicts
+from ._identity import parent_molecule as parent_molecule
+from ._smiles import MAX_ATOMS as MAX_ATOMS
 from ._smiles import MISSING_SMILES as MISSING_SMILES
 from ._smiles import canonical_smiles as canonical_smiles
 from ._smiles import check_smiles as check_smiles
-from ._smiles import drug_ids as drug_ids
-from ._smiles import parent_molecule as parent_molecule
 from ._smiles import parse_smiles as parse_smiles
 from ._smiles import parsed_once as parsed_once
 from ._smiles import valid_smiles_mask as valid_smiles_mask

@@ -62,6 +62,10 @@ class ChempropEmbedder(SmilesTransformer):
         Number of processes that compute the graphs; None is 1 unless
         ``joblib.parallel_config`` says otherwise, -1 takes all cores. The result does
         not depend on it.
+    on_bad_smiles : {"raise", "nan"}, default="raise"
+        What becomes of entries that are no molecules: "raise" names them all in an
+        error; "nan" gives them rows of NaN, in float32, and counts them in an
+        :class:`~sklearn_molge.exceptions.InvalidSmilesWarning`.
     random_state : int, RandomState instance or None, default=None
         Draws the weights of the random network, without touching torch's global
         generator.
@@ -112,6 +116,7 @@ class ChempropEmbedder(SmilesTransformer):
         "batch_size": [Interval(Integral, 1, None, closed="left")],
         "device": [str],
         "n_jobs": [Integral, None],
+        "on_bad_smiles": [StrOptions({"raise", "nan"})],
         "random_state": ["random_state"],
     }
 
@@ -125,6 +130,7 @@ class ChempropEmbedder(SmilesTransformer):
         batch_size=256,
         device="auto",
         n_jobs=None,
+        on_bad_smiles="raise",
         random_state=None,
     ):
         self.encoder = encoder
@@ -134,6 +140,7 @@ class ChempropEmbedder(SmilesTransformer):
         self.batch_size = batch_size
         self.device = device
         self.n_jobs = n_jobs
+        self.on_bad_smiles = on_bad_smiles
         self.random_state = random_state
 
     def _fit(self, texts):

@@ -10,7 +10,7 @@ from scipy import sparse
 from sklearn import get_config
 
 from sklearn_molge._compat import Interval, StrOptions
-from sklearn_molge.molecules._smiles import check_smiles
+from sklearn_molge.molecules._smiles import MAX_ATOMS, check_smiles
 from sklearn_molge.molecules._transformer import SmilesTransformer
 
 __all__ = ["FingerprintTransformer", "MoleculeFingerprinter", "MorganFingerprinter"]
@@ -30,11 +30,12 @@ class FingerprintTransformer(SmilesTransformer):
         "include_chirality": ["boolean"],
         "sparse_output": ["boolean"],
         "n_jobs": [Integral, None],
+        "on_bad_smiles": [StrOptions({"raise", "nan"})],
     }
 
     def _fit(self, texts):
         self._fingerprint_function()
-        check_smiles(texts)
+        check_smiles(texts, max_atoms=self._max_atoms)
 
     def _fit_transform(self, texts):
         return self._transform(texts)
@@ -101,6 +102,10 @@ class MorganFingerprinter(FingerprintTransformer):
     n_jobs : int or None, default=None
         Number of processes; None is 1 unless ``joblib.parallel_config`` says otherwise,
         -1 takes all cores. The result does not depend on it.
+    on_bad_smiles : {"raise", "nan"}, default="raise"
+        What becomes of entries that are no molecules: "raise" names them all in an
+        error; "nan" gives them rows of NaN, in float32, and counts them in an
+        :class:`~sklearn_molge.exceptions.InvalidSmilesWarning`.
 
     See Also
     --------
@@ -149,6 +154,7 @@ class MorganFingerprinter(FingerprintTransformer):
         use_bond_types=True,
         sparse_output=False,
         n_jobs=None,
+        on_bad_smiles="raise",
     ):
         self.radius = radius
         self.fp_size = fp_size
@@ -158,6 +164,7 @@ class MorganFingerprinter(FingerprintTransformer):
         self.use_bond_types = use_bond_types
         self.sparse_output = sparse_output
         self.n_jobs = n_jobs
+        self.on_bad_smiles = on_bad_smiles
 
     def _fingerprint_function(self):
         invariants = (
@@ -215,6 +222,13 @@ class MoleculeFingerprinter(FingerprintTransformer):
     n_jobs : int or None, default=None
         Number of processes; None is 1 unless ``joblib.parallel_config`` says otherwise,
         -1 takes all cores. The result does not depend on it.
+    on_bad_smiles : {"raise", "nan"}, default="raise"
+        What becomes of entries that are no molecules: "raise" names them all in an
+        error; "nan" gives them rows of NaN, in float32, and counts them in an
+        :class:`~sklearn_molge.exceptions.InvalidSmilesWarning`.
+    max_atoms : int, default=1000
+        Most heavy atoms of a molecule, 1,000 at most; a larger one is a bad entry.
+        There are as many atom pairs as the square of it.
 
     See Also
     --------
@@ -240,6 +254,7 @@ class MoleculeFingerprinter(FingerprintTransformer):
 
     _parameter_constraints: dict = {
         **FingerprintTransformer._parameter_constraints,
+        "max_atoms": [Interval(Integral, 1, MAX_ATOMS, closed="both")],
         "kind": [StrOptions({*_GENERATORS, *_KEYS})],
     }
 
@@ -252,6 +267,8 @@ class MoleculeFingerprinter(FingerprintTransformer):
         include_chirality=False,
         sparse_output=False,
         n_jobs=None,
+        on_bad_smiles="raise",
+        max_atoms=1000,
     ):
         self.kind = kind
         self.fp_size = fp_size
@@ -259,6 +276,8 @@ class MoleculeFingerprinter(FingerprintTransformer):
         self.include_chirality = include_chirality
         self.sparse_output = sparse_output
         self.n_jobs = n_jobs
+        self.on_bad_smiles = on_bad_smiles
+        self.max_atoms = max_atoms
 
     def _fingerprint_function(self):
         if self.include_chirality and self.kind not in _CHIRAL:

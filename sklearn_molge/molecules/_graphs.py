@@ -1,5 +1,6 @@
 """Graphs of molecules: computed once, kept small, drawn in batches, summed over."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from sklearn_molge._utils.rows import as_smiles_array
-from sklearn_molge.molecules._smiles import check_smiles
+from sklearn_molge.molecules._smiles import MAX_ATOMS, MAX_LENGTH, check_smiles
 
 __all__ = ["MODES", "BagSum", "GraphBatch", "MoleculeGraphs"]
 
@@ -186,14 +187,18 @@ class MoleculeGraphs:
         texts = as_smiles_array(smiles)
         if len(texts) == 0:
             raise ValueError("smiles must hold at least 1 molecule. Got 0.")
-        if any(not isinstance(text, str) or len(text.split()) != 1 for text in texts):
-            check_smiles(texts)  # chemprop would take "CCO CCN" for "CCO"
+        if not all(_is_one_word(text) for text in texts):
+            check_smiles(
+                texts, wildcards=True
+            )  # chemprop would take "CCO CCN" for "CCO"
         chunks = Parallel(n_jobs=n_jobs)(
             delayed(_featurize)(texts[rows].tolist(), mode)
             for rows in gen_batches(len(texts), _CHUNK_SIZE)
         )
-        if any(chunk is None for chunk in chunks):
-            check_smiles(texts)
+        refused = any(chunk is None for chunk in chunks)
+        if refused or any(chunk[4].max() > MAX_ATOMS for chunk in chunks):
+            check_smiles(texts, wildcards=True)
+        if refused:
             raise ValueError("chemprop's featuriser refuses what RDKit reads.")
         parts = (np.concatenate(part) for part in zip(*chunks, strict=True))
         return cls(*map(torch.from_numpy, parts))
@@ -237,6 +242,10 @@ class MoleculeGraphs:
         )
 
 
+def _is_one_word(text: object) -> bool:
+    return isinstance(text, str) and len(text) <= MAX_LENGTH and len(text.split()) == 1
+
+
 def _featurize(texts: list[str], mode: str) -> tuple[NDArray, ...] | None:
     """Arrays of :class:`MoleculeGraphs`, or None if a text is not a molecule."""
     with BlockLogs():  # RDKit prints each parse error; the caller reports them all
@@ -256,11 +265,39 @@ def _featurize(texts: list[str], mode: str) -> tuple[NDArray, ...] | None:
     return (
         atom_features[:, :-1].astype(np.uint8),
         _exact_masses(atom_features[:, -1], texts, n_atoms),
-        graph.E[::2].numpy().astype(np.uint8),
+        _exact_bonds(graph.E[::2].numpy().astype(np.uint8), texts, n_bonds),
         bonds.astype(np.int32),
         n_atoms,
         n_bonds,
     )
+
+
+# Texts that may have a bond other than single, double, triple and aromatic: written so,
+# or of a metal, to which RDKit makes dative bonds of too many.
+_MAY_HAVE_ODD_BONDS = re.compile(
+    r"[~$<>|]|\[\d*(?!(?:[bcnops]|[BCNOPSFIH](?![a-z])|Cl|Br|Si|Se|se)[^a-z])"
+)
+_PLAIN = (
+    Chem.BondType.SINGLE,
+    Chem.BondType.DOUBLE,
+    Chem.BondType.TRIPLE,
+    Chem.BondType.AROMATIC,
+)
+_AROMATIC_BIT = 4
+
+
+def _exact_bonds(bits, texts, n_bonds):
+    """Give odd bonds no type, as chemprop does: cuik's calls them aromatic."""
+    if bits.shape[1] <= _AROMATIC_BIT:  # a mode without types of bonds
+        return bits
+    first = np.cumsum(n_bonds) - n_bonds
+    for i, text in enumerate(texts):
+        if _MAY_HAVE_ODD_BONDS.search(text):
+            with BlockLogs():
+                mol = Chem.MolFromSmiles(text)
+            odd = [b.GetIdx() for b in mol.GetBonds() if b.GetBondType() not in _PLAIN]
+            bits[first[i] + np.array(odd, dtype=np.intp), _AROMATIC_BIT] = 0
+    return bits
 
 
 _WEIGHTS = np.array(

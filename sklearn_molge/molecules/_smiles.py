@@ -1,26 +1,27 @@
-"""Reading SMILES, and the one definition of a molecule's identity."""
+"""Reading SMILES: what is a molecule, and what is not, and why."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import lru_cache, partial
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from rdkit import Chem
-from rdkit.Chem.MolStandardize import rdMolStandardize
 from rdkit.rdBase import BlockLogs
 
+from sklearn_molge._utils.messages import N_SHOWN
 from sklearn_molge._utils.rows import as_smiles_array
 from sklearn_molge.exceptions import InvalidSmilesError
 
 __all__ = [
+    "MAX_ATOMS",
+    "MAX_LENGTH",
     "MISSING_SMILES",
     "canonical_smiles",
     "check_smiles",
-    "drug_ids",
-    "parent_molecule",
+    "of_each",
+    "of_valid",
     "parse_smiles",
     "parsed_once",
     "valid_smiles_mask",
@@ -28,6 +29,13 @@ __all__ = [
 
 MISSING_SMILES = frozenset({"", "-666", "restricted", "nan", "none", "na"})
 """What LINCS writes for an unknown or withheld structure, in lower case."""
+
+MAX_ATOMS = 1000
+"""Most heavy atoms of a molecule: far more than any drug of LINCS has (170), and few
+enough for every algorithm on them. InChI crashes at 20,000 carbon atoms in a row."""
+
+# A text this long is not even parsed: an atom in brackets takes about 10 characters.
+MAX_LENGTH = 20 * MAX_ATOMS
 
 # Molecules that were read in the present block of `parsed_once`.
 _parsed: ContextVar[dict[str, Chem.Mol | None] | None] = ContextVar(
@@ -68,30 +76,48 @@ def parsed_once() -> Iterator[None]:
         _parsed.reset(token)
 
 
-def parse_smiles(entry: object) -> Chem.Mol | None:
+def parse_smiles(
+    entry: object, *, wildcards: bool = True, max_atoms: int = MAX_ATOMS
+) -> Chem.Mol | None:
     """Parse one SMILES, by the rules that hold everywhere in this library.
 
     Parameters
     ----------
     entry : object
         A SMILES, or whatever stands in its place.
+    wildcards : bool, default=True
+        Read a pattern, with atoms that may be any (``*``, R-groups), as well. It is no
+        molecule and has no identity: :func:`check_smiles` refuses it. Transformers draw
+        features of it, so that :func:`~sklearn_molge.inspection.atom_attribution` can
+        mask atoms.
+    max_atoms : int, default=1000
+        Most atoms, without hydrogens.
 
     Returns
     -------
     mol : rdkit.Chem.Mol or None
         The molecule, to be read and not changed: others may share it (see
         :func:`parsed_once`). None where `entry` is no text, is one of
-        :data:`MISSING_SMILES`, has no atoms, or is not a SMILES.
+        :data:`MISSING_SMILES`, has no atoms or too many, is not a SMILES, or is a
+        pattern and `wildcards` is False.
 
     Examples
     --------
     >>> from sklearn_molge.molecules import parse_smiles
     >>> parse_smiles("CCO").GetNumAtoms()
     3
-    >>> parse_smiles("-666") is None
-    True
+    >>> parse_smiles("-666") is None, parse_smiles("*CC", wildcards=False) is None
+    (True, True)
     """
-    if not isinstance(entry, str):
+    mol = _parse(entry)
+    if mol is None or _fault(str(entry), mol, wildcards=wildcards, max_atoms=max_atoms):
+        return None
+    return mol
+
+
+def _parse(entry: object) -> Chem.Mol | None:
+    """Parse what is neither too long nor a mark for a missing structure."""
+    if not isinstance(entry, str) or len(entry) > MAX_LENGTH:
         return None
     parsed = _parsed.get()
     if parsed is None:
@@ -101,7 +127,7 @@ def parse_smiles(entry: object) -> Chem.Mol | None:
     return parsed[entry]
 
 
-def _read(entry):
+def _read(entry: str) -> Chem.Mol | None:
     if entry.strip().lower() in MISSING_SMILES:
         return None
     _, *rest = entry.split(maxsplit=1)
@@ -115,13 +141,43 @@ def _read(entry):
     return None if mol is None or mol.GetNumAtoms() == 0 else mol
 
 
-def valid_smiles_mask(X: ArrayLike) -> NDArray[np.bool_]:
+def _fault(entry: str, mol: Chem.Mol, *, wildcards: bool, max_atoms: int) -> str | None:
+    """Say why what RDKit reads is no molecule for us; None if it is one."""
+    n_atoms = mol.GetNumHeavyAtoms()
+    if n_atoms > max_atoms:
+        return f"{n_atoms:,} heavy atoms, more than max_atoms={max_atoms}"
+    # The only ways to write a wildcard: parsing each text twice would cost more.
+    may_be_pattern = not wildcards and ("*" in entry or "#0" in entry or "|" in entry)
+    if may_be_pattern and any(
+        atom.GetAtomicNum() == 0 or atom.HasQuery() for atom in mol.GetAtoms()
+    ):
+        return "a wildcard stands for an atom: a pattern, not a molecule"
+    return None
+
+
+def _why_invalid(entry: object, *, wildcards: bool, max_atoms: int) -> str | None:
+    """Say why an entry is no molecule, where its text alone does not show it."""
+    if isinstance(entry, str) and len(entry) > MAX_LENGTH:
+        return f"{len(entry):,} characters, and {MAX_LENGTH:,} are allowed"
+    mol = _parse(entry)
+    if mol is None:
+        return None
+    return _fault(str(entry), mol, wildcards=wildcards, max_atoms=max_atoms)
+
+
+def valid_smiles_mask(
+    X: ArrayLike, *, wildcards: bool = False, max_atoms: int = MAX_ATOMS
+) -> NDArray[np.bool_]:
     """Mask of the entries that are molecules.
 
     Parameters
     ----------
     X : array-like of shape (n_samples,) or (n_samples, 1)
         SMILES.
+    wildcards : bool, default=False
+        Let patterns pass, see :func:`parse_smiles`.
+    max_atoms : int, default=1000
+        Most atoms, without hydrogens.
 
     Returns
     -------
@@ -134,17 +190,26 @@ def valid_smiles_mask(X: ArrayLike) -> NDArray[np.bool_]:
     >>> valid_smiles_mask(["CCO", "-666", None])
     array([ True, False, False])
     """
-    return _of_each(lambda mol: True, as_smiles_array(X)).astype(bool)
+    rules = {"wildcards": wildcards, "max_atoms": max_atoms}
+    valid = of_each(lambda mol: True, as_smiles_array(X), **rules)
+    return valid.astype(bool)
 
 
-def check_smiles(X: ArrayLike) -> NDArray[np.object_]:
+def check_smiles(
+    X: ArrayLike, *, wildcards: bool = False, max_atoms: int = MAX_ATOMS
+) -> NDArray[np.object_]:
     """Check that every entry is a molecule.
 
     Parameters
     ----------
     X : array-like of shape (n_samples,) or (n_samples, 1)
         SMILES. LINCS's marks for an unknown structure ("-666", "restricted", "",
-        NaN) are not molecules; nor is a text without atoms.
+        NaN) are not molecules; nor is a text without atoms, with more than 1,000 that
+        are not hydrogen, or with wildcards (``*``, R-groups) in the place of atoms.
+    wildcards : bool, default=False
+        Let patterns pass, see :func:`parse_smiles`.
+    max_atoms : int, default=1000
+        Most atoms, without hydrogens.
 
     Returns
     -------
@@ -170,15 +235,27 @@ def check_smiles(X: ArrayLike) -> NDArray[np.object_]:
     index 1: '-666'.
     """
     array = as_smiles_array(X)
-    refuse_invalid(array, valid_smiles_mask(array))
+    valid = valid_smiles_mask(array, wildcards=wildcards, max_atoms=max_atoms)
+    refuse_invalid(array, valid, wildcards=wildcards, max_atoms=max_atoms)
     return array
 
 
-def refuse_invalid(array: NDArray[np.object_], valid: NDArray[np.bool_]) -> None:
+def refuse_invalid(
+    array: NDArray[np.object_],
+    valid: NDArray[np.bool_],
+    *,
+    wildcards: bool = False,
+    max_atoms: int = MAX_ATOMS,
+) -> None:
     """Raise the error that names the entries that are not valid."""
     bad = np.flatnonzero(~valid)
     if bad.size:
-        raise InvalidSmilesError(bad.tolist(), array[bad].tolist())
+        entries = array[bad].tolist()
+        # Only some are shown with their reason, and each has to be read for it.
+        shown = entries[:N_SHOWN]
+        rules = {"wildcards": wildcards, "max_atoms": max_atoms}
+        reasons = [_why_invalid(entry, **rules) for entry in shown]
+        raise InvalidSmilesError(bad.tolist(), entries, reasons)
 
 
 def canonical_smiles(X: ArrayLike) -> NDArray[np.object_]:
@@ -209,113 +286,31 @@ def canonical_smiles(X: ArrayLike) -> NDArray[np.object_]:
     >>> canonical_smiles(["OCC", "C(C)O"])
     array(['CCO', 'CCO'], dtype=object)
     """
-    return _of_valid(Chem.MolToSmiles, X)
+    return of_valid(Chem.MolToSmiles, X)
 
 
-def drug_ids(X: ArrayLike, *, stereo: bool = False) -> NDArray[np.object_]:
-    """Identity of each molecule, as splits, galleries and scores use it.
-
-    The identity is the first block of the InChIKey of the uncharged largest
-    fragment, so that salts, charge states, stereo-isomers and spellings of one
-    drug are one drug.
-
-    Parameters
-    ----------
-    X : array-like of shape (n_samples,)
-        SMILES.
-    stereo : bool, default=False
-        Keep stereo-isomers apart (first two blocks of the InChIKey).
-
-    Returns
-    -------
-    ids : ndarray of shape (n_samples,), dtype=object
-        Strings of 14 characters (25 with `stereo`); the canonical SMILES of the few
-        structures that InChI refuses.
-
-    Raises
-    ------
-    InvalidSmilesError
-        With index and text of every bad entry.
-
-    Notes
-    -----
-    "Largest" counts atoms, hydrogens included, as RDKit's ``LargestFragmentChooser``
-    does, organic fragments first: lysine acetylsalicylate is a lysine. The paper
-    (Finlayson et al. 2020) compares the SMILES text, which lets one drug be on both
-    sides of a split.
-
-    Examples
-    --------
-    >>> from sklearn_molge.molecules import drug_ids
-    >>> drug_ids(["CC(=O)O", "CC(=O)[O-].[Na+]", "OC(C)=O"])
-    array(['QTBSBXVTEAMEQO', 'QTBSBXVTEAMEQO', 'QTBSBXVTEAMEQO'], dtype=object)
-    """
-    return _of_valid(partial(_inchi_blocks, n_blocks=2 if stereo else 1), X)
-
-
-def _of_valid(function, X):
+def of_valid(function: Callable[[Chem.Mol], object], X: ArrayLike) -> NDArray:
+    """Apply `function` to each distinct molecule; refuse what is none."""
     array = as_smiles_array(X)
-    results = _of_each(function, array)
+    results = of_each(function, array)
     refuse_invalid(array, ~pd.isna(results))
     return results
 
 
-def _of_each(function, array):
+def of_each(
+    function: Callable[[Chem.Mol], object],
+    array: NDArray[np.object_],
+    *,
+    wildcards: bool = False,
+    max_atoms: int = MAX_ATOMS,
+) -> NDArray[np.object_]:
     """Apply `function` to each distinct molecule; None where an entry is not one."""
     results = {}
     with BlockLogs():
         # One molecule at a time: they are large.
         for text in dict.fromkeys(s for s in array if isinstance(s, str)):
-            mol = parse_smiles(text)
+            mol = parse_smiles(text, wildcards=wildcards, max_atoms=max_atoms)
             results[text] = None if mol is None else function(mol)
     of_entries = np.empty(len(array), dtype=object)
     of_entries[:] = [results[s] if isinstance(s, str) else None for s in array]
     return of_entries
-
-
-@lru_cache(maxsize=1)
-def _standardizers():
-    parameters = rdMolStandardize.CleanupParameters()
-    parameters.preferOrganic = True  # type: ignore[assignment]
-    return (
-        rdMolStandardize.LargestFragmentChooser(parameters),
-        rdMolStandardize.Uncharger(),
-    )
-
-
-def parent_molecule(mol: Chem.Mol) -> Chem.Mol:
-    """Return the uncharged largest fragment: the molecule that :func:`drug_ids` names.
-
-    Parameters
-    ----------
-    mol : rdkit.Chem.Mol
-        A molecule, with or without counter-ions; it is not changed.
-
-    Returns
-    -------
-    parent : rdkit.Chem.Mol
-        The largest fragment by its atoms, organic ones first, without the charges that
-        protons can balance.
-
-    Examples
-    --------
-    >>> from rdkit import Chem
-    >>> from sklearn_molge.molecules import parent_molecule, parse_smiles
-    >>> Chem.MolToSmiles(parent_molecule(parse_smiles("CC(=O)[O-].[Na+]")))
-    'CC(=O)O'
-    """
-    chooser, uncharger = _standardizers()
-    parent = mol if len(Chem.GetMolFrags(mol)) == 1 else chooser.choose(mol)
-    if any(atom.GetFormalCharge() for atom in parent.GetAtoms()):
-        parent = uncharger.uncharge(parent)
-    return parent
-
-
-def _inchi_blocks(mol: Chem.Mol, *, n_blocks: int) -> str:
-    parent = parent_molecule(mol)
-    # The first block knows no stereochemistry: without it, InChI is faster.
-    key = Chem.MolToInchiKey(parent, "-SNon" if n_blocks == 1 else "")
-    if key:
-        return "-".join(key.split("-")[:n_blocks])
-    # InChI refuses a few exotic structures; their canonical text is an identity too.
-    return Chem.MolToSmiles(parent, isomericSmiles=n_blocks > 1)

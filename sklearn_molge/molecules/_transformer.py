@@ -1,5 +1,7 @@
 """SmilesTransformer: what every transformer of SMILES shares."""
 
+import warnings
+
 import numpy as np
 import pandas as pd
 from scipy import sparse
@@ -14,8 +16,13 @@ from sklearn.utils.validation import check_is_fitted
 
 from sklearn_molge._compat import _fit_context
 from sklearn_molge._utils.rows import as_smiles_array
-from sklearn_molge.exceptions import InvalidSmilesError
-from sklearn_molge.molecules._smiles import parse_smiles, refuse_invalid
+from sklearn_molge.exceptions import InvalidSmilesError, InvalidSmilesWarning
+from sklearn_molge.molecules._smiles import (
+    MAX_ATOMS,
+    parse_smiles,
+    refuse_invalid,
+    valid_smiles_mask,
+)
 
 __all__ = ["SmilesTransformer"]
 
@@ -28,7 +35,8 @@ class SmilesTransformer(
 ):
     """Base of transformers of SMILES: computes each distinct text once per call.
 
-    A subclass has the parameter `n_jobs`, ``_fit(texts)``, which checks parameters and
+    A subclass has the parameters `n_jobs`, `on_bad_smiles` and, where its time grows
+    fast with the molecule, `max_atoms`; ``_fit(texts)``, which checks parameters and
     texts and learns, and ``_featurize(mols)``, which returns one row of features for
     each molecule. It runs in the worker and builds RDKit's objects there, since they
     do not pickle. What becomes of its features is up to ``_transform(texts)``.
@@ -76,8 +84,7 @@ class SmilesTransformer(
         features : ndarray or sparse matrix of shape (n_samples, n_features_out)
             See :meth:`transform`; for errors, :meth:`fit`.
         """
-        features, codes = self._on_distinct(self._fit_transform, X)
-        return features[codes]
+        return self._rows(*self._on_distinct(self._fit_transform, X))
 
     def transform(self, X):
         """Compute the features of each molecule.
@@ -92,7 +99,9 @@ class SmilesTransformer(
         features : ndarray or sparse matrix of shape (n_samples, n_features_out)
             Fingerprints are bits as uint8 or counts as uint32, in a CSR matrix if
             sparse (an array under ``sklearn.set_config(sparse_interface="sparray")``).
-            Descriptors and the vectors of a network are float32.
+            Descriptors and the vectors of a network are float32. With
+            ``on_bad_smiles="nan"`` all are float32, whether entries are bad or not,
+            and a bad one has a row of NaN, of which a sparse matrix stores every entry.
 
         Raises
         ------
@@ -100,8 +109,7 @@ class SmilesTransformer(
             With index and text of every bad entry.
         """
         check_is_fitted(self)
-        features, codes = self._on_distinct(self._transform, X)
-        return features[codes]
+        return self._rows(*self._on_distinct(self._transform, X))
 
     def _on_distinct(self, function, X):
         """Call `function` with the distinct texts; say which of them each entry is."""
@@ -112,11 +120,53 @@ class SmilesTransformer(
                 f"required by {type(self).__name__}."
             )
         codes, texts = pd.factorize(array, use_na_sentinel=False)
+        if self.on_bad_smiles == "nan":
+            valid = valid_smiles_mask(texts, max_atoms=self._max_atoms)
+            self._warn_of_bad(valid[codes])
+            texts = texts[valid]
+        else:
+            valid = np.ones(len(texts), dtype=bool)
         try:
-            return function(texts), codes
+            return function(texts), codes, valid
         except InvalidSmilesError as error:
             bad = np.flatnonzero(np.isin(codes, error.indices))
-            raise InvalidSmilesError(bad.tolist(), array[bad].tolist()) from None
+            reasons = dict(zip(error.indices, error.reasons, strict=False))
+            known = [reasons.get(code) for code in codes[bad]]
+            raise InvalidSmilesError(bad.tolist(), array[bad].tolist(), known) from None
+
+    @property
+    def _max_atoms(self):
+        return getattr(self, "max_atoms", MAX_ATOMS)
+
+    def _warn_of_bad(self, valid):
+        n_bad = int((~valid).sum())
+        if n_bad == len(valid):
+            raise ValueError(
+                f"{type(self).__name__} needs at least 1 molecule, and none of the "
+                f"{n_bad:,} entries of X is one."
+            )
+        if n_bad:
+            warnings.warn(
+                f"{n_bad:,} of {len(valid):,} entries of X are no molecules of at most "
+                f"{self._max_atoms:,} heavy atoms: their rows are NaN.",
+                InvalidSmilesWarning,
+                stacklevel=5,
+            )
+
+    def _rows(self, features, codes, valid):
+        """Rows of the entries, from those of the distinct molecules among them."""
+        if self.on_bad_smiles == "raise":
+            return features[codes]
+        features = features.astype(np.float32)
+        if valid.all():
+            return features[codes]
+        nothing = np.full((1, features.shape[1]), np.nan, dtype=np.float32)
+        if sparse.issparse(features):
+            stacked = sparse.vstack([features, type(features)(nothing)], format="csr")
+        else:
+            stacked = np.concatenate([features, nothing])
+        rows = np.where(valid, np.cumsum(valid) - 1, features.shape[0])
+        return stacked[rows[codes]]
 
     def _fit_transform(self, texts):
         self._fit(texts)
@@ -127,7 +177,8 @@ class SmilesTransformer(
             delayed(_featurize_texts)(self, texts[rows])
             for rows in gen_batches(len(texts), _CHUNK_SIZE)
         )
-        refuse_invalid(texts, np.concatenate([valid for _, valid in chunks]))
+        valid = np.concatenate([valid for _, valid in chunks])
+        refuse_invalid(texts, valid, wildcards=True, max_atoms=self._max_atoms)
         parts = [features for features, _ in chunks]
         if sparse.issparse(parts[0]):
             return sparse.vstack(parts, format="csr")
@@ -144,6 +195,7 @@ class SmilesTransformer(
 
 def _featurize_texts(transformer, texts):
     """Features of a chunk, None if one of its texts is not a molecule; which are."""
-    mols = [parse_smiles(text) for text in texts]
+    limit = transformer._max_atoms
+    mols = [parse_smiles(text, max_atoms=limit) for text in texts]
     valid = np.array([mol is not None for mol in mols])
     return (transformer._featurize(mols) if valid.all() else None), valid

@@ -49,6 +49,32 @@ SMILES = [
     "[nH]1cccc1",
     " CCO ",
 ]
+ODD_BONDS = [
+    "[NH3][Pt]([NH3])(Cl)Cl",  # too many bonds of N: dative ones
+    "[NH3]->[Pt](Cl)(Cl)<-[NH3]",
+    "N[Pt](N)(Cl)Cl",  # none of them
+    "CC[NH2][Zn]",
+    "C[N](C)(C)[Fe]",
+    "[H][NH2][Cu]",
+    "N->B",
+    "[O-]->[Na+]",
+    "[BH3]<-[NH3]",
+    "C~C",
+    "C1~CCCC~1",
+    "c1ccccc1~[Fe]",
+    "C1=CC=CC1~[Fe]~C1C=CC=C1",
+    "CC(=O)O~[Cu]",
+    "c1ccccc1->[Cr]",
+    "c1cc[n]2->[Zn]<-[n]3ccccc3c2c1",
+    "[C-]#[O+]->[Fe]",
+    "C$C",
+    "[U]$[U]",
+    "O=C1O[Pt]2(N[C@@H]3CCCC[C@H]3N2)OC1=O",
+    "[NH3][Co] |C:0.0|",
+    "CCP(CC)(CC)=[Au]S",
+    "c1cc[se]c1",
+    "[13C@@H](F)(Cl)[nH]",
+]
 PARTS = ("V", "E", "edge_index", "rev_edge_index", "batch")
 
 
@@ -72,6 +98,20 @@ def test_bit_equal_to_chemprop_s_featurizer(mode):
     batch = graphs.take(range(len(SMILES)))
     assert (batch.V.shape[1], batch.E.shape[1]) == MODES[mode]
     assert_same_graph(batch, chemprop_graph(SMILES, mode))
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_odd_bonds_are_bit_equal(mode):
+    smiles = [text for text in ODD_BONDS if Chem.MolFromSmiles(text) is not None]
+    assert len(smiles) >= 22
+    together = MoleculeGraphs.from_smiles(smiles, mode=mode)
+    assert_same_graph(together.take(range(len(smiles))), chemprop_graph(smiles, mode))
+
+
+def test_dative_bonds_have_no_type():
+    cisplatin = MoleculeGraphs.from_smiles(["[NH3][Pt]([NH3])(Cl)Cl"])
+    types = cisplatin.bond_bits[:, 1:5]  # single, double, triple, aromatic
+    assert types.tolist() == [[0] * 4, [0] * 4, [1, 0, 0, 0], [1, 0, 0, 0]]
 
 
 @pytest.mark.parametrize("mode", MODES)

@@ -1,0 +1,108 @@
+"""Who is a molecule: what drug_ids merges and keeps apart, and its speed.
+
+OMP_NUM_THREADS=1 python benchmarks/bench_identity.py compoundinfo.txt.gz
+
+The table has the columns ``canonical_smiles`` and ``cmap_name``, as LINCS's
+compoundinfo. The rule before version 2 was: the uncharged largest fragment as it is
+drawn.
+"""
+
+import argparse
+
+import numpy as np
+import pandas as pd
+from _timing import compare, describe_machine, report
+from rdkit import Chem
+from rdkit.Chem.MolStandardize import rdMolStandardize
+from rdkit.rdBase import BlockLogs
+
+from sklearn_molge.molecules import (
+    drug_ids,
+    identity_report,
+    name_conflicts,
+    valid_smiles_mask,
+)
+
+MOVED = "tautomer|metal|inorganic|counter-ion|solvent|part"
+
+
+def read_table(path):
+    table = pd.read_csv(path, sep="\t", keep_default_na=False)
+    table = table[valid_smiles_mask(table["canonical_smiles"])]
+    print(f"{len(table):,} compounds, {table.canonical_smiles.nunique():,} SMILES")
+    return table
+
+
+def old_ids(smiles):
+    """Identities of version 1."""
+    parameters = rdMolStandardize.CleanupParameters()
+    parameters.preferOrganic = True
+    chooser = rdMolStandardize.LargestFragmentChooser(parameters)
+    uncharger = rdMolStandardize.Uncharger()
+    ids = []
+    for text in smiles:
+        parent = uncharger.uncharge(chooser.choose(Chem.MolFromSmiles(text)))
+        key = Chem.MolToInchiKey(parent, "-SNon").split("-")[0]
+        ids.append(key or Chem.MolToSmiles(parent, isomericSmiles=False))
+    return ids
+
+
+def inchi_keys(smiles):
+    return [Chem.MolToInchiKey(Chem.MolFromSmiles(text)) for text in smiles]
+
+
+def show_groups(groups, names, n_shown):
+    """Print groups of molecules: the names and one SMILES of each."""
+    for members in groups[:n_shown]:
+        print("  " + " = ".join(sorted({names[text] for text in members["smiles"]})))
+        for row in members.itertuples():
+            print(f"      {row.smiles}  [{row.reasons or 'as drawn'}]")
+
+
+def changed_groups(found, by, within):
+    """Return the groups of `by` that are several groups of `within`."""
+    several = found.groupby(by)[within].nunique()
+    for group in several[several > 1].index:
+        yield found[found[by] == group].drop_duplicates(within)
+
+
+def why(members):
+    reasons = members["reasons"].str.findall(MOVED).explode().dropna()
+    return ", ".join(sorted(set(reasons))) or "as drawn"
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("table")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--shown", type=int, default=30)
+    options = parser.parse_args()
+    describe_machine("rdkit")
+    table = read_table(options.table)
+    names = table.groupby("canonical_smiles")["cmap_name"].first()
+    with BlockLogs():
+        found = identity_report(names.index)
+        found["old"] = old_ids(found["smiles"])
+    print(f"before: {found.old.nunique():,} drugs; after: {found.drug.nunique():,}")
+    found["reasons"].str.split(", ").explode().value_counts().pipe(print)
+    for title, by, within in (("merged", "drug", "old"), ("split", "old", "drug")):
+        groups = list(changed_groups(found, by, within))
+        print(f"{title}: {len(groups)} groups")
+        print(pd.Series(list(map(why, groups)), dtype=object).value_counts())
+        show_groups(groups, names, options.shown)
+    conflicts = name_conflicts(table["canonical_smiles"], table["cmap_name"])
+    print(f"{conflicts.name.nunique()} names of several drugs")
+    print(conflicts["why"].value_counts())
+    likely = conflicts[conflicts["why"] == "double bonds"]
+    print(likely[["name", "smiles_a", "smiles_b"]].to_string())
+    sample = np.random.default_rng(0).permutation(found["smiles"])[:2000]
+    times = compare(
+        lambda: drug_ids(sample),
+        lambda: inchi_keys(sample),
+        repeats=options.repeats,
+    )
+    report("drug_ids against InChIKey alone, of 2,000 SMILES", *times, goal="3")
+
+
+if __name__ == "__main__":
+    main()
