@@ -32,6 +32,7 @@ from sklearn_molge.library._build import (
     unfinished_start,
 )
 from sklearn_molge.library._embedder import (
+    align_queries,
     check_identity,
     check_unchanged,
     choose_metric,
@@ -40,6 +41,7 @@ from sklearn_molge.library._embedder import (
     load_embedder,
     own_copy,
     save_embedder,
+    with_gene_names,
 )
 from sklearn_molge.library._faiss import FaissSearcher
 from sklearn_molge.library._file import MoleculeFile, Source, as_source
@@ -66,6 +68,11 @@ class MoleculeIndex(BaseEstimator):
         estimator with ``transform`` and ``transform_ge``. `fit` keeps a copy of it as
         it is fitted then, ``estimator_``, with which all is embedded: fitting
         `estimator` again, or setting its parameters, does not change the index.
+    genes : DataFrame or array-like of str, default=None
+        The genes of a profile of the estimator, in their order: a table with
+        ``gene_id`` (Entrez), ``symbol`` or both, as ``study.genes``, or names. Queries
+        whose genes have names (DataFrame, AnnData, GCT, gene lists) are aligned by
+        them; by default by the names that the estimator was fitted on, if any.
     metric : {"auto", "correlation", "cosine", "dot", "euclidean"}, default="auto"
         How the joint space is compared; "auto" takes the `metric` of the embedder. See
         :func:`~sklearn_molge.metrics.pairwise_similarity`.
@@ -158,6 +165,7 @@ class MoleculeIndex(BaseEstimator):
 
     _parameter_constraints: dict = {
         "estimator": [HasMethods(["fit"])],
+        "genes": [pd.DataFrame, "array-like", None],
         "metric": [StrOptions({"auto", "correlation", "cosine", "dot", "euclidean"})],
         "backend": [StrOptions({"exact", "faiss"})],
         "faiss_factory": [str, None],
@@ -177,6 +185,7 @@ class MoleculeIndex(BaseEstimator):
         self,
         estimator,
         *,
+        genes=None,
         metric="auto",
         backend="exact",
         faiss_factory=None,
@@ -190,6 +199,7 @@ class MoleculeIndex(BaseEstimator):
         progress="auto",
     ):
         self.estimator = estimator
+        self.genes = genes
         self.metric = metric
         self.backend = backend
         self.faiss_factory = faiss_factory
@@ -357,7 +367,9 @@ class MoleculeIndex(BaseEstimator):
             With index and text of every bad entry of X.
         """
         check_is_fitted(self)
-        embedded = None if y is None else self._embed(y)
+        embedded = None
+        if y is not None:
+            embedded = embed_profiles(self.estimator_, self._read_profiles(y)[0])
         background = Background.make(embedded, X)
         if self.store_.folder is not None:
             background.save(self.store_)
@@ -396,8 +408,10 @@ class MoleculeIndex(BaseEstimator):
             estimator = load_embedder(folder)
         own = {"metric": store.metric, "dtype": store.dtype}
         unique_by = store.identity["unique_by"]
-        index = cls(estimator, folder=folder, unique_by=unique_by, **own, **params)
-        ours = describe_index(estimator, unique_by)
+        stored = store.identity.get("genes")
+        own["genes"] = None if stored is None else pd.DataFrame(stored)
+        index = cls(estimator, folder=folder, unique_by=unique_by, **{**own, **params})
+        ours = describe_index(estimator, unique_by, index.genes)
         check_identity(store.identity, ours, f"the index in {str(folder)!r}")
         index._adopt(store, own_copy(estimator))
         return index
@@ -436,8 +450,10 @@ class MoleculeIndex(BaseEstimator):
 
         Parameters
         ----------
-        y : array-like of shape (n_profiles, n_genes)
-            Profiles, as the embedder was fitted on them.
+        y : array-like of shape (n_profiles, n_genes), AnnData, GctData or GeneQuery
+            Profiles, as the embedder was fitted on them. Genes that have names are
+            aligned by them: what is missing is named in a warning and counts as 0,
+            unchanged; less than half of the genes is an error.
         n_neighbors : int, default=10
             Molecules for each query.
         groups : array-like of shape (n_profiles,), default=None
@@ -739,7 +755,7 @@ class MoleculeIndex(BaseEstimator):
         return {
             "dtype": self.dtype,
             "metric": choose_metric(self.estimator, self.metric),
-            "identity": describe_index(self.estimator, self.unique_by),
+            "identity": describe_index(self.estimator, self.unique_by, self.genes),
         }
 
     def _check_parameters(self):
@@ -758,10 +774,15 @@ class MoleculeIndex(BaseEstimator):
         """What `unique_by` was when the index was made."""
         return self.store_.identity["unique_by"]
 
-    def _embed(self, y):
-        """Project profiles into the joint space of the library."""
+    def _read_profiles(self, y):
+        """Return profiles in the order of the embedder's genes, and their names."""
+        check_is_fitted(self)
         check_unchanged(self.estimator_, self.store_.identity)
-        return embed_profiles(self.estimator_, y)
+        genes = self.store_.identity["genes"]
+        genes = None if genes is None else pd.DataFrame(genes)
+        aligned = align_queries(self.estimator_, genes, y)
+        frames = [rows for rows in (y, aligned) if isinstance(rows, pd.DataFrame)]
+        return aligned, frames[0].index if frames else None
 
     def _adopt(self, store, estimator):
         self.store_ = store
@@ -799,10 +820,12 @@ class MoleculeIndex(BaseEstimator):
 
     def _embed_queries(self, y, groups) -> tuple[NDArray[np.float32], ArrayLike | None]:
         """Project profiles into the joint space; return them with their names."""
-        check_is_fitted(self)
-        names = y.index if isinstance(y, pd.DataFrame) else None
+        y, names = self._read_profiles(y)
+        return self._embed_aligned(y, names, groups)
+
+    def _embed_aligned(self, y, names, groups):
         _refuse_constant(y)
-        embedded = self._embed(y)
+        embedded = embed_profiles(self.estimator_, y)
         if groups is not None:
             embedded, names = _combine_queries(embedded, groups)
         self._check_directions(embedded)
@@ -814,7 +837,8 @@ class MoleculeIndex(BaseEstimator):
             raise ValueError(
                 f"n_permutations must be an int, at least 0. Got {n_permutations!r}."
             )
-        queries, names = self._embed_queries(y, groups)
+        y, names = self._read_profiles(y)
+        queries, names = self._embed_aligned(y, names, groups)
         profiles = np.asarray(y)
         n_genes = profiles.shape[1]
         draw = check_random_state(random_state)
@@ -824,11 +848,13 @@ class MoleculeIndex(BaseEstimator):
         else:
             codes = np.unique(np.asarray(groups), return_inverse=True)[1]
             members = [np.flatnonzero(codes == i) for i in range(len(queries))]
+
+        def embed(profile):
+            named = with_gene_names(self.estimator_, profile[orders])
+            return embed_profiles(self.estimator_, named)
+
         permuted = (
-            np.mean(
-                [embed_profiles(self.estimator_, profiles[i][orders]) for i in own],
-                axis=0,
-            ).astype(np.float32)
+            np.mean([embed(profiles[i]) for i in own], axis=0, dtype=np.float32)
             for own in members
         )
         return queries, names, permuted

@@ -19,7 +19,12 @@ from sklearn.preprocessing import StandardScaler
 
 from sklearn_molge.alignment import CCA
 from sklearn_molge.datasets import make_perturbation_study
-from sklearn_molge.exceptions import InvalidSmilesError, LibraryWarning
+from sklearn_molge.exceptions import (
+    GeneNamesWarning,
+    InvalidSmilesError,
+    LibraryWarning,
+)
+from sklearn_molge.expression import profile_from_genes
 from sklearn_molge.library import MoleculeFile, MoleculeIndex
 from sklearn_molge.metrics import pairwise_similarity, retrieval_ranks
 from sklearn_molge.molecules import MorganFingerprinter, drug_ids
@@ -510,6 +515,113 @@ def test_an_index_without_a_molecule_says_so(pipe, study):
     for ask in (index.query, index.kneighbors, index.significance):
         with pytest.raises(ValueError, match="has no molecule that can be found: all"):
             ask(study.ge[:1])
+
+
+# Its genes.
+
+
+@pytest.fixture(params=["genes", "named", "both", "opened"])
+def knowing(request, pipe, library, study, tmp_path):
+    """An index that knows its genes from a table, its estimator, or both."""
+    named = request.param in ("named", "both")
+    embedder = clone(pipe).fit(study.smiles, study.profiles() if named else study.ge)
+    genes = None if request.param == "named" else study.genes
+    folder = tmp_path / "index" if request.param == "opened" else None
+    index = MoleculeIndex(embedder, genes=genes, folder=folder).fit(library)
+    return MoleculeIndex.open(folder) if folder else index
+
+
+def test_columns_in_another_order_give_the_same_answer(knowing, study, pipe, library):
+    profiles = study.profiles().iloc[:4].set_axis(list("abcd"))
+    expected = MoleculeIndex(pipe).fit(library).query(study.ge[:4], 3)
+    found = knowing.query(profiles, 3)
+    assert found["query"].tolist() == list("aaabbbcccddd")
+    assert found["index_row"].tolist() == expected["index_row"].tolist()
+    shuffled = profiles.sample(frac=1, axis=1, random_state=0)
+    pd.testing.assert_frame_equal(knowing.query(shuffled, 3), found)
+    pd.testing.assert_frame_equal(
+        knowing.significance(shuffled), knowing.significance(profiles)
+    )
+    assert (
+        knowing.rank(shuffled, library[2]) == knowing.rank(profiles, library[2])
+    ).all()
+    if knowing.genes is not None:
+        by_symbol = profiles.set_axis(study.genes["symbol"], axis=1).iloc[:, ::-1]
+        pd.testing.assert_frame_equal(knowing.query(by_symbol, 3), found)
+
+
+def test_annotated_profiles_and_gene_lists_are_aligned(knowing, study):
+    anndata = pytest.importorskip("anndata")
+    profiles = study.profiles().iloc[:2, ::-1]
+    expected = knowing.query(study.profiles().iloc[:2], 3)["index_row"].tolist()
+    annotated = anndata.AnnData(
+        profiles.to_numpy(), var=pd.DataFrame(index=profiles.columns.astype(str))
+    )
+    assert knowing.query(annotated, 3)["index_row"].tolist() == expected
+    symbols = study.genes["symbol"]
+    lists = {"up": symbols[:6], "down": symbols[6:12]}
+    found = [
+        knowing.query(profile_from_genes(genes, **lists), 3)
+        for genes in (study.genes, study.genes[::-1].reset_index(drop=True))
+    ]
+    pd.testing.assert_frame_equal(*found)
+
+
+def test_missing_genes_are_told_and_most_must_be_there(knowing, study):
+    profiles = study.profiles().iloc[:1]
+    with pytest.warns(GeneNamesWarning, match="lacks 5 of the 40 genes .* are 0 now"):
+        found = knowing.query(profiles.iloc[:, 5:], 3)
+    zeros = profiles.copy()
+    zeros.iloc[:, :5] = 0
+    pd.testing.assert_frame_equal(found, knowing.query(zeros, 3))
+    with pytest.raises(ValueError, match="19 of the 40 genes, less than min_share"):
+        knowing.query(profiles.iloc[:, :19], 3)
+
+
+def test_names_that_nobody_knows_are_refused(index, study):
+    for profiles in (study.profiles(), study.profiles().iloc[:, ::-1]):
+        with pytest.raises(
+            ValueError, match=r"MoleculeIndex\(..., genes=study.genes\)"
+        ):
+            index.query(profiles[:1])
+    assert len(index.query(study.profiles()[:1].to_numpy(), 2)) == 2
+
+
+def test_genes_must_be_those_of_the_estimator(pipe, library, study, tmp_path):
+    with pytest.raises(ValueError, match=r"must be the 40 genes .* Got 39"):
+        MoleculeIndex(pipe, genes=study.genes[1:]).fit(library)
+    with pytest.raises(ValueError, match=r"a column 'gene_id', .* Got \['x'\]"):
+        MoleculeIndex(pipe, genes=pd.DataFrame({"x": range(40)})).fit(library)
+    named = clone(pipe).fit(study.smiles, study.profiles())
+    with pytest.raises(ValueError, match=r"in their order. Gene 0 of the estimator is"):
+        MoleculeIndex(named, genes=study.genes[::-1]).fit(library)
+    path = tmp_path / "index"
+    index = MoleculeIndex(pipe, genes=study.genes["symbol"], folder=path).fit(library)
+    with pytest.raises(ValueError, match="genes must be those with which"):
+        MoleculeIndex(pipe, genes=study.genes["symbol"][::-1], folder=path).fit(library)
+    index.set_params(genes=None)
+    with pytest.raises(ValueError, match="genes must be those with which"):
+        index.partial_fit(["CCCCCCCl"])
+
+
+@pytest.mark.parametrize("on_disk", [False, True])
+def test_another_rule_of_identity_is_refused(
+    pipe, library, study, tmp_path, on_disk, monkeypatch
+):
+    path = tmp_path / "index" if on_disk else None
+    index = MoleculeIndex(pipe, folder=path).fit(library)
+    data = pickle.dumps(index)
+    monkeypatch.setattr("sklearn_molge.library._embedder.IDENTITY_VERSION", 99)
+    calls = [
+        lambda: index.partial_fit(["CCCCCCCl"]),
+        lambda: pickle.loads(data).query(study.ge[:1]),
+    ]
+    calls += [lambda: MoleculeIndex.open(path)] if on_disk else []
+    for call in calls:
+        with pytest.raises(
+            ValueError, match=r"of drug_ids; this release has version 99"
+        ):
+            call()
 
 
 # What it is given.
