@@ -22,7 +22,7 @@ from search_library import divide
 
 from sklearn_molge.datasets import load_lincs
 from sklearn_molge.library import MoleculeFile, MoleculeIndex
-from sklearn_molge.library._build import embed_profiles
+from sklearn_molge.library._embedder import embed_profiles
 from sklearn_molge.library._search import mid_ranks, top_k
 from sklearn_molge.library._store import VectorStore
 from sklearn_molge.metrics import chance_scores, retrieval_scores

@@ -51,6 +51,12 @@ class LeakageWarning(UserWarning):
     >>> from sklearn_molge.exceptions import LeakageWarning
     >>> warnings.simplefilter("error", LeakageWarning)  # to stop at the first
     """
+    "GeneNamesWarning",
+    "InvalidSmilesError",
+    "LibraryWarning",
+    "MissingControlError",
+]
+__all__ = ["InvalidSmilesError", "InvalidSmilesWarning", "MissingControlError"]
 
 
 class InvalidSmilesError(ValueError):

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from rdkit import Chem
+from scipy.spatial.distance import cdist
+from scipy.stats import false_discovery_control
 
 from sklearn_molge._utils.drawing import draw_molecule
 from sklearn_molge.library._search import scores_of
 from sklearn_molge.library._store import VectorStore
 from sklearn_molge.molecules import MorganFingerprinter, check_smiles, drug_ids
 
-__all__ = ["Background", "answer_table"]
+__all__ = ["Background", "Null", "answer_table", "further_columns"]
 
 # Scores of the background that are held at a time, and molecules whose bits are.
 _BLOCK_SCORES = 4 * 2**20
 _BLOCK_MOLECULES = 2048
+# Molecules that stand for a larger library where queries are compared with noise.
+_MOST_SAMPLED = 2048
 # Products of single precision agree to a few units in the last place.
 _ROUNDING = 16 * np.finfo(np.float32).eps
 # Pixels of a picture, and its look: no bond is longer than this, no letter smaller.
@@ -33,6 +38,7 @@ def answer_table(
     *,
     labels: ArrayLike | None = None,
     background: Background | None = None,
+    null: Null | None = None,
     reverse: bool = False,
     ids_are_drugs: bool = True,
     pictures: bool = False,
@@ -46,7 +52,7 @@ def answer_table(
     n_queries, n_answers = rows.shape
     labels = np.arange(n_queries) if labels is None else np.asarray(labels)
     flat = rows.reshape(-1)
-    molecules, names, ids = store.molecules(flat)
+    molecules, names, ids, libraries, library_rows = store.molecules(flat)
     drugs = ids if ids_are_drugs else drug_ids(molecules)
     columns = {
         "query": np.repeat(labels, n_answers),
@@ -56,17 +62,41 @@ def answer_table(
         "drug": drugs,
         "score": scores.reshape(-1),
     }
+    if null is not None:
+        columns |= {"p_value": null.p_values.reshape(-1)}
+        columns |= {
+            name if name == "better_than_noise" else f"query_{name}": np.repeat(
+                null.table[name].to_numpy(), n_answers
+            )
+            for name in null.table
+        }
     if background is not None and background.knows_profiles:
-        percentiles = background.percentiles(store, scores, rows, reverse=reverse)
+        percentiles = background.percentiles(store, scores, rows)
         columns["percentile"] = percentiles.reshape(-1)
     if background is not None and background.knows_training:
         columns |= _training_columns(background, molecules, drugs)
-    columns["row"] = flat
+    columns |= {"library": libraries, "library_row": library_rows, "index_row": flat}
     if pictures:
         columns["structure"] = _structures(molecules)
+    columns |= further_columns(store, flat, taken=columns)
     table = pd.DataFrame(columns)
     table.attrs |= {"metric": store.metric, "reverse": reverse}
     return table
+
+
+def further_columns(
+    store: VectorStore, rows: NDArray[np.intp], *, taken: Collection[str]
+) -> dict[str, pd.Series]:
+    """Return the libraries' own columns; "_library" is put behind names that are taken.
+
+    Numbers are numbers again, also where some are missing.
+    """
+    columns = {}
+    for name, values in store.further_columns(rows).items():
+        while name in taken or name in columns:
+            name += "_library"
+        columns[name] = pd.Series(values.tolist(), dtype=None)
+    return columns
 
 
 def _training_columns(
@@ -144,14 +174,11 @@ class Background:
         store: VectorStore,
         scores: NDArray[np.float32],
         rows: NDArray[np.intp],
-        *,
-        reverse: bool = False,
     ) -> NDArray[np.float64]:
         """Say how unusual each score is for its molecule.
 
-        Percent of the background whose score with this molecule is lower (with
-        `reverse`: higher), equal ones counting half; `scores` and `rows` as `top_k`
-        returns them.
+        Percent of the background whose score with this molecule is lower, equal ones
+        counting half; `scores` and `rows` as `top_k` returns them.
 
         The tau of CMap (Subramanian et al. 2017, "A Next Generation Connectivity Map",
         Cell 171) compares a connectivity score with those of the same perturbagen
@@ -175,7 +202,7 @@ class Background:
             for place in range(begin, end, step):
                 chosen = order[place : min(place + step, end)]
                 columns = known[:, codes[chosen] - first]
-                out[chosen] = _percent_passed(columns, asked[chosen], reverse)
+                out[chosen] = _percent_below(columns, asked[chosen])
         return out.reshape(np.shape(scores))
 
     def nearest_training(
@@ -222,15 +249,103 @@ def _packed_bits(smiles: NDArray[np.object_]) -> NDArray[np.uint64]:
     return packed.view(np.uint64)
 
 
-def _percent_passed(
-    known: NDArray[np.float32], asked: NDArray[np.float32], reverse: bool
+def _percent_below(
+    known: NDArray[np.float32], asked: NDArray[np.float32]
 ) -> NDArray[np.float64]:
-    """Percent of the rows of `known` that are below (above) each of `asked`."""
+    """Percent of the rows of `known` that are below each of `asked`."""
     scale = np.maximum(np.abs(known).max(axis=0), np.abs(asked))
     difference = known - asked
-    if reverse:
-        np.negative(difference, out=difference)
     tolerance = _ROUNDING * scale
-    passed = np.count_nonzero(difference < -tolerance, axis=0)
+    below = np.count_nonzero(difference < -tolerance, axis=0)
     not_above = np.count_nonzero(difference <= tolerance, axis=0)
-    return 50 * (passed + not_above) / len(known)
+    return 50 * (below + not_above) / len(known)
+
+
+# What a query of noise would get
+
+
+@dataclass(frozen=True, eq=False)
+class Null:
+    """Queries and answers beside those of the same profiles with permuted genes.
+
+    Attributes
+    ----------
+    table : DataFrame of shape (n_queries, 3)
+        ``p_value``, ``q_value`` and ``better_than_noise``.
+    p_values : ndarray of shape (n_queries, n_answers)
+        That of each answer, against the permuted queries with the same molecule.
+    """
+
+    table: pd.DataFrame
+    p_values: NDArray[np.float64]
+
+    @classmethod
+    def make(
+        cls,
+        store: VectorStore,
+        queries: NDArray[np.float32],
+        permuted: Iterable[NDArray[np.float32]],
+        *,
+        rows: NDArray[np.intp],
+        level: float,
+        reverse: bool,
+    ) -> Null:
+        """Compare embedded queries, each with its own embedded permutations.
+
+        `rows` of shape (n_queries, n_answers) are the answers; `permuted` yields, of
+        each query, an array of shape (n_permutations, n_components).
+        """
+        sample = _sampled_rows(store)
+        gallery = store.stored(sample).astype(np.float32)
+        p_queries, p_answers = np.empty(len(queries)), np.empty(rows.shape)
+        for i, (query, noise) in enumerate(zip(queries, permuted, strict=True)):
+            points = store.to_stored(np.concatenate([query[None], noise]))
+            scores = _similarities(store.metric, points, gallery)
+            p_queries[i] = _share_as_good(_best_of_each(scores, reverse))[0]
+            own = store.stored(rows[i]).astype(np.float32)
+            own_scores = _similarities(store.metric, points, own)
+            p_answers[i] = _share_as_good(-own_scores if reverse else own_scores)
+        q_values = false_discovery_control(p_queries) if len(queries) else p_queries
+        table = pd.DataFrame(
+            {
+                "p_value": p_queries,
+                "q_value": q_values,
+                "better_than_noise": q_values <= level,
+            }
+        )
+        return cls(table, p_answers)
+
+
+def _sampled_rows(store: VectorStore) -> NDArray[np.intp]:
+    """Return rows that stand for all that are not removed, always the same ones."""
+    rows = np.arange(store.n_rows)
+    rows = rows if store.active is None else rows[store.active]
+    if len(rows) > _MOST_SAMPLED:
+        rows = np.random.default_rng(0).choice(rows, _MOST_SAMPLED, replace=False)
+    return np.sort(rows)
+
+
+def _similarities(
+    metric: str, points: NDArray[np.float32], gallery: NDArray[np.float32]
+) -> NDArray:
+    return -cdist(points, gallery) if metric == "euclidean" else points @ gallery.T
+
+
+def _best_of_each(scores: NDArray, reverse: bool) -> NDArray:
+    """Mean of the best 1 % of each row, after each molecule's scores are standardised.
+
+    Some molecules are near everything: without that they would be all the best ones.
+    """
+    spread = scores.std(axis=0)
+    scores = (scores - scores.mean(axis=0)) / np.where(spread > 0, spread, 1)
+    if reverse:
+        np.negative(scores, out=scores)
+    n_best = -(-scores.shape[1] // 100)
+    best = np.partition(scores, scores.shape[1] - n_best, axis=1)[:, -n_best:]
+    return best.mean(axis=1)[:, None]
+
+
+def _share_as_good(statistics: NDArray) -> NDArray[np.float64]:
+    """Share of the rows that are at least as large as the first, which counts."""
+    tolerance = 1e-6 * np.abs(statistics).max(axis=0)
+    return (statistics >= statistics[0] - tolerance).mean(axis=0)

@@ -14,15 +14,13 @@ from pathlib import Path
 
 import joblib
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from sklearn.utils.parallel import Parallel, delayed
-from sklearn.utils.validation import check_is_fitted
 
-from sklearn_molge._utils.files import replacing
 from sklearn_molge._utils.messages import first_few
 from sklearn_molge._utils.progress import progress_bar
-from sklearn_molge._utils.views import is_embedder, resolve_views
 from sklearn_molge.exceptions import InvalidSmilesError
+from sklearn_molge.library._embedder import check_identity, embed_molecules
 from sklearn_molge.library._file import (
     INVALID,
     MISSING,
@@ -34,7 +32,6 @@ from sklearn_molge.library._file import (
 )
 from sklearn_molge.library._store import (
     DATABASE,
-    STORED_METRICS,
     Skipped,
     VectorStore,
 )
@@ -49,32 +46,17 @@ from sklearn_molge.parallel import SentOnce, received
 
 __all__ = [
     "add_library",
-    "check_identity",
     "check_library",
+    "check_settings",
     "check_some_readable",
-    "choose_metric",
-    "describe_index",
     "embed_library",
-    "embed_profiles",
     "is_complete",
-    "load_embedder",
     "make_store",
-    "save_embedder",
     "unfinished_start",
 ]
 
-# Their vectors tell one embedder from another.
-_PROBES = (
-    "CC(=O)Oc1ccccc1C(=O)O",
-    "CN1C=NC2=C1C(=O)N(C(=O)N2C)C",
-    "ONC(=O)CCCCCCC(=O)Nc1ccccc1",
-    "CN1CCN(CC1)Cc1ccc(cc1)C(=O)Nc1ccc(C)c(c1)Nc1nccc(n1)-c1cccnc1",
-    "CC(C)Cc1ccc(cc1)C(C)C(=O)O",
-    "OCC1OC(O)C(O)C(O)C1O",
-    "Clc1ccccc1C1=NCc2nnc(C)n2-c2sccc12",
-    "CCN(CC)CCNC(=O)c1ccc(N)cc1",
-)
 _NOT_FINITE = "its embedding is not finite"
+_NO_LIBRARY: dict = {"source": None, "next_row": 0, "counts": {}, "done": True}
 # So many batches a process may be done ahead of who takes the results.
 _AHEAD = 32
 # Where so many molecules in a row cannot be embedded, it is not for the molecules.
@@ -83,9 +65,6 @@ _ALL_FAIL = 16
 _LOOKED_AT = 64
 # So many batches are written at a time: a kill loses at most these.
 _BATCHES_PER_SEGMENT = 16
-_EMBEDDER = "embedder.joblib"
-# Rounding differs between machines; another embedder differs by far more.
-_TOLERANCE = 1e-3
 
 
 @dataclass(frozen=True)
@@ -102,7 +81,9 @@ class EmbeddedRows:
     texts, names : ndarray of shape (n_kept,), dtype=object
     ids : ndarray of shape (n_kept,), dtype=object, or None
         Identities of the molecules; None where the texts are compared, or nothing.
-    skipped : list of (row, entry, reason)
+    columns : dict of str to ndarray of shape (n_kept,), dtype=object
+        Further columns of the source.
+    skipped : list of Skipped
         Rows of the source that are no molecule or have no finite embedding.
     """
 
@@ -113,62 +94,8 @@ class EmbeddedRows:
     texts: NDArray[np.object_]
     names: NDArray[np.object_]
     ids: NDArray[np.object_] | None
+    columns: dict[str, NDArray[np.object_]]
     skipped: list[Skipped]
-
-
-def two_view(estimator):
-    """Return the embedder inside `estimator`.
-
-    Raises
-    ------
-    TypeError
-        If it has no joint space: no ``transform`` of molecules or ``transform_ge``.
-    """
-    inner, _, _ = resolve_views(estimator, None, None)
-    if not is_embedder(inner):
-        raise TypeError(
-            "estimator must embed molecules and profiles in one space (`transform` and "
-            f"`transform_ge`), as CCA and CoordinatedEmbedder do. Got {inner!r}, whose "
-            "similarities cannot be prepared for a library: rank with "
-            "sklearn_molge.metrics.similarity."
-        )
-    return inner
-
-
-def embed_profiles(estimator, y: ArrayLike) -> NDArray[np.float32]:
-    """Project profiles into the joint space."""
-    inner, _, profiles = resolve_views(estimator, None, y)
-    vectors = np.asarray(inner.transform_ge(profiles), dtype=np.float32)
-    if not np.isfinite(vectors).all():
-        bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
-        raise ValueError(
-            f"y: the embedding of {len(bad)} profiles is not finite, in rows "
-            f"[{first_few(bad.tolist())}]."
-        )
-    return vectors
-
-
-def _embed(estimator, smiles: NDArray[np.object_]) -> NDArray[np.float32]:
-    inner, molecules, _ = resolve_views(estimator, smiles, None)
-    return np.asarray(inner.transform(molecules), dtype=np.float32)
-
-
-def probe(estimator) -> NDArray[np.float32]:
-    """Embed a few fixed molecules, by which two embedders can be compared.
-
-    Raises
-    ------
-    ValueError
-        If `estimator` does not take SMILES.
-    """
-    try:
-        return _embed(estimator, np.array(_PROBES, dtype=object))
-    except (TypeError, ValueError) as error:
-        raise ValueError(
-            "estimator must be fitted on SMILES; put what computes features of "
-            "molecules into a Pipeline before it. Embedding "
-            f"{_PROBES[0]!r} failed with {type(error).__name__}: {error}"
-        ) from error
 
 
 def embed_library(
@@ -208,7 +135,7 @@ def _embed_sent(
 
 
 def _embed_batch(estimator, batch: Batch, unique_by: str | None) -> EmbeddedRows:
-    first_row, smiles, names = batch  # batch.columns: what else travels
+    first_row, smiles, names = batch
     try:
         with parsed_once():
             reasons = _unreadable(smiles, parse=unique_by == "drug")
@@ -225,7 +152,10 @@ def _embed_batch(estimator, batch: Batch, unique_by: str | None) -> EmbeddedRows
         texts=smiles[kept],
         names=names[kept],
         ids=ids,
-        skipped=[(first_row + i, smiles[i], reasons[i]) for i in sorted(reasons)],
+        columns={name: values[kept] for name, values in batch.columns.items()},
+        skipped=[
+            Skipped(first_row + i, smiles[i], reasons[i]) for i in sorted(reasons)
+        ],
     )
 
 
@@ -275,7 +205,7 @@ def _embed_part(
     if not len(rows):
         return []
     try:
-        return [(rows, _embed(estimator, smiles[rows]))]
+        return [(rows, embed_molecules(estimator, smiles[rows]))]
     except InvalidSmilesError as error:
         if not error.indices:
             raise
@@ -298,7 +228,19 @@ def _embed_part(
 
 
 class SegmentWriter:
-    """Gathers batches into segments of the store, each molecule once."""
+    """Gathers batches into segments of the store, each molecule once.
+
+    Attributes
+    ----------
+    library : int
+        Number of the library, from 0.
+    next_row : int
+        Rows of the library before it are done.
+    readable : ReadableShare
+        What its rows were so far.
+    n_failed : int
+        Molecules that could not be embedded.
+    """
 
     def __init__(
         self, store: VectorStore, source: Source, start: int, unique_by: str | None
@@ -308,23 +250,43 @@ class SegmentWriter:
         self.unique_by = unique_by
         self._fingerprint = source.fingerprint()
         self._batches: list[EmbeddedRows] = []
+        known = store.progress
+        goes_on = known is not None and not known["done"]
+        self.library = 0 if known is None else known["library"] + (not goes_on)
+        counts = known["counts"] if known and goes_on else {}
+        self.n_failed = counts.pop("n_failed", 0)
+        self.readable = ReadableShare(**counts)
+        self.failure: Skipped | None = None
+        # What is to be there again if nothing of the library can be used.
+        self._before = known if not goes_on else {**known, **_NO_LIBRARY}
+        self._n_skipped = store.n_skipped - (start if goes_on else 0)
 
     def add(self, batch: EmbeddedRows) -> None:
+        self.readable.add(batch.n_rows, [row[:3] for row in batch.skipped])
+        failed = [s for s in batch.skipped if s.reason not in (MISSING, INVALID)]
+        self.n_failed += len(failed)
+        self.failure = self.failure or next(iter(failed), None)
         self._batches.append(batch)
         if len(self._batches) == _BATCHES_PER_SEGMENT:
             self.flush(done=False)
 
     def flush(self, *, done: bool) -> None:
         """Write what has been gathered, and how far the source was read."""
+        self.next_row = self._n_rows()
         batches, self._batches = self._batches, []
         if not (done or batches):
             return
-        if batches:
-            self.next_row = batches[-1].first_row + batches[-1].n_rows
         skipped = [row for batch in batches for row in batch.skipped]
         progress = {
             "source": self._fingerprint,
+            "library": self.library,
             "next_row": self.next_row,
+            "counts": {
+                "n_rows": self.readable.n_rows,
+                "n_missing": self.readable.n_missing,
+                "n_invalid": self.readable.n_invalid,
+                "n_failed": self.n_failed,
+            },
             "done": done,
         }
         batches = [batch for batch in batches if len(batch.rows)]
@@ -335,16 +297,46 @@ class SegmentWriter:
         rows = _joined(batches)
         if self.unique_by is not None:
             rows, doubles = self._without_doubles(rows)
-            skipped = sorted(skipped + doubles, key=lambda row: row[0])
+            skipped = sorted(skipped + doubles, key=lambda row: row.row)
         ids = None if rows.ids is None else rows.ids.tolist()
         self.store.append(
             rows.vectors,
             rows.texts.tolist(),
             rows.names.tolist(),
             ids,
+            library_rows=rows.rows.tolist(),
+            columns=rows.columns,
             skipped=skipped,
             progress=progress,
         )
+
+    def finish(self, source: Source) -> None:
+        """Write the rest.
+
+        Raises
+        ------
+        ValueError
+            If no row of the library can be used; nothing of it is kept then.
+        """
+        try:
+            self.readable.check(source)
+            if self.n_failed == self.readable.n_good:
+                raise ValueError(
+                    f"X: none of the {self.n_failed:,} molecules of the library can be "
+                    f"embedded. Row {self.failure.row}: {self.failure.reason}."
+                )
+        except ValueError:
+            self._batches.clear()
+            if self.store.n_skipped > self._n_skipped:
+                self.store.forget_library(self._n_skipped, self._before)
+            raise
+        self.flush(done=True)
+
+    def _n_rows(self) -> int:
+        """Rows of the library that were looked at."""
+        if not self._batches:
+            return self.next_row
+        return self._batches[-1].first_row + self._batches[-1].n_rows
 
     def _without_doubles(
         self, batch: EmbeddedRows
@@ -358,10 +350,15 @@ class SegmentWriter:
         known[places] = rows
         is_new = (known < 0) & (first == np.arange(len(ids)))
         numbers = self.store.n_rows + np.cumsum(is_new) - 1
-        same_as = np.where(known < 0, numbers[first], known)
+        same_as = np.where(known < 0, numbers[first], known).tolist()
         doubles = [
-            (int(batch.rows[i]), batch.texts[i], f"same molecule as row {same_as[i]}")
-            for i in np.flatnonzero(~is_new)
+            Skipped(
+                int(batch.rows[i]),
+                batch.texts[i],
+                f"the molecule of index_row {same_as[i]}",
+                same_as[i],
+            )
+            for i in np.flatnonzero(~is_new).tolist()
         ]
         return _taken(batch, is_new), doubles
 
@@ -371,11 +368,16 @@ def _joined(batches: list[EmbeddedRows]) -> EmbeddedRows:
         name: np.concatenate([getattr(batch, name) for batch in batches])
         for name in _columns_of(batches[0])
     }
+    columns["columns"] = {
+        name: np.concatenate([batch.columns[name] for batch in batches])
+        for name in batches[0].columns
+    }
     return replace(batches[0], **columns)
 
 
 def _taken(batch: EmbeddedRows, chosen: NDArray[np.bool_]) -> EmbeddedRows:
     columns: dict = {name: getattr(batch, name)[chosen] for name in _columns_of(batch)}
+    columns["columns"] = {name: c[chosen] for name, c in batch.columns.items()}
     return replace(batch, **columns)
 
 
@@ -472,9 +474,9 @@ def add_library(
     The store is held for writing until the end. What is done is kept when it is
     interrupted or killed, and the store's progress says where to go on: see
     :func:`unfinished_start`. The other parameters are those of ``MoleculeIndex``.
+    A library of which no row can be used is an error, see :class:`SegmentWriter`.
     """
     writer = SegmentWriter(store, source, start, unique_by)
-    readable = ReadableShare()
     batches = embed_library(
         estimator,
         source,
@@ -498,41 +500,46 @@ def add_library(
             for batch in batches:
                 if on_bad_smiles == "raise":
                     _raise_skipped(batch.skipped)
-                readable.add(batch.n_rows, batch.skipped)
                 writer.add(batch)
                 bar.update(batch.n_rows)
-            if readable.n_rows or not start:
-                readable.check(source)
         except BaseException:
             writer.flush(done=False)
             raise
-        writer.flush(done=True)
+        writer.finish(source)
 
 
 def _raise_skipped(skipped: Sequence[Skipped]) -> None:
-    invalid = [
-        (row, entry) for row, entry, reason in skipped if reason in (INVALID, MISSING)
-    ]
+    invalid = [(s.row, s.entry) for s in skipped if s.reason in (MISSING, INVALID)]
     if invalid:
         rows, entries = zip(*invalid, strict=True)
         raise InvalidSmilesError(rows, entries)
     if skipped:
-        shown = first_few(skipped, write=lambda s: f"row {s[0]}, {s[1]!r}: {s[2]}")
+        shown = first_few(
+            skipped, write=lambda s: f"row {s.row}, {s.entry!r}: {s.reason}"
+        )
         raise ValueError(f"{len(skipped)} rows of X cannot be embedded: {shown}.")
 
 
-# The folder of an index: whose it is, and the embedder beside the vectors.
+def check_settings(
+    store: VectorStore, *, dtype: str, metric: str, identity: dict
+) -> None:
+    """Refuse to go on with other parameters than those that the store was made with.
 
-
-def choose_metric(estimator, metric: str) -> str:
-    """Return the metric of an index; "auto" is that of its embedder."""
-    chosen = two_view(estimator).metric if metric == "auto" else metric
-    if chosen not in STORED_METRICS:
-        raise ValueError(
-            f"metric must be one of {list(STORED_METRICS)}. Got {chosen!r}, the metric "
-            "of the embedder; name another one."
-        )
-    return chosen
+    Raises
+    ------
+    ValueError
+        If an embedder, a precision, a metric or an identity differs.
+    """
+    where = f"the index in {str(store.folder)!r}" if store.folder else "this index"
+    check_identity(store.identity, identity, where)
+    for name, own, theirs in (
+        ("dtype", dtype, store.dtype),
+        ("metric", metric, store.metric),
+    ):
+        if own != theirs:
+            raise ValueError(
+                f"{name} must be {theirs!r}, with which {where} was made. Got {own!r}."
+            )
 
 
 def make_store(
@@ -561,16 +568,7 @@ def make_store(
             identity=identity,
         )
     store = VectorStore.open(folder)
-    check_identity(store.identity, identity, folder)
-    for name, own, theirs in (
-        ("dtype", dtype, store.dtype),
-        ("metric", metric, store.metric),
-    ):
-        if own != theirs:
-            raise ValueError(
-                f"{name} must be {theirs!r}, with which the index in {str(folder)!r} "
-                f"was made. Got {own!r}."
-            )
+    check_settings(store, dtype=dtype, metric=metric, identity=identity)
     unfinished = unfinished_start(store, source) is not None
     if store.progress and not (unfinished or is_complete(store, source)):
         raise FileExistsError(
@@ -578,63 +576,3 @@ def make_store(
             "partial_fit to add X, or give another folder."
         )
     return store
-
-
-def describe_index(estimator, unique_by: str | None) -> dict:
-    """Return what tells this index from another, as JSON.
-
-    Raises
-    ------
-    NotFittedError, ValueError
-        If `estimator` is not fitted, or does not take SMILES.
-    """
-    check_is_fitted(estimator)
-    return {"unique_by": unique_by, "probes": probe(estimator).tolist()}
-
-
-def check_identity(theirs: dict, ours: dict, folder: str | os.PathLike) -> None:
-    """Refuse an index of another embedder.
-
-    Raises
-    ------
-    ValueError
-        If the embedders place the probe molecules elsewhere, or molecules are told
-        apart in another way.
-    """
-    if theirs["unique_by"] != ours["unique_by"]:
-        raise ValueError(
-            f"unique_by must be {theirs['unique_by']!r}, with which the index in "
-            f"{str(folder)!r} was made. Got {ours['unique_by']!r}."
-        )
-    there, here = np.array(theirs["probes"]), np.array(ours["probes"])
-    same = there.shape == here.shape and np.allclose(
-        there, here, rtol=_TOLERANCE, atol=_TOLERANCE * np.abs(there).max(initial=0)
-    )
-    if not same:
-        raise ValueError(
-            f"estimator must be the embedder that made the index in {str(folder)!r}. "
-            "Got one that projects the same molecules to other places."
-        )
-
-
-def save_embedder(folder: Path, estimator) -> None:
-    """Write the embedder beside its vectors; the file is whole or not there."""
-    with replacing(folder / _EMBEDDER) as draft:
-        joblib.dump(estimator, draft)
-
-
-def load_embedder(folder: Path):
-    """Read the embedder, which runs the code that its pickle names.
-
-    Raises
-    ------
-    FileNotFoundError
-        If the folder holds none.
-    """
-    path = folder / _EMBEDDER
-    if not path.exists():
-        raise FileNotFoundError(
-            f"There is no {_EMBEDDER} in {str(folder)!r}: give `estimator`, or fit "
-            "again."
-        )
-    return joblib.load(path)

@@ -63,6 +63,11 @@ class FaissSearcher:
         self._n_trained = 0
         self._update()
 
+    @property
+    def made_with(self) -> tuple:
+        """What it depends on: another store or other parameters need another one."""
+        return self.store, self.factory, self.parameters
+
     def top_k(
         self, queries: NDArray, k: int, *, reverse: bool = False
     ) -> tuple[NDArray[np.float32], NDArray[np.intp]]:

@@ -10,9 +10,11 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass, field
 from functools import cached_property
 from html import escape
+from inspect import signature
 from itertools import chain, islice
 from numbers import Integral
 from pathlib import Path
@@ -478,6 +480,28 @@ class MoleculeFile:
             file.seek(max(size - _ENDS_BYTES, 0))
             digest.update(file.read(_ENDS_BYTES))
         return digest.hexdigest()
+
+    def with_columns(self, columns):
+        """Return the same file with further columns, where its format has any.
+
+        Parameters
+        ----------
+        columns : list of str, "all" or None
+            As of the class; "all" of a format without columns is none.
+
+        Returns
+        -------
+        library : MoleculeFile
+        """
+        read = FORMATS[self.format].read
+        takes_columns = len(signature(read).parameters) > 4
+        if columns is None or (columns == "all" and not takes_columns):
+            return self
+        other = copy(self)
+        other.columns = columns if columns == "all" else list(columns)
+        with _named_errors(other.path):
+            other._table(0)  # which looks for the columns
+        return other
 
     def __repr__(self):
         return f"MoleculeFile({str(self.path)!r}, format={self.format!r})"

@@ -10,29 +10,41 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
-from sklearn.utils import check_consistent_length
+from sklearn.utils import check_consistent_length, check_random_state
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
 from sklearn_molge._compat import HasMethods, Interval, StrOptions, _fit_context
 from sklearn_molge._utils.messages import first_few, first_few_at
 from sklearn_molge._utils.rows import as_smiles_array, group_means
-from sklearn_molge.library._answers import Background, answer_table
+from sklearn_molge.library._answers import (
+    Background,
+    Null,
+    answer_table,
+    further_columns,
+)
 from sklearn_molge.library._build import (
     add_library,
-    check_identity,
     check_library,
+    check_settings,
     check_some_readable,
+    is_complete,
+    make_store,
+    unfinished_start,
+)
+from sklearn_molge.library._embedder import (
+    align_queries,
+    check_identity,
+    check_unchanged,
     choose_metric,
     describe_index,
     embed_profiles,
-    is_complete,
     load_embedder,
-    make_store,
+    own_copy,
     save_embedder,
-    unfinished_start,
+    with_gene_names,
 )
 from sklearn_molge.library._faiss import FaissSearcher
-from sklearn_molge.library._file import Source, as_source
+from sklearn_molge.library._file import MoleculeFile, Source, as_source
 from sklearn_molge.library._search import mid_ranks, scores_of, top_k
 from sklearn_molge.library._store import VectorStore
 from sklearn_molge.molecules import drug_ids
@@ -53,8 +65,14 @@ class MoleculeIndex(BaseEstimator):
         A fitted embedder of SMILES and profiles: a Pipeline, search or wrapper that
         ends in :class:`~sklearn_molge.alignment.CCA`,
         :class:`~sklearn_molge.alignment.CoordinatedEmbedder` or another two-view
-        estimator with ``transform`` and ``transform_ge``. It is used as it is, not
-        cloned.
+        estimator with ``transform`` and ``transform_ge``. `fit` keeps a copy of it as
+        it is fitted then, ``estimator_``, with which all is embedded: fitting
+        `estimator` again, or setting its parameters, does not change the index.
+    genes : DataFrame or array-like of str, default=None
+        The genes of a profile of the estimator, in their order: a table with
+        ``gene_id`` (Entrez), ``symbol`` or both, as ``study.genes``, or names. Queries
+        whose genes have names (DataFrame, AnnData, GCT, gene lists) are aligned by
+        them; by default by the names that the estimator was fitted on, if any.
     metric : {"auto", "correlation", "cosine", "dot", "euclidean"}, default="auto"
         How the joint space is compared; "auto" takes the `metric` of the embedder. See
         :func:`~sklearn_molge.metrics.pairwise_similarity`.
@@ -91,6 +109,8 @@ class MoleculeIndex(BaseEstimator):
 
     Attributes
     ----------
+    estimator_ : estimator
+        The index's own copy of the fitted embedder.
     n_molecules_ : int
         Molecules that can be found.
     metric_ : str
@@ -99,8 +119,10 @@ class MoleculeIndex(BaseEstimator):
         Rows of the index, removed ones included; they are numbered from 0 and keep
         their numbers.
     skipped_ : DataFrame
-        Rows of the library that are not in the index: ``row`` (its number in what was
-        given), ``entry`` and ``reason``.
+        Rows of the libraries that are not in the index: ``library`` (the first one that
+        was given is 0, the next one 1), ``library_row`` (the row in it, from 0),
+        ``entry``, ``reason`` and ``same_as``: the `index_row` of the same molecule,
+        missing where there is none. All rows of a molecule are its own and those.
     nbytes_ : int
         Bytes of the vectors and of the database, in memory or on disk.
 
@@ -116,9 +138,9 @@ class MoleculeIndex(BaseEstimator):
     memory-mapped, and the embedder as a joblib pickle: opening a folder from a source
     that is not trusted runs its code, unless the embedder is given to :meth:`open`.
     Rows count once a transaction says so, after their vectors have reached the disk: a
-    kill leaves the rows of the last one. A few fixed molecules are embedded when the
-    index is made and when it is opened, so that it is never searched with another
-    embedder than the one that made it.
+    kill leaves the rows of the last one. A few fixed molecules and profiles are
+    embedded when the index is made, opened, extended and asked, so that it is never
+    searched with another embedder than the one that made it.
 
     Examples
     --------
@@ -134,8 +156,8 @@ class MoleculeIndex(BaseEstimator):
     >>> index.fit(["CCCO", "not a molecule", "Oc1ccccc1C"], names=["a", "b", "c"])
     MoleculeIndex(...)
     >>> index.skipped_
-       row           entry              reason
-    0    1  not a molecule  not a valid SMILES
+       library  library_row           entry              reason  same_as
+    0        0            1  not a molecule  not a valid SMILES     <NA>
     >>> distances, rows = index.kneighbors(y[:1], n_neighbors=2)
     >>> rows.shape
     (1, 2)
@@ -143,6 +165,7 @@ class MoleculeIndex(BaseEstimator):
 
     _parameter_constraints: dict = {
         "estimator": [HasMethods(["fit"])],
+        "genes": [pd.DataFrame, "array-like", None],
         "metric": [StrOptions({"auto", "correlation", "cosine", "dot", "euclidean"})],
         "backend": [StrOptions({"exact", "faiss"})],
         "faiss_factory": [str, None],
@@ -162,6 +185,7 @@ class MoleculeIndex(BaseEstimator):
         self,
         estimator,
         *,
+        genes=None,
         metric="auto",
         backend="exact",
         faiss_factory=None,
@@ -175,6 +199,7 @@ class MoleculeIndex(BaseEstimator):
         progress="auto",
     ):
         self.estimator = estimator
+        self.genes = genes
         self.metric = metric
         self.backend = backend
         self.faiss_factory = faiss_factory
@@ -188,7 +213,7 @@ class MoleculeIndex(BaseEstimator):
         self.progress = progress
 
     @_fit_context(prefer_skip_nested_validation=False)
-    def fit(self, X, y=None, *, names=None):
+    def fit(self, X, y=None, *, names=None, columns="all"):
         """Embed a library.
 
         Where `folder` holds the unfinished work of the same embedder on the same
@@ -196,14 +221,19 @@ class MoleculeIndex(BaseEstimator):
 
         Parameters
         ----------
-        X : array-like of shape (n_molecules,), iterable, Path or MoleculeFile
+        X : array-like of shape (n_molecules,), iterable, DataFrame, path, MoleculeFile
             SMILES; or what yields SMILES or pairs (SMILES, name), one by one and in an
-            order that does not change; or a file, see
-            :class:`MoleculeFile`.
+            order that does not change; or a table, whose columns are found by their
+            names; or a file or its path, see :class:`MoleculeFile`.
         y : Ignored
             Not used, present for API consistency.
-        names : array-like of shape (n_molecules,), default=None
-            Name of each molecule, where X is an array.
+        names : array-like of shape (n_molecules,) or str, default=None
+            Name of each molecule, where X is an array, or the column of a DataFrame.
+        columns : "all", list of str, mapping or None, default="all"
+            Further columns, such as a catalogue number, a price or a mechanism, which
+            answers then show: of a table or a file all or some by name, beside an array
+            a dict or DataFrame of columns; None are none. A
+            :class:`MoleculeFile` with `columns` of its own keeps those.
 
         Returns
         -------
@@ -217,39 +247,43 @@ class MoleculeIndex(BaseEstimator):
         FileExistsError
             If `folder` holds another library, or something else.
         TypeError, ValueError
-            If `estimator` embeds no molecules and profiles, or takes no SMILES.
+            If `estimator` embeds no molecules and profiles, or takes no SMILES, or no
+            row of X can be used.
+
+        Warns
+        -----
+        LibraryWarning
+            If less than 90 % of the rows of X are molecules.
         """
-        source = as_source(X, names)
-        check_some_readable(source)
-        settings = {
-            "dtype": self.dtype,
-            "metric": choose_metric(self.estimator, self.metric),
-            "identity": describe_index(self.estimator, self.unique_by),
-        }
+        source = as_library(X, names, columns)
+        if self.unique_by == "drug":  # otherwise the embedder alone reads them
+            check_some_readable(source)
+        settings = self._settings()
         if self.on_bad_smiles == "raise":
             check_library(source, self.batch_size, self.n_jobs)
+        estimator = own_copy(self.estimator)
         store = make_store(self.folder, source, **settings)
         complete = is_complete(store, source)
         if store.folder is not None and not complete:
-            save_embedder(store.folder, self.estimator)
-        self._adopt(store)
+            save_embedder(store.folder, estimator)
+        self._adopt(store, estimator)
         if not complete:
             self._add(source)
         return self
 
     @_fit_context(prefer_skip_nested_validation=False)
-    def partial_fit(self, X, y=None, *, names=None):
+    def partial_fit(self, X, y=None, *, names=None, columns="all"):
         """Add molecules; what is there stays as it is.
 
         Parameters
         ----------
-        X : array-like of shape (n_molecules,), iterable, Path or MoleculeFile
+        X : array-like of shape (n_molecules,), iterable, DataFrame, path, MoleculeFile
             As in :meth:`fit`. Where an interrupted library is not finished, it must be
             that one, and goes on.
         y : Ignored
             Not used, present for API consistency.
-        names : array-like of shape (n_molecules,), default=None
-            Name of each molecule, where X is an array.
+        names, columns
+            As in :meth:`fit`.
 
         Returns
         -------
@@ -261,12 +295,21 @@ class MoleculeIndex(BaseEstimator):
         InvalidSmilesError
             With ``on_bad_smiles="raise"``: every bad row.
         ValueError
-            If another library is not finished.
+            If another library is not finished, no row of X can be used, or a parameter
+            that decides what rows are was changed since `fit`: among them an
+            `estimator` that was fitted again.
+
+        Warns
+        -----
+        LibraryWarning
+            If less than 90 % of the rows of X are molecules.
         """
         if not hasattr(self, "store_"):
-            return self.fit(X, names=names)
-        source = as_source(X, names)
-        check_some_readable(source)
+            return self.fit(X, names=names, columns=columns)
+        self._check_parameters()
+        source = as_library(X, names, columns)
+        if self._unique_by == "drug":
+            check_some_readable(source)
         if self.on_bad_smiles == "raise":
             check_library(source, self.batch_size, self.n_jobs)
         self._add(source)
@@ -324,7 +367,9 @@ class MoleculeIndex(BaseEstimator):
             With index and text of every bad entry of X.
         """
         check_is_fitted(self)
-        embedded = None if y is None else embed_profiles(self.estimator, y)
+        embedded = None
+        if y is not None:
+            embedded = embed_profiles(self.estimator_, self._read_profiles(y)[0])
         background = Background.make(embedded, X)
         if self.store_.folder is not None:
             background.save(self.store_)
@@ -363,9 +408,12 @@ class MoleculeIndex(BaseEstimator):
             estimator = load_embedder(folder)
         own = {"metric": store.metric, "dtype": store.dtype}
         unique_by = store.identity["unique_by"]
-        index = cls(estimator, folder=folder, unique_by=unique_by, **own, **params)
-        check_identity(store.identity, describe_index(estimator, unique_by), folder)
-        index._adopt(store)
+        stored = store.identity.get("genes")
+        own["genes"] = None if stored is None else pd.DataFrame(stored)
+        index = cls(estimator, folder=folder, unique_by=unique_by, **{**own, **params})
+        ours = describe_index(estimator, unique_by, index.genes)
+        check_identity(store.identity, ours, f"the index in {str(folder)!r}")
+        index._adopt(store, own_copy(estimator))
         return index
 
     # What it holds
@@ -388,9 +436,10 @@ class MoleculeIndex(BaseEstimator):
     @property
     def skipped_(self):
         """Rows of the library that are not in the index, and why."""
-        columns = ["row", "entry", "reason"]
+        columns = ["library", "library_row", "entry", "reason", "same_as"]
         table = pd.DataFrame(self.store_.skipped(), columns=columns)
-        return table.astype({"row": "int64"})
+        kinds = {"library": "int64", "library_row": "int64", "same_as": "Int64"}
+        return table.astype(kinds)
 
     # What it answers
 
@@ -401,8 +450,10 @@ class MoleculeIndex(BaseEstimator):
 
         Parameters
         ----------
-        y : array-like of shape (n_profiles, n_genes)
-            Profiles, as the embedder was fitted on them.
+        y : array-like of shape (n_profiles, n_genes), AnnData, GctData or GeneQuery
+            Profiles, as the embedder was fitted on them. Genes that have names are
+            aligned by them: what is missing is named in a warning and counts as 0,
+            unchanged; less than half of the genes is an error.
         n_neighbors : int, default=10
             Molecules for each query.
         groups : array-like of shape (n_profiles,), default=None
@@ -423,8 +474,8 @@ class MoleculeIndex(BaseEstimator):
             "euclidean", minus the product for "dot"; ascending, with `reverse`
             descending. Only with `return_distance`.
         rows : ndarray of int of shape (n_queries, n_neighbors)
-            Rows of the index, see :meth:`get_molecules`. Equally close ones come in
-            the order of their rows.
+            Rows of the index, not of the library that was given: :meth:`get_molecules`
+            tells those. Equally close ones come in the order of their rows.
 
         Raises
         ------
@@ -475,8 +526,97 @@ class MoleculeIndex(BaseEstimator):
         own = self._find(smiles, "molecules")
         return mid_ranks(self.store_, queries, own, reverse=reverse)
 
+    def significance(
+        self,
+        y,
+        *,
+        groups=None,
+        reverse=False,
+        n_permutations=999,
+        level=0.05,
+        random_state=0,
+    ) -> pd.DataFrame:
+        r"""Tell queries that the library answers from those that are as good as noise.
+
+        Also noise has a nearest molecule. So each query is compared with itself after
+        its genes were permuted: up and down genes with random lists of the same size.
+
+        Parameters
+        ----------
+        y : array-like of shape (n_profiles, n_genes)
+            Profiles, as of :meth:`query`.
+        groups : array-like of shape (n_profiles,), default=None
+            As in :meth:`kneighbors`; profiles of one condition are permuted alike.
+        reverse : bool, default=False
+            Whether the lowest similarities are asked for.
+        n_permutations : int, default=999
+            Permutations of the genes, the same for every query. No p-value is below
+            1 / (n_permutations + 1).
+        level : float, default=0.05
+            The false discovery rate at which queries are better than noise.
+        random_state : int, RandomState instance or None, default=0
+            Draws the permutations.
+
+        Returns
+        -------
+        table : DataFrame of shape (n_queries, 3)
+            One row a query, by its name. ``p_value``: the share of permutations,
+            the query itself among them, whose answers are as good. ``q_value``: the
+            smallest false discovery rate, over the queries of this call, at which it
+            would be called better than noise. ``better_than_noise``: whether that is
+            at most `level`.
+
+        Raises
+        ------
+        ValueError
+            As :meth:`kneighbors`.
+
+        See Also
+        --------
+        MoleculeIndex.query : Shows these numbers beside each answer.
+
+        Notes
+        -----
+        How good the answers are is the mean of the best 1 % (at least one) of the
+        scores with the library, or with 2,048 molecules of a larger one, always the
+        same ones; of each molecule the scores with the query and its permutations are
+        brought to mean 0 and variance 1 before. With B permutations the p-value is
+
+        .. math:: p = rac{1 + \#\{b : t_b \ge t\}}{B + 1},
+
+        which is exact where genes are exchangeable, as they are in noise (Phipson &
+        Smyth 2010). q-values are those of Benjamini & Hochberg (1995).
+
+        Genes of real profiles are correlated, and a permutation takes that away, too: a
+        plate's artefact that many profiles share may be better than this noise. That a
+        query is better than noise does not say that its first answer is right.
+
+        The genes must be of one scale, as z-scores are: permuted log intensities are
+        no noise that a measurement could give.
+        """
+        queries, labels, permuted = self._with_permutations(
+            y, groups, n_permutations, random_state
+        )
+        self._check_not_empty()
+        no_answers = np.empty((len(queries), 0), dtype=np.intp)
+        null = Null.make(
+            self.store_, queries, permuted, rows=no_answers, level=level,
+            reverse=reverse,
+        )  # fmt: skip
+        index = np.arange(len(queries)) if labels is None else labels
+        return null.table.set_index(pd.Index(index, name="query"))
+
     def query(
-        self, y, n_neighbors=10, *, groups=None, reverse=False, pictures=False
+        self,
+        y,
+        n_neighbors=10,
+        *,
+        groups=None,
+        reverse=False,
+        pictures=False,
+        n_permutations=999,
+        level=0.05,
+        random_state=0,
     ) -> pd.DataFrame:
         """Answer profiles with a table of molecules.
 
@@ -492,16 +632,29 @@ class MoleculeIndex(BaseEstimator):
             As in :meth:`kneighbors`.
         pictures : bool, default=False
             Add the structures, as SVG text.
+        n_permutations, level, random_state
+            As of :meth:`significance`. 0 permutations leave its columns out, which
+            saves some 0.1 s a query.
 
         Returns
         -------
         table : DataFrame of n_queries * n_neighbors rows
             ``query``, ``rank`` (from 1), ``molecule`` (SMILES), ``name``, ``drug``
             (see :func:`~sklearn_molge.molecules.drug_ids`), ``score`` (similarity by
-            the metric); after :meth:`calibrate` also ``percentile`` (in percent: the
-            background's queries that score lower with this molecule), and
+            the metric); ``p_value``, the share of the query's permutations that score
+            as high (with `reverse` as low) with this molecule: it does not know that
+            the molecule was chosen as the best of many; ``query_p_value``,
+            ``query_q_value`` and ``better_than_noise`` of the whole query, see
+            :meth:`significance`; after :meth:`calibrate` also ``percentile`` (in
+            percent: the background's queries that score lower with this molecule, so
+            that with `reverse` the best answers have low ones), and
             ``nearest_training`` (SMILES), ``nearest_similarity`` (Tanimoto, Morgan)
-            and ``in_training``; ``row``; with `pictures` ``structure``.
+            and ``in_training``; ``library`` and ``library_row``, the row of the
+            library that was given (its first row with this molecule; ``skipped_`` has
+            the others; with several libraries, of the one of this number, from 0);
+            ``index_row``, see :meth:`get_molecules`; with `pictures` ``structure``;
+            and the further columns of the library, missing where another library than
+            a molecule's has them ("_library" is put behind a name that is taken).
 
         Raises
         ------
@@ -512,16 +665,24 @@ class MoleculeIndex(BaseEstimator):
         --------
         MoleculeQueryDisplay : The answer as pictures.
         """
-        queries, labels = self._embed_queries(y, groups)
+        queries, labels, permuted = self._with_permutations(
+            y, groups, n_permutations, random_state
+        )
         scores, rows = self._top_k(queries, n_neighbors, reverse)
+        null = None
+        if n_permutations:
+            null = Null.make(
+                self.store_, queries, permuted, rows=rows, level=level, reverse=reverse
+            )
         return answer_table(
             self.store_,
             scores,
             rows,
             labels=labels,
             background=self.background_,
+            null=null,
             reverse=reverse,
-            ids_are_drugs=self.unique_by == "drug",
+            ids_are_drugs=self._unique_by == "drug",
             pictures=pictures,
         )
 
@@ -563,8 +724,9 @@ class MoleculeIndex(BaseEstimator):
         Returns
         -------
         molecules : DataFrame
-            ``smiles``, ``name`` and, with ``unique_by="drug"``, ``drug``; one row an
-            entry of `rows`, which is its index.
+            ``smiles``, ``name`` and, with ``unique_by="drug"``, ``drug``; ``library``
+            and ``library_row``, as of :meth:`query`; one row an entry of `rows`, which
+            is its index, ``index_row``. Then the further columns of the library.
 
         Raises
         ------
@@ -577,16 +739,54 @@ class MoleculeIndex(BaseEstimator):
             every = np.arange(store.n_rows)
             rows = every if store.active is None else every[store.active]
         rows = self._check_rows(rows)
-        smiles, names, ids = store.molecules(rows)
+        smiles, names, ids, libraries, library_rows = store.molecules(rows)
         columns = {"smiles": smiles, "name": names}
-        if self.unique_by == "drug":
+        if self._unique_by == "drug":
             columns["drug"] = ids
-        return pd.DataFrame(columns, index=pd.Index(rows, name="row"))
+        columns |= {"library": libraries, "library_row": library_rows}
+        columns |= further_columns(store, rows, taken=columns)
+        table = pd.DataFrame(columns)
+        return table.set_index(pd.Index(rows, name="index_row"))
 
     # How
 
-    def _adopt(self, store):
+    def _settings(self):
+        """Return what a store is made with."""
+        return {
+            "dtype": self.dtype,
+            "metric": choose_metric(self.estimator, self.metric),
+            "identity": describe_index(self.estimator, self.unique_by, self.genes),
+        }
+
+    def _check_parameters(self):
+        """Refuse to go on with other parameters than those of `fit`."""
+        check_settings(self.store_, **self._settings())
+        ours = None if self.folder is None else Path(self.folder).absolute()
+        if ours != self.store_.folder:
+            raise ValueError(
+                f"folder must be {self.store_.folder}, in which this index lies. Got "
+                f"{self.folder!r}; to make another one call fit."
+            )
+        check_unchanged(self.estimator_, self.store_.identity)
+
+    @property
+    def _unique_by(self):
+        """What `unique_by` was when the index was made."""
+        return self.store_.identity["unique_by"]
+
+    def _read_profiles(self, y):
+        """Return profiles in the order of the embedder's genes, and their names."""
+        check_is_fitted(self)
+        check_unchanged(self.estimator_, self.store_.identity)
+        genes = self.store_.identity["genes"]
+        genes = None if genes is None else pd.DataFrame(genes)
+        aligned = align_queries(self.estimator_, genes, y)
+        frames = [rows for rows in (y, aligned) if isinstance(rows, pd.DataFrame)]
+        return aligned, frames[0].index if frames else None
+
+    def _adopt(self, store, estimator):
         self.store_ = store
+        self.estimator_ = estimator
         self.metric_ = store.metric
         in_folder = store.folder is not None
         self.background_ = Background.load(store) if in_folder else None
@@ -596,10 +796,10 @@ class MoleculeIndex(BaseEstimator):
         """Embed a library, or what is left of it."""
         add_library(
             self.store_,
-            self.estimator,
+            self.estimator_,
             source,
             start=unfinished_start(self.store_, source) or 0,
-            unique_by=self.unique_by,
+            unique_by=self._unique_by,
             batch_size=self.batch_size,
             n_jobs=self.n_jobs,
             on_bad_smiles=self.on_bad_smiles,
@@ -609,7 +809,8 @@ class MoleculeIndex(BaseEstimator):
     def _search(self, queries, n_neighbors, *, reverse):
         if self.backend == "exact":
             return top_k(self.store_, queries, n_neighbors, reverse=reverse)
-        if self._faiss is None or self._faiss.store is not self.store_:
+        made_with = (self.store_, self.faiss_factory, self.faiss_parameters)
+        if self._faiss is None or self._faiss.made_with != made_with:
             self._faiss = FaissSearcher(
                 self.store_,
                 factory=self.faiss_factory,
@@ -619,15 +820,61 @@ class MoleculeIndex(BaseEstimator):
 
     def _embed_queries(self, y, groups) -> tuple[NDArray[np.float32], ArrayLike | None]:
         """Project profiles into the joint space; return them with their names."""
-        check_is_fitted(self)
-        names = y.index if isinstance(y, pd.DataFrame) else None
-        embedded = embed_profiles(self.estimator, y)
+        y, names = self._read_profiles(y)
+        return self._embed_aligned(y, names, groups)
+
+    def _embed_aligned(self, y, names, groups):
+        _refuse_constant(y)
+        embedded = embed_profiles(self.estimator_, y)
+        if groups is not None:
+            embedded, names = _combine_queries(embedded, groups)
+        self._check_directions(embedded)
+        return embedded, names
+
+    def _with_permutations(self, y, groups, n_permutations, random_state):
+        """Return queries, their names, and a generator of the permuted ones of each."""
+        if not (isinstance(n_permutations, Integral) and n_permutations >= 0):
+            raise ValueError(
+                f"n_permutations must be an int, at least 0. Got {n_permutations!r}."
+            )
+        y, names = self._read_profiles(y)
+        queries, names = self._embed_aligned(y, names, groups)
+        profiles = np.asarray(y)
+        n_genes = profiles.shape[1]
+        draw = check_random_state(random_state)
+        orders = [draw.permutation(n_genes) for _ in range(n_permutations)]
         if groups is None:
-            return embedded, names
-        return _combine_queries(embedded, groups)
+            members = np.arange(len(profiles))[:, None]
+        else:
+            codes = np.unique(np.asarray(groups), return_inverse=True)[1]
+            members = [np.flatnonzero(codes == i) for i in range(len(queries))]
+
+        def embed(profile):
+            named = with_gene_names(self.estimator_, profile[orders])
+            return embed_profiles(self.estimator_, named)
+
+        permuted = (
+            np.mean([embed(profiles[i]) for i in own], axis=0, dtype=np.float32)
+            for own in members
+        )
+        return queries, names, permuted
+
+    def _check_directions(self, embedded):
+        """Refuse queries that have no correlation or no angle with anything."""
+        if self.metric_ not in ("correlation", "cosine"):
+            return
+        lengths = np.linalg.norm(self.store_.to_stored(embedded), axis=1)
+        bad = np.flatnonzero(lengths < 0.5)  # of those that have one it is 1
+        if bad.size:
+            raise ValueError(
+                f"y: {bad.size} of {len(embedded)} queries lie where {self.metric_} is "
+                "undefined, so no molecule is nearer than another; as the mean profile "
+                "of the training set does. Queries number "
+                f"[{first_few(bad.tolist())}]."
+            )
 
     def _top_k(self, queries, n_neighbors, reverse):
-        n_active = self.store_.n_active
+        n_active = self._check_not_empty()
         is_int = isinstance(n_neighbors, Integral)
         if not (is_int and 1 <= n_neighbors <= n_active):
             raise ValueError(
@@ -636,9 +883,19 @@ class MoleculeIndex(BaseEstimator):
             )
         return self._search(queries, int(n_neighbors), reverse=reverse)
 
+    def _check_not_empty(self):
+        """Return how many molecules there are."""
+        if not self.store_.n_active:
+            raise ValueError(
+                "The index has no molecule that can be found: all of its "
+                f"{self.store_.n_rows:,} rows are removed, or its library is not "
+                "embedded yet."
+            )
+        return self.store_.n_active
+
     def _find(self, smiles: NDArray[np.object_], parameter: str) -> list[NDArray]:
         """Return the rows of each molecule."""
-        ids = drug_ids(smiles) if self.unique_by == "drug" else smiles
+        ids = drug_ids(smiles) if self._unique_by == "drug" else smiles
         places, rows = self.store_.find(ids.tolist())
         ends = np.searchsorted(places, np.arange(len(ids)), side="right")
         found = np.split(rows, ends[:-1]) if len(ids) else []
@@ -662,6 +919,39 @@ class MoleculeIndex(BaseEstimator):
                 f"[{first_few(outside.tolist(), n=10)}]."
             )
         return rows
+
+
+def as_library(X, names, columns) -> Source:
+    """Make a source of what `fit` is given."""
+    is_array = not (
+        isinstance(X, str | os.PathLike)
+        or hasattr(X, "iter_batches")
+        or hasattr(X, "columns")
+    )
+    if isinstance(columns, str) and columns != "all":
+        raise ValueError(
+            "columns must be 'all', a list of names, a mapping of columns or None. "
+            f"Got {columns!r}."
+        )
+    if isinstance(X, str | os.PathLike):
+        X = as_source(X)
+    if isinstance(X, MoleculeFile) and names is None:
+        return X if X.columns is not None else X.with_columns(columns)
+    return as_source(X, names, None if is_array and columns == "all" else columns)
+
+
+def _refuse_constant(y) -> None:
+    """Refuse profiles that say nothing: zero, or the same in all genes."""
+    values = np.asarray(y)
+    if values.ndim != 2 or values.dtype.kind not in "fiub" or values.shape[1] < 2:
+        return  # what is no array of profiles is refused by the embedder
+    bad = np.flatnonzero(np.ptp(values, axis=1) == 0)
+    if bad.size:
+        raise ValueError(
+            "y must hold profiles whose genes differ. "
+            f"{bad.size} of {len(values)} have the same value in every gene: rows "
+            f"[{first_few(bad.tolist())}]."
+        )
 
 
 def _combine_queries(

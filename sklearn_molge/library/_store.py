@@ -22,27 +22,42 @@ __all__ = ["STORED_METRICS", "Skipped", "VectorStore"]
 STORED_METRICS = ("correlation", "cosine", "dot", "euclidean")
 DATABASE, VECTORS = "index.sqlite", "vectors.bin"
 
-# Row of the library, entry, and why it is not in the index.
-Skipped = tuple[int, object, str]
+
+class Skipped(NamedTuple):
+    """A row of a library that is not in the index."""
+
+    row: int
+    entry: object
+    reason: str
+    same_as: int | None = None
+    """The row of the index that is the same molecule."""
+
 
 _APPLICATION = 0x6D6F6C67  # "molg": tells this database from other programs'
-_VERSION = 2  # 1 had a manifest in JSON and a file a column
+# 1 had a manifest in JSON and a file a column; 2 knew no rows of libraries.
+_VERSION = 3
 _WAIT = 60.0  # seconds for a commit to end, or for readers to let one begin
 _CACHE_KIB = 262_144  # at most; adding ids touches pages everywhere in their index
 
-# An id that is the text itself is not stored with the molecule. `ids` is in the order
-# of the texts, so that adding a sorted batch goes through it once. Rows of `removed`
-# and `skipped` are numbered by SQLite: a reader looks no further than when it opened.
+# An id that is the text itself is not stored with the molecule. `further` is a list in
+# JSON, the values of the library's further columns, which the state names. `ids` is in
+# the order of the texts, so that adding a sorted batch goes through it once. Rows of
+# `removed` and `skipped` are numbered by SQLite: a reader looks no further than when it
+# opened.
 _SCHEMA = """
 CREATE TABLE settings (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE molecules (
-    row INTEGER PRIMARY KEY, smiles TEXT NOT NULL, name TEXT NOT NULL, id TEXT
+    row INTEGER PRIMARY KEY, smiles TEXT NOT NULL, name TEXT NOT NULL, id TEXT,
+    library INTEGER NOT NULL, library_row INTEGER NOT NULL, further TEXT
 );
 CREATE TABLE ids (
     id TEXT, row INTEGER, PRIMARY KEY (id, row)
 ) WITHOUT ROWID;
 CREATE TABLE removed (row INTEGER NOT NULL);
-CREATE TABLE skipped (row INTEGER NOT NULL, entry TEXT NOT NULL, reason TEXT NOT NULL);
+CREATE TABLE skipped (
+    library INTEGER NOT NULL, library_row INTEGER NOT NULL, entry TEXT NOT NULL,
+    reason TEXT NOT NULL, same_as INTEGER
+);
 CREATE TABLE background (profile BLOB NOT NULL);
 CREATE TABLE training (smiles TEXT NOT NULL, drug TEXT NOT NULL, bits BLOB NOT NULL);
 """
@@ -56,6 +71,7 @@ class _State(NamedTuple):
     n_skipped: int = 0
     largest_norm: float = 0.0
     progress: dict | None = None
+    columns: dict[str, list[str]] = {}
     last_write: str = ""
 
 
@@ -171,11 +187,7 @@ class VectorStore:
             (version,) = connection.execute("PRAGMA user_version").fetchone()
             if application != _APPLICATION:
                 raise ValueError(f"{path} is not the database of a MoleculeIndex.")
-            if version != _VERSION:
-                raise ValueError(
-                    f"{path} is of version {version}; this release of sklearn_molge "
-                    f"reads version {_VERSION}."
-                )
+            _check_version(version, str(path))
             settings = dict(connection.execute("SELECT name, value FROM settings"))
         try:
             return cls(folder, settings)
@@ -335,14 +347,19 @@ class VectorStore:
         names: Sequence[str],
         ids: Sequence[str] | None = None,
         *,
+        library_rows: Sequence[int] | None = None,
+        columns: dict[str, NDArray] | None = None,
         skipped: Sequence[Skipped] = (),
         progress: dict | None = None,
     ) -> None:
         """Add rows; in a folder they are durable when this returns, or not there.
 
         Vectors are as embedded. Molecules are told apart and found by `ids`, or where
-        that is None by their SMILES. `skipped` are rows of the library that are not in
-        the store; `progress` takes the place of the store's, unless it is None.
+        that is None by their SMILES. `library_rows` are their rows in the library, by
+        default those of the store, `columns` its further columns; `skipped` are rows of
+        it that are not in the store.
+        `progress`, with the number of the "library", takes the place of the store's,
+        unless it is None.
         """
         records, largest = self._vectors.encode(vectors)
         first = self.n_rows
@@ -351,25 +368,49 @@ class VectorStore:
         keys = _bindable(told_by)
         own_ids = [None] * len(keys) if ids is None else keys
         by_id = sorted(range(len(keys)), key=told_by.__getitem__)
+        progress = self.progress if progress is None else progress
+        library = (progress or {}).get("library", 0)
+        places = rows if library_rows is None else library_rows
+        named = self._state.columns
+        if columns:
+            named = {**named, str(library): list(columns)}
+            values = zip(*(c.tolist() for c in columns.values()), strict=True)
+            further: list = [json.dumps(row) for row in values]
+        else:
+            further = [None] * len(keys)
         with self._transaction(
             n_rows=rows.stop,
             n_skipped=self._state.n_skipped + len(skipped),
             largest_norm=max(largest, self.largest_norm),
-            progress=self.progress if progress is None else progress,
+            progress=progress,
+            columns=named,
         ) as connection:
             connection.executemany(
-                "INSERT INTO molecules VALUES (?, ?, ?, ?)",
-                zip(rows, _bindable(smiles), _bindable(names), own_ids, strict=True),
+                f"INSERT INTO molecules VALUES (?, ?, ?, ?, {library}, ?, ?)",
+                zip(
+                    rows,
+                    _bindable(smiles),
+                    _bindable(names),
+                    own_ids,
+                    places,
+                    further,
+                    strict=True,
+                ),
             )
             connection.executemany(
                 "INSERT INTO ids VALUES (?, ?)", ((keys[i], first + i) for i in by_id)
             )
             connection.executemany(
-                "INSERT INTO skipped VALUES (?, ?, ?)",
-                [(row, _bound(str(entry)), why) for row, entry, why in skipped],
+                f"INSERT INTO skipped VALUES ({library}, ?, ?, ?, ?)",
+                [(s.row, _bound(str(s.entry)), s.reason, s.same_as) for s in skipped],
             )
             if len(records):
                 self._vectors.write(records, first)
+
+    def forget_library(self, n_skipped: int, progress: dict | None) -> None:
+        """Take back the skipped rows of a library of which nothing else is here."""
+        with self._transaction(n_skipped=n_skipped, progress=progress) as db:
+            db.execute("DELETE FROM skipped WHERE rowid > ?", (n_skipped,))
 
     def remove(self, rows: NDArray[np.intp]) -> None:
         """Mark rows as removed; their numbers stay taken."""
@@ -422,11 +463,15 @@ class VectorStore:
         return self._vectors.norms(self.n_rows, rows)
 
     def molecules(self, rows: NDArray[np.intp]) -> list[NDArray[np.object_]]:
-        """Return the SMILES, the names and the ids of rows; no others are read."""
+        """Return SMILES, names and ids of rows, and the libraries' numbers and rows.
+
+        No others are read.
+        """
         distinct, places = np.unique(rows, return_inverse=True)
         with self._connected() as connection:
             found = connection.execute(
-                "SELECT smiles, name, coalesce(m.id, smiles) FROM json_each(?) AS a "
+                "SELECT smiles, name, coalesce(m.id, smiles), library, library_row "
+                "FROM json_each(?) AS a "
                 "CROSS JOIN molecules AS m ON row = value ORDER BY a.key",
                 (json.dumps(distinct.tolist()),),
             ).fetchall()
@@ -435,8 +480,35 @@ class VectorStore:
                 f"{self.folder and self.folder / DATABASE} is damaged: it has "
                 f"{len(found)} of {len(distinct)} rows."
             )
-        columns = list(zip(*found, strict=True)) or [(), (), ()]
-        return [_as_array(column)[places.reshape(-1)] for column in columns]
+        columns = list(zip(*found, strict=True)) or [(), (), (), (), ()]
+        arrays = [
+            *(_as_array(column) for column in columns[:3]),
+            *(np.array(column, dtype=np.int64) for column in columns[3:]),
+        ]
+        return [array[places.reshape(-1)] for array in arrays]
+
+    def further_columns(self, rows: NDArray[np.intp]) -> dict[str, NDArray[np.object_]]:
+        """Return the further columns of the libraries, by name; None where it has none.
+
+        Those of all libraries from which rows come, in the order of the libraries.
+        """
+        if not self._state.columns:
+            return {}
+        distinct, places = np.unique(rows, return_inverse=True)
+        with self._connected() as connection:
+            found = connection.execute(
+                "SELECT library, further FROM json_each(?) AS a "
+                "CROSS JOIN molecules AS m ON row = value ORDER BY a.key",
+                (json.dumps(distinct.tolist()),),
+            ).fetchall()
+        libraries = sorted({library for library, _ in found})
+        names = [n for i in libraries for n in self._state.columns.get(str(i), [])]
+        columns = {name: np.full(len(found), None, object) for name in names}
+        for i, (library, further) in enumerate(found):
+            own = self._state.columns.get(str(library), [])
+            for name, value in zip(own, json.loads(further or "[]"), strict=True):
+                columns[name][i] = value
+        return {name: c[places.reshape(-1)] for name, c in columns.items()}
 
     def find(self, ids: Sequence[str]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
         """Find the rows of some ids that are not removed.
@@ -465,15 +537,26 @@ class VectorStore:
         order = np.lexsort((rows, places))
         return places[order], rows[order]
 
-    def skipped(self) -> list[tuple[int, str, str]]:
-        """Return the rows of libraries that are not in the store."""
+    @property
+    def n_skipped(self) -> int:
+        return self._state.n_skipped
+
+    def skipped(self) -> list[tuple[int, int, str, str, int | None]]:
+        """Return the rows of libraries that are not in the store.
+
+        Each with the number of its library, its row there, the entry, the reason and
+        the row of the store that is the same molecule.
+        """
         with self._connected() as connection:
             found = connection.execute(
-                "SELECT row, entry, reason FROM skipped WHERE rowid <= ? "
-                "ORDER BY rowid",
+                "SELECT library, library_row, entry, reason, same_as FROM skipped "
+                "WHERE rowid <= ? ORDER BY rowid",
                 (self._state.n_skipped,),
             ).fetchall()
-        return [(row, _text(entry), reason) for row, entry, reason in found]
+        return [
+            (library, row, _text(entry), reason, same_as)
+            for library, row, entry, reason, same_as in found
+        ]
 
     def read_background(
         self,
@@ -517,6 +600,8 @@ class VectorStore:
         with closing(sqlite3.connect(":memory:")) as received:
             received.deserialize(state["content"])
             received.backup(connection)  # one that may grow without a limit
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        _check_version(version, "What was pickled")
         settings = dict(connection.execute("SELECT name, value FROM settings"))
         self.__init__(None, settings, connection)  # type: ignore[misc]
         self._vectors.write(state["records"], 0)
@@ -571,6 +656,16 @@ def _named_errors(folder: Path) -> Iterator[None]:
         if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
             raise ValueError(f"{path} is damaged: {error}.") from error
         raise
+
+
+def _check_version(version: int, where: str) -> None:
+    if version != _VERSION:
+        older = "an earlier" if version < _VERSION else "a later"
+        raise ValueError(
+            f"{where} is of version {version}, written by {older} release of "
+            f"sklearn_molge; this one reads version {_VERSION}. Fit the library again, "
+            "in another folder."
+        )
 
 
 def _refuse_earlier(folder: Path) -> None:

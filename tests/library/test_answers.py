@@ -52,11 +52,13 @@ def test_one_row_an_answer(index, queries):
     _, rows = index.kneighbors(queries, 3)
     table = index.query(pd.DataFrame(queries, index=["a", "b"]), 3)
     assert list(table) == [
-        "query", "rank", "molecule", "name", "drug", "score", "row",
+        "query", "rank", "molecule", "name", "drug", "score",
+        "p_value", "query_p_value", "query_q_value", "better_than_noise",
+        "library", "library_row", "index_row",
     ]  # fmt: skip
     assert table["query"].tolist() == ["a"] * 3 + ["b"] * 3
     assert table["rank"].tolist() == [1, 2, 3, 1, 2, 3]
-    np.testing.assert_array_equal(table["row"], rows.ravel())
+    np.testing.assert_array_equal(table["index_row"], rows.ravel())
     np.testing.assert_array_equal(table["molecule"], SMILES[rows.ravel()])
     assert table["name"].tolist() == [NAMES[row] for row in rows.ravel()]
     np.testing.assert_array_equal(table["drug"], drug_ids(SMILES)[rows.ravel()])
@@ -91,14 +93,14 @@ def test_columns_of_the_background(index, queries, reverse):
     training = ["CCCO", "OC(C)=O", "CCN"]
     index.calibrate(training, known)
     table = index.query(queries, 5, reverse=reverse)
-    assert list(table)[5:] == [
-        "score", "percentile", "nearest_training", "nearest_similarity",
-        "in_training", "row",
+    assert list(table)[10:] == [
+        "percentile", "nearest_training", "nearest_similarity",
+        "in_training", "library", "library_row", "index_row",
     ]  # fmt: skip
     # Ethylamine is the charged one's drug, acetic acid's spelling another.
     known_drugs = set(drug_ids(training))
     assert table["in_training"].tolist() == [d in known_drugs for d in table["drug"]]
-    assert table.loc[table["in_training"], "row"].nunique() == 2
+    assert table.loc[table["in_training"], "index_row"].nunique() == 2
     acid = table[table["name"] == "acetic acid"]
     assert (acid["nearest_training"] == "OC(C)=O").all()
     assert (acid["nearest_similarity"] == 1).all()
@@ -108,14 +110,13 @@ def test_columns_of_the_background(index, queries, reverse):
 # Percentiles
 
 
-def slow_percentiles(scores, known, rows, reverse):
-    """Count, for each answer, the background's scores with its molecule."""
+def slow_percentiles(scores, known, rows):
+    """Count, for each answer, the background's lower scores with its molecule."""
     out = np.empty(rows.shape)
-    sign = -1 if reverse else 1
     for query, row in np.ndindex(*rows.shape):
         column, score = known[:, rows[query, row]], scores[query, row]
         tied = np.isclose(column, score, rtol=1e-6, atol=1e-7)
-        below = (sign * column < sign * score) & ~tied
+        below = (column < score) & ~tied
         out[query, row] = 100 * (below.sum() + 0.5 * tied.sum()) / len(column)
     return out
 
@@ -129,8 +130,7 @@ def test_percentiles_equal_a_slow_loop(data, metric, reverse, index_of):
     expected = slow_percentiles(
         table["score"].to_numpy().reshape(7, 5),
         pairwise_similarity(known, vectors, metric=metric),
-        table["row"].to_numpy().reshape(7, 5),
-        reverse,
+        table["index_row"].to_numpy().reshape(7, 5),
     )
     np.testing.assert_allclose(table["percentile"], expected.ravel(), atol=1e-9)
 
@@ -147,13 +147,11 @@ def test_percentiles_by_hand(index_of):
     index = index_of([[1.0, 0.0], [0.0, 1.0]], "dot", texts=alkanes(2))
     index.calibrate(y=np.array([[1.0, 5], [2, 5], [2, 5], [4, 5]]))
     queries = np.array([[2.0, 6.0], [0.5, 5.0]])
-    for reverse, expected in (
-        (False, [[50, 100], [0, 50]]),
-        (True, [[50, 0], [100, 50]]),
-    ):
+    expected = [[50, 100], [0, 50]]
+    for reverse in (False, True):  # of a low score it is low, whatever is asked for
         table = index.query(queries, 2, reverse=reverse)
         for query in (0, 1):
-            rows = table[table["query"] == query].set_index("row")
+            rows = table[table["query"] == query].set_index("index_row")
             assert rows["percentile"][[0, 1]].tolist() == expected[query]
 
 
@@ -164,7 +162,7 @@ def test_a_query_of_the_background_ties_with_itself(data, index_of):
     counts = table["percentile"] * len(known) / 100
     np.testing.assert_allclose(counts % 1, 0.5)
     # All of the background with one molecule: each percentile comes once.
-    for _, of_row in counts.groupby(table["row"]):
+    for _, of_row in counts.groupby(table["index_row"]):
         np.testing.assert_allclose(np.sort(of_row), np.arange(40) + 0.5)
 
 
@@ -184,7 +182,7 @@ def rdkit_bits(smiles):
 def test_nearest_training_molecule_is_rdkits(index_of):
     asked = np.array(["CCCO", "CCO", "Oc1ccccc1C", "[Na+].[Cl-]"], dtype=object)
     index = index_of(np.eye(4), "dot", texts=asked)
-    table = index.calibrate(TRAINING).query(np.ones((1, 4)), 4)
+    table = index.calibrate(TRAINING).query(np.eye(4)[:1], 4)
     known = np.unique(TRAINING)
     for i, bits in enumerate(rdkit_bits(asked)):
         expected = DataStructs.BulkTanimotoSimilarity(bits, rdkit_bits(known))
@@ -192,7 +190,7 @@ def test_nearest_training_molecule_is_rdkits(index_of):
         assert table["nearest_training"][i] == known[np.argmax(expected)]
     assert table["nearest_similarity"][1] == 1
     order = np.array([5, 3, 3, 1, 0, 4, 2, 2])
-    again = index.calibrate(TRAINING[order].tolist()).query(np.ones((1, 4)), 4)
+    again = index.calibrate(TRAINING[order].tolist()).query(np.eye(4)[:1], 4)
     pd.testing.assert_frame_equal(again, table)
 
 

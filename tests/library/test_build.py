@@ -28,28 +28,34 @@ STUDY = make_perturbation_study(
     n_molecules=60, n_cell_lines=1, n_genes=12, random_state=0
 )
 GOOD = list(dict.fromkeys(STUDY.smiles))
-INVALID = "not a valid SMILES"
+MISSING, INVALID = "no structure is given", "not a valid SMILES"
 # loky replaces a worker that grows, as by importing torch; its warning, raised as an
 # error in a thread of its own, would leave the others waiting.
-pytestmark = pytest.mark.filterwarnings("ignore:A worker stopped:UserWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:A worker stopped:UserWarning"),
+    pytest.mark.filterwarnings("ignore::sklearn_molge.exceptions.LibraryWarning"),
+]
 
 
 class Counting(CCA):
-    """Counts the molecules that it embeds, and stops after some of them."""
+    """Counts the molecules that are embedded, and stops after some of them."""
+
+    n_embedded, stops_after = 0, np.inf
 
     def transform(self, X):
-        self.n_embedded = getattr(self, "n_embedded", 0) + len(X)
-        if self.n_embedded > getattr(self, "stops_after", np.inf):
+        Counting.n_embedded += len(X)
+        if Counting.n_embedded > Counting.stops_after:
             raise KeyboardInterrupt
         return super().transform(X)
 
 
-def counts(pipeline, stops_after=np.inf):
-    pipeline[-1].n_embedded, pipeline[-1].stops_after = 0, stops_after
+def counts(stops_after=np.inf):
+    Counting.n_embedded, Counting.stops_after = 0, stops_after
 
 
 @pytest.fixture
 def pipeline():
+    counts()
     return make_pipeline(MorganFingerprinter(fp_size=128), Counting(3, ridge=0.1)).fit(
         STUDY.smiles, STUDY.ge
     )
@@ -113,7 +119,7 @@ def slow_loop(X, unique_by):
             continue
         key = {"drug": drug, "smiles": text, None: row}[unique_by]
         if key in first:
-            reasons[row] = f"same molecule as row {first[key]}"
+            reasons[row] = f"the molecule of index_row {first[key]}"
         else:
             first[key] = len(kept)
             kept.append(row)
@@ -133,8 +139,8 @@ def test_rows_are_kept_or_listed_with_the_reason(new, pipeline, unique_by, batch
     table = index.get_molecules()
     assert table["smiles"].tolist() == [X[i] for i in kept]
     assert table["name"].tolist() == [names[i] for i in kept]
-    assert index.skipped_["row"].is_monotonic_increasing
-    skipped = index.skipped_.set_index("row")
+    assert index.skipped_["library_row"].is_monotonic_increasing
+    skipped = index.skipped_.set_index("library_row")
     assert skipped["reason"].to_dict() == reasons
     assert skipped["entry"].tolist() == [str(X[i]) for i in reasons]
     if unique_by == "drug":
@@ -163,7 +169,11 @@ def test_a_second_library_is_compared_with_the_first(new, pipeline):
     index.partial_fit([GOOD[5], GOOD[2], GOOD[11]])
     assert index.n_rows_ == 12
     assert index.get_molecules([10, 11])["smiles"].tolist() == [GOOD[2], GOOD[11]]
-    assert index.skipped_.values.tolist() == [[0, GOOD[5], "same molecule as row 5"]]
+    table = index.get_molecules([9, 10, 11])
+    assert table["library"].tolist() == [0, 1, 1]
+    assert table["library_row"].tolist() == [9, 1, 2]
+    told = "the molecule of index_row 5"
+    assert index.skipped_.values.tolist() == [[1, 0, GOOD[5], told, 5]]
 
 
 def test_each_molecule_is_read_once(wrapped, monkeypatch):
@@ -184,7 +194,7 @@ def test_each_molecule_is_read_once(wrapped, monkeypatch):
 def test_entries_of_any_kind_are_listed(new, pipeline, entry):
     index = new(pipeline).fit(["CCO", entry])
     reason = "missing" if entry in ("", "-666") else INVALID
-    assert index.skipped_.values.tolist() == [[1, entry, reason]]
+    assert index.skipped_["reason"].tolist() == [reason]
     assert new(pipeline).fit(["CCO", entry]).skipped_["entry"].tolist() == [entry]
 
 
@@ -215,6 +225,14 @@ def test_a_library_without_a_molecule_is_refused(new, pipeline, X, reason):
         new(pipeline).fit(X)
     with pytest.raises(ValueError, match=reason):
         new(pipeline, "read once").fit(iter(X))
+    # Nothing is in the way of the right one.
+    index = new(pipeline, "read once").fit(GOOD[:3])
+    for bad in (X, iter(X)):
+        with pytest.raises(ValueError, match=reason):
+            index.partial_fit(bad)
+        assert len(index.skipped_) == 0
+    index.partial_fit(GOOD[3:5])
+    assert index.get_molecules()["library"].tolist() == [0, 0, 0, 1, 1]
 
 
 class Holes(CCA):
@@ -229,7 +247,8 @@ def test_an_embedding_that_is_not_finite_is_a_bad_row(new, pipeline):
     holes = make_pipeline(pipeline[0], Holes(3, ridge=0.1).fit(features, STUDY.ge))
     # The probes are embedded, too, and ethanol is not among them.
     index = new(holes).fit(["CCO", "C", STUDY.smiles[0]])
-    assert index.skipped_.values.tolist() == [[1, "C", "its embedding is not finite"]]
+    assert index.skipped_["library_row"].tolist() == [1]
+    assert index.skipped_["reason"].tolist() == ["its embedding is not finite"]
     assert index.get_molecules()["smiles"].tolist() == ["CCO", STUDY.smiles[0]]
 
 
@@ -245,7 +264,7 @@ def test_a_molecule_that_a_step_refuses_is_found_and_skipped(new, wrapped, uniqu
     smiles = ["CCO", "CBr", "CCBr", "CN", "x", "CCC", "CCCBr", "CCCC"]
     index = new(estimator, batch_size=8, unique_by=unique_by).fit(smiles)
     assert index.get_molecules()["smiles"].tolist() == ["CCO", "CN", "CCC", "CCCC"]
-    assert index.skipped_["row"].tolist() == [1, 2, 4, 6]
+    assert index.skipped_["library_row"].tolist() == [1, 2, 4, 6]
     assert index.skipped_["reason"][0] == "ValueError: no bromine, please"
     raising = MoleculeIndex(estimator, on_bad_smiles="raise", unique_by=unique_by)
     with pytest.raises(ValueError, match="row 1, 'CBr': ValueError: no bromine"):
@@ -409,41 +428,41 @@ def test_an_interrupted_library_goes_on(new, pipeline, n_done):
     X, names = dirty_library()
     whole = new(pipeline, "whole").fit(X, names=names)
     index = new(pipeline, "interrupted", batch_size=1)
-    counts(pipeline, stops_after=8 + n_done)  # the probes are eight
+    counts(stops_after=8 + n_done)  # the probes are eight
     with pytest.raises(KeyboardInterrupt):
         index.fit(X, names=names)
     assert index.n_rows_ <= n_done <= index.n_rows_ + 2  # doubles are embedded, too
-    counts(pipeline)
+    counts()
     index = new(pipeline, "interrupted")
     index.partial_fit(X, names=names) if index.folder is None else index.fit(
         X, names=names
     )
-    assert pipeline[-1].n_embedded <= len(X) - n_done + 8
+    assert Counting.n_embedded <= len(X) - n_done + 8
     assert_alike(index, whole)
-    counts(pipeline)
+    counts()
     again = new(pipeline, "interrupted")
     if again.folder is not None:
         again.fit(X, names=names)
-        assert pipeline[-1].n_embedded == 8
+        assert Counting.n_embedded == 8
 
 
 def test_an_interrupted_iterable_goes_on(new, pipeline):
     whole = new(pipeline, "whole").fit(iter(GOOD))
     index = new(pipeline, "interrupted")
-    counts(pipeline, stops_after=8 + 10)
+    counts(stops_after=8 + 10)
     with pytest.raises(KeyboardInterrupt):
         index.fit(iter(GOOD))
     assert index.n_rows_ == 8
-    counts(pipeline)
+    counts()
     assert contents(index.partial_fit(iter(GOOD))) == contents(whole)
 
 
 def test_an_unfinished_library_is_not_mixed_with_another(new, pipeline):
     index = new(pipeline)
-    counts(pipeline, stops_after=8 + 10)
+    counts(stops_after=8 + 10)
     with pytest.raises(KeyboardInterrupt):
         index.fit(GOOD)
-    counts(pipeline)
+    counts()
     for other in (GOOD[1:], iter(GOOD[1:])):
         with pytest.raises(
             ValueError, match=r"X: .* holds 8 rows of a library that is not"
@@ -545,6 +564,6 @@ def test_the_compounds_of_lincs(shared_data, pipeline, new):
     kept, reasons = slow_loop(smiles, "drug")
     assert index.n_rows_ == len(kept)
     pd.testing.assert_series_equal(
-        index.skipped_.set_index("row")["reason"],
-        pd.Series(reasons, name="reason").rename_axis("row"),
+        index.skipped_.set_index("library_row")["reason"],
+        pd.Series(reasons, name="reason").rename_axis("library_row"),
     )

@@ -15,21 +15,29 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.neighbors import NearestNeighbors
 from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from sklearn_molge.alignment import CCA
 from sklearn_molge.datasets import make_perturbation_study
-from sklearn_molge.exceptions import InvalidSmilesError, LibraryWarning
+from sklearn_molge.exceptions import (
+    GeneNamesWarning,
+    InvalidSmilesError,
+    LibraryWarning,
+)
+from sklearn_molge.expression import profile_from_genes
 from sklearn_molge.library import MoleculeFile, MoleculeIndex
 from sklearn_molge.metrics import pairwise_similarity, retrieval_ranks
 from sklearn_molge.molecules import MorganFingerprinter, drug_ids
-from sklearn_molge.retrieval import DoubleNNRetriever
+from sklearn_molge.retrieval import DoubleNNRetriever, TransformedTargetRetriever
+
+ignore_unreadable = pytest.mark.filterwarnings(
+    "ignore::sklearn_molge.exceptions.LibraryWarning"
+)
 
 
 @pytest.fixture(scope="module")
 def study():
-    return make_perturbation_study(
-        60, n_cell_lines=3, n_genes=40, level=5, random_state=0
-    )
+    return STUDY
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +56,10 @@ def index(pipe, library):
     return MoleculeIndex(pipe).fit(
         library, names=[f"m{i}" for i in range(len(library))]
     )
+
+
+STUDY = make_perturbation_study(60, n_cell_lines=3, n_genes=40, level=5, random_state=0)
+FITTED = STUDY.smiles, STUDY.ge
 
 
 def embeddings(pipe, library, study):
@@ -140,7 +152,7 @@ def test_calibration_adds_what_answers_are_compared_with(pipe, library, study):
     table = index.query(study.ge[:1], 5)
     molecules, profiles = embeddings(pipe, library, study)
     scores = pairwise_similarity(profiles, molecules, metric=index.metric_)
-    below = (scores[:, table["row"]] < scores[0, table["row"]]).mean(axis=0)
+    below = (scores[:, table["index_row"]] < scores[0, table["index_row"]]).mean(axis=0)
     one = 100 / len(study)
     np.testing.assert_allclose(table["percentile"], 100 * below + one / 2, atol=1e-6)
     trained = set(drug_ids(study.smiles[:30]))
@@ -180,6 +192,7 @@ def test_similarity_to_rows(pipe, index, library, study):
 # What it holds.
 
 
+@ignore_unreadable
 def test_bad_rows_and_second_spellings_are_listed(pipe):
     library = [
         "CCO",
@@ -191,15 +204,16 @@ def test_bad_rows_and_second_spellings_are_listed(pipe):
         "CCO.Cl",
     ]
     index = MoleculeIndex(pipe).fit(library)
-    assert index.skipped_["row"].tolist() == [1, 2, 4, 6]
+    assert index.skipped_["library_row"].tolist() == [1, 2, 4, 6]
     assert index.skipped_["entry"].astype(str).tolist() == [
         "-666", "OCC", "None", "CCO.Cl",
     ]  # fmt: skip
-    assert index.skipped_["reason"][[0, 2]].tolist() == ["missing", "missing"]
-    assert "same molecule" in index.skipped_["reason"][1]
+    told = ["missing", "the molecule of index_row 0"] * 2
+    assert index.skipped_["reason"].tolist() == told
+    assert index.skipped_["same_as"].fillna(-1).tolist() == [-1, 0, -1, 0]
     assert index.n_molecules_ == 3
     by_text = MoleculeIndex(pipe, unique_by="smiles").fit([*library, "CCO"])
-    assert by_text.skipped_["row"].tolist() == [1, 4, 7]
+    assert by_text.skipped_["library_row"].tolist() == [1, 4, 7]
     every = MoleculeIndex(pipe, unique_by=None).fit([*library, "CCO"])
     assert every.n_molecules_ == 6
 
@@ -360,6 +374,256 @@ def test_killed_fit_goes_on(pipe, study, tmp_path):
     pd.testing.assert_frame_equal(index.skipped_, whole.skipped_)
 
 
+# Its own embedder.
+
+
+@pytest.fixture
+def other_study():
+    return make_perturbation_study(
+        60, n_cell_lines=3, n_genes=40, level=5, random_state=1
+    )
+
+
+@pytest.fixture(params=["memory", "folder", "unpickled", "opened"])
+def kept(request, pipe, library, tmp_path):
+    """An index, its embedder that the test may spoil, and what it does not hold."""
+    embedder = clone(pipe).fit(*FITTED)
+    on_disk = request.param in ("folder", "opened")
+    index = MoleculeIndex(embedder, folder=tmp_path / "index" if on_disk else None)
+    index.fit(library[:40])
+    if request.param == "unpickled":
+        index = pickle.loads(pickle.dumps(index))
+    if request.param == "opened":
+        index = MoleculeIndex.open(tmp_path / "index")
+    return index, embedder if request.param in ("memory", "folder") else index.estimator
+
+
+def test_fitting_the_embedder_again_changes_no_answer(kept, study, other_study):
+    index, embedder = kept
+    expected = index.query(study.ge[:5], 3)
+    embedder.fit(other_study.smiles, other_study.ge)
+    pd.testing.assert_frame_equal(index.query(study.ge[:5], 3), expected)
+    embedder.set_params(cca__metric="euclidean")
+    index.set_params(estimator__cca__n_components=2)
+    pd.testing.assert_frame_equal(index.query(study.ge[:5], 3), expected)
+    index.calibrate(y=study.ge)
+    assert "percentile" in index.query(study.ge[:5], 3)
+
+
+def test_an_index_is_extended_by_its_own_embedder_alone(
+    kept, library, study, other_study, pipe
+):
+    index, embedder = kept
+    embedder.fit(other_study.smiles, other_study.ge)
+    with pytest.raises(ValueError, match="estimator must be the embedder that made"):
+        index.partial_fit(library[40:])
+    assert index.n_rows_ == 40
+    index.set_params(estimator=index.estimator_).partial_fit(library[40:])
+    expected = MoleculeIndex(pipe).fit(library).kneighbors(study.ge, 5)
+    np.testing.assert_allclose(index.kneighbors(study.ge, 5)[0], expected[0], atol=1e-6)
+    np.testing.assert_array_equal(index.kneighbors(study.ge, 5)[1], expected[1])
+
+
+def test_profiles_alone_tell_another_embedder(library, study):
+    scaled = TransformedTargetRetriever(CCA(3, ridge=0.1), transformer=StandardScaler())
+    pipe = make_pipeline(MorganFingerprinter(fp_size=64), scaled)
+    index = MoleculeIndex(pipe.fit(study.smiles, study.ge)).fit(library[:40])
+    pipe[-1].transformer_.fit(3 * study.ge + 1)
+    with pytest.raises(ValueError, match="projects the same profiles to other places"):
+        index.partial_fit(library[40:])
+
+
+def test_an_own_embedder_that_was_changed_answers_nothing(index, study, other_study):
+    index.estimator_.fit(other_study.smiles, other_study.ge)
+    for ask in (index.query, index.significance, index.kneighbors):
+        with pytest.raises(ValueError, match="estimator_ of this index was changed"):
+            ask(study.ge[:1])
+    with pytest.raises(ValueError, match="estimator_ of this index was changed"):
+        index.partial_fit(["CCCCCCCCCl"])
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"unique_by": None}, "unique_by must be 'drug'"),
+        ({"metric": "dot"}, "metric must be 'correlation'"),
+        ({"dtype": "int8"}, "dtype must be 'float32'"),
+        ({"folder": "elsewhere"}, "folder must be None"),
+    ],
+)
+def test_what_rows_are_cannot_be_changed_later(index, library, study, params, message):
+    expected = index.query(study.ge[:3], 3)
+    index.set_params(**params)
+    with pytest.raises(ValueError, match=message):
+        index.partial_fit(["CCCCCCCCCl"])
+    pd.testing.assert_frame_equal(index.query(study.ge[:3], 3), expected)
+    assert index.rank(study.ge[:1], library[3]) >= 1
+
+
+def test_rows_of_the_library_and_of_the_index(pipe, study, tmp_path):
+    vendor = pd.DataFrame(
+        {
+            "smiles": ["CCO", "OCC", "CCN", "?", "CCCl", "CCCO", "NCC"],
+            "catalogue": [f"S{i}" for i in range(7)],
+            "price": [10, 20, None, 40, 50.5, 60, 70],
+            "score": list("abcdefg"),
+        }
+    )
+    vendor.to_csv(tmp_path / "vendor.csv", index=False)
+    texts = tmp_path / "vendor.csv"
+    for library in (vendor, texts, str(texts), MoleculeFile(texts)):
+        with pytest.warns(LibraryWarning):
+            index = MoleculeIndex(pipe).fit(library)
+        table = index.query(study.ge[:2], 4)
+        rows = vendor.iloc[table["library_row"]]
+        assert table["molecule"].tolist() == rows["smiles"].tolist()
+        assert table["catalogue"].tolist() == rows["catalogue"].tolist()
+        assert table["score_library"].tolist() == rows["score"].tolist()
+        assert sorted(set(table["index_row"])) == [0, 1, 2, 3]
+        assert (table["library"] == 0).all()
+        looked_up = index.get_molecules(table["index_row"])
+        assert looked_up["library_row"].tolist() == table["library_row"].tolist()
+        skipped = index.skipped_
+        assert skipped["library_row"].tolist() == [1, 3, 6]
+        assert skipped["same_as"].fillna(-1).tolist() == [0, -1, 1]
+    with pytest.warns(LibraryWarning):
+        index = MoleculeIndex(pipe).fit(vendor, columns=["price"])
+    prices = index.get_molecules()["price"]
+    np.testing.assert_array_equal(prices, [10, np.nan, 50.5, 60])
+    index.partial_fit(["CCCCO"], columns={"moa": ["none"]})
+    table = index.get_molecules()
+    assert table["library"].tolist() == [0, 0, 0, 0, 1]
+    assert table["library_row"].tolist() == [0, 2, 4, 5, 0]
+    assert table["moa"].isna().tolist() == [True] * 4 + [False]
+    assert table["price"].isna().tolist() == [False, True, False, False, True]
+
+
+def test_columns_that_are_not_there(pipe, tmp_path):
+    vendor = pd.DataFrame({"smiles": ["CCO"], "price": [1.0]})
+    with pytest.raises(ValueError, match=r"\['moa'\]"):
+        MoleculeIndex(pipe).fit(vendor, columns=["moa"])
+    with pytest.raises(ValueError, match="columns must be 'all', a list"):
+        MoleculeIndex(pipe).fit(vendor, columns="price")
+    table = MoleculeIndex(pipe).fit(vendor, columns=None).get_molecules()
+    assert "price" not in table
+    (tmp_path / "a.smi").write_text("CCO x\n")
+    assert MoleculeIndex(pipe).fit(tmp_path / "a.smi").n_rows_ == 1
+
+
+def test_an_index_without_a_molecule_says_so(pipe, study):
+    index = MoleculeIndex(pipe).fit(["CCO"]).remove("CCO")
+    for ask in (index.query, index.kneighbors, index.significance):
+        with pytest.raises(ValueError, match="has no molecule that can be found: all"):
+            ask(study.ge[:1])
+
+
+# Its genes.
+
+
+@pytest.fixture(params=["genes", "named", "both", "opened"])
+def knowing(request, pipe, library, study, tmp_path):
+    """An index that knows its genes from a table, its estimator, or both."""
+    named = request.param in ("named", "both")
+    embedder = clone(pipe).fit(study.smiles, study.profiles() if named else study.ge)
+    genes = None if request.param == "named" else study.genes
+    folder = tmp_path / "index" if request.param == "opened" else None
+    index = MoleculeIndex(embedder, genes=genes, folder=folder).fit(library)
+    return MoleculeIndex.open(folder) if folder else index
+
+
+def test_columns_in_another_order_give_the_same_answer(knowing, study, pipe, library):
+    profiles = study.profiles().iloc[:4].set_axis(list("abcd"))
+    expected = MoleculeIndex(pipe).fit(library).query(study.ge[:4], 3)
+    found = knowing.query(profiles, 3)
+    assert found["query"].tolist() == list("aaabbbcccddd")
+    assert found["index_row"].tolist() == expected["index_row"].tolist()
+    shuffled = profiles.sample(frac=1, axis=1, random_state=0)
+    pd.testing.assert_frame_equal(knowing.query(shuffled, 3), found)
+    pd.testing.assert_frame_equal(
+        knowing.significance(shuffled), knowing.significance(profiles)
+    )
+    assert (
+        knowing.rank(shuffled, library[2]) == knowing.rank(profiles, library[2])
+    ).all()
+    if knowing.genes is not None:
+        by_symbol = profiles.set_axis(study.genes["symbol"], axis=1).iloc[:, ::-1]
+        pd.testing.assert_frame_equal(knowing.query(by_symbol, 3), found)
+
+
+def test_annotated_profiles_and_gene_lists_are_aligned(knowing, study):
+    anndata = pytest.importorskip("anndata")
+    profiles = study.profiles().iloc[:2, ::-1]
+    expected = knowing.query(study.profiles().iloc[:2], 3)["index_row"].tolist()
+    annotated = anndata.AnnData(
+        profiles.to_numpy(), var=pd.DataFrame(index=profiles.columns.astype(str))
+    )
+    assert knowing.query(annotated, 3)["index_row"].tolist() == expected
+    symbols = study.genes["symbol"]
+    lists = {"up": symbols[:6], "down": symbols[6:12]}
+    found = [
+        knowing.query(profile_from_genes(genes, **lists), 3)
+        for genes in (study.genes, study.genes[::-1].reset_index(drop=True))
+    ]
+    pd.testing.assert_frame_equal(*found)
+
+
+def test_missing_genes_are_told_and_most_must_be_there(knowing, study):
+    profiles = study.profiles().iloc[:1]
+    with pytest.warns(GeneNamesWarning, match="lacks 5 of the 40 genes .* are 0 now"):
+        found = knowing.query(profiles.iloc[:, 5:], 3)
+    zeros = profiles.copy()
+    zeros.iloc[:, :5] = 0
+    pd.testing.assert_frame_equal(found, knowing.query(zeros, 3))
+    with pytest.raises(ValueError, match="19 of the 40 genes, less than min_share"):
+        knowing.query(profiles.iloc[:, :19], 3)
+
+
+def test_names_that_nobody_knows_are_refused(index, study):
+    for profiles in (study.profiles(), study.profiles().iloc[:, ::-1]):
+        with pytest.raises(
+            ValueError, match=r"MoleculeIndex\(..., genes=study.genes\)"
+        ):
+            index.query(profiles[:1])
+    assert len(index.query(study.profiles()[:1].to_numpy(), 2)) == 2
+
+
+def test_genes_must_be_those_of_the_estimator(pipe, library, study, tmp_path):
+    with pytest.raises(ValueError, match=r"must be the 40 genes .* Got 39"):
+        MoleculeIndex(pipe, genes=study.genes[1:]).fit(library)
+    with pytest.raises(ValueError, match=r"a column 'gene_id', .* Got \['x'\]"):
+        MoleculeIndex(pipe, genes=pd.DataFrame({"x": range(40)})).fit(library)
+    named = clone(pipe).fit(study.smiles, study.profiles())
+    with pytest.raises(ValueError, match=r"in their order. Gene 0 of the estimator is"):
+        MoleculeIndex(named, genes=study.genes[::-1]).fit(library)
+    path = tmp_path / "index"
+    index = MoleculeIndex(pipe, genes=study.genes["symbol"], folder=path).fit(library)
+    with pytest.raises(ValueError, match="genes must be those with which"):
+        MoleculeIndex(pipe, genes=study.genes["symbol"][::-1], folder=path).fit(library)
+    index.set_params(genes=None)
+    with pytest.raises(ValueError, match="genes must be those with which"):
+        index.partial_fit(["CCCCCCCl"])
+
+
+@pytest.mark.parametrize("on_disk", [False, True])
+def test_another_rule_of_identity_is_refused(
+    pipe, library, study, tmp_path, on_disk, monkeypatch
+):
+    path = tmp_path / "index" if on_disk else None
+    index = MoleculeIndex(pipe, folder=path).fit(library)
+    data = pickle.dumps(index)
+    monkeypatch.setattr("sklearn_molge.library._embedder.IDENTITY_VERSION", 99)
+    calls = [
+        lambda: index.partial_fit(["CCCCCCCl"]),
+        lambda: pickle.loads(data).query(study.ge[:1]),
+    ]
+    calls += [lambda: MoleculeIndex.open(path)] if on_disk else []
+    for call in calls:
+        with pytest.raises(
+            ValueError, match=r"of drug_ids; this release has version 99"
+        ):
+            call()
+
+
 # What it is given.
 
 
@@ -391,7 +655,7 @@ def test_a_library_is_an_array_an_iterable_or_a_file(pipe, tmp_path, kind):
     table = index.get_molecules()
     assert table["smiles"].tolist() == ["CCO", "CCN", "CCC", "C"]
     assert table["name"].tolist() == ["a", "b", "d", "e"]
-    assert index.skipped_["row"].tolist() == [2]
+    assert index.skipped_["library_row"].tolist() == [2]
 
 
 @pytest.mark.parametrize("kind", ["pandas", "polars", "pyarrow"])

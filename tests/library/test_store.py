@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from sklearn_molge.library import MoleculeIndex
-from sklearn_molge.library._store import VectorStore
+from sklearn_molge.library._store import Skipped, VectorStore
 
 DTYPES = ["float32", "float16", "int8"]
 METRICS = ["correlation", "cosine", "dot", "euclidean"]
@@ -41,7 +41,8 @@ def check_prefix(store, n_rows):
     vectors, *expected = batch(0, n_rows, store.n_components)
     np.testing.assert_array_equal(store.stored(slice(0, n_rows)), vectors)
     columns = store.molecules(np.arange(n_rows))
-    assert [column.tolist() for column in columns] == expected
+    places = [[0] * n_rows, list(range(n_rows))]  # the library, and the row in it
+    assert [column.tolist() for column in columns] == expected + places
 
 
 def rows_of(store, id_):
@@ -80,11 +81,11 @@ def test_what_is_appended_can_be_read(folder, dtype, metric):
         assert seen.largest_norm == whole.largest_norm
         rows = slice(1, 7)
         np.testing.assert_array_equal(seen.stored(rows), whole.stored(rows))
-        smiles, names_, ids_ = seen.molecules(np.array([6, 0, 6]))
+        smiles, names_, ids_, *_ = seen.molecules(np.array([6, 0, 6]))
         assert smiles.tolist() == ["s6", "s0", "s6"]
         assert names_.tolist() == ["nämé 6", "nämé 0", "nämé 6"]
         assert ids_.tolist() == ["id6", "id0", "id6"]
-        assert [len(column) for column in seen.molecules(np.array([], int))] == [0] * 3
+        assert [len(column) for column in seen.molecules(np.array([], int))] == [0] * 5
         norms = seen.norms(slice(0, 7))
         if metric == "euclidean":
             squares = np.square(seen.stored(slice(0, 7))).sum(axis=1)
@@ -104,26 +105,30 @@ def test_an_empty_store(folder):
 
 def test_nothing_appended_writes_how_far_it_came(folder):
     store = create(folder)
-    store.append(*batch(0, 0), skipped=[(2, "x", "no")], progress={"next": 3})
+    store.append(
+        *batch(0, 0), skipped=[Skipped(2, "x", "no", 1)], progress={"library": 3}
+    )
     seen = reopened(store)
-    assert seen.progress == {"next": 3}
-    assert seen.skipped() == [(2, "x", "no")]
+    assert seen.progress == {"library": 3}
+    assert seen.skipped() == [(3, 2, "x", "no", 1)]
 
 
 def test_texts_of_any_kind(folder):
     texts = ["", "a\x00b", "\n", "ß𝄞", "\ud800", "x" * 100_000, ""]
     store = create(folder)
-    skipped = [(0, "\udce9", "no"), (1, None, "a\x00b")]
+    skipped = [Skipped(0, "\udce9", "no"), Skipped(1, None, "a\x00b")]
     store.append(np.zeros((7, 3)), texts, texts, skipped=skipped)
     store.write_background(None, texts, texts, np.zeros((7, 1), np.uint64))
     seen = reopened(store)
-    for column in seen.molecules(np.arange(7)):
+    for column in seen.molecules(np.arange(7))[:3]:
         assert column.tolist() == texts
     assert rows_of(seen, "") == [0, 6]
     assert rows_of(seen, "\ud800") == [4]
     places, rows = seen.find(["\ud800", "no", "a\x00b", ""])
     assert (places.tolist(), rows.tolist()) == ([0, 2, 3, 3], [4, 1, 0, 6])
-    assert seen.skipped() == [(0, "\udce9", "no"), (1, "None", "a\x00b")]
+    assert seen.skipped() == [
+        (0, 0, "\udce9", "no", None), (0, 1, "None", "a\x00b", None),
+    ]  # fmt: skip
     assert seen.read_background()[1].tolist() == texts
 
 
@@ -202,7 +207,7 @@ def test_open_says_what_is_wrong(tmp_path):
     with sqlite3.connect(store.folder / "index.sqlite") as connection:
         connection.execute("PRAGMA user_version = 9")
     connection.close()
-    with pytest.raises(ValueError, match=r"of version 9; this release .* version 2"):
+    with pytest.raises(ValueError, match=r"of version 9, written by a later"):
         VectorStore.open(store.folder)
 
 
@@ -278,9 +283,9 @@ def test_relative_folders_survive_a_change_of_folder(tmp_path, monkeypatch):
 
 def test_readers_see_the_rows_of_when_they_opened(tmp_path):
     store = create(tmp_path / "index")
-    store.append(*batch(0, 3), skipped=[(3, "x", "no")])
+    store.append(*batch(0, 3), skipped=[Skipped(3, "x", "no")])
     reader = VectorStore.open(store.folder)
-    store.append(*batch(3, 3), skipped=[(4, "y", "no")])
+    store.append(*batch(3, 3), skipped=[Skipped(4, "y", "no")])
     store.remove([0])
     check_prefix(reader, 3)
     assert reader.active is None
@@ -320,7 +325,7 @@ def test_a_second_writer_is_told_at_once(tmp_path):
 
 _HOLDER = """
 import sys
-from sklearn_molge.library._store import VectorStore
+from sklearn_molge.library._store import Skipped, VectorStore
 with VectorStore.open(sys.argv[1]).writing():
     print("ready", flush=True)
     sys.stdin.read()

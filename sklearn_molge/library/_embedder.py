@@ -1,0 +1,393 @@
+"""The embedder of an index: a copy of its own, and what tells it from another."""
+
+import os
+from copy import deepcopy
+from pathlib import Path
+
+import joblib
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+from sklearn.frozen import FrozenEstimator
+from sklearn.pipeline import Pipeline
+from sklearn.utils.validation import check_is_fitted
+
+from sklearn_molge._utils.files import replacing
+from sklearn_molge._utils.genes import gene_names
+from sklearn_molge._utils.messages import first_few
+from sklearn_molge._utils.views import fitted_gene_names, is_embedder, resolve_views
+from sklearn_molge.expression import align_profiles, match_genes
+from sklearn_molge.library._store import STORED_METRICS
+from sklearn_molge.molecules import IDENTITY_VERSION
+
+__all__ = [
+    "align_queries",
+    "check_genes",
+    "check_identity",
+    "check_unchanged",
+    "choose_metric",
+    "describe_index",
+    "embed_molecules",
+    "embed_profiles",
+    "load_embedder",
+    "own_copy",
+    "save_embedder",
+    "with_gene_names",
+]
+
+# Where it puts them tells one embedder from another.
+_PROBES = (
+    "CC(=O)Oc1ccccc1C(=O)O",
+    "CN1C=NC2=C1C(=O)N(C(=O)N2C)C",
+    "ONC(=O)CCCCCCC(=O)Nc1ccccc1",
+    "CN1CCN(CC1)Cc1ccc(cc1)C(=O)Nc1ccc(C)c(c1)Nc1nccc(n1)-c1cccnc1",
+    "CC(C)Cc1ccc(cc1)C(C)C(=O)O",
+    "OCC1OC(O)C(O)C(O)C1O",
+    "Clc1ccccc1C1=NCc2nnc(C)n2-c2sccc12",
+    "CCN(CC)CCNC(=O)c1ccc(N)cc1",
+)
+_N_PROFILES = 2
+# Queries that have fewer of the genes are refused; what else they lack is 0, unchanged.
+MIN_GENE_SHARE = 0.5
+_EMBEDDER = "embedder.joblib"
+# Rounding differs between machines; another embedder differs by far more.
+_TOLERANCE = 1e-3
+
+
+def two_view(estimator):
+    """Return the embedder inside `estimator`.
+
+    Raises
+    ------
+    TypeError
+        If it has no joint space: no ``transform`` of molecules or ``transform_ge``.
+    """
+    inner, _, _ = resolve_views(estimator, None, None)
+    if not is_embedder(inner):
+        raise TypeError(
+            "estimator must embed molecules and profiles in one space (`transform` and "
+            f"`transform_ge`), as CCA and CoordinatedEmbedder do. Got {inner!r}, whose "
+            "similarities cannot be prepared for a library: rank with "
+            "sklearn_molge.metrics.similarity."
+        )
+    return inner
+
+
+def own_copy(estimator):
+    """Copy a fitted embedder, so that fitting it again changes nothing here.
+
+    Raises
+    ------
+    NotFittedError
+        If it is not fitted.
+    """
+    check_is_fitted(estimator)
+    return deepcopy(estimator)
+
+
+def choose_metric(estimator, metric: str) -> str:
+    """Return the metric of an index; "auto" is that of its embedder."""
+    chosen = two_view(estimator).metric if metric == "auto" else metric
+    if chosen not in STORED_METRICS:
+        raise ValueError(
+            f"metric must be one of {list(STORED_METRICS)}. Got {chosen!r}, the metric "
+            "of the embedder; name another one."
+        )
+    return chosen
+
+
+def embed_molecules(estimator, smiles: NDArray[np.object_]) -> NDArray[np.float32]:
+    """Project molecules into the joint space."""
+    inner, molecules, _ = resolve_views(estimator, smiles, None)
+    return np.asarray(inner.transform(molecules), dtype=np.float32)
+
+
+def embed_profiles(estimator, y: ArrayLike) -> NDArray[np.float32]:
+    """Project profiles into the joint space.
+
+    Raises
+    ------
+    ValueError
+        If an embedding is not finite.
+    """
+    inner, _, profiles = resolve_views(estimator, None, y)
+    vectors = np.asarray(inner.transform_ge(profiles), dtype=np.float32)
+    if not np.isfinite(vectors).all():
+        bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
+        raise ValueError(
+            f"y: the embedding of {len(bad)} profiles is not finite, in rows "
+            f"[{first_few(bad.tolist())}]."
+        )
+    return vectors
+
+
+# Genes
+
+
+def _names_of(estimator) -> NDArray[np.object_] | None:
+    try:
+        return fitted_gene_names(estimator)
+    except ValueError:
+        return None
+
+
+def with_gene_names(estimator, profiles: NDArray):
+    """Give profiles the names that the embedder knows its genes by, if any."""
+    names = _names_of(estimator)
+    if names is None or len(names) != profiles.shape[1]:
+        return profiles
+    return pd.DataFrame(profiles, columns=names)
+
+
+def check_genes(estimator, genes):
+    """Check that a table of genes, or their names, are those of the embedder.
+
+    Returns
+    -------
+    genes : DataFrame or None
+
+    Raises
+    ------
+    ValueError
+        If there are more or fewer than the embedder has, or they are others.
+    """
+    if genes is None:
+        return None
+    if not isinstance(genes, pd.DataFrame):
+        genes = pd.DataFrame({"name": list(genes)})
+    known = [name for name in ("gene_id", "symbol", "name") if name in genes]
+    if not known:
+        raise ValueError(
+            "genes must have a column 'gene_id', 'symbol' or both. "
+            f"Got {list(genes.columns)}."
+        )
+    genes = genes[known].astype(str).reset_index(drop=True)
+    names, n_genes = _names_of(estimator), _n_genes(estimator)
+    if n_genes is not None and len(genes) != n_genes:
+        raise ValueError(
+            f"genes must be the {n_genes:,} genes of a profile of the estimator, in "
+            f"their order. Got {len(genes):,}."
+        )
+    if names is not None:
+        places = match_genes(names, _target(genes))["column"]
+        if not np.array_equal(places, np.arange(len(genes))):
+            at = int(np.flatnonzero(places != np.arange(len(genes)))[0])
+            raise ValueError(
+                "genes must be those that the estimator was fitted on, in their order. "
+                f"Gene {at} of the estimator is {names[at]!r}; of genes it is "
+                f"{genes.iloc[at].tolist()}."
+            )
+    return genes
+
+
+def _target(genes: pd.DataFrame):
+    return genes["name"].to_numpy(dtype=object) if "name" in genes else genes
+
+
+def align_queries(estimator, genes: pd.DataFrame | None, y):
+    """Bring profiles whose genes have names into the order of the embedder.
+
+    `genes` is what :func:`check_genes` returned. Profiles without names are taken as
+    they are.
+
+    Raises
+    ------
+    ValueError
+        If profiles have names, and neither `genes` nor the embedder; or less than half
+        of the genes are there, or one comes twice.
+
+    Warns
+    -----
+    GeneNamesWarning
+        If genes are missing.
+    """
+    fitted = _names_of(estimator)
+    is_query = bool(getattr(y, "gene_name_choices", ()))
+    tables = [getattr(y, name, None) for name in ("var", "genes")]
+    is_annotated = any(isinstance(table, pd.DataFrame) for table in tables)
+    names = None if is_query or is_annotated else gene_names(y)
+    if names is None and not (is_query or is_annotated):
+        return y
+    if names is not None and fitted is not None and np.array_equal(names, fitted):
+        return y
+    if genes is None and fitted is None:
+        if is_query:  # it has no order but that of the table it was made with
+            return np.asarray(y)
+        raise ValueError(
+            "The genes of y have names, and those of the index are not known. Give "
+            "MoleculeIndex(..., genes=study.genes), the genes of the training set in "
+            "their order, or fit the estimator on study.profiles(). Profiles whose "
+            "columns are in that order go without names: y.to_numpy()."
+        )
+    target = fitted if genes is None else _target(genes)
+    aligned = align_profiles(y, target, missing="zero", min_share=MIN_GENE_SHARE)
+    # Columns that are counted are no names, for an embedder that has none.
+    return aligned.set_axis(
+        range(aligned.shape[1]) if fitted is None else fitted, axis=1
+    )
+
+
+# Which one it is
+
+
+def describe_index(estimator, unique_by: str | None, genes=None) -> dict:
+    """Return what tells this index from another, as JSON.
+
+    Raises
+    ------
+    NotFittedError, ValueError
+        If `estimator` is not fitted, or does not take SMILES.
+    """
+    check_is_fitted(estimator)
+    try:
+        molecules = embed_molecules(estimator, np.array(_PROBES, dtype=object))
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            "estimator must be fitted on SMILES; put what computes features of "
+            "molecules into a Pipeline before it. Embedding "
+            f"{_PROBES[0]!r} failed with {type(error).__name__}: {error}"
+        ) from error
+    profiles = _embedded_probe_profiles(estimator)
+    genes = check_genes(estimator, genes)
+    return {
+        "unique_by": unique_by,
+        "identity_version": IDENTITY_VERSION,
+        "genes": None if genes is None else genes.to_dict("list"),
+        "probes": molecules.tolist(),
+        "profiles": None if profiles is None else profiles.tolist(),
+    }
+
+
+def check_identity(theirs: dict, ours: dict, where: str) -> None:
+    """Refuse an index of another embedder.
+
+    Raises
+    ------
+    ValueError
+        If the embedders place the probes elsewhere, or molecules are told apart in
+        another way.
+    """
+    if theirs["unique_by"] != ours["unique_by"]:
+        raise ValueError(
+            f"unique_by must be {theirs['unique_by']!r}, with which {where} was made. "
+            f"Got {ours['unique_by']!r}."
+        )
+    check_rule(theirs, where)
+    if theirs["genes"] != ours["genes"]:
+        raise ValueError(
+            f"genes must be those with which {where} was made. Got others, or the same "
+            "in another order."
+        )
+    for kind, part in (("molecules", "probes"), ("profiles", "profiles")):
+        if not _alike(theirs[part], ours[part]):
+            raise ValueError(
+                f"estimator must be the embedder that made {where}, as it was fitted "
+                f"then. Got one that projects the same {kind} to other places. `fit` "
+                "embeds a library with it anew (in another folder); "
+                "set_params(estimator=index.estimator_) goes on with the other one."
+            )
+
+
+def check_rule(identity: dict, where: str) -> None:
+    """Refuse an index whose drugs were told apart by another rule.
+
+    Raises
+    ------
+    ValueError
+        If they were.
+    """
+    written = identity.get("identity_version")
+    if written != IDENTITY_VERSION:
+        raise ValueError(
+            f"{where[0].upper()}{where[1:]} tells molecules apart by version {written} "
+            f"of drug_ids; this release has version {IDENTITY_VERSION}, by which other "
+            "rows are one drug. Fit the library again: MoleculeIndex(estimator, "
+            "folder=another).fit(library)."
+        )
+
+
+def check_unchanged(estimator, identity: dict) -> None:
+    """Check that an index's own embedder projects profiles as it did.
+
+    Raises
+    ------
+    ValueError
+        If it was changed.
+    """
+    check_rule(identity, "this index")
+    if not _alike(identity["profiles"], _embedded_probe_profiles(estimator)):
+        raise ValueError(
+            "estimator_ of this index was changed since the library was embedded, so "
+            "its profiles and molecules are no longer in one space. Call fit again."
+        )
+
+
+def _alike(there, here) -> bool:
+    if there is None or here is None:
+        return there is here
+    there, here = np.asarray(there), np.asarray(here)
+    atol = _TOLERANCE * np.abs(there).max(initial=0)
+    return there.shape == here.shape and np.allclose(
+        there, here, rtol=_TOLERANCE, atol=atol
+    )
+
+
+def _embedded_probe_profiles(estimator) -> NDArray[np.float32] | None:
+    """Embed a few fixed profiles.
+
+    None where the number of genes is not known, or `estimator` takes other profiles.
+    """
+    n_genes = _n_genes(estimator)
+    if n_genes is None:
+        return None
+    # RandomState, whose numbers are the same in every version of numpy; positive, for
+    # steps that take logarithms.
+    profiles = np.random.RandomState(0).uniform(0.5, 2.0, size=(_N_PROFILES, n_genes))
+    try:
+        named = with_gene_names(estimator, profiles.astype(np.float32))
+        return embed_profiles(estimator, named)
+    except (TypeError, ValueError):
+        return None
+
+
+def _n_genes(estimator) -> int | None:
+    """Return how many genes the profiles have that `estimator` takes."""
+    while True:
+        if isinstance(estimator, Pipeline):
+            estimator = estimator.steps[-1][1]
+        elif isinstance(estimator, FrozenEstimator):
+            estimator = estimator.estimator
+        elif hasattr(estimator, "best_estimator_"):
+            estimator = estimator.best_estimator_
+        elif getattr(estimator, "transformer_", None) is not None:
+            return getattr(estimator.transformer_, "n_features_in_", None)
+        elif hasattr(estimator, "retriever_"):
+            estimator = estimator.retriever_
+        else:
+            return getattr(estimator, "n_genes_in_", None)
+
+
+# The folder of an index: the embedder beside the vectors.
+
+
+def save_embedder(folder: Path, estimator) -> None:
+    """Write the embedder beside its vectors; the file is whole or not there."""
+    with replacing(folder / _EMBEDDER) as draft:
+        joblib.dump(estimator, draft)
+
+
+def load_embedder(folder: str | os.PathLike):
+    """Read the embedder, which runs the code that its pickle names.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the folder holds none.
+    """
+    path = Path(folder, _EMBEDDER)
+    if not path.exists():
+        raise FileNotFoundError(
+            f"There is no {_EMBEDDER} in {str(folder)!r}: give `estimator`, or fit "
+            "again."
+        )
+    return joblib.load(path)
