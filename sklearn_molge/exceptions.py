@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from itertools import chain, repeat
-
 from sklearn_molge._utils.messages import first_few, first_few_at, shortened
 
 __all__ = [
@@ -56,7 +55,6 @@ class LeakageWarning(UserWarning):
     "LibraryWarning",
     "MissingControlError",
 ]
-__all__ = ["InvalidSmilesError", "InvalidSmilesWarning", "MissingControlError"]
 
 
 class InvalidSmilesError(ValueError):
