@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from itertools import chain, repeat
+
 from sklearn_molge._utils.messages import first_few, first_few_at, shortened
 
 __all__ = [
@@ -50,11 +51,6 @@ class LeakageWarning(UserWarning):
     >>> from sklearn_molge.exceptions import LeakageWarning
     >>> warnings.simplefilter("error", LeakageWarning)  # to stop at the first
     """
-    "GeneNamesWarning",
-    "InvalidSmilesError",
-    "LibraryWarning",
-    "MissingControlError",
-]
 
 
 class InvalidSmilesError(ValueError):
