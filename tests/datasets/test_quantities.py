@@ -173,5 +173,7 @@ def test_unreadable_doses_are_told_before_they_are_filtered(folder):
         study = load_lincs(folder, level=5, landmark_only=False, pert_dose=10)
     assert w[0].filename == __file__
     assert study.obs.index.tolist() == ["s1"]
+    told = "dose_um: 1 in uM, 1 in nM, 1 missing; time_h: 1 in h, 1 in day, 1 in hrs"
+    assert study.dropped["detail"][0] == told
     with pytest.raises(ValueError, match="pert_dose must be one or more numbers"):
         load_lincs(folder, level=5, landmark_only=False, pert_dose="10 ug/ml")

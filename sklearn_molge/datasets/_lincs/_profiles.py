@@ -89,9 +89,9 @@ class _Columns:
         note = f"{name}_note"
         if known.any() and note in self._codes:  # why an earlier layer had no value
             self._codes[note][rows] = np.where(known, -1, self._codes[note][rows])
-        self._numbers[name][rows] = np.where(known, read.values, old)
         codes = np.where(np.isnan(old), read.codes, -1)
         self.fill_text(note, rows, codes, read.notes)
+        self._numbers[name][rows] = np.where(known, read.values, old)
 
     def fill_compounds(self, compounds: pd.DataFrame, stacklevel: int) -> None:
         """Fill by ``pert_id`` what a table of compounds knows."""
