@@ -94,7 +94,7 @@ def test_parts_share_no_drug_and_no_line(study, run):
 
 def test_the_validation_rows_select(study, cca):
     split = drug_cell_line_split(study.groups, **SPLIT, random_state=0)
-    candidates = [RandomRetriever(random_state=0), cca(2), cca(8)]
+    candidates = [RandomRetriever(random_state=0), cca(4), cca(8)]
     report = evaluate_study(
         study, methods={"best": candidates, "none": candidates[0]}, embedders={},
         split=split, n_repeats=1, inspect=False, figures=False,
@@ -116,7 +116,7 @@ def test_the_validation_rows_select(study, cca):
 
 def test_without_validation_rows_nothing_is_selected(study, cca):
     options = SPLIT | {"val_drugs": 0, "val_cell_lines": 0}
-    methods = {"list": [cca(2), cca(8)], "first": cca(2), "other": cca(3)}
+    methods = {"list": [cca(4), cca(8)], "first": cca(4), "other": cca(3)}
     report = evaluate_study(
         study,
         methods=methods,
@@ -141,7 +141,7 @@ def test_methods_see_training_rows_only(study, recorder, seen):
     split = drug_cell_line_split(study.groups, **SPLIT, random_state=0)
     target = TransformedTargetRetriever(CCA(3, ridge=0.1), recorder("y"))
     row = make_pipeline(recorder("X"), MorganFingerprinter(fp_size=64), target)
-    aligned = TransformedTargetRetriever(CCA(2, ridge=0.1), AlignedView("profiles"))
+    aligned = TransformedTargetRetriever(CCA(3, ridge=0.1), AlignedView("profiles"))
     methods = {
         "own": row,
         "shuffled": Method(row, shuffle_molecules=True),
@@ -373,7 +373,7 @@ def test_level_3_with_controls_saved_and_in_two_processes(
     methods = {
         "own": AlignedView(),
         "D-NN": ALIGNED,
-        "CCA": [cca(2), cca(3)],
+        "CCA": [cca(4), cca(3)],
         "oracle": Method(
             OracleRetriever(), tables=("table2",), train="oracle_test_lines"
         ),
@@ -431,7 +431,7 @@ def test_one_drug_to_validate_and_to_test_is_undefined(
     study, tmp_path, cca, run, failing
 ):
     options = SPLIT | {"val_drugs": 1, "test_drugs": 1}
-    methods = {"CCA": cca(), "other": [cca(2), cca(3)], "bad": failing()}
+    methods = {"CCA": cca(), "other": [cca(4), cca(3)], "bad": failing()}
     with pytest.warns(FewCandidatesWarning, match="rank 1, 1 drugs"):
         report = run(study, methods, split=options, figures=True)
     assert (report.ranks["n_candidates"] == 1).all()

@@ -77,7 +77,7 @@ def test_the_first_embedder_is_explained_whichever_ends_first(study, cca, net, r
     tables = [
         run(
             study, {"m": AlignedView("both", embedder="b")}, n_repeats=1, n_jobs=n,
-            embedders={"a": slow, "b": cca(2)}, inspect=True,
+            embedders={"a": slow, "b": cca(4)}, inspect=True,
         ).tables["regressions"]
         for n in (1, 2)
     ]  # fmt: skip
