@@ -310,8 +310,9 @@ def _data_notes(results: StudyResults) -> Iterator[str]:
     """Say what is odd about the data: oracles that know little, copied profiles."""
     plan = results.plan
     seen = {"oracle_train_lines": "training", "oracle_test_lines": "test"}
-    has_oracles = any(method.train != "train" for method in plan.methods.values())
-    for train, lines in seen.items() if has_oracles else ():
+    asked = {method.train for method in plan.methods.values()}
+    for train in sorted(asked & seen.keys(), reverse=True):
+        lines = seen[train]
         yield (
             f"An oracle knows another profile of the query's drug in the {lines} lines "
             f"for {results.known_share(train):.0%} of the queries; it ranks the others "
