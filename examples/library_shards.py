@@ -49,9 +49,10 @@ def search_shards(shards, embedder, profiles, n_neighbors=10, *, reverse=False):
     Returns
     -------
     hits : DataFrame
-        ``profile``, ``place`` (from 1), ``distance``, ``shard``, ``row``, ``smiles``
-        and ``name``. Of equally close molecules the one of the first shard comes
-        first. A molecule that is in two shards comes twice.
+        ``profile``, ``place`` (from 1), ``distance``, ``shard``, ``index_row`` (of the
+        shard), ``library_row`` (of its file), ``smiles`` and ``name``. Of equally close
+        molecules the one of the first shard comes first. A molecule that is in two
+        shards comes twice.
     """
     paths = sorted(Path(shards).iterdir())
     found = joblib.Parallel()(
@@ -69,12 +70,12 @@ def search_shards(shards, embedder, profiles, n_neighbors=10, *, reverse=False):
             "place": np.tile(np.arange(1, order.shape[1] + 1), len(order)),
             "distance": np.take_along_axis(distances, order, axis=1).ravel(),
             "shard": [paths[i].name for i in shard[order].ravel()],
-            "row": np.take_along_axis(rows, order, axis=1).ravel(),
+            "index_row": np.take_along_axis(rows, order, axis=1).ravel(),
         }
     )
     molecules = [
         MoleculeIndex.open(Path(shards, name), estimator=embedder)
-        .get_molecules(part["row"])[["smiles", "name"]]
+        .get_molecules(part["index_row"])[["library_row", "smiles", "name"]]
         .set_index(part.index)
         for name, part in hits.groupby("shard")
     ]

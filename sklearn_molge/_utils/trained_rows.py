@@ -22,7 +22,7 @@ _N_GENES = 64
 Hashes = NDArray[np.uint64]
 
 
-def hash_rows(rows: Rows, scale: float = _N_STEPS) -> Hashes:
+def hash_rows(rows, scale: float = _N_STEPS) -> Hashes:
     """Hash each row of text or numbers, the same in every process.
 
     Numbers are rounded to steps of `scale` / 4096, by default of 1, which is exact for
@@ -80,7 +80,7 @@ class _RowKeys:
         return _RowKeys(self.scale, np.union1d(self.hashes, more))
 
 
-def _scale(rows: Rows) -> float:
+def _scale(rows) -> float:
     values = rows.data if sparse.issparse(rows) else np.asarray(rows)
     if values.dtype.kind == "f" and values.size:
         largest = float(max(values.max(), -values.min()))
@@ -129,7 +129,7 @@ class TrainedRows:
         return self.profiles.hold(_some_genes(y))
 
 
-def _some_genes(y: ArrayLike) -> NDArray:
+def _some_genes(y) -> NDArray:
     array = np.asarray(y.X if hasattr(y, "var_names") else y)  # of AnnData
     array = array.reshape(len(array), -1)
     return array[:, :: 1 + array.shape[1] // _N_GENES]

@@ -554,8 +554,8 @@ def _names(facts: _Facts) -> _Check:
         table = table.assign(drug=facts.row_drugs[rows]).melt("drug").dropna()
         texts = table["value"].astype(str).str.strip().str.lower()
         told = ~texts.isin(list(MISSING_SMILES))
-        keys = list(zip(table["variable"], texts, strict=True))
-        tables[part] = _keys(keys, table["drug"])[told.to_numpy()].drop_duplicates()
+        named = list(zip(table["variable"], texts, strict=True))
+        tables[part] = _keys(named, table["drug"])[told.to_numpy()].drop_duplicates()
 
     def keys(a: str, b: str) -> tuple[Keys, Keys]:
         both = facts.drugs[a] & facts.drugs[b]

@@ -10,7 +10,7 @@ import pandas as pd
 from rdkit import Chem
 
 from sklearn_molge._utils.drawing import draw_molecule
-from sklearn_molge._utils.optional import import_pyplot
+from sklearn_molge._utils.plotting import DisplayMixin
 from sklearn_molge.molecules import check_smiles
 
 __all__ = ["MoleculeQueryDisplay"]
@@ -31,11 +31,12 @@ _OPTIONS = {
 _SCORES = {"dot": "dot product", "euclidean": "distance"}
 
 
-class MoleculeQueryDisplay:
+class MoleculeQueryDisplay(DisplayMixin):
     """Structures of the molecules that answer a query, best first.
 
     Each has its rank and name above, and below what the table knows: the score, its
-    percentile, and how near the training set comes.
+    percentile or p-value, and how near the training set comes. The title tells whether
+    the query is better than noise.
 
     Make one with :meth:`from_estimator` or :meth:`from_table`. All parameters are
     stored as attributes.
@@ -214,12 +215,14 @@ class MoleculeQueryDisplay:
             )
         n_columns = min(int(n_columns), len(self.table))
         n_rows = -(-len(self.table) // n_columns)
-        if ax is None:
-            ax = _new_axes(n_columns, n_rows)
+        size = (n_columns * _CELL[0], n_rows * _CELL[1] + _TITLE)
+        is_new = ax is None
+        ax = self._use_axes(ax, figsize=size)
+        if is_new:
+            ax.set_position((0, 0, 1, 1))
         ax.set_axis_off()
         # A layout decides only then how large the axes are.
         ax.figure.canvas.figure.draw_without_rendering()
-        self.ax_, self.figure_ = ax, ax.figure
         width, height = ax.bbox.size / ax.figure.dpi
         cell = width / n_columns, (height - _TITLE) / n_rows
         self.axes_ = np.empty(len(self.table), dtype=object)
@@ -270,6 +273,8 @@ class MoleculeQueryDisplay:
         )
         if "percentile" in answer:
             told += f", percentile {answer['percentile']:.1f}"
+        elif "p_value" in answer:
+            told += f", p {answer['p_value']:.3f}"
         if answer.get("in_training"):
             return [told, "in the training set"]
         if "nearest_similarity" in answer:
@@ -281,13 +286,12 @@ class MoleculeQueryDisplay:
         query = self.table["query"].iloc[0]
         name = query if isinstance(query, str) else f"Query {query}"
         reverse = self.table.attrs.get("reverse")
-        return f"{name}, reversed: lowest similarity first" if reverse else str(name)
-
-
-def _new_axes(n_columns: int, n_rows: int) -> Any:
-    plt = import_pyplot("MoleculeQueryDisplay")
-    size = (n_columns * _CELL[0], n_rows * _CELL[1] + _TITLE)
-    return plt.figure(figsize=size).add_axes((0, 0, 1, 1))
+        title = f"{name}, reversed: lowest similarity first" if reverse else str(name)
+        if "better_than_noise" in self.table:
+            called = "" if self.table["better_than_noise"].iloc[0] else "not "
+            q_value = self.table["query_q_value"].iloc[0]
+            title += f" ({called}better than noise, q {q_value:.3f})"
+        return title
 
 
 def _text(ax: Any, y: float, text: str, width: float, *, size: str, **kwargs: Any):

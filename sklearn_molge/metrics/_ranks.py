@@ -255,7 +255,7 @@ def _refuse_other_molecules(estimator, partition: NDArray, y) -> None:
     except TypeError:  # no weak reference, or no hash
         return
     values = np.ascontiguousarray(as_frame(y))
-    now = crc32(memoryview(values).cast("B")), int(partition.max(initial=0))
+    now = crc32(values.data.cast("B")), int(partition.max(initial=0))
     _LAST_CALL[estimator] = now
     # Molecules in another order, as of a shuffled baseline, are no fewer and no more.
     if before is not None and before[0] == now[0] and before[1] != now[1]:
@@ -271,9 +271,9 @@ def _refuse_other_molecules(estimator, partition: NDArray, y) -> None:
 def _known_molecules(estimator, molecules, match, profiles) -> NDArray[np.intp]:
     """Tell of new profiles' molecules which ones the estimator was fitted on."""
     trained = trained_rows(estimator)
-    new = match[:0]
-    if trained is not None:
-        new = np.unique(match[~trained.hold_profiles(profiles)])
+    if trained is None:
+        return match[:0]
+    new = np.unique(match[~trained.hold_profiles(profiles)])
     if not len(new):
         return new
     known = trained.hold_molecules(_safe_indexing(molecules.molecules, new))

@@ -90,7 +90,7 @@ def embedded(study, step):
     model = pipeline(step).fit(study.smiles, study.ge)
     library = np.concatenate([study.smiles, ["C1CC", "CCO"]]).astype(object)
     index = MoleculeIndex(model, unique_by=None, batch_size=20).fit(library)
-    assert index.skipped_["row"].tolist() == [240]
+    assert index.skipped_["library_row"].tolist() == [240]
     rows = np.arange(index.n_rows_)
     return {
         "similarities": index.similarity_to_rows(study.ge[:20], rows),

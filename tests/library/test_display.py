@@ -82,6 +82,19 @@ def test_what_the_table_knows_is_told(plt):
     assert display.plot(title="Mine").title_.get_text() == "Mine"
 
 
+def test_noise_is_told(plt):
+    table = make_table(2).assign(
+        p_value=[0.001, 0.25], query_q_value=0.4, better_than_noise=False
+    )
+    display = MoleculeQueryDisplay.from_table(table, metric="correlation")
+    title = "A375 (not better than noise, q 0.400)"
+    assert display.title_.get_text() == title
+    assert texts(display.axes_[1])[1] == "correlation \N{MINUS SIGN}0.200, p 0.250"
+    table["better_than_noise"] = True
+    display = MoleculeQueryDisplay.from_table(table)
+    assert display.title_.get_text() == "A375 (better than noise, q 0.400)"
+
+
 def test_a_score_without_a_metric(plt):
     display = MoleculeQueryDisplay.from_table(make_table(1))
     assert texts(display.axes_[0])[1] == "score 0.700"
