@@ -64,7 +64,7 @@ def label_text(label: object) -> str:
     if isinstance(label, bytes):
         label = label.decode(errors="replace")
     elif isinstance(label, Real) and float(label).is_integer():
-        label = int(float(label))
+        label = int(label) if isinstance(label, Integral) else int(float(label))
     return str(label).strip()
 
 
