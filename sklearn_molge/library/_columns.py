@@ -36,7 +36,7 @@ _HALF = 0.5
 # Small letters and digits only, the most telling first.
 _SMILES_COLUMNS = (
     *("smiles", "canonicalsmiles", "isomericsmiles", "isosmiles", "cansmiles"),
-    *("absolutesmiles", "connectivitysmiles", "cxsmiles", "smi", "structure"),
+    *("absolutesmiles", "connectivitysmiles", "cxsmiles", "smi", "smile", "structure"),
 )
 _NAME_COLUMNS = (
     *("name", "cmapname", "pertiname", "compoundname", "prefname", "title"),
@@ -148,11 +148,12 @@ def _find_smiles(path, columns, entries) -> int:
         for at in range(len(columns))
         if at not in shares and readable_share(entries(at)) >= _HALF
     ]
-    hint = (
-        f"name it by smiles_column, {first_few(others)} holds SMILES"
-        if others
-        else "name it by smiles_column"
-    )
+    hint = "name it by smiles_column"
+    if others:
+        hint += f", {first_few(others)} holds SMILES"
+    if others and readable_share(others[:1]) == 1:  # which is a row
+        place = columns.index(others[0])
+        hint = f"this one has no header: give its place, smiles_column={place}"
     if not known:
         raise _missing(path, columns, f"a column of SMILES ({KNOWN}); {hint}")
     if others:

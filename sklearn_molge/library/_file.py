@@ -17,7 +17,6 @@ from html import escape
 from inspect import signature
 from itertools import chain, islice
 from numbers import Integral
-from operator import itemgetter
 from pathlib import Path
 from typing import Protocol
 
@@ -63,6 +62,7 @@ _COUNTED_BYTES = 16 * 2**20
 _ENDS_BYTES = 2**20
 # Below this share of molecules a library is warned of.
 _READABLE = 0.9
+_SEEN_BY_EYE = 20
 _N_EXAMPLES = 5
 _N_BAD = 20
 # So many entries tell one iterable from another.
@@ -165,7 +165,9 @@ class ReadableShare:
         if not self.n_good:
             raise ValueError(f"{message}.")
         is_named = isinstance(source, MoleculeFile | FrameSource)
-        if is_named and self.n_good < _READABLE * self.n_rows:
+        # A few rows in memory were seen by whoever typed them.
+        seen = not is_named and self.n_rows < _SEEN_BY_EYE
+        if not seen and self.n_good < _READABLE * self.n_rows:
             warnings.warn(f"{message}.", LibraryWarning, stacklevel=2)
 
 
@@ -442,8 +444,8 @@ class MoleculeFile:
         return FileDescription(
             path=self.path,
             format=self.format,
-            compression=head and head.compression,
-            encoding=head and head.encoding,
+            compression=None if head is None else head.compression,
+            encoding=None if head is None else head.encoding,
             separator=table.separator,
             columns=table.columns,
             smiles_column=table.smiles,
@@ -604,7 +606,7 @@ def _batches_of(
     rows = iter(rows)
     while chunk := list(islice(rows, batch_size)):
         smiles, names, *values = (
-            _objects(map(itemgetter(k), chunk)) for k in range(len(chunk[0]))
+            _objects([row[k] for row in chunk]) for k in range(len(chunk[0]))
         )
         yield Batch(start, smiles, names, dict(zip(columns, values, strict=True)))
         start += len(chunk)
@@ -817,7 +819,7 @@ def as_source(X, names=None, columns=None) -> Source:
         X = MoleculeFile(X, columns=columns)
         columns = None
     if isinstance(X, bytes | dict) or not (
-        hasattr(X, "iter_batches") or isinstance(X, Iterable)
+        hasattr(X, "iter_batches") or isinstance(X, Iterable) or is_frame(X)
     ):
         raise ValueError(
             "X must be an array-like of SMILES, an iterable, a DataFrame, the path of "

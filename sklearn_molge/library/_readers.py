@@ -11,7 +11,6 @@ import csv
 import re
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from itertools import chain, islice
 from operator import length_hint
@@ -65,7 +64,7 @@ Rows = Iterator[tuple]
 _SNIFFED = (".txt", ".smi", ".smiles", ".cxsmiles", ".ism", ".can", ".csv", ".tsv")
 _DELIMITERS = {"csv": ",;\t|", "tsv": "\t,;|"}  # the usual one first
 _HALF = 0.5
-_N_LINES = 1000  # of a table that are looked through at a time
+_N_LINES = 500  # of a table that are looked through at a time
 _N_RECORDS = 100  # whose fields are looked at
 _PARQUET_ROWS = 16_384  # that are decoded at a time
 
@@ -221,10 +220,15 @@ def _head_lines(path: Path) -> list[str]:
     return head.lines
 
 
+def _reader_of(lines: Iterable[str], delimiter: str, quoted: bool) -> Any:
+    if quoted:
+        return csv.reader(lines, delimiter=delimiter)
+    return csv.reader(lines, delimiter=delimiter, quoting=csv.QUOTE_NONE)
+
+
 def _cells(line: str, delimiter: str, *, quoted: bool = True) -> list[str]:
-    quoting = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
     try:
-        cells = next(csv.reader([line], delimiter=delimiter, quoting=quoting), [])
+        cells: list[str] = next(_reader_of([line], delimiter, quoted), [])
     except csv.Error:  # of a field that is too long
         return []
     if cells:
@@ -361,8 +365,7 @@ class _Dialect:
         return _cells(line, self.delimiter, quoted=self.quoted)
 
     def read(self, lines: Iterable[str]) -> Any:
-        quoting = csv.QUOTE_MINIMAL if self.quoted else csv.QUOTE_NONE
-        return csv.reader(lines, delimiter=self.delimiter, quoting=quoting)
+        return _reader_of(lines, self.delimiter, self.quoted)
 
     def is_row(self, lines: Sequence[str]) -> bool:
         """Whether lines that one quote joins are one row.
@@ -420,10 +423,12 @@ def _read_table(
                 names = [name.strip() for name in names]
                 yield from zip(place.left, names, *further, strict=True)
 
-    used: list[Column] = list(places)
+    names: list[Column] = list(places)
     if has_header:
-        used = [None if at is None else columns[at] for at in places]
-    return Table(rows(), tuple(columns), *used, tuple(others), place.line, delimiter)
+        names = [None if at is None else columns[at] for at in places]
+    return Table(
+        rows(), tuple(columns), names[0], names[1], tuple(others), place.line, delimiter
+    )
 
 
 def _delimiter(lines: Sequence[str], smiles: Column, delimiters: str) -> str:
@@ -477,26 +482,33 @@ def _blocks_of(
     """Yield the rows of a table and the lines they begin on; empty lines are none."""
     n_before = 0
     while lines := list(islice(file, _N_LINES)):
-        if _are_plain("".join(lines), dialect):
-            numbers: Sequence[int] = range(n_before + 1, n_before + len(lines) + 1)
-            yield numbers, list(dialect.read(lines))
-        else:
+        rows = _one_a_line(lines, dialect)
+        numbers: Sequence[int] = range(n_before + 1, n_before + len(lines) + 1)
+        if rows is None:
             found = list(_careful_rows(path, file, dialect, lines))
             numbers = [n_before + begin + 1 for begin, _ in found]
-            yield numbers, [row for _, row in found]
+            rows = [row for _, row in found]
+        if min(map(len, rows), default=2) < 2:
+            held = [i for i, row in enumerate(rows) if len(row) > 1 or _holds_text(row)]
+            numbers, rows = [numbers[i] for i in held], [rows[i] for i in held]
+        yield numbers, rows
         n_before += len(lines)
 
 
-# At the begin of a line.
-_BLANK = [end + blank for end in "\n\r" for blank in (" ", "\t", "\n", "\r\n")]
+def _holds_text(row: list[str]) -> bool:
+    return bool(row) and not row[0].isspace()
 
 
-def _are_plain(text: str, dialect: _Dialect) -> bool:
-    """Whether each line is a row, surely."""
-    if dialect.quoted and '"' in text:
-        return False
-    text = text.replace("\r\n", "\n")
-    return not text[0].isspace() and not any(blank in text for blank in _BLANK)
+def _one_a_line(lines: list[str], dialect: _Dialect) -> list[list[str]] | None:
+    """Return the rows of some lines, None if these are not one a line."""
+    try:
+        rows = list(dialect.read(lines))
+        last = dialect.read([lines[-1], ""])
+        next(last)
+    except csv.Error:  # a field is too long
+        return None
+    # The reader goes on where a quote is open.
+    return rows if len(rows) == len(lines) and last.line_num == 1 else None
 
 
 def _careful_rows(
@@ -524,8 +536,7 @@ def _careful_rows(
                 _warn_open(path, lines[begin])
                 row, end = dialect.cells(lines[begin]), begin + 1
                 n_lines = 0
-            if row and not (len(row) == 1 and row[0].isspace()):
-                yield begin, row
+            yield begin, row
             begin = end
             if begin >= n_lines:
                 break
@@ -689,8 +700,8 @@ def _fields_of(path: Path, extra: Extra, wanted: Sequence[str]) -> list[str]:
     is_open = extra == "all"
     wanted = [*wanted, *(() if extra is None or is_open else extra)]
     known: dict[str, None] = {}
-    with open_text(path) as file, closing(_records(file)) as records:
-        for i, (_, record) in enumerate(records):
+    with open_text(path) as file:
+        for i, (_, record) in enumerate(_records(file)):
             known |= dict.fromkeys(_fields(record))
             if i >= _N_RECORDS and not is_open and set(wanted) <= set(known):
                 break
@@ -720,15 +731,23 @@ _PLAIN_FIELD = re.compile(r">\s*(\(?\d+\)?\s*)?<[^<>]+>\s*(\(.*\)\s*)?$")
 
 
 def _apart(begin: int, record: list[str]) -> Iterator[tuple[int, list[str]]]:
-    """Split where a "$$$$" is missing: behind it begins a structure, not a value."""
-    first = 0
+    """Put the counts on the fourth line; split where a "$$$$" is missing.
+
+    Behind that begins a structure, not a value.
+    """
     counts = [i for i, line in enumerate(record) if _COUNTS.match(line)]
+    first, fourth = 0, counts[0] if counts else 3
     for at in counts[1:]:
-        top = at - 3
-        if top > first and not record[top - 1].startswith(">"):
-            yield begin + first, record[first:top]
-            first = top
-    yield begin + first, record[first:]
+        if at - 3 > first and not record[at - 4].startswith(">"):
+            yield begin + first, _aligned(record[first : at - 3], fourth)
+            first, fourth = at - 3, 3
+    yield begin + first, _aligned(record[first:], fourth)
+
+
+def _aligned(record: list[str], counts_at: int) -> list[str]:
+    if counts_at < 3:
+        return [*[""] * (3 - counts_at), *record]
+    return record[counts_at - 3 :] if counts_at < 6 else record
 
 
 def _fields(record: list[str]) -> dict[str, str]:
@@ -739,7 +758,8 @@ def _fields(record: list[str]) -> dict[str, str]:
     that is not empty counts.
     """
     fields = {"_Name": record[0].strip() if record else ""}
-    name, value = None, []
+    name: str | None = None
+    value: list[str] = []
     for line in chain(record[1:], [""]):
         if line.startswith(">") and "<" in line:
             if name is None or _PLAIN_FIELD.match(line):
@@ -765,9 +785,6 @@ def _smiles_of(record: list[str], name: str) -> str:
     """Write the structure as SMILES; a text that is no SMILES if it cannot be read."""
     end = next((i for i, line in enumerate(record) if line.startswith("M  END")), None)
     block = record if end is None else record[: end + 1]
-    counts = next((i for i, line in enumerate(block) if _COUNTS.match(line)), 3)
-    if counts != 3:  # lines of the title are missing or too many
-        block = [*[""] * (3 - counts), *block[max(counts - 3, 0) :]]
     with BlockLogs():  # RDKit prints each error; the row is reported as bad
         try:
             mol = Chem.MolFromMolBlock("\n".join(block) + "\n")

@@ -1,7 +1,11 @@
 import bz2
 import gzip
+import lzma
 import pickle
+import random
 import sys
+import warnings
+import zipfile
 
 import numpy as np
 import pandas as pd
@@ -367,3 +371,388 @@ def test_further_columns_travel(tmp_path, parquet):
     assert MoleculeFile(tmp_path / "x.csv").fingerprint() != library.fingerprint()
     with pytest.raises(ValueError, match=r"\['cost'\] of columns.*'price'"):
         MoleculeFile(tmp_path / "x.csv", columns=["cost"])
+
+
+# What a file is, is told by what is in it
+
+
+LINES = "CCO ethanol\nCCN amine\nc1ccccc1 benzene\n"
+TABLE = "smiles,name\nCCO,ethanol\nCCN,amine\nc1ccccc1,benzene\n"
+EXPECTED = (["CCO", "CCN", "c1ccccc1"], ["ethanol", "amine", "benzene"])
+
+
+def put(path, content):
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return path
+
+
+@pytest.mark.parametrize("text", [LINES, TABLE], ids=["lines", "table"])
+@pytest.mark.parametrize("ending", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize(
+    "encoding",
+    ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32"],
+)
+def test_encodings_and_line_ends(tmp_path, text, ending, encoding):
+    path = put(tmp_path / "x.txt", text.replace("\n", ending).encode(encoding))
+    assert read(MoleculeFile(path)) == EXPECTED
+
+
+@pytest.mark.parametrize("name", ["x.smi", "x.csv.gz", "x.txt.zst"])
+@pytest.mark.parametrize(
+    "packing", ["none", "gzip", "bz2", "xz", "lzma", "zip", "zstd"]
+)
+def test_packing_goes_by_the_bytes(tmp_path, name, packing):
+    data = (LINES if name == "x.smi" else TABLE).encode()
+    path = tmp_path / name
+    if packing == "zip":
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("__MACOSX/x", "")
+            archive.writestr("x.csv", data)
+    elif packing == "zstd":
+        arrow = pytest.importorskip("pyarrow")
+        with arrow.output_stream(str(path), compression="zstd") as file:
+            file.write(data)
+    else:
+        pack = {
+            "none": bytes,
+            "gzip": gzip.compress,
+            "bz2": bz2.compress,
+            "xz": lzma.compress,
+            "lzma": lambda data: lzma.compress(data, format=lzma.FORMAT_ALONE),
+        }[packing]
+        put(path, pack(data))
+    library = MoleculeFile(path)
+    assert read(library) == EXPECTED
+    assert library.describe().compression == {
+        "none": None, "lzma": "xz",
+    }.get(packing, packing)  # fmt: skip
+
+
+def test_a_zip_is_named_by_its_file(tmp_path):
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
+        archive.writestr("folder/library.csv", TABLE)
+    assert MoleculeFile(tmp_path / "x.zip").format == "csv"
+    with zipfile.ZipFile(tmp_path / "x.zip", "a") as archive:
+        archive.writestr("other.csv", TABLE)
+    with pytest.raises(ValueError, match=r"single file.* of 2: \['folder/library.csv'"):
+        MoleculeFile(tmp_path / "x.zip")
+
+
+def test_zstd_names_the_extra(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    monkeypatch.setitem(sys.modules, "compression.zstd", None)
+    path = put(tmp_path / "x.csv.zst", b"\x28\xb5\x2f\xfd123")
+    with pytest.raises(ImportError, match=r"packed by zstd,.*sklearn-molge\[parquet\]"):
+        MoleculeFile(path)
+
+
+FOREIGN = {
+    "a page of HTML": "\n<!DOCTYPE html>\n<html>",
+    "pointer of Git LFS": "version https://git-lfs.github.com/spec/v1\noid sha256:0",
+    "a MOL2 file": "# made by x\n@<TRIPOS>MOLECULE\nbenzene\n",
+    "a ChemDraw file": '<?xml version="1.0"?>\n<!DOCTYPE CDXML SYSTEM "x">\n<CDXML>',
+    "XML": '<?xml version="1.0"?><molecule/>',
+    "a PDF": "%PDF-1.4",
+    "JSON": '[{"smiles": "CCO"}]',
+    "a list of InChIs": "InChI=1S/CH4/h1H4\n",
+    "a file of reactions": "$RXN V3000\n",
+    "a PDB file": "HEADER    HYDROLASE\n",
+    "an Excel workbook": b"\xd0\xcf\x11\xe0\xa1\xb1",
+    "an HDF5 file": b"\x89HDF\r\n",
+    "a Feather file": b"ARROW1\0\0",
+    "packed twice": gzip.compress(gzip.compress(LINES.encode())),
+    "not a text": bytes(range(16)) * 9,
+    "a tar archive": b"library.smi".ljust(257, b"\0") + b"ustar\x0000",
+}
+
+
+@pytest.mark.parametrize("ending", [".smi", ".csv", ".sdf", ".txt"])
+@pytest.mark.parametrize("what", FOREIGN)
+def test_what_is_no_library_is_called_by_its_name(tmp_path, what, ending):
+    path = put(tmp_path / f"x{ending}", FOREIGN[what])
+    with pytest.raises(ValueError, match=what):
+        MoleculeFile(path)
+
+
+def test_workbooks_folders_and_addresses(tmp_path):
+    with zipfile.ZipFile(tmp_path / "x.csv", "w") as archive:
+        archive.writestr("[Content_Types].xml", "")
+        archive.writestr("xl/workbook.xml", "")
+    with pytest.raises(ValueError, match=r"Excel workbook.*DataFrame"):
+        MoleculeFile(tmp_path / "x.csv")
+    with pytest.raises(IsADirectoryError, match=r"Got the folder .*'x\.csv'"):
+        MoleculeFile(tmp_path)
+    with pytest.raises(ValueError, match=r"file of this machine.*https://a\.b/c\.smi"):
+        MoleculeFile("https://a.b/c.smi")
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
+@pytest.mark.parametrize("ending", [".txt", ".smi", ".csv", ".tsv"])
+def test_separators(tmp_path, separator, ending):
+    path = put(tmp_path / f"x{ending}", TABLE.replace(",", separator))
+    library = MoleculeFile(path, columns="all")
+    assert read(library) == EXPECTED
+    assert library.describe().separator == separator
+    if ending in (".csv", ".tsv"):
+        return
+    for swapped in (False, True):
+        pairs = zip(*(reversed(EXPECTED) if swapped else EXPECTED), strict=True)
+        lines = "".join(f"{separator.join(pair)}\n" for pair in pairs)
+        assert read(MoleculeFile(put(path, lines))) == EXPECTED
+
+
+def test_lines_with_the_name_first(tmp_path):
+    for separator in ("\t", " "):
+        lines = [f"{2244 + i}{separator}{'C' * (i + 1)}\n" for i in range(9)]
+        path = put(tmp_path / "x.smi", "".join(lines))
+        expected = ["C" * (i + 1) for i in range(9)], [str(2244 + i) for i in range(9)]
+        assert read(MoleculeFile(path)) == expected
+        assert read(MoleculeFile(path), start=8) == (["C" * 9], ["2252"])
+    path = put(tmp_path / "x.smi", "zinc_id smiles\nZ1 CCO\nZ2 broken\nZ3 CCN\n")
+    assert read(MoleculeFile(path)) == (["CCO", "broken", "CCN"], ["Z1", "Z2", "Z3"])
+
+
+def test_chembl(tmp_path):
+    rows = '"ChEMBL ID";"Name";"Smiles"\n"CHEMBL1";"a; ""b""";"CCO"\n"C2";"";"CCN"\n'
+    path = put(tmp_path / "x.csv", rows)
+    assert read(MoleculeFile(path)) == (["CCO", "CCN"], ['a; "b"', ""])
+    path = put(tmp_path / "x.tsv", rows.replace(";", "\t"))
+    assert read(MoleculeFile(path)) == (["CCO", "CCN"], ['a\t "b"', ""])
+    path = put(tmp_path / "y.tsv", 'Name\tSmiles\n"5\'-x"\t"CCO"\n"y"\t"CCN"\n')
+    assert read(MoleculeFile(path)) == (["CCO", "CCN"], ["5'-x", "y"])
+
+
+# Quotes that are left open
+
+
+@pytest.mark.parametrize("n_before", [0, 498, 499, 500, 2000])
+@pytest.mark.parametrize("n_after", [0, 1, 20_000])
+def test_an_open_quote_swallows_nothing(tmp_path, n_before, n_after):
+    before, after = ["C,x"] * n_before, ["N,y"] * n_after
+    lines = ["smiles,name", *before, 'CCO,"5 mg', *after]
+    path = put(tmp_path / "x.csv", "\n".join(lines))
+    library = MoleculeFile(path)
+    expected = (
+        ["C"] * n_before + ["CCO"] + ["N"] * n_after,
+        ["x"] * n_before + ["5 mg"] + ["y"] * n_after,
+    )
+    if n_after:
+        with pytest.warns(LibraryWarning, match=r"read on its own: 'CCO,\"5 mg'"):
+            assert read(library) == expected
+    else:
+        assert read(library) == expected
+
+
+def test_an_open_quote_before_good_ones(tmp_path):
+    rows = ['"CCO,1', 'CCN,"a, b"', '"CCC",c', 'CCCC,"two', 'lines"', 'C,"x', 'N,"y']
+    path = put(tmp_path / "x.csv", "\n".join(["smiles,name", *rows]))
+    with pytest.warns(LibraryWarning):
+        found = read(MoleculeFile(path))
+    assert found == (
+        ["CCO,1", "CCN", "CCC", "CCCC", "C", "N"],
+        ["", "a, b", "c", "two\nlines", "x", "y"],
+    )
+
+
+def test_lines_of_bad_rows_are_told(tmp_path):
+    rows = ["smiles,name", 'CCO,"a', 'b"', "", "  ", "C1C,c", "-666,d", "CCN,e"]
+    for n_before in (0, 600):
+        text = "\n".join([rows[0], *["C,x"] * n_before, *rows[1:]])
+        path = put(tmp_path / "x.csv", text)
+        bad = MoleculeFile(path).describe().bad_rows
+        assert bad.values.tolist() == [
+            [n_before + 1, n_before + 6, "C1C", "not a valid SMILES"],
+            [n_before + 2, n_before + 7, "-666", "missing"],
+        ]
+        frame = pd.read_csv(path)
+        assert frame["smiles"].iloc[bad["row"]].tolist() == ["C1C", "-666"]
+
+
+# Columns
+
+
+@pytest.mark.parametrize(
+    "column",
+    ["isosmiles", "CanonicalSMILES", "Canonical SMILES", "SMILES (isomeric)", "Smile"],
+)
+@pytest.mark.parametrize("names", ["Product Name", "Catalog No.", "Catalogue_Number"])
+def test_columns_are_known_in_any_spelling(tmp_path, column, names):
+    path = put(tmp_path / "x.csv", f"n,{names},{column}\n1, ethanol ,CCO\n")
+    assert read(MoleculeFile(path)) == (["CCO"], ["ethanol"])
+
+
+def test_columns_are_chosen_by_what_is_in_them(tmp_path):
+    text = "structure,title,id,SMILES\na.png,,7,CCO\nb.png,,8,CCN\n"
+    path = put(tmp_path / "x.csv", text)
+    assert read(MoleculeFile(path)) == (["CCO", "CCN"], ["7", "8"])
+    path = put(tmp_path / "y.csv", text.replace("SMILES", "mol"))
+    with pytest.raises(ValueError, match=r"'structure' holds no SMILES.*'mol' holds"):
+        MoleculeFile(path)
+    path = put(tmp_path / "z.csv", "mol,weight\nCCO,46\n")
+    with pytest.raises(ValueError, match=r"smiles_column, 'mol' holds SMILES"):
+        MoleculeFile(path)
+    path = put(tmp_path / "w.csv", "ethanol,CCO\namine,CCN\n")
+    with pytest.raises(ValueError, match=r"no header: .*smiles_column=1"):
+        MoleculeFile(path)
+
+
+def test_columns_of_one_name(tmp_path):
+    path = put(tmp_path / "x.csv", "smiles,name,smiles\nCCO,a,CCO\n")
+    assert read(MoleculeFile(path)) == (["CCO"], ["a"])
+    path = put(tmp_path / "y.csv", "smiles,name,smiles\nCCO,a,CCN\n")
+    with pytest.raises(ValueError, match=r"one of \['smiles', 'smiles\.1'\]"):
+        MoleculeFile(path)
+    assert read(MoleculeFile(path, smiles_column="smiles.1")) == (["CCN"], ["a"])
+
+
+def test_parquet_of_bytes_and_of_ids_with_gaps(parquet):
+    frame = pd.DataFrame({"smiles": [b"CCO", None], "cid": [2244.0, np.nan]})
+    path = parquet(frame, name="library.csv")  # known by its content
+    assert read(MoleculeFile(path)) == (["CCO", ""], ["2244", ""])
+
+
+def test_columns_are_no_part_of_lines(tmp_path):
+    path = put(tmp_path / "x.smi", LINES)
+    assert next(MoleculeFile(path, columns="all").iter_batches(9)).columns == {}
+    with pytest.raises(ValueError, match="columns must be None for lines of SMILES"):
+        MoleculeFile(path, columns=["price"])
+
+
+# SDF
+
+
+def sdf(smiles, name="", fields=(), *, v3000=False):
+    mol = Chem.MolFromSmiles(smiles)
+    mol.SetProp("_Name", name)
+    block = Chem.MolToV3KMolBlock(mol) if v3000 else Chem.MolToMolBlock(mol)
+    data = "".join(f">  <{key}>\n{value}\n\n" for key, value in dict(fields).items())
+    return f"{block}{data}$$$$\n"
+
+
+def test_values_of_an_sdf_are_whole(tmp_path):
+    fields = {"NAME": "first\nsecond", "NOTE": "seen at\n> 10 uM <NAME>\nonly"}
+    path = put(tmp_path / "x.sdf", sdf("CCO", fields=fields))
+    library = MoleculeFile(path, columns="all")
+    (batch,) = library.iter_batches(9)
+    assert batch.names.tolist() == ["first\nsecond"]
+    assert batch.columns["NOTE"].tolist() == ["seen at\n> 10 uM <NAME>\nonly"]
+    text = sdf("CCO", fields={"NAME": "a", "ID": "7"}).replace("\n\n>", "\n>")
+    path = put(tmp_path / "y.sdf", text)
+    assert read(MoleculeFile(path)) == (["CCO"], ["a"])
+    assert read(MoleculeFile(path, name_column="ID")) == (["CCO"], ["7"])
+
+
+@pytest.mark.parametrize("n_without", [1, 300])
+def test_fields_that_the_first_records_lack(tmp_path, n_without):
+    text = sdf("CCO") * n_without + sdf("CCN", fields={"SMI": "NCC", "price": "3"})
+    path = put(tmp_path / "x.sdf", text)
+    library = MoleculeFile(path, smiles_column="SMI", name_column="price")
+    assert read(library, start=n_without) == (["NCC"], ["3"])
+    (batch,) = MoleculeFile(path, columns="all").iter_batches(9, start=n_without)
+    assert {k: v.tolist() for k, v in batch.columns.items()} == {
+        "SMI": ["NCC"],
+        "price": ["3"],
+    }
+
+
+def test_records_that_are_not_as_they_should(tmp_path):
+    one, two = sdf("CCO", "a", {"X": "1"}), sdf("CCN", "b", v3000=True)
+    cases = {
+        "no $$$$ between": one.replace("$$$$\n", "") + two,
+        "no $$$$ at the end": one + two.replace("$$$$\n", ""),
+        "an empty line more": f"\n{one}\n\n{two}\n\n",
+        "windows": (one + two).replace("\n", "\r\n"),
+    }
+    for text in cases.values():
+        found = read(MoleculeFile(put(tmp_path / "x.sdf", text)))
+        assert found == (["CCO", "CCN"], ["a", "b"])
+    untitled = one.split("\n", 1)[1]
+    assert read(MoleculeFile(put(tmp_path / "y.sdf", untitled))) == (["CCO"], [""])
+    inside = sdf("CCO", "a", {"PARENT": Chem.MolToMolBlock(Chem.MolFromSmiles("CCC"))})
+    assert read(MoleculeFile(put(tmp_path / "z.sdf", inside))) == (["CCO"], ["a"])
+    for name in ("x.smi", "x.csv", "x.mol"):
+        assert read(MoleculeFile(put(tmp_path / name, one))) == (["CCO"], ["a"])
+    with pytest.raises(ValueError, match="no record of an SDF"):
+        MoleculeFile(put(tmp_path / "w.sdf", LINES))
+
+
+# A dry run
+
+
+def test_describe(tmp_path):
+    rows = ["CCO;S1;1", "C1C;S2;2", ";S3;3", "CCN;;4"] * 300
+    path = put(tmp_path / "<x>.csv.gz", gzip.compress(
+        "\n".join(["SMILES;Catalog No.;price", *rows]).encode()
+    ))  # fmt: skip
+    seen = MoleculeFile(path, columns=["price"]).describe()
+    assert (seen.format, seen.compression, seen.encoding) == ("csv", "gzip", "utf-8")
+    assert seen.columns == ("SMILES", "Catalog No.", "price")
+    assert (seen.smiles_column, seen.name_column) == ("SMILES", "Catalog No.")
+    assert seen.further_columns == ("price",)
+    assert (seen.n_rows, seen.n_looked_at, seen.n_readable) == (1200, 1000, 500)
+    assert (seen.n_missing, seen.n_invalid, seen.n_unnamed) == (250, 250, 250)
+    assert seen.examples[0] == ("CCO", "S1")
+    assert len(seen.bad_rows) == 20
+    assert "500 (50.0%); missing 250, not valid 250" in repr(seen)
+    assert "&lt;x&gt;" in seen._repr_html_()
+    assert MoleculeFile(path).describe(None).n_looked_at == 1200
+    assert MoleculeFile(put(tmp_path / "x.smi", "")).describe().n_readable == 0
+    seen = MoleculeFile(put(tmp_path / "x.sdf", sdf("CCO") + "junk\n$$$$\n")).describe()
+    assert seen.bad_rows["row"].tolist() == [1]
+
+
+def test_describe_of_parquet(parquet):
+    seen = MoleculeFile(parquet(pd.DataFrame({"smiles": ["C", "x"]}))).describe()
+    assert seen.bad_rows.values.tolist() == [[1, None, "x", "not a valid SMILES"]]
+    assert "parquet" in repr(seen)
+
+
+# Whatever happens to a file: the right rows, counted bad ones, or an error
+
+
+def mutated(rng, data):
+    at = rng.randrange(len(data))
+    kind = rng.choice(["quote", "byte", "cut", "swap", "space"])
+    if kind == "cut":
+        return data[:at]
+    new = {
+        "quote": b'"',
+        "byte": bytes([rng.randrange(256)]),
+        "swap": data[at : at + 2][::-1],
+        "space": rng.choice([b" ", b"\t", b";"]),
+    }[kind]
+    return data[:at] + new + data[at + rng.choice([0, len(new)]) :]
+
+
+@pytest.mark.parametrize("ending", [".smi", ".csv", ".tsv", ".txt", ".sdf"])
+def test_no_row_is_lost_in_silence(tmp_path, ending):
+    rng = random.Random(0)
+    texts = [("C" * (i % 9 + 1) + "O", f"name {i}") for i in range(40)]
+    if ending == ".sdf":
+        whole = "".join(sdf(s, name, {"ID": name}) for s, name in texts[:8])
+    else:
+        separator = {".csv": ",", ".tsv": "\t", ".smi": " ", ".txt": ";"}[ending]
+        whole = "smiles" + separator + "name\n"
+        whole += "".join(f"{s}{separator}{name}\n" for s, name in texts)
+        if ending == ".csv":
+            whole = whole.replace("name 7", '"name, 7"').replace("name 9", '"a\nb"')
+    expected = MoleculeFile(put(tmp_path / f"whole{ending}", whole)).describe(None)
+    errors = []
+    for i in range(150):
+        data = mutated(rng, whole.encode())
+        path = put(tmp_path / f"x{i}{ending}", data)
+        # A line that is gone, or is a comment or another header, is no row.
+        n_lost = whole.count("\n") - len(data.decode("latin-1").splitlines())
+        n_lost += data.count(b"#") if ending == ".smi" else 0
+        if ending == ".sdf":
+            n_lost = 8 - data.count(b"M  END")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", LibraryWarning)
+            try:
+                found = MoleculeFile(path).describe(None)
+            except ValueError as error:
+                errors.append((str(path), str(error)))
+                continue
+        assert found.n_looked_at >= expected.n_looked_at - max(n_lost, 0) - 1, data
+        assert found.n_readable + found.n_missing + found.n_invalid == found.n_looked_at
+    assert all(path in error for path, error in errors)

@@ -656,6 +656,26 @@ def test_a_library_is_an_array_an_iterable_or_a_file(pipe, tmp_path, kind):
     assert index.skipped_["library_row"].tolist() == [2]
 
 
+@pytest.mark.parametrize("kind", ["pandas", "polars", "pyarrow"])
+def test_a_library_is_a_table_in_memory(pipe, kind):
+    table = {"Catalog No.": [1.0, None, 3.0], "SMILES": ["CCO", "CCN", "CCC"]}
+    make = {"pandas": pd.DataFrame, "polars": "DataFrame", "pyarrow": "table"}[kind]
+    if isinstance(make, str):
+        make = getattr(pytest.importorskip(kind), make)
+    molecules = MoleculeIndex(pipe).fit(make(table)).get_molecules()
+    assert molecules["smiles"].tolist() == ["CCO", "CCN", "CCC"]
+    assert molecules["name"].tolist() == ["1", "", "3"]
+    named = MoleculeIndex(pipe).fit(make(table), names=["a", "b", "c"]).get_molecules()
+    assert named["name"].tolist() == ["a", "b", "c"]
+    with pytest.raises(ValueError, match=r"X: .*a column of SMILES.*\['a', 'b'\]"):
+        MoleculeIndex(pipe).fit(make({"a": [1, 2], "b": [3, 4]}))
+    bad = make({"smiles": ["CCO", "x", "CCN"], "name": ["a", "b", "c"]})
+    with pytest.warns(LibraryWarning, match="2 of 3 rows"):
+        MoleculeIndex(pipe).fit(bad)
+    with pytest.warns(LibraryWarning, match="names are empty"):
+        MoleculeIndex(pipe).fit(make({"smiles": ["CCO"], "price": [1]}))
+
+
 def test_names_are_texts_and_may_be_absent(pipe):
     assert MoleculeIndex(pipe).fit(["C"], names=[7]).get_molecules()["name"][0] == "7"
     for X in (["C"], iter(["C"]), {"C": 1}.keys()):
