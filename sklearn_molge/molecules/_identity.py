@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from functools import lru_cache, partial
+from itertools import chain, combinations
 from typing import NamedTuple
 
 import numpy as np
@@ -356,17 +357,18 @@ def _cut(mol: Chem.Mol, metals: frozenset[int]) -> Chem.Mol:
     """Cut the bonds between these metals and all but carbon; make ligands neutral."""
     bonds = []
     for bond in mol.GetBonds() if metals else ():
-        ends = bond.GetBeginAtom(), bond.GetEndAtom()
-        for metal, ligand in (ends, ends[::-1]):
+        first, second = bond.GetBeginAtom(), bond.GetEndAtom()
+        for metal, ligand in ((first, second), (second, first)):
             if metal.GetAtomicNum() in metals and ligand.GetAtomicNum() != 6:
                 bonds.append((metal.GetIdx(), ligand.GetIdx()))
                 break
     if not bonds:
         return mol
     cut = Chem.RWMol(mol)
-    for bond in bonds:
-        cut.RemoveBond(*bond)
-    for i in {i for bond in bonds for i in bond}:
+    Chem.Kekulize(cut, clearAromaticFlags=True)  # whose bonds can be counted
+    for ends in bonds:
+        cut.RemoveBond(*ends)
+    for i in {i for ends in bonds for i in ends}:
         _fill(cut.GetAtomWithIdx(i))
     with BlockLogs():
         try:
@@ -449,11 +451,14 @@ def _mobile_pattern() -> Chem.Mol:
     return Chem.MolFromSmarts(f"[{','.join(f'$({text})' for text in _MOBILE)}]")
 
 
-@lru_cache(maxsize=1)
-def _enumerator():
+@lru_cache(maxsize=2)
+def _enumerator(*, stereo: bool):
     enumerator = rdMolStandardize.TautomerEnumerator()
     enumerator.SetMaxTautomers(50)
     enumerator.SetMaxTransforms(100)
+    # By default isomers that a tautomer turns into each other become one.
+    enumerator.SetRemoveSp3Stereo(not stereo)
+    enumerator.SetRemoveBondStereo(not stereo)
     return enumerator
 
 
@@ -473,10 +478,10 @@ def _mobile_identity(text: str, stereo: bool) -> str:
 
     What the enumerator finds within its limits may depend on the order of the atoms.
     """
-    mol = Chem.MolFromSmiles(text)
+    mol = parse_smiles(text)
     if mol is None:  # a few metal complexes cannot be read again
         return text
-    canonical = _enumerator().Canonicalize(mol)
+    canonical = _enumerator(stereo=stereo).Canonicalize(mol)
     if not stereo:
         return _inchi_blocks(canonical, stereo=False)
     flat = Chem.Mol(mol)
@@ -554,13 +559,19 @@ def identity_report(X: ArrayLike, *, names: ArrayLike | None = None) -> pd.DataF
     rows = {}
     with BlockLogs():
         for text in dict.fromkeys(array):
-            rows[text] = _account(parse_smiles(text))
+            rows[text] = _account(_read(text))
     columns = ["drug", "isomer", "parent", "removed", "reasons"]
     report = pd.DataFrame([rows[text] for text in array], columns=columns)
     if names is not None:
         report.insert(0, "name", _as_names(names, len(array)))
     report.insert(0, "smiles", array)
     return report
+
+
+def _read(checked: str) -> Chem.Mol:
+    mol = parse_smiles(checked)
+    assert mol is not None
+    return mol
 
 
 def _account(mol: Chem.Mol) -> tuple[str, str, str, str, str]:
@@ -644,12 +655,11 @@ def name_conflicts(X: ArrayLike, names: ArrayLike) -> pd.DataFrame:
     rows = []
     with BlockLogs():
         for _, group in table.groupby("key", sort=False):
-            members = list(group[["name", "drug", "smiles"]].itertuples(index=False))
-            for i, first in enumerate(members):
-                for second in members[i + 1 :]:
-                    why = _why_apart(first.smiles, second.smiles)
-                    rows.append((first.name, first.drug, second.drug,
-                                 first.smiles, second.smiles, why))  # fmt: skip
+            members = group[["name", "drug", "smiles"]].to_numpy()
+            for first, second in combinations(members, 2):
+                (name, *drug_a), (_, *drug_b) = first, second
+                pairs = chain(*zip(drug_a, drug_b, strict=True))
+                rows.append((name, *pairs, _why_apart(first[2], second[2])))
     columns = ["name", "drug_a", "drug_b", "smiles_a", "smiles_b", "why"]
     return pd.DataFrame(rows, columns=columns)
 
@@ -657,7 +667,7 @@ def name_conflicts(X: ArrayLike, names: ArrayLike) -> pd.DataFrame:
 def _why_apart(first: str, second: str) -> str:
     skeletons, formulas = set(), set()
     for text in (first, second):
-        parent = _parent(parse_smiles(text)).mol
+        parent = _parent(_read(text)).mol
         graph = rdMolHash.HashFunction.ElementGraph
         skeletons.add(rdMolHash.MolHash(parent, graph))
         formulas.add(rdMolHash.MolHash(parent, rdMolHash.HashFunction.MolFormula))

@@ -190,8 +190,9 @@ def valid_smiles_mask(
     >>> valid_smiles_mask(["CCO", "-666", None])
     array([ True, False, False])
     """
-    rules = {"wildcards": wildcards, "max_atoms": max_atoms}
-    valid = of_each(lambda mol: True, as_smiles_array(X), **rules)
+    valid = of_each(
+        lambda mol: True, as_smiles_array(X), wildcards=wildcards, max_atoms=max_atoms
+    )
     return valid.astype(bool)
 
 
@@ -253,8 +254,10 @@ def refuse_invalid(
         entries = array[bad].tolist()
         # Only some are shown with their reason, and each has to be read for it.
         shown = entries[:N_SHOWN]
-        rules = {"wildcards": wildcards, "max_atoms": max_atoms}
-        reasons = [_why_invalid(entry, **rules) for entry in shown]
+        reasons = [
+            _why_invalid(entry, wildcards=wildcards, max_atoms=max_atoms)
+            for entry in shown
+        ]
         raise InvalidSmilesError(bad.tolist(), entries, reasons)
 
 

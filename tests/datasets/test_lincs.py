@@ -493,7 +493,7 @@ def test_real_level5(level5_folder):
     study = load_lincs(level5_folder, level=5)
     assert len(study) == 2963
     assert study.obs["pert_id"].nunique() == 877
-    assert len(set(study.groups[:, 0])) == 840
+    assert len(set(study.groups[:, 0])) == 839
     assert len(set(study.groups[:, 1])) == 24
     assert study.genes["gene_id"].is_monotonic_increasing
     assert study.ge.shape == (2963, 978)

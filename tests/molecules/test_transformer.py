@@ -15,7 +15,7 @@ from sklearn.pipeline import make_pipeline, make_union
 from sklearn.utils import estimator_checks
 
 from sklearn_molge import molecules
-from sklearn_molge.exceptions import InvalidSmilesError
+from sklearn_molge.exceptions import InvalidSmilesError, InvalidSmilesWarning
 from sklearn_molge.molecules import (
     ChempropEmbedder,
     MoleculeDescriptors,
@@ -236,3 +236,75 @@ def test_descriptors_need_fit():
         clone(DESCRIPTORS).transform(SMILES)
     with pytest.raises(NotFittedError):
         clone(DESCRIPTORS).get_feature_names_out()
+
+
+# What becomes of bad entries.
+
+BAD = ["CCO", "C1CC", None, "CCN", "*CC", "CCO", "C" * 1200]
+IS_BAD = [False, True, True, False, True, False, True]
+
+
+def as_array(features):
+    return features.toarray() if sparse.issparse(features) else features
+
+
+@pytest.mark.filterwarnings("ignore::sklearn_molge.exceptions.InvalidSmilesWarning")
+@pytest.mark.parametrize("sparse_output", [False, True])
+def test_bad_entries_can_be_rows_of_nan(transformer, sparse_output):
+    if sparse_output and "sparse_output" in transformer.get_params():
+        transformer.set_params(sparse_output=True)
+    good = [text for text, bad in zip(BAD, IS_BAD, strict=True) if not bad]
+    expected = as_array(clone(transformer).fit_transform(good))
+    transformer.set_params(on_bad_smiles="nan")
+    features = transformer.fit_transform(BAD)
+    assert features.dtype == np.float32
+    assert sparse.issparse(features) == bool(
+        sparse_output and "sparse_output" in transformer.get_params()
+    )
+    features = as_array(features)
+    assert np.isnan(features).all(axis=1).tolist() == IS_BAD
+    np.testing.assert_array_equal(features[~np.array(IS_BAD)], expected)
+    again = as_array(transformer.transform(BAD))
+    np.testing.assert_array_equal(again, features)
+    # Their type does not depend on the data.
+    assert transformer.transform(["CCO"]).dtype == np.float32
+
+
+def test_rows_of_nan_are_counted(transformer):
+    transformer.set_params(on_bad_smiles="nan")
+    with pytest.warns(InvalidSmilesWarning, match="4 of 7 entries of X are no mol"):
+        transformer.fit(BAD)
+    with pytest.warns(InvalidSmilesWarning, match="4 of 7 entries"):
+        transformer.transform(BAD)
+    with pytest.raises(ValueError, match="none of the 2 entries of X is one"):
+        transformer.fit(["C1CC", None])
+
+
+@pytest.mark.parametrize(
+    "transformer",
+    [MoleculeDescriptors(["MolWt"], max_atoms=5), MoleculeFingerprinter(max_atoms=5)],
+    ids=["descriptors", "fingerprints"],
+)
+def test_limit_of_atoms(transformer):
+    assert transformer.fit_transform(["CCCCC", "C"]).shape[0] == 2
+    for method in (transformer.fit, transformer.fit_transform, transformer.transform):
+        with pytest.raises(InvalidSmilesError) as caught:
+            method(["C", "CCCCCC", "C", "CCCCCC"])
+        assert caught.value.indices == [1, 3]
+        assert "index 1: 'CCCCCC' (6 heavy atoms, more than max_atoms=5)" in str(
+            caught.value
+        )
+
+
+@pytest.mark.parametrize("dtype", ["string", "string[pyarrow]", "str", "category"])
+def test_texts_of_pandas(transformer, dtype):
+    if "pyarrow" in dtype:
+        pytest.importorskip("pyarrow")
+    texts = pd.Series(SMILES[:3], dtype=dtype)
+    features = as_array(transformer.fit_transform(texts))
+    expected = as_array(clone(transformer).fit_transform(SMILES[:3]))
+    np.testing.assert_array_equal(features, expected)
+    texts = pd.concat([texts, pd.Series([None], dtype=dtype)])
+    with pytest.raises(InvalidSmilesError) as caught:
+        transformer.fit(texts)
+    assert caught.value.indices == [3]
