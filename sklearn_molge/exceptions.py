@@ -8,10 +8,10 @@ from sklearn_molge._utils.messages import first_few, first_few_at, shortened
 __all__ = [
     "GeneNamesWarning",
     "InvalidSmilesError",
+    "InvalidSmilesWarning",
     "LibraryWarning",
     "MissingControlError",
 ]
-__all__ = ["InvalidSmilesError", "InvalidSmilesWarning", "MissingControlError"]
 
 
 class InvalidSmilesError(ValueError):
