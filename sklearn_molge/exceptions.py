@@ -51,6 +51,9 @@ class LeakageWarning(UserWarning):
     >>> from sklearn_molge.exceptions import LeakageWarning
     >>> warnings.simplefilter("error", LeakageWarning)  # to stop at the first
     """
+    "LibraryWarning",
+    "MissingControlError",
+]
 
 
 class InvalidSmilesError(ValueError):
