@@ -472,8 +472,8 @@ def _identity_of_parent(parent: Chem.Mol, *, stereo: bool) -> str:
     return _inchi_blocks(parent, stereo=stereo)
 
 
-# Imidic acids, and N-hydroxides of rings beside C=O, C=S or C=N, which InChI keeps apart
-# from amides and N-oxides where another hydrogen is mobile, and always.
+# Imidic acids, and ring N-hydroxides beside C=O, C=S or C=N. InChI knows the former, but
+# whether another hydrogen is mobile must not depend on them; the latter it keeps apart.
 _UNUSUAL = tuple(
     map(
         Chem.MolFromSmarts,
