@@ -472,8 +472,8 @@ def _identity_of_parent(parent: Chem.Mol, *, stereo: bool) -> str:
     return _inchi_blocks(parent, stereo=stereo)
 
 
-# Imidic acids, and ring N-hydroxides beside C=O, C=S or C=N. InChI knows the former, but
-# whether another hydrogen is mobile must not depend on them; the latter it keeps apart.
+# Imidic acids, and ring N-hydroxides beside C=O, C=S or C=N. InChI knows the former,
+# but where other hydrogens move must not depend on them; the latter it keeps apart.
 _UNUSUAL = tuple(
     map(
         Chem.MolFromSmarts,
