@@ -211,6 +211,27 @@ def test_whole_numbers_are_names_unless_they_count():
     assert not hasattr(cca().fit(X, pd.DataFrame(VALUES)), "gene_names_in_")
 
 
+@pytest.mark.parametrize(
+    ("columns", "expected"),
+    [
+        ([7157.0, 4609.0, 672.0], ["7157", "4609", "672"]),
+        (
+            pd.MultiIndex.from_tuples([("TP53", 7157), ("MYC", 4609), ("BRCA1", 672)]),
+            ["TP53|7157", "MYC|4609", "BRCA1|672"],
+        ),
+    ],
+    ids=["floats", "levels"],
+)
+def test_columns_that_scikit_learn_does_not_read_are_names_too(columns, expected):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(20, 4))
+    y = pd.DataFrame(rng.normal(size=(20, 3)), columns=columns)
+    cca = CCA(2).fit(X, y)
+    assert cca.gene_names_in_.tolist() == expected
+    with pytest.raises(ValueError, match="in the same order"):
+        cca.transform_ge(y.iloc[:, ::-1])
+
+
 def test_a_name_twice_is_refused():
     twice = FRAME.set_axis(["G0", "G0", *GENES[2:]], axis=1)
     with pytest.raises(ValueError, match="More than once: G0"):

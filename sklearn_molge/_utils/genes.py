@@ -21,7 +21,7 @@ def gene_names(y) -> Names | None:
 
     Columns of pandas, polars and pyarrow, as scikit-learn's `feature_names_in_`, and
     ``var_names`` of AnnData. Whole numbers are names too, Entrez ids mostly, unless
-    they only count the columns.
+    they only count the columns. Several levels are one text, as "TP53|7157".
 
     Raises
     ------
@@ -40,9 +40,14 @@ def gene_names(y) -> Names | None:
             )
         if _is_anndata(y):
             return columns.astype(str).to_numpy(dtype=object)
+        if isinstance(columns, pd.MultiIndex):
+            return np.array(
+                ["|".join(map(str, name)) for name in columns], dtype=object
+            )
         if len(columns) and all(_is_whole(name) for name in columns):
             counted = np.array_equal(columns, np.arange(len(columns)))
-            return None if counted else columns.astype(str).to_numpy(dtype=object)
+            texts = [str(int(name)) for name in columns]
+            return None if counted else np.array(texts, dtype=object)
     return _get_feature_names(y)
 
 
@@ -52,7 +57,11 @@ def _is_anndata(y) -> bool:
 
 
 def _is_whole(name: object) -> bool:
-    return isinstance(name, Integral) and not isinstance(name, bool)
+    # Ids are read as floats where one of the table is missing.
+    whole = isinstance(name, Integral) or (
+        isinstance(name, float) and name.is_integer()
+    )
+    return whole and not isinstance(name, bool)
 
 
 def as_frame(y):

@@ -422,7 +422,6 @@ def _neutral_atom(piece: Chem.Mol) -> Chem.Mol:
 # Where a hydrogen may move to or from carbon; elsewhere InChI moves them itself.
 _MOBILE = (
     "[O,S,N;!H0;+0]-[CX3]=[CX3]",  # enols and enamines
-    "[O,S;!H0;+0]-[CX3]=[NX2]",  # imidic acids
     "[CX4;!H0]-[CX3]=[NX2]",  # imines
     "[CX4;!H0](-[CX3]=[O,S,N])-[CX3]=[O,S,N]",  # between two carbonyls
     "[CX4;!H0]1-[CX3](=[O,S,N])-[#7,#8,#16]-*~*1",  # rings that become aromatic
@@ -467,9 +466,51 @@ def _identity(mol: Chem.Mol, *, stereo: bool) -> str:
 
 
 def _identity_of_parent(parent: Chem.Mol, *, stereo: bool) -> str:
+    parent = _usual_form(parent)
     if parent.HasSubstructMatch(_mobile_pattern()):
         return _mobile_identity(Chem.MolToSmiles(parent, isomericSmiles=stereo), stereo)
     return _inchi_blocks(parent, stereo=stereo)
+
+
+# Imidic acids, and ring N-hydroxides beside C=O, C=S or C=N. InChI knows the former,
+# but where other hydrogens move must not depend on them; the latter it keeps apart.
+_UNUSUAL = tuple(
+    map(
+        Chem.MolFromSmarts,
+        ("[O,S;X2;!H0;+0]-[CX3;+0]=[NX2;+0]", "[nX3;+0](-[OX2;!H0;+0]):c=[O,S,N;+0]"),
+    )
+)
+
+
+def _usual_form(parent: Chem.Mol) -> Chem.Mol:
+    """Draw amides and N-oxides, so that all ways to draw them walk one way."""
+    matches = [m for pattern in _UNUSUAL for m in parent.GetSubstructMatches(pattern)]
+    if not matches:
+        return parent
+    drawn = Chem.RWMol(parent)
+    Chem.Kekulize(drawn, clearAromaticFlags=True)
+    done: set[int] = set()
+    for first, *oxide, middle, last in matches:
+        if not done.isdisjoint((first, middle, last)):
+            continue
+        done.update((first, middle, last))
+        drawn.GetBondBetweenAtoms(first, middle).SetBondType(Chem.BondType.DOUBLE)
+        bond = drawn.GetBondBetweenAtoms(middle, last)
+        bond.SetStereo(Chem.BondStereo.STEREONONE)
+        bond.SetBondType(Chem.BondType.SINGLE)
+        for i in oxide:
+            drawn.GetAtomWithIdx(i).SetFormalCharge(-1)
+            drawn.GetAtomWithIdx(first).SetFormalCharge(1)
+        for i in (first, *oxide, last):
+            drawn.GetAtomWithIdx(i).SetNoImplicit(False)
+            drawn.GetAtomWithIdx(i).SetNumExplicitHs(0)
+    with BlockLogs():
+        try:
+            Chem.SanitizeMol(drawn)
+        except Chem.MolSanitizeException:
+            return parent
+    Chem.AssignStereochemistry(drawn, cleanIt=True, force=True)
+    return drawn.GetMol()
 
 
 @lru_cache(maxsize=2**16)
@@ -481,13 +522,28 @@ def _mobile_identity(text: str, stereo: bool) -> str:
     mol = parse_smiles(text)
     if mol is None:  # a few metal complexes cannot be read again
         return text
-    canonical = _enumerator(stereo=stereo).Canonicalize(mol)
+    canonical = _canonical_tautomer(mol, stereo=stereo)
     if not stereo:
         return _inchi_blocks(canonical, stereo=False)
     flat = Chem.Mol(mol)
     Chem.RemoveStereochemistry(flat)
     first = _mobile_identity(Chem.MolToSmiles(flat), False)
     return "-".join([first, *_inchi_blocks(canonical, stereo=True).split("-")[1:]])
+
+
+def _canonical_tautomer(mol: Chem.Mol, *, stereo: bool) -> Chem.Mol:
+    # Within its limits the enumerator sees a part of the tautomers of a tetracycline:
+    # which ones depends on where it starts, and so it starts again from the best.
+    enumerator = _enumerator(stereo=stereo)
+    seen: list[str] = []
+    while (text := Chem.MolToSmiles(mol)) not in seen:
+        seen.append(text)
+        found = enumerator.Enumerate(mol)
+        mol = enumerator.PickCanonical(found)
+        if found.status == rdMolStandardize.TautomerEnumeratorStatus.Completed:
+            break
+        mol = Chem.MolFromSmiles(Chem.MolToSmiles(mol)) or mol
+    return mol
 
 
 def _inchi_blocks(parent: Chem.Mol, *, stereo: bool) -> str:

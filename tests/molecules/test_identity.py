@@ -21,6 +21,24 @@ PAMOIC = "O=C(O)c1cc2ccccc2c(Cc2c(O)c(C(=O)O)cc3ccccc23)c1O"
 MEGLUMINE = "CNC[C@H](O)[C@@H](O)[C@H](O)[C@H](O)CO"
 
 TAUTOMERS = {
+    "minocycline": [  # more tautomers than the enumerator's limit
+        "CN(C)c1ccc(O)c2C(O)=C3C(=O)C4(O)C(O)=C(C(N)=O)C(=O)C(N(C)C)C4CC3Cc12",
+        "CN(C)c1ccc(O)c2C(=O)C3=C(O)C4(O)C(=O)C(C(N)=O)=C(O)C(N(C)C)C4CC3Cc12",
+    ],
+    "oxazepam": [
+        "O=C1Nc2ccc(Cl)cc2C(c2ccccc2)=NC1O",
+        "OC1=Nc2ccc(Cl)cc2C(c2ccccc2)=NC1O",
+    ],
+    "minoxidil": [
+        "Nc1cc(N2CCCCC2)nc(N)[n+]1[O-]",
+        "N=c1cc(N2CCCCC2)nc(N)n1O",
+        "Nc1cc(N2CCCCC2)nc(=N)n1O",
+    ],
+    "pyrithione": [
+        "S=c1ccccn1O",
+        "[O-][n+]1ccccc1S",
+        "[O-][n+]1ccccc1[S-].[Na+]",
+    ],
     "nifedipine": [
         "COC(=O)C1=C(C)NC(C)=C(C1c1ccccc1[N+]([O-])=O)C(=O)OC",
         "COC(=O)C1C(C(=C(C)N=C1C)C(=O)OC)c1ccccc1[N+](=O)[O-]",
