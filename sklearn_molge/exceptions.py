@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from itertools import chain, repeat
-
 from sklearn_molge._utils.messages import first_few, first_few_at, shortened
 
 __all__ = [
@@ -51,9 +50,6 @@ class LeakageWarning(UserWarning):
     >>> from sklearn_molge.exceptions import LeakageWarning
     >>> warnings.simplefilter("error", LeakageWarning)  # to stop at the first
     """
-    "LibraryWarning",
-    "MissingControlError",
-]
 
 
 class InvalidSmilesError(ValueError):
