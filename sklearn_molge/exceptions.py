@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from itertools import chain, repeat
+
 from sklearn_molge._utils.messages import first_few, first_few_at, shortened
 
 __all__ = [
