@@ -119,7 +119,7 @@ def read_profiles(
     --------
     read_gct, read_gctx : The same with all metadata, or in parts.
     load_lincs : Profiles with their molecules: a study.
-    sklearn_molge.expression.profile_from_genes : For a table of differential expression.
+    sklearn_molge.expression.profile_from_genes : For tables of differential expression.
 
     Examples
     --------
