@@ -114,12 +114,6 @@ def check_profiles(estimator, y, *, reset, dtype=None, as_frame=False):
 def check_two_views(estimator, X, y, *, accept_sparse=False):
     """Check both views in `fit`, and that they have the same number of rows."""
     X = check_molecules(estimator, X, reset=True, accept_sparse=accept_sparse)
-    shape = getattr(y, "shape", ())
-    if len(shape) == 2 and shape[0] != shape[1] == X.shape[0]:
-        raise ValueError(
-            f"y must have one profile a row. Got an array of shape {tuple(shape)} for "
-            f"{shape[1]:,} molecules: give y.T."
-        )
     y = check_profiles(estimator, y, reset=True)
     check_consistent_length(X, y)
     return X, y
