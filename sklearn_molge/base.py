@@ -93,6 +93,11 @@ def check_profiles(estimator, y, *, reset, dtype=None, as_frame=False):
         )
     y = check_gene_names(estimator, y, reset=reset)
     y = check_array(y, ensure_2d=False, dtype=dtype or _FLOATS, input_name="y")
+    if y.ndim == 1 and not reset and len(y) == estimator.n_genes_in_ > 1:
+        raise ValueError(
+            f"y must have one profile a row. Got {len(y):,} numbers, as many as {name} "
+            "has genes: one profile is y.reshape(1, -1)."
+        )
     y = y.reshape(len(y), -1)
     if reset:
         estimator.n_genes_in_ = y.shape[1]

@@ -248,6 +248,21 @@ def test_genes_in_rows_are_recognised():
         fitted.transform_ge(FRAME.iloc[[0]].T)
     with pytest.raises(ValueError, match=r"y has 3 genes, but CCA was fitted on 6"):
         fitted.transform_ge(VALUES[:, :3])
+    with pytest.raises(ValueError, match=r"y\.reshape\(1, -1\)"):
+        fitted.transform_ge(VALUES[0])
+
+
+def test_weights_carry_the_names(tmp_path):
+    net = partial(CoordinatedEmbedder, None, max_epochs=1, verbose=0, random_state=0)
+    net().fit(X, FRAME).save_params(f_params=tmp_path / "w.pt")
+    read = net(module__n_genes=6, module__n_features=X.shape[1]).initialize()
+    read.load_params(f_params=tmp_path / "w.pt")
+    assert read.gene_names_in_.tolist() == GENES
+    with pytest.raises(ValueError, match="in the same order"):
+        read.transform_ge(FRAME.iloc[:, ::-1])
+    net().fit(X, VALUES).save_params(f_params=tmp_path / "w.pt")
+    read.load_params(f_params=tmp_path / "w.pt")
+    assert not hasattr(read, "gene_names_in_")
 
 
 def test_text_that_is_no_names():

@@ -335,7 +335,7 @@ class CoordinatedEmbedder(
             self._refuse_other_sizes()
             self.initialize()
         self._make_sampler()._validate_params()
-        self._note_features()
+        self._note_preparation()
         size = getattr(self._towers, "embedding_size", 3)  # a module of one's own
         if reset and self.metric == "correlation" and size < 3:
             warnings.warn(

@@ -372,7 +372,8 @@ class PairNet(NeuralNet):
         """Load what ``save_params`` wrote, into a net with the same settings.
 
         The file of `f_params` also has what the features of molecules learnt, such as
-        their scale, and tells which features and which network the weights are for.
+        their scale, and the names of the genes (``gene_names_in_``), and tells which
+        features and which network the weights are for.
 
         Parameters
         ----------
@@ -409,6 +410,7 @@ class PairNet(NeuralNet):
             )
             if f_params is not None or checkpoint is not None:
                 self._take_features()
+                self._take_genes()
                 self._has_weights = True
         except Exception as error:
             if before is not None:
@@ -450,11 +452,23 @@ class PairNet(NeuralNet):
                 "weights; pickle the fitted estimator instead, as by joblib.dump."
             )
 
-    def _note_features(self) -> None:
-        """Let a file of the weights say which features they are for."""
+    def _take_genes(self) -> None:
+        """Take over the names of the genes that the loaded weights are for."""
+        names = self._towers._preparation.get("genes")
+        if names is not None:
+            self.gene_names_in_ = np.array(names, dtype=object)
+        elif hasattr(self, "gene_names_in_"):
+            del self.gene_names_in_
+
+    def _note_preparation(self) -> None:
+        """Let a file of the weights say which features and genes they are for."""
         features = self.molecule_features_
-        state = None if features is None else transformer_state(features)
-        self._towers._preparation = {"mode": self.encoder_mode_, "features": state}
+        names = getattr(self, "gene_names_in_", None)
+        self._towers._preparation = {
+            "mode": self.encoder_mode_,
+            "features": None if features is None else transformer_state(features),
+            "genes": None if names is None else [str(name) for name in names],
+        }
 
     # -- data ------------------------------------------------------------------------
 

@@ -9,7 +9,6 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from sklearn_molge._compat import StrOptions, validate_params
 from sklearn_molge._utils.messages import first_few
@@ -31,6 +30,7 @@ from sklearn_molge.datasets._formats._values import (
 from sklearn_molge.datasets._tables import BLANKS, open_text, sniff_table
 from sklearn_molge.datasets._texts import clean, unquote
 from sklearn_molge.exceptions import DataWarning
+from sklearn_molge.expression import match_genes
 
 __all__ = ["read_profiles"]
 
@@ -40,6 +40,11 @@ ZIP_MAGIC = b"PK\x03\x04"
 GENE_KEYS = {"gene", "genes", "gene_name", "name", "rid", "probe_id", "geneid"}
 SAMPLE_KEYS = {"sample", "samples", "profile", "cid", "well", *PROFILE_IDS}
 ENSEMBL = re.compile(r"ENS[A-Z]*G\d+(\.\d+)?", re.IGNORECASE)
+# Statistics of DESeq2, edgeR, limma, scanpy and Seurat, without points and underscores.
+STATISTICS = {
+    *("basemean", "lfcse", "padj", "pvalue", "pval", "qvalue", "adjpval", "pvaladj"),
+    *("pvalsadj", "pvals", "fdr", "logcpm", "aveexpr"),
+}
 
 
 @validate_params(
@@ -76,7 +81,9 @@ def read_profiles(
         where they do not tell. Other formats say it themselves.
     genes : DataFrame, default=None
         Genes to know a table's genes by, with ``gene_id``, ``symbol`` or both, such as
-        ``genes`` of a study. The profiles are not put in their order.
+        ``genes`` of a study; other human genes are known as well, see
+        :func:`~sklearn_molge.expression.match_genes`. The profiles are not put in their
+        order: ``align_profiles`` and an index do that.
     missing : {"raise", "nan"}, default="raise"
         What to do with values that are missing (NaN, empty, -666): raise, or keep them
         as NaN, which estimators refuse.
@@ -96,7 +103,9 @@ def read_profiles(
         If there is no such file.
     ValueError
         If the file is of no known format, it does not tell where the genes are, a gene
-        has two columns or no name, or a value is missing or no number; names the place.
+        has two columns or no name, a value is missing or no number (names the place),
+        or columns are statistics, such as "padj": one column of such a table is the
+        `values` of :func:`~sklearn_molge.expression.profile_from_genes`.
     ImportError
         If the file is AnnData's and anndata is not installed.
 
@@ -110,6 +119,7 @@ def read_profiles(
     --------
     read_gct, read_gctx : The same with all metadata, or in parts.
     load_lincs : Profiles with their molecules: a study.
+    sklearn_molge.expression.profile_from_genes : For tables of differential expression.
 
     Examples
     --------
@@ -233,6 +243,7 @@ def _of_table(
             f"with {len(body):,} rows below."
         )
     _check_is_header(header[1:], path)
+    _check_is_no_statistic(header[1:], path)
     table = pd.DataFrame(
         [row[1:] for row in body],
         index=pd.Index([row[0] for row in body], dtype=object),
@@ -325,6 +336,20 @@ def _check_is_header(labels: list[str], path: str | os.PathLike[str]) -> None:
         )
 
 
+def _check_is_no_statistic(labels: list[str], path: str | os.PathLike[str]) -> None:
+    """Refuse a table of differential expression, whose columns are no profiles."""
+    found = [
+        name for name in labels if re.sub(r"[\W_]", "", name.lower()) in STATISTICS
+    ]
+    if found:
+        raise ValueError(
+            f"{os.fspath(path)} is a table of statistics, with a row for each gene: "
+            f"{first_few(found)} are no profiles. Read it by pandas.read_csv, and make "
+            "a profile of one column, as the statistic or the fold change: "
+            "sklearn_molge.expression.profile_from_genes(genes, values=table[column])."
+        )
+
+
 def _is_of_sample(name: str) -> bool:
     return name in PROFILE_IDS or (is_known(name) and not name.isdigit())
 
@@ -354,15 +379,10 @@ def _are_genes(labels: pd.Index, genes: pd.DataFrame | None) -> bool:
     """Whether half of the labels or more are names of genes."""
     names = pd.Index([clean(label).upper() for label in labels])
     numbered = [str(i) for i in range(len(names) + 1)]
-    if genes is not None:
-        known = [
-            genes[name].astype(str).str.upper()
-            for name in ("gene_id", "symbol")
-            if name in genes
-        ]
-        found: NDArray[np.bool_] = names.isin(pd.concat(known))
-    elif names.tolist() in (numbered[:-1], numbered[1:]):
+    if genes is None and names.tolist() in (numbered[:-1], numbered[1:]):
         return False
-    else:
-        found = np.array([n.isdigit() or bool(ENSEMBL.fullmatch(n)) for n in names])
-    return len(names) > 0 and found.mean() >= 0.5
+    found = np.array([n.isdigit() or bool(ENSEMBL.fullmatch(n)) for n in names])
+    if genes is not None:
+        matched = match_genes(labels, genes)
+        found = (matched["column"] >= 0) | matched["gene_id"].notna() | found
+    return len(names) > 0 and bool(np.mean(found) >= 0.5)

@@ -253,7 +253,7 @@ def keep_molecules(funnel: Funnel, on_bad_smiles: str, *, stacklevel: int) -> No
     funnel.keep(good, "readable SMILES", detail)
     warnings.warn(
         f"Left out for want of a readable SMILES: {detail}.",
-        UserWarning,
+        DataWarning,
         stacklevel=stacklevel + 1,
     )
 

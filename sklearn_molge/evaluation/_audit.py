@@ -252,7 +252,8 @@ def audit_split(
       one drug drawn in two ways, or a wrong structure;
     - "perturbagen ids", "plates", "control wells", and "profiles", equal in every gene.
 
-    Structures are compared for the uncharged largest fragment, one for each drug.
+    Structures are those of :func:`~sklearn_molge.molecules.parent_molecule`, one for
+    each drug.
     Similarity is Tanimoto's; bits ignore stereochemistry.
 
     References

@@ -157,7 +157,9 @@ def _check_found(found, matched, target, index, missing, min_share) -> None:
     if n_found / n_genes < min_share or not n_found:
         if index is not None and (target.match(list(index))["column"] >= 0).any():
             raise ValueError(
-                "y must have one profile a row. Its rows are named by genes: give y.T."
+                "y must have one profile a row. Its rows are named by genes: give y.T. "
+                "Of a table of statistics (as of DESeq2) one column is a profile: "
+                "profile_from_genes(genes, values=y[column])."
             )
         raise ValueError(
             f"y has {n_found:,} of the {n_genes:,} genes, less than min_share="

@@ -268,8 +268,9 @@ def _told_missing(target, entries, missing):
         parts.append(
             f"{len(entry):,} of {n_given:,} {_noun(str(part))} ({_first_few(entry)})"
         )
-    why = "Not" if (missing["how"] != "no value").all() else "Without a value or not"
-    return f"{why} among the {len(target):,} genes of a profile: {'; '.join(parts)}."
+    n_empty = int((missing["how"] == "no value").sum())
+    but = f" (but {n_empty:,} without a value)" if n_empty else ""
+    return f"Not among the {len(target):,} genes of a profile{but}: {'; '.join(parts)}."
 
 
 def _nothing_found(target, entries):
@@ -284,7 +285,7 @@ def _nothing_found(target, entries):
 
 
 def _noun(part):
-    return {"values": "genes with a value"}.get(part, f"{part} genes")
+    return {"values": "genes given"}.get(part, f"{part} genes")
 
 
 # Genes as users write them: Entrez ids and symbols, in lists and with numbers.

@@ -40,7 +40,14 @@ _SMILES_COLUMNS = (
 )
 _NAME_COLUMNS = (
     *("name", "cmapname", "pertiname", "compoundname", "prefname", "title"),
-    *("preferredname", "moleculename", "molname", "drugname", "productname"),
+    *(
+        "preferredname",
+        "moleculename",
+        "molname",
+        "drugname",
+        "productname",
+        "prodname",
+    ),
     *("itemname", "genericname", "commonname", "chemicalname", "substancename"),
     *("compound", "drug", "pertid", "brdid", "broadid", "chemblid"),
     *("moleculechemblid", "zincid", "drugbankid", "catalogid", "catalogueid"),
@@ -195,7 +202,8 @@ def _at(path, columns: Sequence[str], column: str | int, parameter: str) -> int:
 
 
 def _missing(path: object, columns: Sequence[str], wanted: str) -> ValueError:
-    return ValueError(f"{path}: the table must have {wanted}. Got {list(columns)}.")
+    got = list(columns) if columns else "an empty file"
+    return ValueError(f"{path}: the table must have {wanted}. Got {got}.")
 
 
 def chosen_columns(

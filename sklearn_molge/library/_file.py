@@ -43,7 +43,7 @@ from sklearn_molge.library._columns import (
 )
 from sklearn_molge.library._opening import look_into
 from sklearn_molge.library._readers import FORMATS, Table, format_of
-from sklearn_molge.molecules import parse_smiles
+from sklearn_molge.molecules import valid_smiles_mask
 
 __all__ = [
     "INVALID",
@@ -432,7 +432,7 @@ class MoleculeFile:
         with _named_errors(self.path, lambda: f" behind row {n_done - 1:,}"):
             for row, (smiles, name, *_) in enumerate(islice(table.rows, n_rows)):
                 n_done, n_unnamed = row + 1, n_unnamed + (not name)
-                if parse_smiles(smiles) is not None:
+                if valid_smiles_mask([smiles])[0]:
                     share.add(1, ())
                     good.append((smiles, name))
                     continue

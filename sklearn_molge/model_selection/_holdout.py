@@ -140,6 +140,7 @@ def drug_cell_line_split(
     See Also
     --------
     DrugCellLineKFold : Every row is tested once.
+    sklearn_molge.evaluation.draw_split : The same, with parts large enough to judge by.
 
     Notes
     -----
@@ -151,6 +152,9 @@ def drug_cell_line_split(
     molecule with two of them may be in two parts; group by
     :func:`~sklearn_molge.molecules.drug_ids` instead. Labels are sorted before
     drawing: the order of rows does not change who is in which part.
+
+    These shares leave a test part of a few rows where most drugs are in few lines: look
+    at the numbers that the split prints.
 
     Examples
     --------

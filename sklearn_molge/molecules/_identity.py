@@ -602,7 +602,7 @@ def identity_report(X: ArrayLike, *, names: ArrayLike | None = None) -> pd.DataF
     >>> report = identity_report(["CC(=O)[O-].[Na+]", "CC(O)=CC(C)=O"])
     >>> report[["drug", "parent", "removed", "reasons"]]  # doctest: +SKIP
                  drug         parent removed              reasons
-    0  QTBSBXVTEAMEQO        CC(=O)O    [Na]  charge, counter-ion
+    0  QTBSBXVTEAMEQO        CC(=O)O   [Na+]  counter-ion, charge
     1  YRKCREAYFQTBPV  CC(=O)C=C(C)O                     tautomer
     >>> report["reasons"].tolist()
     ['counter-ion, charge', 'tautomer']

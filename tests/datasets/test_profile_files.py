@@ -148,3 +148,27 @@ def test_real_plates(level3_folder):
     profiles = read_profiles(level3_folder / "CPC006_A375_6H_X1.level3.gct")
     assert profiles.shape == (371, 978)
     assert profiles.columns[0] == "5720"
+
+
+def test_genes_by_the_names_of_today_and_among_many_others(write):
+    genes = pd.DataFrame({"gene_id": [16], "symbol": ["AARS"]})
+    path = write("x,a,b\nAARS1,1.5,-2\nTP53,3,4\nMYC,1,2\nunknown,0,0\n")
+    assert list(read_profiles(path, genes=genes)) == ["AARS1", "TP53", "MYC", "unknown"]
+    path = write("x,a\nENSG00000090861.16,1.5\nENSG00000141510,3\n")
+    profiles = read_profiles(path, genes=genes)
+    assert list(profiles) == ["ENSG00000090861.16", "ENSG00000141510"]
+
+
+@pytest.mark.parametrize(
+    ("header", "shown"),
+    [
+        (",baseMean,log2FoldChange,lfcSE,stat,pvalue,padj", "'baseMean', 'lfcSE'"),
+        ("gene,logFC,AveExpr,t,P.Value,adj.P.Val,B", "'AveExpr', 'P.Value'"),
+        ("gene,logFC,logCPM,F,PValue,FDR", "'logCPM', 'PValue', 'FDR'"),
+        ("gene,p_val,avg_log2FC,pct.1,pct.2,p_val_adj", "'p_val', 'p_val_adj'"),
+    ],
+)
+def test_statistics_are_no_profiles(write, header, shown):
+    path = write("\n".join([header, "780" + ",1" * header.count(",")]) + "\n")
+    with pytest.raises(ValueError, match=f"{shown}.*profile_from_genes"):
+        read_profiles(path)

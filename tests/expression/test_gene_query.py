@@ -206,11 +206,11 @@ def test_partial_profile(kind):
     values = kind({"MYC": -1.5, "7157": 3.25})
     query = profile_from_genes(GENES, values=values, scale=7.0)
     np.testing.assert_array_equal(query.profile, [[3.25, -1.5, 0, 0, 0]])
-    assert repr(query) == "GeneQuery: 2 of 2 genes with a value found (5 in a profile)"
+    assert repr(query) == "GeneQuery: 2 of 2 genes given found (5 in a profile)"
 
 
 def test_partial_profile_with_missing_and_repeated_genes():
-    with pytest.warns(UserWarning, match=r"1 of 2 genes with a value \(A1\)"):
+    with pytest.warns(UserWarning, match=r"1 of 2 genes given \(A1\)"):
         profile_from_genes(GENES, values={"A1": 1.0, "MYC": 2.0})
     with pytest.warns(GeneNamesWarning, match="the mean of its values is taken: MYC"):
         query = profile_from_genes(GENES, values={"myc": 1.0, "MYC": 4.0, "TP53": 1})
@@ -250,7 +250,9 @@ def test_values_and_names_that_are_missing():
     table = pd.DataFrame(
         {"gene": ["MYC", "TP53", np.nan, "", "A1"], "z": [np.nan, 2.0, 1.0, 1.0, 1.0]}
     )
-    message = "Without a value or not among the 5 genes.*: 4 of 5 genes with a value"
+    message = (
+        r"Not among the 5 genes of a profile \(but . without a value\): 4 of 5 genes"
+    )
     with pytest.warns(GeneNamesWarning, match=message):
         query = profile_from_genes(GENES, values=table)
     np.testing.assert_array_equal(query.profile, [[2, 0, 0, 0, 0]])

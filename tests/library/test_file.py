@@ -272,7 +272,7 @@ def test_errors_name_what_is_there(tmp_path):
         MoleculeFile(path, smiles_column="compound", name_column="id")
     with pytest.raises(ValueError, match="5 of smiles_column"):
         MoleculeFile(path, smiles_column=5)
-    with pytest.raises(ValueError, match=r"Got \[\]"):
+    with pytest.raises(ValueError, match=r"Got an empty file"):
         MoleculeFile(write(tmp_path / "empty.csv", ""))
     with pytest.raises(ValueError, match="both be numbers"):
         MoleculeFile(path, smiles_column="compound", name_column=1)
@@ -697,6 +697,8 @@ def test_describe(tmp_path):
     assert "&lt;x&gt;" in seen._repr_html_()
     assert MoleculeFile(path).describe(None).n_looked_at == 1200
     assert MoleculeFile(put(tmp_path / "x.smi", "")).describe().n_readable == 0
+    seen = MoleculeFile(put(tmp_path / "x.smi", "*CC a\nCCO b\n")).describe()
+    assert (seen.n_invalid, seen.bad_rows["entry"].tolist()) == (1, ["*CC"])
     seen = MoleculeFile(put(tmp_path / "x.sdf", sdf("CCO") + "junk\n$$$$\n")).describe()
     assert seen.bad_rows["row"].tolist() == [1]
 

@@ -95,8 +95,9 @@ def find_files(source: object, level: int) -> FoundFiles:
     if not files.matrices:
         shown = first_few(seen, write=str) or "no file"
         raise FileNotFoundError(
-            f"No matrix of level {level} in {files.where}: looked for names that match "
-            f"{kinds['matrices']!r}, found {shown}."
+            f"No matrix of level {level} in {files.where}: looked for GCTX and GCT "
+            f"files with 'level{level}' in their names (a file given by its own path "
+            f"may have any name), found {shown}."
         )
     packed = [
         path.name for path in files.matrices if path.name.lower().endswith(".gctx.gz")
