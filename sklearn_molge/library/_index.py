@@ -582,7 +582,7 @@ class MoleculeIndex(BaseEstimator):
         same ones; of each molecule the scores with the query and its permutations are
         brought to mean 0 and variance 1 before. With B permutations the p-value is
 
-        .. math:: p = rac{1 + \#\{b : t_b \ge t\}}{B + 1},
+        .. math:: p = \frac{1 + \#\{b : t_b \ge t\}}{B + 1},
 
         which is exact where genes are exchangeable, as they are in noise (Phipson &
         Smyth 2010). q-values are those of Benjamini & Hochberg (1995).
