@@ -316,9 +316,8 @@ def test_similarity_of_tables_in_another_order():
     )
 
 
-@pytest.mark.parametrize("columns", [["a"] * N_GENES, [1, *GENES[1:]]])
-def test_similarity_of_tables_whose_names_say_nothing(columns):
-    table = FRAME.set_axis(columns, axis=1)
+def test_similarity_of_tables_whose_names_say_nothing():
+    table = FRAME.set_axis([1, *GENES[1:]], axis=1)
     assert pairwise_similarity(table, table).shape == (len(X), len(X))
 
 

@@ -218,7 +218,7 @@ class StudyResults:
         return n_distinct(self.scored["drug"].to_numpy()) >= _FEWEST_RESAMPLED
 
     def candidate_table(self) -> pd.DataFrame:
-        """Return what each repeat ranks, with chance."""
+        """Return what each repeat ranks, with chance of the first score."""
         rows = []
         counts = (self.plan.candidates(part) for part in ("test", "val"))
         for i, (test, val) in enumerate(zip(*counts, strict=True)):
@@ -226,10 +226,10 @@ class StudyResults:
             row: dict[str, Any] = {"repeat": i, "test_profiles": len(split.test)}
             row["candidates"] = test
             row["test_cell_lines"] = n_distinct(self.plan.data.groups[split.test, 1])
+            first = self.scores[0]
+            chance = chance_scores([test], scores=[first])[first.name]
             defined = test >= FEWEST_CANDIDATES
-            for score in self.scores:
-                chance = chance_scores([test], scores=[score])[score.name]
-                row[f"chance_{score.name}"] = chance if defined else np.nan
+            row[f"chance_{first.name}"] = chance if defined else np.nan
             rows.append(row | {"validation_candidates": val})
         return pd.DataFrame(rows).set_index("repeat")
 

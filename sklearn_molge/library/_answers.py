@@ -54,7 +54,7 @@ def answer_table(
     flat = rows.reshape(-1)
     molecules, names, ids, libraries, library_rows = store.molecules(flat)
     drugs = ids if ids_are_drugs else drug_ids(molecules)
-    columns = {
+    columns: dict[str, ArrayLike] = {
         "query": np.repeat(labels, n_answers),
         "rank": np.tile(np.arange(1, n_answers + 1), n_queries),
         "molecule": molecules,

@@ -253,12 +253,12 @@ class SegmentWriter:
         known = store.progress
         goes_on = known is not None and not known["done"]
         self.library = 0 if known is None else known["library"] + (not goes_on)
-        counts = known["counts"] if known and goes_on else {}
+        counts = dict(known["counts"]) if known and goes_on else {}
         self.n_failed = counts.pop("n_failed", 0)
         self.readable = ReadableShare(**counts)
         self.failure: Skipped | None = None
         # What is to be there again if nothing of the library can be used.
-        self._before = known if not goes_on else {**known, **_NO_LIBRARY}
+        self._before = {**(known or {}), **_NO_LIBRARY} if goes_on else known
         self._n_skipped = store.n_skipped - (start if goes_on else 0)
 
     def add(self, batch: EmbeddedRows) -> None:
@@ -320,7 +320,7 @@ class SegmentWriter:
         """
         try:
             self.readable.check(source)
-            if self.n_failed == self.readable.n_good:
+            if self.failure and self.n_failed == self.readable.n_good:
                 raise ValueError(
                     f"X: none of the {self.n_failed:,} molecules of the library can be "
                     f"embedded. Row {self.failure.row}: {self.failure.reason}."

@@ -62,6 +62,7 @@ _COUNTED_BYTES = 16 * 2**20
 _ENDS_BYTES = 2**20
 # Below this share of molecules a library is warned of.
 _READABLE = 0.9
+_SEEN_BY_EYE = 20
 _N_EXAMPLES = 5
 _N_BAD = 20
 # So many entries tell one iterable from another.
@@ -164,7 +165,9 @@ class ReadableShare:
         if not self.n_good:
             raise ValueError(f"{message}.")
         is_named = isinstance(source, MoleculeFile | FrameSource)
-        if is_named and self.n_good < _READABLE * self.n_rows:
+        # A few rows in memory were seen by whoever typed them.
+        seen = not is_named and self.n_rows < _SEEN_BY_EYE
+        if not seen and self.n_good < _READABLE * self.n_rows:
             warnings.warn(f"{message}.", LibraryWarning, stacklevel=2)
 
 

@@ -406,7 +406,7 @@ class MoleculeIndex(BaseEstimator):
         store = VectorStore.open(folder)
         if estimator is None:
             estimator = load_embedder(folder)
-        own = {"metric": store.metric, "dtype": store.dtype}
+        own: dict = {"metric": store.metric, "dtype": store.dtype}
         unique_by = store.identity["unique_by"]
         stored = store.identity.get("genes")
         own["genes"] = None if stored is None else pd.DataFrame(stored)
@@ -740,7 +740,7 @@ class MoleculeIndex(BaseEstimator):
             rows = every if store.active is None else every[store.active]
         rows = self._check_rows(rows)
         smiles, names, ids, libraries, library_rows = store.molecules(rows)
-        columns = {"smiles": smiles, "name": names}
+        columns: dict[str, ArrayLike] = {"smiles": smiles, "name": names}
         if self._unique_by == "drug":
             columns["drug"] = ids
         columns |= {"library": libraries, "library_row": library_rows}
@@ -833,7 +833,7 @@ class MoleculeIndex(BaseEstimator):
 
     def _with_permutations(self, y, groups, n_permutations, random_state):
         """Return queries, their names, and a generator of the permuted ones of each."""
-        if not (isinstance(n_permutations, Integral) and n_permutations >= 0):
+        if not (isinstance(n_permutations, int | np.integer) and n_permutations >= 0):
             raise ValueError(
                 f"n_permutations must be an int, at least 0. Got {n_permutations!r}."
             )
@@ -844,7 +844,7 @@ class MoleculeIndex(BaseEstimator):
         draw = check_random_state(random_state)
         orders = [draw.permutation(n_genes) for _ in range(n_permutations)]
         if groups is None:
-            members = np.arange(len(profiles))[:, None]
+            members = list(np.arange(len(profiles))[:, None])
         else:
             codes = np.unique(np.asarray(groups), return_inverse=True)[1]
             members = [np.flatnonzero(codes == i) for i in range(len(queries))]

@@ -462,7 +462,7 @@ class VectorStore:
         """Return the squared lengths of rows, which "euclidean" needs."""
         return self._vectors.norms(self.n_rows, rows)
 
-    def molecules(self, rows: NDArray[np.intp]) -> list[NDArray[np.object_]]:
+    def molecules(self, rows: NDArray[np.intp]) -> list[NDArray]:
         """Return SMILES, names and ids of rows, and the libraries' numbers and rows.
 
         No others are read.
@@ -481,7 +481,7 @@ class VectorStore:
                 f"{len(found)} of {len(distinct)} rows."
             )
         columns = list(zip(*found, strict=True)) or [(), (), (), (), ()]
-        arrays = [
+        arrays: list[NDArray] = [
             *(_as_array(column) for column in columns[:3]),
             *(np.array(column, dtype=np.int64) for column in columns[3:]),
         ]

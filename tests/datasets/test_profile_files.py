@@ -40,7 +40,7 @@ ROWS = "gene,a,b\n780,1.5,-2\n5720,3,4\n"
         ("\ufeff" + ROWS.replace("\n", "\r\n"), {}),
         ("sep=,\n\n" + ROWS, {}),
         (ROWS.encode("utf-16"), {}),
-        (gzip.compress(ROWS.encode()), {}),
+        (gzip.compress(ROWS.encode(), mtime=0), {}),
         (ROWS.replace("\n", ",,\n") + ",,,,\n", {}),
         ('"gene","a","b"\n"780","1.5","-2"\n"5720",3,4\n', {}),
         ('"a"\t"b"\n"780"\t1.5\t-2\n"5720"\t3\t4\n', {"genes_in": "rows"}),

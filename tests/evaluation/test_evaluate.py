@@ -557,6 +557,7 @@ def test_captions_say_what_is_unseen(study, cca, run):
         assert report.notes[0].startswith(said)
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")  # of spaces that are small
 @pytest.mark.parametrize(
     ("n_molecules", "n_lines", "preset"),
     [(14, 1, "quick"), (20, 2, "recommended"), (40, 3, "quick")],

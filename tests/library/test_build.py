@@ -19,7 +19,7 @@ from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from sklearn_molge.alignment import CCA, CoordinatedEmbedder
 from sklearn_molge.datasets import make_perturbation_study
-from sklearn_molge.exceptions import InvalidSmilesError
+from sklearn_molge.exceptions import InvalidSmilesError, LibraryWarning
 from sklearn_molge.library import MoleculeFile, MoleculeIndex
 from sklearn_molge.molecules import MISSING_SMILES, MorganFingerprinter, drug_ids
 from sklearn_molge.retrieval import TransformedTargetRetriever
@@ -567,3 +567,26 @@ def test_the_compounds_of_lincs(shared_data, pipeline, new):
         index.skipped_.set_index("library_row")["reason"],
         pd.Series(reasons, name="reason").rename_axis("library_row"),
     )
+
+
+def test_a_library_that_cannot_be_embedded_is_refused(new, wrapped):
+    estimator = make_pipeline(FunctionTransformer(refuse_bromine), *wrapped)
+    index = new(estimator).fit(["CCO", "CCN", "CCC"])
+    with pytest.raises(ValueError, match=r"none of the 2 molecules .*no bromine"):
+        index.partial_fit(["CBr", "CCBr"])
+    assert (index.n_rows_, len(index.skipped_)) == (3, 0)
+
+
+def test_what_an_interrupted_library_was_is_counted_on(new, pipeline):
+    X = [*GOOD[:20], *["x"] * 40]
+    with pytest.warns(LibraryWarning, match="20 of 60 rows"):
+        new(pipeline, "whole", batch_size=1).fit(X)
+    index = new(pipeline, "interrupted", batch_size=1)
+    counts(stops_after=8 + 18)
+    with pytest.raises(KeyboardInterrupt):
+        index.fit(X)
+    counts()
+    again = new(pipeline, "interrupted", batch_size=1)
+    with pytest.warns(LibraryWarning, match="20 of 60 rows"):
+        again.partial_fit(X) if again.folder is None else again.fit(X)
+    assert again.n_rows_ == 20
