@@ -223,13 +223,11 @@ def test_whole_numbers_are_names_unless_they_count():
     ids=["floats", "levels"],
 )
 def test_columns_that_scikit_learn_does_not_read_are_names_too(columns, expected):
-    rng = np.random.default_rng(0)
-    X = rng.normal(size=(20, 4))
-    y = pd.DataFrame(rng.normal(size=(20, 3)), columns=columns)
-    cca = CCA(2).fit(X, y)
-    assert cca.gene_names_in_.tolist() == expected
+    y = pd.DataFrame(VALUES[:, :3], columns=columns)
+    fitted = DoubleNNRetriever().fit(X, y)
+    assert fitted.gene_names_in_.tolist() == expected
     with pytest.raises(ValueError, match="in the same order"):
-        cca.transform_ge(y.iloc[:, ::-1])
+        fitted.similarity(X, y.iloc[:, ::-1])
 
 
 def test_a_name_twice_is_refused():
