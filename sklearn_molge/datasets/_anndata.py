@@ -41,6 +41,7 @@ from sklearn_molge.datasets._selection import Funnel, as_tuple, keep_molecules
 from sklearn_molge.datasets._texts import unify_case
 from sklearn_molge.exceptions import DataWarning
 from sklearn_molge.expression import match_genes
+from sklearn_molge.molecules import IDENTITY_VERSION
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -76,6 +77,7 @@ def _study_tables(study) -> tuple[pd.DataFrame, pd.DataFrame, dict]:
     mark: dict = {
         "obs": describe_table(study.obs),
         "genes": describe_table(study.genes),
+        "identity_version": IDENTITY_VERSION,
     }
     tables = [study.obs.assign(smiles=study.smiles, is_control=False)]
     if study.control_obs is not None:
@@ -140,6 +142,7 @@ def anndata_to_parts(
     _check_matrix(adata)
     if MARK in adata.uns and columns is None and genes is None:
         own = _own_parts(adata.obs, adata.var, adata.uns[MARK], adata.X)
+        _tell_old_drugs(adata.uns[MARK], where="adata")
         _check_parts(own, missing, adata.var_names)
         return own if level is None else own | {"level": level}
     table = adata.obs
@@ -268,6 +271,21 @@ def _own_parts(obs: pd.DataFrame, var: pd.DataFrame, mark: Mapping, X) -> dict:
     if "dropped" in mark:
         parts["dropped"] = restore_table(mark["dropped"], mark["dropped_types"])
     return parts
+
+
+def _tell_old_drugs(mark: Mapping, *, where: str) -> None:
+    """Warn where the drugs were named by another version of `drug_ids`."""
+    version = int(mark.get("identity_version", 1))
+    if version != IDENTITY_VERSION:
+        warnings.warn(
+            f"{where}: its drugs were named by version {version} of drug_ids, and this "
+            f"release has version {IDENTITY_VERSION}: rows of one drug may have two "
+            "names, and a split may tear them apart. Unless the names are your own, "
+            "name them anew: study.obs = study.obs.assign(drug=drug_ids(study.smiles)), "
+            "then study = study[:].",
+            DataWarning,
+            stacklevel=5,
+        )
 
 
 def _own_gene_table(var: pd.DataFrame) -> pd.DataFrame:
@@ -461,12 +479,14 @@ def read_study_parts(path: str | os.PathLike[str], *, mmap_mode: str | None) -> 
         obs, var = (_read(file, name, anndata) for name in ("obs", "var"))
         X = _matrix(file, (len(obs), len(var)), mmap_mode)
     try:
-        return _own_parts(obs, var, mark, X)
+        own = _own_parts(obs, var, mark, X)
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(
             f"{os.fspath(path)}: the tables and the part 'uns/{MARK}', which describes "
             f"them, do not belong together: {error}"
         ) from error
+    _tell_old_drugs(mark, where=os.fspath(path))
+    return own
 
 
 def _open(path: str | os.PathLike[str]) -> h5py.File:

@@ -655,6 +655,12 @@ class Study:
         ImportError
             If anndata is not installed.
 
+        Warns
+        -----
+        DataWarning
+            If its drugs were named by another version of ``drug_ids``
+            (:data:`~sklearn_molge.molecules.IDENTITY_VERSION`).
+
         See Also
         --------
         from_anndata : For files that other programs wrote.

@@ -7,6 +7,7 @@ from scipy import sparse
 
 from sklearn_molge.datasets import Study
 from sklearn_molge.exceptions import DataWarning, InvalidSmilesError
+from sklearn_molge.molecules import IDENTITY_VERSION, drug_ids
 
 anndata = pytest.importorskip("anndata")
 
@@ -383,3 +384,20 @@ def test_cell_lines_that_differ_by_case():
         study = Study.from_anndata(clean(cell_id=["A375", "A375", "a375", "A375", "x"]))
     assert w[0].filename == __file__
     assert study.groups[:, 1].tolist() == ["A375"] * 3
+
+
+def test_drugs_of_another_version_are_told(study, tmp_path):
+    adata = study.to_anndata()
+    assert adata.uns["sklearn_molge"].pop("identity_version") == IDENTITY_VERSION
+    adata.obs["drug"] = ["old", "B", "new", np.nan, np.nan]
+    adata.write_h5ad(tmp_path / "old.h5ad")
+    for read in (
+        lambda: Study.load(tmp_path / "old.h5ad"),
+        lambda: Study.from_anndata(adata),
+    ):
+        with pytest.warns(DataWarning, match="by version 1 of drug_ids") as caught:
+            old = read()
+        assert caught[0].filename == __file__
+        assert old.groups[:, 0].tolist() == ["old", "B", "new"]
+    old.obs = old.obs.assign(drug=drug_ids(old.smiles))
+    np.testing.assert_array_equal(old[:].groups, study.groups)
