@@ -232,12 +232,13 @@ def _header_at(lines: Sequence[str], delimiter: str, smiles: Column) -> int:
         return 0
     widest = 1
     for at, line in enumerate(lines[:_N_NOTES]):
+        if line.startswith(("#", "!")):
+            continue
         cells = _cells(line, delimiter)
         n_filled = sum(bool(cell.strip()) for cell in cells)
         if n_filled > widest and _names_smiles(cells, smiles):
             return at
-        if not line.startswith(("#", "!")):
-            widest = max(widest, n_filled)
+        widest = max(widest, n_filled)
     return 0
 
 
