@@ -24,7 +24,7 @@ __all__ = [
 ]
 
 _COLUMNS = ("drug", "cell_line")
-# How other names of a column of drugs begin, as LINCS's pert_id; those of lines: "cell".
+# How other names of a column of drugs begin, as pert_id; those of lines by "cell".
 _OF_DRUGS = ("drug", "pert", "compound", "molecule", "smiles", "canonical_smiles")
 
 Codes = NDArray[np.intp]
