@@ -40,6 +40,7 @@ from sklearn_molge.datasets._quantities import QUANTITIES
 from sklearn_molge.datasets._selection import Funnel, as_tuple, keep_molecules
 from sklearn_molge.datasets._texts import unify_case
 from sklearn_molge.exceptions import DataWarning
+from sklearn_molge.expression import match_genes
 from sklearn_molge.molecules import IDENTITY_VERSION
 
 if TYPE_CHECKING:
@@ -280,8 +281,8 @@ def _tell_old_drugs(mark: Mapping, *, where: str) -> None:
             f"{where}: its drugs were named by version {version} of drug_ids, and this "
             f"release has version {IDENTITY_VERSION}: rows of one drug may have two "
             "names, and a split may tear them apart. Unless the names are your own, "
-            "name them anew: study.obs = study.obs.assign(drug=drug_ids(study.smiles)), "
-            "then study = study[:].",
+            "name them anew: study.obs = study.obs.assign("
+            "drug=drug_ids(study.smiles)), then study = study[:].",
             DataWarning,
             stacklevel=5,
         )
@@ -321,25 +322,21 @@ def _align_genes(
     if genes is None:
         _check_names(var, there, key)
         return None, _known_columns(there)
-    if key not in genes:
-        raise ValueError(
-            f"genes must have a column {key!r}, by which the genes of adata are known. "
-            f"Got {', '.join(map(str, genes.columns))}."
-        )
-    check_each_once(pd.Index(there[key]), f"adata must have genes of different {key}")
-    positions = pd.Index(there[key]).get_indexer(genes[key])
+    named = pd.Index(there[key].dropna())
+    check_each_once(named, f"adata must have genes of different {key}")
+    positions = _positions_of(genes, there, var.index)
     found = positions >= 0
     if not found.any():
-        turned = pd.Index(samples.astype(str)).isin(genes[key].astype(str)).any()
+        turned = (match_genes(samples.astype(str), genes)["column"] >= 0).any()
         hint = " adata.obs_names has some: pass adata.T." if turned else ""
         raise ValueError(
-            f"No {key} of `genes` is in adata.var. `genes` has "
-            f"{first_few(genes[key], n=5)}; adata.var_names has "
+            f"No gene of `genes` is in adata.var. `genes` has "
+            f"{first_few(_shown_genes(genes), n=5)}; adata.var_names has "
             f"{first_few(var.index, n=5)}, with columns "
             f"{first_few(var.columns, n=10) or 'none'}.{hint}"
         )
     if not found.all():
-        left_out = _shown_genes(genes[~found], key)
+        left_out = _shown_genes(genes[~found])
         warnings.warn(
             f"{len(left_out):,} of {len(genes):,} genes are not in adata and are left "
             f"out: {first_few(left_out, write=str)}.",
@@ -349,13 +346,39 @@ def _align_genes(
     return positions[found], genes[found].reset_index(drop=True)
 
 
-def _shown_genes(genes: pd.DataFrame, key: str) -> pd.Series:
-    shown = genes[key].astype(str)
-    return (
-        shown + " (" + genes["symbol"].astype(str) + ")"
-        if (key == "gene_id" and "symbol" in genes)
-        else shown
-    )
+def _positions_of(
+    genes: pd.DataFrame, there: pd.DataFrame, names: pd.Index
+) -> NDArray[np.intp]:
+    """Return the column of adata with each of the genes, -1 where there is none."""
+    ids = there["gene_id"].astype(object)
+    entries = ids.where(ids.notna(), there["symbol"])
+    entries = entries.where(entries.notna(), names.to_numpy())
+    matched = match_genes(entries, genes)
+    matched = matched[matched["column"] >= 0]
+    repeated = matched[matched.duplicated("column", keep=False)]
+    if len(repeated):
+        raise ValueError(
+            "adata must have each gene in one column. More than once: "
+            f"{first_few(repeated['entry'])}."
+        )
+    renamed = matched[matched["how"] != "name"]
+    if len(renamed):
+        read = zip(
+            renamed["entry"], _shown_genes(genes.iloc[renamed["column"]]), strict=True
+        )
+        _warn(
+            f"{len(renamed):,} genes of adata have another name in `genes`: "
+            f"{first_few(read, write=lambda pair: f'{pair[0]} is {pair[1]}', n=10)}"
+        )
+    positions = np.full(len(genes), -1, dtype=np.intp)
+    positions[matched["column"]] = matched.index
+    return positions
+
+
+def _shown_genes(genes: pd.DataFrame) -> pd.Series:
+    if not {"gene_id", "symbol"} <= set(genes.columns):
+        return genes.iloc[:, 0].astype(str)
+    return genes["gene_id"].astype(str) + " (" + genes["symbol"].astype(str) + ")"
 
 
 def _check_names(var: pd.DataFrame, genes: pd.DataFrame, key: str) -> None:

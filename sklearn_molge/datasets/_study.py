@@ -716,9 +716,10 @@ class Study:
             is named otherwise; not ``drug``, which is computed.
         genes : DataFrame, default=None
             The genes wanted, in this order, with ``gene_id`` and ``symbol``, such as
-            ``genes`` of another study. None keeps those of `adata`, without
-            ``gene_id`` where only symbols are known; without ``is_landmark`` where it
-            is not known of all.
+            ``genes`` of another study; matched as by
+            :func:`~sklearn_molge.expression.match_genes`. None keeps those of `adata`,
+            without ``gene_id`` where only symbols are known; without ``is_landmark``
+            where it is not known of all.
         level : int, default=None
             Level of the LINCS data; None takes the one that :meth:`to_anndata` noted.
         control_types : str or list of str, default=("ctl_vehicle", "ctl_untrt")

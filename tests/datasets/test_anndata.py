@@ -159,7 +159,7 @@ def test_genes_of_another_study():
     np.testing.assert_array_equal(study.control_ge, [[3, 2]])
     pd.testing.assert_frame_equal(study.genes, genes)
     more = pd.DataFrame({"gene_id": [9, 16], "symbol": ["NEW", "AARS"]})
-    with pytest.warns(UserWarning, match="1 of 2 genes are not in adata.*: NEW"):
+    with pytest.warns(UserWarning, match=r"1 of 2 genes are not in adata.*: 9 \(NEW\)"):
         study = Study.from_anndata(adata, genes=more)
     assert study.genes["gene_id"].tolist() == [16]
     # By Entrez id where the object knows it: symbols change.
@@ -169,6 +169,16 @@ def test_genes_of_another_study():
     study = Study.from_anndata(adata, genes=renamed)
     np.testing.assert_array_equal(study.ge, [[1, 0]])
     assert study.genes["symbol"].tolist() == ["X", "AARS1"]
+
+
+def test_genes_by_the_names_of_today():
+    adata = foreign()[[0]].copy()
+    adata.var_names = ["AARS1", "ENSG00000204574.13"]
+    genes = pd.DataFrame({"gene_id": [23, 16], "symbol": ["ABCF1", "AARS"]})
+    with pytest.warns(DataWarning, match=r"2 genes .* AARS1 is 16 \(AARS\), ENSG") as w:
+        study = Study.from_anndata(adata, genes=genes)
+    assert any("another name" in str(warning.message) for warning in w)
+    np.testing.assert_array_equal(study.ge, [[1, 0]])
 
 
 def test_errors():
@@ -185,12 +195,12 @@ def test_errors():
     genes = pd.DataFrame({"symbol": ["NEW"]})
     with pytest.raises(
         ValueError,
-        match=r"No symbol of `genes` is in adata.var. `genes` has 'NEW'; "
+        match=r"No gene of `genes` is in adata.var. `genes` has 'NEW'; "
         r"adata.var_names has 'AARS', 'ABCF1', with columns 'pr_is_lm'\.$",
     ):
         Study.from_anndata(foreign()[[0]], genes=genes)
-    with pytest.raises(ValueError, match=r"genes must have a column 'symbol'.*gene_id"):
-        Study.from_anndata(foreign()[[0]], genes=pd.DataFrame({"gene_id": [1]}))
+    with pytest.raises(ValueError, match="genes must have rows, and a column"):
+        Study.from_anndata(foreign()[[0]], genes=pd.DataFrame({"name": ["AARS"]}))
 
 
 def test_real_plates(level3_folder):
