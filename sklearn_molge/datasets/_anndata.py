@@ -281,8 +281,8 @@ def _tell_old_drugs(mark: Mapping, *, where: str) -> None:
             f"{where}: its drugs were named by version {version} of drug_ids, and this "
             f"release has version {IDENTITY_VERSION}: rows of one drug may have two "
             "names, and a split may tear them apart. Unless the names are your own, "
-            "name them anew: study.obs = study.obs.assign(drug=drug_ids(study.smiles)),"
-            " then study = study[:].",
+            "name them anew: study.obs = study.obs.assign("
+            "drug=drug_ids(study.smiles)), then study = study[:].",
             DataWarning,
             stacklevel=5,
         )

@@ -35,12 +35,14 @@ class SmilesTransformer(
 ):
     """Base of transformers of SMILES: computes each distinct text once per call.
 
-    A subclass has the parameters `n_jobs`, `on_bad_smiles` and, where its time grows
-    fast with the molecule, `max_atoms`; ``_fit(texts)``, which checks parameters and
-    texts and learns, and ``_featurize(mols)``, which returns one row of features for
+    A subclass has the parameters `n_jobs`, perhaps `on_bad_smiles` and, where its time
+    grows fast with the molecule, `max_atoms`; ``_fit(texts)``, which checks parameters
+    and texts and learns, and ``_featurize(mols)``, which returns one row of features for
     each molecule. It runs in the worker and builds RDKit's objects there, since they
     do not pickle. What becomes of its features is up to ``_transform(texts)``.
     """
+
+    on_bad_smiles = "raise"  # of a subclass without that parameter
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y=None):
