@@ -77,7 +77,8 @@ def test_search_library(capsys, monkeypatch, tmp_path):
 def test_plate_controls(level3_folder):
     pytest.importorskip("anndata")
     example = runpy.run_path(str(ROOT / "examples" / "plate_controls.py"))
-    with pytest.warns(UserWarning, match="readable SMILES|not in every study"):
+    said = "readable SMILES|not in every study|have the dose 0"
+    with pytest.warns(UserWarning, match=said):
         study = example["load"](level3_folder)
     assert set(study.obs["cell_line"]) == {"A375", "HT115"}
     assert study.control_obs.groupby("plate").size().to_dict() == {

@@ -90,7 +90,7 @@ def test_grid_search_over_nested_parameters(study, pipe):
         pipe,
         {
             "fp__radius": [1, 2],
-            "cca__retriever__n_components": [2, 5],
+            "cca__retriever__n_components": [3, 5],
             "cca__transformer__standardize": [True, False],
         },
         scoring=RetrievalScorer(),

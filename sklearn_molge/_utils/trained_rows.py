@@ -55,7 +55,7 @@ def _mixed(sums: Hashes) -> Hashes:
 
 def _as_steps(values: NDArray, scale: float) -> NDArray[np.uint64]:
     if values.dtype.kind == "f" or scale != _N_STEPS:
-        values = np.rint(values * (_N_STEPS / scale))
+        values = np.rint(values / scale * _N_STEPS)
     with np.errstate(invalid="ignore"):  # NaN becomes some number, too
         return values.astype(np.int64).view(np.uint64)
 

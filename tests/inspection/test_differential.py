@@ -4,7 +4,7 @@ import pytest
 from scipy import special, stats
 
 from sklearn_molge.datasets import Study, load_lincs, make_perturbation_study
-from sklearn_molge.exceptions import MissingControlError
+from sklearn_molge.exceptions import DataWarning, MissingControlError
 from sklearn_molge.inspection import differential_genes
 
 # Smyth's test is compared with slow definitions of each of its parts: counts of genes
@@ -189,11 +189,12 @@ def test_errors():
 @pytest.mark.filterwarnings("ignore:Left out for want of a readable SMILES")
 def test_real_plate(level3_folder):
     """An HSP90 inhibitor changes more genes than the median compound."""
-    study = load_lincs(
-        [level3_folder / "CPC006_A375_6H_X1.level3.gct"],
-        level=3,
-        metadata=level3_folder / "obs.csv",
-    )
+    with pytest.warns(DataWarning, match="1 treated profiles have the dose 0"):
+        study = load_lincs(
+            [level3_folder / "CPC006_A375_6H_X1.level3.gct"],
+            level=3,
+            metadata=level3_folder / "obs.csv",
+        )
     counts = differential_genes(study).set_index("drug")["n_genes"]
     names = study.obs.drop_duplicates("drug").set_index("drug")["pert_name"]
     geldanamycin = names.index[names.str.upper() == "GELDANAMYCIN"][0]

@@ -214,7 +214,7 @@ def load_lincs(
     ...     ).to_csv(folder / "sig_info.csv")
     ...     study = load_lincs(folder, level=5, pert_dose=10, landmark_only=False)
     >>> study
-    Study: 2 profiles (level 5) of 2 drugs in 1 cell lines, 2 genes, 0 controls
+    Study: 2 profiles (level 5) of 2 drugs in 1 cell line, 2 genes, 0 controls
     >>> study.ge
     array([[2., 1.],
            [4., 3.]], dtype=float32)
