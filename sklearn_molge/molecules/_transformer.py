@@ -38,8 +38,8 @@ class SmilesTransformer(
     A subclass has the parameters `n_jobs`, perhaps `on_bad_smiles` and, where its time
     grows fast with the molecule, `max_atoms`; ``_fit(texts)``, which checks parameters
     and texts and learns, and ``_featurize(mols)``, which returns one row of features
-    for each molecule. It runs in the worker and builds RDKit's objects there, since they
-    do not pickle. What becomes of its features is up to ``_transform(texts)``.
+    for each molecule. It runs in the worker and builds RDKit's objects there, since
+    they do not pickle. What becomes of its features is up to ``_transform(texts)``.
     """
 
     on_bad_smiles = "raise"  # of a subclass without that parameter
