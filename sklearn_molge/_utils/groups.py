@@ -24,6 +24,8 @@ __all__ = [
 ]
 
 _COLUMNS = ("drug", "cell_line")
+# How other names of a column of drugs begin, as pert_id; those of lines by "cell".
+_OF_DRUGS = ("drug", "pert", "compound", "molecule", "smiles", "canonical_smiles")
 
 Codes = NDArray[np.intp]
 Labels = NDArray[np.object_]
@@ -148,8 +150,10 @@ def _named_columns(groups) -> list[Labels] | None:
     if found == [1, 1]:
         chosen = [known.index(name) for name in _COLUMNS]
     elif len(known) == 2 and not any(found):
-        chosen = [0, 1]
-        _say_by_position(names)
+        chosen = _told_apart(known)
+        if not chosen:
+            chosen = [0, 1]
+            _say_by_position(names)
     else:
         raise ValueError(
             "groups must have one column 'drug' and one 'cell_line', or two columns of "
@@ -158,6 +162,14 @@ def _named_columns(groups) -> list[Labels] | None:
     if isinstance(groups, pd.DataFrame):
         return [groups.iloc[:, i].to_numpy(dtype=object) for i in chosen]
     return [_as_labels(groups[names[i]]) for i in chosen]
+
+
+def _told_apart(names: Sequence[str]) -> list[int]:
+    """Return drug and line where two other names say it, as LINCS's do; else none."""
+    for drug, line in ((0, 1), (1, 0)):
+        if names[line].startswith("cell") and names[drug].startswith(_OF_DRUGS):
+            return [drug, line]
+    return []
 
 
 def _say_by_position(names: Sequence[object]) -> None:

@@ -384,5 +384,6 @@ def _are_genes(labels: pd.Index, genes: pd.DataFrame | None) -> bool:
     found = np.array([n.isdigit() or bool(ENSEMBL.fullmatch(n)) for n in names])
     if genes is not None:
         matched = match_genes(labels, genes)
-        found |= ((matched["column"] >= 0) | matched["gene_id"].notna()).to_numpy()
+        known = (matched["column"] >= 0) | matched["gene_id"].notna()
+        found |= known.to_numpy()
     return len(names) > 0 and bool(np.mean(found) >= 0.5)

@@ -65,6 +65,7 @@ _SNIFFED = (".txt", ".smi", ".smiles", ".cxsmiles", ".ism", ".can", ".csv", ".ts
 _DELIMITERS = {"csv": ",;\t|", "tsv": "\t,;|"}  # the usual one first
 _HALF = 0.5
 _N_LINES = 500  # of a table that are looked through at a time
+_N_NOTES = 30  # lines of notes above a header
 _N_RECORDS = 100  # whose fields are looked at
 _PARQUET_ROWS = 16_384  # that are decoded at a time
 
@@ -167,6 +168,11 @@ def format_of(path: Path, smiles_column: Column) -> Layout:
     for name, kind in FORMATS.items():
         if suffix in kind.suffixes:
             return Layout(name)
+    if suffix in (".xlsx", ".xls", ".ods", ".json"):
+        raise ValueError(
+            f"{path}: {suffix} is not read; give pandas.read_"
+            f"{'json' if suffix == '.json' else 'excel'}(path), or save it as CSV."
+        )
     raise ValueError(
         f"{path}: the format must be given as one of {list(FORMATS)}, since it cannot "
         f"be told from the ending {suffix!r}."
@@ -178,11 +184,10 @@ def _sniff(path: Path, smiles_column: Column, suffix: str) -> Layout:
     whole = _head_lines(path)
     lines = [line for line in whole if line.strip() and not line.startswith("#")]
     for delimiter in _DELIMITERS["csv"]:
-        columns = _cells(lines[0], delimiter) if lines else []
+        at = _header_at(lines, delimiter, smiles_column)
+        columns = _cells(lines[at], delimiter) if lines else []
         if len(columns) > 1 and (
-            isinstance(smiles_column, int)
-            or smiles_column in columns
-            or any(map(is_smiles_column, columns))
+            isinstance(smiles_column, int) or _names_smiles(columns, smiles_column)
         ):
             return Layout(_format_by(delimiter))
     if any(map(_OF_SDF.match, whole)):
@@ -212,6 +217,29 @@ _NONE = (0.0, ",", 0)
 
 def _format_by(delimiter: str) -> str:
     return "tsv" if delimiter == "\t" else "csv"
+
+
+def _names_smiles(columns: Sequence[str], smiles: Column) -> bool:
+    return smiles in columns or any(map(is_smiles_column, columns))
+
+
+def _header_at(lines: Sequence[str], delimiter: str, smiles: Column) -> int:
+    """Return which line is the header: the first, unless notes stand above it.
+
+    Notes begin with "#" or "!", or have fewer fields than the header.
+    """
+    if isinstance(smiles, int):
+        return 0
+    widest = 1
+    for at, line in enumerate(lines[:_N_NOTES]):
+        if line.startswith(("#", "!")):
+            continue
+        cells = _cells(line, delimiter)
+        n_filled = sum(bool(cell.strip()) for cell in cells)
+        if n_filled > widest and _names_smiles(cells, smiles):
+            return at
+        widest = max(widest, n_filled)
+    return 0
 
 
 def _head_lines(path: Path) -> list[str]:
@@ -394,8 +422,10 @@ class _Dialect:
 def _read_table(
     path: Path, smiles: Column, name: Column, start: int, extra: Extra, format: str
 ) -> Table:
-    lines = [line for line in _head_lines(path) if line.strip()]
+    lines = [line for line in _head_lines(path) if line.strip(" \r\n")]
     delimiter = _delimiter(lines, smiles, _DELIMITERS[format])
+    n_notes = _header_at(lines, delimiter, smiles)
+    lines = lines[n_notes:]
     quoted = delimiter != "\t" or _are_quoted(lines[:N_SAMPLED], delimiter)
     header = _cells(lines[0], delimiter, quoted=quoted) if lines else []
     columns = distinct_names(header)
@@ -411,11 +441,13 @@ def _read_table(
     place = _Place()
 
     def rows() -> Rows:
-        to_pass = start + has_header
+        to_pass = start + has_header + n_notes
+        told = False
         with open_text(path) as file:
             for numbers, block in _blocks_of(path, file, dialect):
                 n = min(to_pass, len(block))
                 to_pass -= n
+                told = told or _warn_wide(path, numbers[n:], block[n:], len(columns))
                 first, names, *further = (
                     _column(block[n:], at) for at in (*places, *others.values())
                 )
@@ -437,7 +469,7 @@ def _delimiter(lines: Sequence[str], smiles: Column, delimiters: str) -> str:
         return delimiters[0]
 
     def fitness(delimiter: str) -> tuple:
-        header = _cells(lines[0], delimiter)
+        header = _cells(lines[_header_at(lines, delimiter, smiles)], delimiter)
         if isinstance(smiles, int):
             columns = _columns_of(lines, delimiter)
             share = readable_share(columns[smiles]) if smiles < len(columns) else 0
@@ -563,6 +595,25 @@ def _warn_open(path: Path, line: str) -> None:
         LibraryWarning,
         stacklevel=2,
     )
+
+
+def _warn_wide(
+    path: Path, numbers: Sequence[int], rows: list[list[str]], n_columns: int
+) -> bool:
+    """Warn of the first row with more fields than the header, and say if there is."""
+    if max(map(len, rows), default=0) <= n_columns:
+        return False
+    for number, row in zip(numbers, rows, strict=True):
+        if any(cell.strip() for cell in row[n_columns:]):
+            warnings.warn(
+                f"{path}: line {number} has {len(row)} fields, and the header has "
+                f"{n_columns}: behind a separator that is not in quotes, as in a name, "
+                f"fields are in the wrong column or not read. Got {row[:5]!r}.",
+                LibraryWarning,
+                stacklevel=2,
+            )
+            return True
+    return False
 
 
 def _column(rows: list[list[str]], at: int | None) -> list[str]:

@@ -138,7 +138,9 @@ def test_a_quote_in_a_tsv_is_a_character(tmp_path):
 
 def test_short_rows_and_empty_lines(tmp_path):
     path = write(tmp_path / "x.csv", "name,smiles\na,CCO\nb\n\n,CCN,more\n")
-    assert read(MoleculeFile(path)) == (["CCO", "", "CCN"], ["a", "b", ""])
+    with pytest.warns(LibraryWarning, match="line 5 has 3 fields"):
+        found = read(MoleculeFile(path))
+    assert found == (["CCO", "", "CCN"], ["a", "b", ""])
 
 
 def test_what_is_not_utf_8_is_guessed_aloud(tmp_path):
@@ -758,3 +760,38 @@ def test_no_row_is_lost_in_silence(tmp_path, ending):
         assert found.n_looked_at >= expected.n_looked_at - max(n_lost, 0) - 1, data
         assert found.n_readable + found.n_missing + found.n_invalid == found.n_looked_at
     assert all(path in error for path, error in errors)
+
+
+@pytest.mark.parametrize(
+    ("name", "notes"),
+    [
+        ("a.csv", "# a library of 2020\n# made by hand, twice\n"),
+        ("a.csv", "My library,,\n,,\n"),
+        ("a.txt", "!Title: drugs\n!SMILES, checked, in the last column\n"),
+    ],
+)
+def test_notes_above_the_header(tmp_path, name, notes):
+    separator = "\t" if name.endswith("txt") else ","
+    rows = [("id", "moa", "SMILES"), ("1", "x", "CCO"), ("2", "y", "CCN")]
+    path = tmp_path / name
+    path.write_text(notes + "".join(separator.join(row) + "\n" for row in rows))
+    (batch,) = MoleculeFile(path).iter_batches(10)
+    assert list(batch.smiles) == ["CCO", "CCN"]
+    assert list(batch.names) == ["1", "2"]
+    (rest,) = MoleculeFile(path).iter_batches(10, start=1)
+    assert list(rest.smiles) == ["CCN"]
+
+
+def test_more_fields_than_the_header_are_said(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("smiles,name\nCCN,amine,\nCCO,2,4-dinitrophenol\nCCC,1,3-x\n")
+    with pytest.warns(LibraryWarning, match="line 3 has 3 fields, and the header has"):
+        (batch,) = MoleculeFile(path).iter_batches(10)
+    assert list(batch.smiles) == ["CCN", "CCO", "CCC"]
+
+
+def test_a_spreadsheet_is_refused_with_what_helps(tmp_path):
+    path = tmp_path / "a.xlsx"
+    path.write_bytes(b"PK")
+    with pytest.raises(ValueError, match=r"give pandas\.read_excel\(path\)"):
+        MoleculeFile(path)

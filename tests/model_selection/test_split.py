@@ -423,3 +423,13 @@ def test_scikit_learn_runs_it(cv, routing):
         )[2]
         assert scores.shape == (2, 9)
         assert scores.max() == 0.0
+
+
+@pytest.mark.parametrize("form", [pd.DataFrame, pl.DataFrame])
+def test_names_of_lincs_tell_drugs_from_lines(form):
+    groups = pd.DataFrame(full_table(), columns=["pert_id", "cell_iname"])
+    cv = DrugCellLineKFold(2, 2, random_state=0)
+    reversed_columns = form(groups.iloc[:, ::-1])
+    found = list(cv.split(groups, groups=reversed_columns))
+    for a, b in zip(found, cv.split(groups, groups=full_table()), strict=True):
+        np.testing.assert_array_equal(a[1], b[1])
