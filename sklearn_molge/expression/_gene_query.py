@@ -269,7 +269,7 @@ def _told_missing(target, entries, missing):
             f"{len(entry):,} of {n_given:,} {_noun(str(part))} ({_first_few(entry)})"
         )
     n_empty = int((missing["how"] == "no value").sum())
-    but = f" (but {n_empty:,} without a value)" if n_empty else ""
+    but = f", or without a value ({n_empty:,})" if n_empty else ""
     return f"Not among the {len(target):,} genes of a profile{but}: {'; '.join(parts)}."
 
 

@@ -40,6 +40,9 @@ class SmilesTransformer(
     and texts and learns, and ``_featurize(mols)``, which returns a row of features a
     molecule. It runs in the worker and builds RDKit's objects there, since they
     do not pickle. What becomes of its features is up to ``_transform(texts)``.
+    and texts and learns, and ``_featurize(mols)``, which returns one row of features
+    for each molecule. It runs in the worker and builds RDKit's objects there, since
+    they do not pickle. What becomes of its features is up to ``_transform(texts)``.
     """
 
     on_bad_smiles = "raise"  # of a subclass without that parameter
