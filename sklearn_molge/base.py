@@ -1,5 +1,6 @@
 """The two-view contract: what an estimator of molecules and profiles offers."""
 
+import warnings
 from abc import ABCMeta, abstractmethod
 from collections.abc import Callable
 from functools import wraps
@@ -22,6 +23,7 @@ from sklearn_molge._utils.rows import has_text, is_text, row_bytes
 from sklearn_molge._utils.trained_rows import TRAINED_ROWS, TrainedRows
 from sklearn_molge._utils.typing import Compare, Rows
 from sklearn_molge._utils.views import compare_embedded, prepare_molecules
+from sklearn_molge.exceptions import DataWarning
 from sklearn_molge.molecules import drug_ids
 
 __all__ = ["EmbedderMixin", "TwoViewMixin", "check_profiles"]
@@ -68,6 +70,10 @@ def check_profiles(estimator, y, *, reset, dtype=None, as_frame=False):
 
     Warns
     -----
+    DataWarning
+        If `y` seems to be of another scale than the profiles of `fit`: all above 0
+        where those had values of both signs (log intensities or counts instead of
+        z-scores), or the other way round; told from 20 genes on.
     UserWarning
         If `y` has names and the profiles of `fit` had none, or the other way round.
 
@@ -105,6 +111,18 @@ def check_profiles(estimator, y, *, reset, dtype=None, as_frame=False):
         raise ValueError(
             f"y has {y.shape[1]} genes, but {name} was fitted on "
             f"{estimator.n_genes_in_}."
+        )
+    trained = None if reset else getattr(estimator, TRAINED_ROWS, None)
+    if trained is not None and trained.scale_differs(y):
+        was, now = "had no", "are below 0 for many genes"
+        if trained.signed:
+            was, now = "had", "are all above 0"
+        warnings.warn(
+            f"Values of y {now}, and the profiles that {name} was fitted on {was} "
+            "values below 0: z-scores and log intensities are two scales. "
+            "Study.to_level4 and robust_zscore make z-scores.",
+            DataWarning,
+            stacklevel=3,
         )
     if as_frame and hasattr(estimator, "gene_names_in_"):
         return pd.DataFrame(y, columns=estimator.gene_names_in_)

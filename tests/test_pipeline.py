@@ -1,5 +1,7 @@
 """The library used as its users use it, end to end."""
 
+import warnings
+
 import joblib
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from sklearn.pipeline import FeatureUnion, Pipeline, make_pipeline
 
 from sklearn_molge.alignment import CCA
 from sklearn_molge.datasets import load_lincs, make_perturbation_study
+from sklearn_molge.exceptions import DataWarning
 from sklearn_molge.expression import L1000Featurizer
 from sklearn_molge.metrics import (
     RetrievalScorer,
@@ -198,3 +201,27 @@ def test_real_level5_data(level5_folder):
         pipe.fit(study.smiles[train], study.ge[train])
         ranks = retrieval_ranks(pipe, study.smiles[test], study.ge[test])
         assert mean_reciprocal_rank(ranks) > factor * chance
+
+
+# Profiles of another scale.
+
+
+@pytest.mark.parametrize("size", [1, 100])
+def test_profiles_of_another_scale_are_said(size):
+    rng = np.random.default_rng(0)
+    X, z = rng.normal(size=(40, 6)), rng.normal(size=(40, 30))
+    intensities = (8 + z) * size
+    for fitted, other, said in (
+        (z, intensities, "are all above 0"),
+        (intensities, z, "are below 0 for many genes"),
+    ):
+        for model in (CCA(3, ridge=0.1), DoubleNNRetriever("cosine")):
+            model.fit(X, fitted)
+            with warnings.catch_warnings():
+                warnings.simplefilter("error")
+                model.similarity(X, fitted)
+            with pytest.warns(DataWarning, match=said):
+                model.similarity(X, np.vstack([fitted[:5], other[:1]]))
+    up = np.zeros((1, 30))
+    up[0, :9] = 2.0  # a list of up genes is no profile of intensities
+    CCA(3, ridge=0.1).fit(X, z).transform_ge(up)

@@ -18,6 +18,9 @@ TRAINED_ROWS = "_trained_rows"
 _N_STEPS = 2**12
 # So many genes tell profiles apart.
 _N_GENES = 64
+# Fewer genes may be above 0 by chance.
+_N_GENES_OF_A_SCALE = 20
+_MANY = 0.25
 
 Hashes = NDArray[np.uint64]
 
@@ -100,16 +103,21 @@ class TrainedRows:
     by_text : bool
         Whether molecules are known by their SMILES, or by their features, which
         different molecules may share.
+    signed : bool
+        Whether profiles have values below 0, as z-scores have.
     """
 
     molecules: _RowKeys
     profiles: _RowKeys
     by_text: bool
+    signed: bool
 
     @classmethod
     def of(cls, X: Rows, y: ArrayLike) -> "TrainedRows":
         X = X if sparse.issparse(X) else np.asarray(X)
-        return cls(_RowKeys.of(X), _RowKeys.of(_some_genes(y)), is_text(X))
+        genes = _some_genes(y)
+        signed = bool((genes < 0).any())
+        return cls(_RowKeys.of(X), _RowKeys.of(genes), is_text(X), signed)
 
     def extended(self, X: Rows, y: ArrayLike) -> "TrainedRows":
         """Return these and further rows."""
@@ -118,7 +126,19 @@ class TrainedRows:
             self.molecules.extended(X),
             self.profiles.extended(_some_genes(y)),
             self.by_text,
+            self.signed,
         )
+
+    def scale_differs(self, y: NDArray) -> bool:
+        """Whether a profile has all values above 0, and those of the fit did not.
+
+        Or many below 0, where those of the fit had none.
+        """
+        if y.shape[1] < _N_GENES_OF_A_SCALE:
+            return False
+        if self.signed:
+            return bool((y.min(axis=1) > 0).any())
+        return bool(((y < 0).mean(axis=1) > _MANY).any())
 
     def hold_molecules(self, X: Rows) -> NDArray[np.bool_]:
         """Return which molecules it was fitted on."""

@@ -1,6 +1,7 @@
 """The embedder of an index: a copy of its own, and what tells it from another."""
 
 import os
+import warnings
 from copy import deepcopy
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from sklearn_molge._utils.files import replacing
 from sklearn_molge._utils.genes import gene_names
 from sklearn_molge._utils.messages import first_few
 from sklearn_molge._utils.views import fitted_gene_names, is_embedder, resolve_views
+from sklearn_molge.exceptions import DataWarning
 from sklearn_molge.expression import align_profiles, match_genes
 from sklearn_molge.library._store import STORED_METRICS
 from sklearn_molge.molecules import IDENTITY_VERSION
@@ -345,7 +347,9 @@ def _embedded_probe_profiles(estimator) -> NDArray[np.float32] | None:
     profiles = np.random.RandomState(0).uniform(0.5, 2.0, size=(_N_PROFILES, n_genes))
     try:
         named = with_gene_names(estimator, profiles.astype(np.float32))
-        return embed_profiles(estimator, named)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DataWarning)  # of their scale
+            return embed_profiles(estimator, named)
     except (TypeError, ValueError):
         return None
 

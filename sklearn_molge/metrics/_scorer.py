@@ -20,6 +20,9 @@ from sklearn_molge.metrics._scores import (
 
 __all__ = ["RetrievalScorer"]
 
+# Where hits are counted if nobody says where.
+_K = (1, 10, 100)
+
 
 class RetrievalScorer(BaseEstimator):
     """Scorer of two-view estimators for cross-validation and searches.
@@ -113,7 +116,7 @@ class RetrievalScorer(BaseEstimator):
         scoring=None,
         *,
         scores=None,
-        k=(1, 10, 100),
+        k=_K,
         per="profile",
         drugs=None,
         gallery=None,
@@ -161,7 +164,8 @@ class RetrievalScorer(BaseEstimator):
         if self.known_drugs == "warn" and len(ranked.known):
             _say_known(ranked)
         asked = scores if chosen is None else {_key(chosen): chosen}
-        values = _evaluate(asked, ranked)
+        by_default = self.scores is None and tuple(self.k) == _K and chosen is None
+        values = _evaluate(asked, ranked, tell_constant=not by_default)
         return values if chosen is None else values[_key(chosen)]
 
     def _drugs(self, X):
@@ -204,7 +208,7 @@ def _key(score):
     return score.name if score.greater_is_better else f"neg_{score.name}"
 
 
-def _evaluate(scores, ranked):
+def _evaluate(scores, ranked, *, tell_constant):
     """Return the value of each score; NaN among fewer than two candidates."""
     if ranked.n_candidates < 2:
         return dict.fromkeys(scores, np.nan)
@@ -214,7 +218,7 @@ def _evaluate(scores, ranked):
         for key, score in scores.items()
         if np.ptp(query_values(score, every_rank)) == 0
     ]
-    if constant:
+    if constant and tell_constant:
         warnings.warn(
             f"Any model has the same {', '.join(constant)} here: only "
             f"{ranked.n_candidates} molecules were ranked.",

@@ -216,9 +216,10 @@ def test_a_score_that_is_the_same_for_every_model_is_said(study, pipe):
     X, y = study
     pipe.fit(X, y)
     with pytest.warns(FewCandidatesWarning, match="has the same hits@100 here"):
-        assert RetrievalScorer()(pipe, X, y)["hits@100"] == 1
+        assert RetrievalScorer(k=(100,))(pipe, X, y)["hits@100"] == 1
     with warnings.catch_warnings():
         warnings.simplefilter("error")
+        RetrievalScorer()(pipe, X, y)  # nobody asked for hits@100
         RetrievalScorer(k=(1, 39))(pipe, X, y)  # of 40
 
 
