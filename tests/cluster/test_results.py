@@ -81,7 +81,7 @@ def evaluated(study, step):
 
 
 def voted(study, step):
-    voters = [(str(n), pipeline(step, n)) for n in (2, 3, 4, 5)]
+    voters = [(str(n), pipeline(step, n)) for n in (3, 4, 5, 6)]
     model = VotingRetriever(voters).fit(study.smiles, study.ge)
     return {"similarities": model.similarity(study.smiles[:20], study.ge[:20])}
 
