@@ -6,6 +6,7 @@ It stands in the cell ("10 uM"), in a column of its own, or in the column's name
 
 import re
 import unicodedata
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 
 from sklearn_molge._utils.messages import first_few
 from sklearn_molge.datasets._texts import clean, coded_texts
+from sklearn_molge.exceptions import DataWarning
 
 __all__ = [
     "QUANTITIES",
@@ -212,7 +214,39 @@ def quantity(table: pd.DataFrame, name: str, column: object = None) -> Readings 
     ]
     if not sources:
         return None
-    return _combine([_read_column(table, source, name) for source in sources])
+    readings = [_read_column(table, source, name) for source in sources]
+    _warn_of_contradictions(readings, sources, name)
+    return _combine(readings)
+
+
+def _warn_of_contradictions(
+    readings: Sequence[Readings], sources: Sequence[object], name: str
+) -> None:
+    """Warn where two columns with units say something else than rounding explains."""
+    values = np.array(
+        [
+            np.where(np.array([*map(bool, r.notes), False])[r.codes], r.values, np.nan)
+            for r in readings
+        ]
+    )
+    known = np.isfinite(values)
+    low = np.where(known, values, np.inf).min(axis=0)
+    high = np.where(known, values, -np.inf).max(axis=0)
+    differ = np.flatnonzero((known.sum(axis=0) > 1) & (high > 1.5 * low))
+    if not differ.size:
+        return
+    row = differ[0]
+    told = [
+        f"{source} {value:g}"
+        for source, value in zip(sources, values[:, row], strict=True)
+        if np.isfinite(value)
+    ]
+    warnings.warn(
+        f"{name} of {differ.size:,} rows is said twice, and differs: in {UNIT[name]}, "
+        f"{' and '.join(told)} in row {row}. The first is taken.",
+        DataWarning,
+        stacklevel=5,
+    )
 
 
 def _read_column(table: pd.DataFrame, column: object, name: str) -> Readings:

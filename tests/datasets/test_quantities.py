@@ -136,6 +136,14 @@ def test_doubtful_numbers_are_told():
         assert read(pert_dose=[0.0, 1]).obs["dose_um"].tolist() == [0, 1]
 
 
+def test_two_doses_of_one_profile():
+    columns = {"pert_dose": [10, 5, 3.3333], "pert_dose_unit": ["nM", "uM", "uM"]}
+    with pytest.warns(DataWarning, match="of 2 rows is said twice") as caught:
+        study = read(**columns, pert_idose=["10 uM", "10 uM", "3.33 um"])
+    assert "pert_dose 0.01 and pert_idose 10 in row 0" in str(caught[0].message)
+    np.testing.assert_allclose(study.obs["dose_um"], [0.01, 5, 3.3333])
+
+
 @pytest.fixture
 def folder(tmp_path):
     ids = ["s1", "s2", "s3"]
