@@ -21,6 +21,7 @@ __all__ = [
     "check_view",
     "check_views",
     "paired_similarity",
+    "says_nothing",
     "similarity_to",
 ]
 
@@ -97,16 +98,22 @@ METRICS = frozenset(_METRICS)
 SPARSE_METRICS = frozenset({"cosine", "dot", "jaccard", "tanimoto"})
 
 
+def says_nothing(n_dimensions: int, metric: str) -> str:
+    """Say why `metric` is the same for any rows of so few dimensions; else ""."""
+    if metric != "correlation" or n_dimensions > 2:
+        return ""
+    return (
+        f"The correlation of rows of length {n_dimensions} is "
+        f"{'0' if n_dimensions < 2 else '1, 0 or -1'}, whatever they hold: take at "
+        "least 3 dimensions, or metric='euclidean' or 'dot'."
+    )
+
+
 def similarity_to(gallery: NDArray, *, metric: str) -> SimilarityFunction:
     """Prepare `gallery` once; the function returned compares blocks of rows with it."""
-    if metric == "correlation" and gallery.shape[1] < 3:
-        warnings.warn(
-            f"The correlation of rows of length {gallery.shape[1]} is "
-            f"{'0' if gallery.shape[1] < 2 else '1, 0 or -1'}, whatever they hold: "
-            "take at least 3 dimensions, or metric='euclidean' or 'dot'.",
-            DataDimensionalityWarning,
-            stacklevel=3,
-        )
+    fault = says_nothing(gallery.shape[1], metric)
+    if fault:
+        warnings.warn(fault, DataDimensionalityWarning, stacklevel=3)
     return _METRICS[metric](gallery)
 
 

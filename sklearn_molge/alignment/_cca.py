@@ -26,7 +26,7 @@ from sklearn_molge._compat import (
     _fit_context,
 )
 from sklearn_molge._utils.rows import distinct_rows
-from sklearn_molge._utils.similarity import METRICS
+from sklearn_molge._utils.similarity import METRICS, says_nothing
 from sklearn_molge.base import EmbedderMixin, check_profiles
 from sklearn_molge.exceptions import JointSpaceWarning
 from sklearn_molge.metrics import rank_embeddings
@@ -349,12 +349,8 @@ class CCA(
                 f"Only {n} canonical correlation(s) differ from 0, and n_components is "
                 f"{asked}: the joint space has {n} dimension(s)."
             )
-        if self.metric == "correlation" and n < 3:
-            _warn(
-                f"The correlation of {n} number(s) is {'0' if n == 1 else '1 or -1'} "
-                "whatever they are; take n_components of at least 3, or "
-                "metric='cosine'."
-            )
+        if fault := says_nothing(n, self.metric):
+            _warn(f"{fault} Their length is n_components.")
 
     @property
     def _n_features_out(self):

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 
 from sklearn_molge._compat import HasMethods, Interval, StrOptions
 from sklearn_molge._utils.rows import is_text
-from sklearn_molge._utils.similarity import METRICS
+from sklearn_molge._utils.similarity import METRICS, says_nothing
 from sklearn_molge.alignment._dataset import (
     MoleculeInputs,
     as_feature_tensor,
@@ -337,13 +337,9 @@ class CoordinatedEmbedder(
         self._make_sampler()._validate_params()
         self._note_preparation()
         size = getattr(self._towers, "embedding_size", 3)  # a module of one's own
-        if reset and self.metric == "correlation" and size < 3:
-            warnings.warn(
-                f"metric='correlation' of {size} number(s) is 0, 1 or -1 whatever they "
-                "are; take module__embedding_size of at least 3.",
-                JointSpaceWarning,
-                stacklevel=4,
-            )
+        if reset and (fault := says_nothing(size, self.metric)):
+            fault += " Their length is module__embedding_size."
+            warnings.warn(fault, JointSpaceWarning, stacklevel=4)
         dataset = self._prepare_pairs(X, y, groups, split)
         if reset:
             self._towers.learn(
