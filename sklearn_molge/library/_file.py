@@ -803,7 +803,8 @@ def as_source(X, names=None, columns=None) -> Source:
     columns : list of str, "all" or mapping of str to array-like, default=None
         Other columns that travel with the molecules: of a file or a DataFrame their
         names, for an array (SMILES alone) the columns themselves, as a dict or a
-        DataFrame.
+        DataFrame. "all" are all that there are; a file with `columns` of its own keeps
+        those.
 
     Raises
     ------
@@ -811,13 +812,13 @@ def as_source(X, names=None, columns=None) -> Source:
         If `names` or `columns` are given beside a source that has its own, or X is no
         library at all.
     """
-    if isinstance(X, str) and not os.path.exists(X):
-        raise FileNotFoundError(
-            f"X: there is no file {X!r}; one molecule is a list, [{X!r}]."
+    if isinstance(columns, str) and columns != "all":
+        raise ValueError(
+            "columns must be 'all', a list of names, a mapping of columns or None. "
+            f"Got {columns!r}."
         )
-    if isinstance(X, str | os.PathLike):
-        X = MoleculeFile(X, columns=columns)
-        columns = None
+    if isinstance(X, str | os.PathLike | MoleculeFile):
+        X, columns = _file_of(X, columns), None
     if isinstance(X, bytes | dict) or not (
         hasattr(X, "iter_batches") or isinstance(X, Iterable) or is_frame(X)
     ):
@@ -831,6 +832,8 @@ def as_source(X, names=None, columns=None) -> Source:
     )
     if is_frame(X) and not is_file:
         return FrameSource(X, names, columns)
+    if isinstance(columns, str):  # "all" of none
+        columns = None
     if is_array and not is_file:
         return ArraySource(X, names, _as_mapping(columns))
     for parameter, value, remedy in (
@@ -843,6 +846,15 @@ def as_source(X, names=None, columns=None) -> Source:
                 f"Got {parameter} of type {type(value).__name__}."
             )
     return X if is_file else IterableSource(X)
+
+
+def _file_of(X: str | os.PathLike | MoleculeFile, columns) -> MoleculeFile:
+    if isinstance(X, str) and not os.path.exists(X):
+        raise FileNotFoundError(
+            f"X: there is no file {X!r}; one molecule is a list, [{X!r}]."
+        )
+    file = X if isinstance(X, MoleculeFile) else MoleculeFile(X)
+    return file if file.columns is not None else file.with_columns(columns)
 
 
 def _as_mapping(columns) -> Mapping[str, ArrayLike] | None:

@@ -44,7 +44,7 @@ from sklearn_molge.library._embedder import (
     with_gene_names,
 )
 from sklearn_molge.library._faiss import FaissSearcher
-from sklearn_molge.library._file import MoleculeFile, Source, as_source
+from sklearn_molge.library._file import Source, as_source
 from sklearn_molge.library._search import mid_ranks, scores_of, top_k
 from sklearn_molge.library._store import VectorStore
 from sklearn_molge.molecules import drug_ids
@@ -255,7 +255,7 @@ class MoleculeIndex(BaseEstimator):
         LibraryWarning
             If less than 90 % of the rows of X are molecules.
         """
-        source = as_library(X, names, columns)
+        source = as_source(X, names, columns)
         if self.unique_by == "drug":  # otherwise the embedder alone reads them
             check_some_readable(source)
         settings = self._settings()
@@ -307,7 +307,7 @@ class MoleculeIndex(BaseEstimator):
         if not hasattr(self, "store_"):
             return self.fit(X, names=names, columns=columns)
         self._check_parameters()
-        source = as_library(X, names, columns)
+        source = as_source(X, names, columns)
         if self._unique_by == "drug":
             check_some_readable(source)
         if self.on_bad_smiles == "raise":
@@ -919,25 +919,6 @@ class MoleculeIndex(BaseEstimator):
                 f"[{first_few(outside.tolist(), n=10)}]."
             )
         return rows
-
-
-def as_library(X, names, columns) -> Source:
-    """Make a source of what `fit` is given."""
-    is_array = not (
-        isinstance(X, str | os.PathLike)
-        or hasattr(X, "iter_batches")
-        or hasattr(X, "columns")
-    )
-    if isinstance(columns, str) and columns != "all":
-        raise ValueError(
-            "columns must be 'all', a list of names, a mapping of columns or None. "
-            f"Got {columns!r}."
-        )
-    if isinstance(X, str | os.PathLike):
-        X = as_source(X)
-    if isinstance(X, MoleculeFile) and names is None:
-        return X if X.columns is not None else X.with_columns(columns)
-    return as_source(X, names, None if is_array and columns == "all" else columns)
 
 
 def _refuse_constant(y) -> None:
