@@ -4,11 +4,13 @@ VENV ?= .venv
 DATA ?= simulated
 LEVEL ?= 5
 OUT ?= demo-output
+N ?= 1000
+KIND ?=
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 DOCS_READY := $(VENV)/.docs-ready
 
-.PHONY: demo test lint docs clean
+.PHONY: demo test lint docs fuzz clean
 
 # torch goes first, alone and pinned: a bare `torch` may draw gigabytes of CUDA.
 $(READY): pyproject.toml constraints.txt
@@ -28,6 +30,10 @@ demo: $(READY)
 # One thread for each of the two processes: more would fight over the cores.
 test: lint
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+
+# As N=100000, or KIND=gctx: mutated inputs, see docs/reliability.md.
+fuzz: $(READY)
+	$(BIN)/python tests/fuzz -n $(N) $(addprefix --kind ,$(KIND))
 
 lint: $(READY)
 	$(BIN)/ruff check .

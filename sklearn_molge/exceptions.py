@@ -1,11 +1,13 @@
 """Errors and warnings that callers may want to catch, or filter, by name."""
 
+import os
 from collections.abc import Sequence
 from itertools import chain, repeat
 
 from sklearn_molge._utils.messages import first_few, first_few_at, shortened
 
 __all__ = [
+    "CorruptFileError",
     "DataWarning",
     "FewCandidatesWarning",
     "GeneNamesWarning",
@@ -15,7 +17,95 @@ __all__ = [
     "LeakageWarning",
     "LibraryWarning",
     "MissingControlError",
+    "UntrustedFileError",
 ]
+
+
+class CorruptFileError(ValueError):
+    """A file is cut, damaged or not what it should be.
+
+    Parameters
+    ----------
+    path : path-like
+        The file.
+    part : str
+        The part of it that cannot be used; empty for the whole.
+    why : str
+        What is wrong with it.
+
+    Attributes
+    ----------
+    path : str
+    part : str
+    why : str
+
+    Examples
+    --------
+    >>> from sklearn_molge.exceptions import CorruptFileError
+    >>> print(CorruptFileError("a.gctx", "dataset 'matrix'", "it ends at row 3 of 10"))
+    a.gctx cannot be read: dataset 'matrix': it ends at row 3 of 10.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], part: str, why: str):
+        self.path, self.part, self.why = os.fspath(path), part, why
+        # Exceptions are unpickled by calling the class with `args`.
+        super().__init__(self.path, self.part, self.why)
+
+    def __str__(self) -> str:
+        part = f"{self.part}: " if self.part else ""
+        return f"{self.path} cannot be read: {part}{self.why.rstrip('.')}."
+
+
+class UntrustedFileError(ValueError):
+    """A file would run code, and was not written by this installation.
+
+    Parameters
+    ----------
+    path : path-like
+        The file.
+    names : sequence of str
+        The classes and functions that it would call.
+    is_all : bool, default=True
+        Whether these are all; False where the file could not be read to its end.
+    instead : str, default=""
+        What else can be done, a whole sentence.
+
+    Attributes
+    ----------
+    path : str
+    names : list of str
+    is_all : bool
+    instead : str
+
+    Examples
+    --------
+    >>> from sklearn_molge.exceptions import UntrustedFileError
+    >>> print(UntrustedFileError("embedder.pickle", ["os.system"]))
+    embedder.pickle is a pickle that this installation did not write, or that was
+    changed since. Opening it runs the code that it names: os.system. Give trust=True if
+    you trust whoever wrote it.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        names: Sequence[str],
+        is_all: bool = True,
+        instead: str = "",
+    ):
+        self.path, self.instead = os.fspath(path), instead
+        self.names, self.is_all = list(names), is_all
+        super().__init__(self.path, self.names, self.is_all, self.instead)
+
+    def __str__(self) -> str:
+        named = first_few(self.names, write=str, n=20) or "nothing"
+        more = "" if self.is_all else ", and what cannot be told without running it"
+        return (
+            f"{self.path} is a pickle that this installation did not write, or that "
+            "was changed since. Opening it runs the code that it names: "
+            f"{named}{more}. Give trust=True if you trust whoever wrote it. "
+            f"{self.instead}".rstrip()
+        )
 
 
 class FewCandidatesWarning(UserWarning):

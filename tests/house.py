@@ -14,6 +14,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 NAME = "sklearn_molge"
 TYPE = "TYPE_CHECKING"
+SHARED = ("_compat", "_files", "_utils")  # private rooms that serve all others
 
 
 def modules(root):
@@ -64,8 +65,8 @@ def has_private_name(module):
 
 
 def is_private(module):
-    """Whether a module is one of a room's own, not of `_utils` or `_compat`."""
-    return room_of(module) not in ("_utils", "_compat") and has_private_name(module)
+    """Whether a module is one of a room's own, not of one that all share."""
+    return room_of(module) not in SHARED and has_private_name(module)
 
 
 def stub_modules(root):
@@ -108,7 +109,7 @@ def private_imports_across_rooms(root):
             for target, name in imported(path, known)
             if room_of(target) != room_of(module)
             and (is_private(target) or (name or "").startswith("_"))
-            and room_of(target) not in ("_utils", "_compat")
+            and room_of(target) not in SHARED
         }
     )
 
@@ -150,6 +151,8 @@ def tests_of_private_modules(root):
     known = modules(root)
     found = {}
     for path in sorted((root / "tests").rglob("*.py")):
+        if f"_{path.parent.name}" in SHARED:  # these rooms have no other names
+            continue
         private = {
             target if name is None else f"{target}.{name}"
             for target, name in imported(path, known)

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from skorch.callbacks import Callback
 
-from sklearn_molge._utils.files import replacing
+from sklearn_molge._files.replacing import replacing
 from sklearn_molge._utils.identity import NotImportableError, describe
 from sklearn_molge._utils.rows import distinct_rows, group_means
 from sklearn_molge.alignment._dataset import rows_of

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from sklearn_molge._utils.files import replacing
+from sklearn_molge._files.replacing import replacing
 from sklearn_molge._utils.messages import first_few
 from sklearn_molge._utils.optional import import_optional
 from sklearn_molge.datasets._columns import (

@@ -18,7 +18,7 @@ from sklearn.base import BaseEstimator, clone
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import has_fit_parameter
 
-from sklearn_molge._utils.files import replacing
+from sklearn_molge._files.replacing import replacing
 from sklearn_molge._utils.identity import NotImportableError, describe, is_frozen
 from sklearn_molge._utils.progress import progress_bar
 from sklearn_molge.evaluation._methods import (

@@ -13,7 +13,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
-from sklearn_molge._utils.files import replacing
+from sklearn_molge._files.replacing import replacing
 from sklearn_molge._utils.genes import gene_names
 from sklearn_molge._utils.messages import first_few
 from sklearn_molge._utils.views import fitted_gene_names, is_embedder, resolve_views

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sklearn_molge._utils.files import replace_bytes, replacing
+from sklearn_molge._files.replacing import replace_bytes, replacing
 from sklearn_molge._utils.optional import import_optional
 from sklearn_molge.library._search import (
     RowComparison,

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from sklearn_molge._utils.files import is_draft, replacing
+from sklearn_molge._files.replacing import is_draft, replacing
 from sklearn_molge._utils.messages import first_few
 from sklearn_molge.library._vectors import StoredVectors
 

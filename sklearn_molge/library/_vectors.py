@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.preprocessing import normalize
 
-from sklearn_molge._utils.files import sync
+from sklearn_molge._files.replacing import sync
 from sklearn_molge._utils.messages import first_few
 from sklearn_molge._utils.rows import standardize_rows
 

@@ -25,7 +25,7 @@ from hyperopt.base import JOB_STATE_DONE, Domain
 from hyperopt.exceptions import DuplicateLabel
 from sklearn.base import BaseEstimator, clone
 
-from sklearn_molge._utils.files import replace_bytes
+from sklearn_molge._files.replacing import replace_bytes
 from sklearn_molge._utils.identity import describe, imported_name
 
 __all__ = [

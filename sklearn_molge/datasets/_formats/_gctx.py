@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from sklearn_molge._compat import Interval, StrOptions, validate_params
-from sklearn_molge._utils.files import replacing
+from sklearn_molge._files.replacing import replacing
 from sklearn_molge._utils.messages import first_few
 from sklearn_molge.datasets._formats._gctdata import (
     GctData,

@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from sklearn_molge._compat import Interval, StrOptions, validate_params
-from sklearn_molge._utils.files import replacing
+from sklearn_molge._files.replacing import replacing
 from sklearn_molge._utils.messages import first_few
 from sklearn_molge.datasets._columns import CONTROL_COLUMNS, OBS_COLUMNS
 from sklearn_molge.datasets._formats._values import MISSING_OPTIONS, warn_of_scale

@@ -21,7 +21,7 @@ import pandas as pd
 from jinja2 import Environment, StrictUndefined, Template
 from pandas.io.json import build_table_schema
 
-from sklearn_molge._utils.files import replace_bytes
+from sklearn_molge._files.replacing import replace_bytes
 from sklearn_molge.evaluation.report._sections import (
     ReportFigure,
     ReportTable,

@@ -3,7 +3,7 @@ import stat
 
 import pytest
 
-from sklearn_molge._utils.files import is_draft, replace_bytes, replacing
+from sklearn_molge._files.replacing import is_draft, replace_bytes, replacing
 
 
 def test_the_old_file_stands_until_the_block_ends(tmp_path):

@@ -1,0 +1,1 @@
+"""Files that are written whole, read with suspicion and never run unasked."""

@@ -1,0 +1,176 @@
+"""Pickles signed by this installation: those of others are named, not run.
+
+A pickle calls whatever it names. So each that the library writes ends with a code
+(HMAC-SHA256) of its bytes and a secret of the user, and is unpickled only where the
+code is right, or where the caller trusts it by name. The secret lies in the user's
+folder for data, readable by nobody else.
+"""
+
+import hmac
+import os
+import pickle
+import pickletools
+import secrets
+import stat
+import sys
+import warnings
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import cloudpickle
+import platformdirs
+
+from sklearn_molge._files.reading import reading
+from sklearn_molge._files.replacing import replacing
+from sklearn_molge.exceptions import UntrustedFileError
+
+__all__ = ["dump_signed", "load_signed", "user_cache_folder"]
+
+_MARK = b"sklearn_molge-signed-1\n"
+_CODE_BYTES = 32
+_SECRET_BYTES = 32
+
+
+def user_cache_folder(name: str) -> Path:
+    """Return a folder of this user for what can be computed again; it may not exist."""
+    return platformdirs.user_cache_path("sklearn_molge") / name
+
+
+def dump_signed(value, path: str | os.PathLike[str]) -> None:
+    """Write a pickle that this installation will open; the file is whole or not there.
+
+    What only cloudpickle can write, such as a lambda, is written by it.
+    """
+    with replacing(path) as draft:
+        try:
+            content = pickle.dumps(value, protocol=5)
+        except (pickle.PicklingError, AttributeError, TypeError):
+            content = cloudpickle.dumps(value, protocol=5)
+        with open(draft, "wb") as file:
+            file.write(_MARK)
+            file.write(content)
+            file.write(_code(content))
+
+
+def load_signed(
+    path: str | os.PathLike[str], *, trust: bool = False, instead: str = ""
+):
+    """Unpickle a file that this installation wrote.
+
+    Parameters
+    ----------
+    path : path-like
+        What :func:`dump_signed` wrote.
+    trust : bool, default=False
+        Whether to unpickle it whoever wrote it.
+    instead : str, default=""
+        For the error: what else a caller can do, a whole sentence.
+
+    Raises
+    ------
+    UntrustedFileError
+        If another installation wrote it, it was changed since, or it is no file of
+        ours, and not `trust`.
+    CorruptFileError
+        If it is cut, or unpickling fails.
+    """
+    path = Path(path)
+    with reading(path):
+        content = memoryview(path.read_bytes())
+    is_ours = bytes(content[: len(_MARK)]) == _MARK
+    body = content[len(_MARK) : -_CODE_BYTES] if is_ours else content
+    is_signed = is_ours and hmac.compare_digest(_code(body), content[-_CODE_BYTES:])
+    if not is_signed and not trust:
+        raise UntrustedFileError(path, *names_in_pickle(body), instead)
+    with reading(path, "the pickle"):
+        return pickle.loads(body)
+
+
+def _code(content) -> bytes:
+    return hmac.digest(_secret(), content, "sha256")
+
+
+@cache
+def _secret() -> bytes:
+    """Return the secret of this user, made at the first call.
+
+    Where it cannot be kept, or others could have read it, there is one for this
+    process: what it signs is not opened by the next.
+    """
+    path = platformdirs.user_data_path("sklearn_molge") / "signing.key"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            _keep_new(path)
+        return _read_private(path)
+    except OSError as error:
+        warnings.warn(
+            f"The secret that signs pickles cannot be kept in {path} ({error}): files "
+            "that this process writes will count as another's for the next one.",
+            stacklevel=2,
+        )
+        return secrets.token_bytes(_SECRET_BYTES)
+
+
+def _keep_new(path: Path) -> None:
+    """Write a new secret, unless another process was first."""
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
+    handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with open(handle, "wb") as file:
+            file.write(secrets.token_bytes(_SECRET_BYTES))
+        try:
+            os.link(draft, path)  # unlike a rename, it replaces nothing
+        except FileExistsError:
+            pass
+        except OSError:  # a file system without links
+            os.replace(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def _read_private(path: Path) -> bytes:
+    content = path.read_bytes()
+    if len(content) != _SECRET_BYTES:
+        raise OSError(f"it has {len(content)} bytes instead of {_SECRET_BYTES}")
+    if sys.platform != "win32":
+        found = path.stat()
+        if found.st_uid != os.getuid() or stat.S_IMODE(found.st_mode) & 0o077:
+            raise OSError("other users can read or change it")
+    return content
+
+
+# What a pickle would call
+
+
+def names_in_pickle(content) -> tuple[list[str], bool]:
+    """Return the classes and functions that a pickle names, without running it.
+
+    And whether it could be read to its end.
+    """
+    names: dict[str, None] = {}
+    texts: list[str] = []  # the last texts on the stack
+    memo: dict[int, object] = {}
+    last: object = None
+    argument: Any
+    try:
+        for code, argument, _ in pickletools.genops(bytes(content)):
+            if code.name in ("GLOBAL", "INST"):
+                last = None
+                names[str(argument).replace(" ", ".")] = None
+            elif code.name == "STACK_GLOBAL":
+                last = None
+                names[".".join(texts[-2:])] = None
+            elif code.name == "MEMOIZE":
+                memo[len(memo)] = last
+            elif code.name in ("PUT", "BINPUT", "LONG_BINPUT"):
+                memo[int(argument)] = last
+            else:
+                is_get = code.name in ("GET", "BINGET", "LONG_BINGET")
+                last = memo.get(int(argument)) if is_get else argument
+                if isinstance(last, str):
+                    texts = [*texts[-1:], last]
+    except Exception:
+        return sorted(names), False
+    return sorted(names), True
