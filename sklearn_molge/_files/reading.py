@@ -1,7 +1,7 @@
 """The boundary of a reader: a damaged file is a CorruptFileError, whatever it broke."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from sklearn_molge.exceptions import CorruptFileError, UntrustedFileError
@@ -13,7 +13,9 @@ _OF_ANOTHER_KIND = (ImportError, Warning, CorruptFileError, UntrustedFileError)
 
 
 @contextmanager
-def reading(path: str | os.PathLike[str], part: str = "") -> Iterator[None]:
+def reading(
+    path: str | os.PathLike[str], part: str | Callable[[], str] = ""
+) -> Iterator[None]:
     """Name `path`, and the part that is read, in whatever goes wrong in the block.
 
     Put it around the calls that interpret what a file says, of libraries as well as our
@@ -24,8 +26,9 @@ def reading(path: str | os.PathLike[str], part: str = "") -> Iterator[None]:
     ----------
     path : path-like
         The file that is read.
-    part : str, default=""
-        The part of it, such as ``"dataset '/0/DATA/0/matrix'"``.
+    part : str or callable, default=""
+        The part of it, such as ``"dataset '/0/DATA/0/matrix'"``, or what tells it when
+        something has gone wrong.
 
     Raises
     ------
@@ -52,7 +55,8 @@ def reading(path: str | os.PathLike[str], part: str = "") -> Iterator[None]:
         raise _corrupt(error, path, part) from error
 
 
-def _corrupt(error: Exception, path, part: str) -> Exception:
+def _corrupt(error: Exception, path, part) -> Exception:
+    part = part() if callable(part) else part
     if str(path) in str(error) and isinstance(error, OSError | ValueError):
         return CorruptFileError(path, part, str(error).replace(str(path), "it"))
     return CorruptFileError(path, part, f"{type(error).__name__}: {error}")

@@ -1,15 +1,9 @@
 """What a library can be given as: a file, an array, or an iterable."""
 
-import csv
 import hashlib
-import lzma
 import os
-import re
 import warnings
-import zipfile
-import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -27,6 +21,8 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import check_consistent_length
 
 from sklearn_molge._compat import Interval, StrOptions, validate_params
+from sklearn_molge._files.reading import reading
+from sklearn_molge._files.text import look_into
 from sklearn_molge._utils.messages import first_few
 from sklearn_molge._utils.rows import as_smiles_array
 from sklearn_molge.exceptions import LibraryWarning
@@ -41,7 +37,7 @@ from sklearn_molge.library._columns import (
     name_of,
     plain_value,
 )
-from sklearn_molge.library._opening import look_into
+from sklearn_molge.library._opening import check_path
 from sklearn_molge.library._readers import FORMATS, Table, format_of
 from sklearn_molge.molecules import valid_smiles_mask
 
@@ -308,13 +304,13 @@ class MoleculeFile:
     def __init__(
         self, path, *, format=None, smiles_column=None, name_column=None, columns=None
     ):
-        _check_path(path)
+        check_path(path)
         self.path = Path(path)
         self.smiles_column = _plain(smiles_column)
         self.name_column = _plain(name_column)
         self.columns = columns if columns is None or columns == "all" else list(columns)
         self.format = format
-        with _named_errors(self.path):
+        with reading(self.path):
             if format is None:
                 layout = format_of(self.path, self.smiles_column)
                 self.format = layout.format
@@ -322,9 +318,8 @@ class MoleculeFile:
                     self.smiles_column = layout.smiles
                     if self.name_column is None:
                         self.name_column = layout.name
-            _check_columns(
-                self.format, self.smiles_column, self.name_column, self.columns
-            )
+        _check_columns(self.format, self.smiles_column, self.name_column, self.columns)
+        with reading(self.path):
             self._found = self.smiles_column, self.name_column
             table = self._table(0)  # which looks for the columns
         self._found = table.smiles, table.name
@@ -356,7 +351,7 @@ class MoleculeFile:
     @cached_property
     def _n_rows(self) -> int | None:
         count = FORMATS[self.format].count
-        with _named_errors(self.path):
+        with reading(self.path):
             if count is not None:
                 return count(self.path)
             if os.path.getsize(self.path) > _COUNTED_BYTES:
@@ -386,7 +381,7 @@ class MoleculeFile:
             If the file is damaged: with the row.
         """
         done = start
-        with _named_errors(self.path, lambda: f" behind row {done - 1:,}"):
+        with reading(self.path, lambda: f"behind row {done - 1:,}"):
             table = self._table(start)
             for batch in _batches_of(table.rows, batch_size, start, table.extra):
                 yield batch
@@ -429,7 +424,7 @@ class MoleculeFile:
         share, n_unnamed, n_done = ReadableShare(), 0, 0
         good: list[tuple[str, str]] = []
         bad: list[tuple[int, int | None, object, str]] = []
-        with _named_errors(self.path, lambda: f" behind row {n_done - 1:,}"):
+        with reading(self.path, lambda: f"behind row {n_done - 1:,}"):
             for row, (smiles, name, *_) in enumerate(islice(table.rows, n_rows)):
                 n_done, n_unnamed = row + 1, n_unnamed + (not name)
                 if valid_smiles_mask([smiles])[0]:
@@ -502,7 +497,7 @@ class MoleculeFile:
             return self
         other = copy(self)
         other.columns = columns if columns == "all" else list(columns)
-        with _named_errors(other.path):
+        with reading(other.path):
             other._table(0)  # which looks for the columns
         return other
 
@@ -573,22 +568,6 @@ class FileDescription:
         return f"<table>{rows}</table>{bad}"
 
 
-def _check_path(path: str | os.PathLike) -> None:
-    """Say what is wrong with the path itself."""
-    if re.match(r"[a-z][a-z0-9+.-]+://", str(path)):
-        raise ValueError(
-            f"path must be a file of this machine. Got {path!r}: fetch it."
-        )
-    if os.path.isdir(path):
-        inside = sorted(os.listdir(path))
-        raise IsADirectoryError(
-            f"path must be a file. Got the folder {str(path)!r} of "
-            f"[{first_few(inside, n=5)}]."
-        )
-    with open(path, "rb"):
-        pass
-
-
 def _warn_unnamed(path: object, columns: Sequence[str], name: Column) -> None:
     if name is None and len(columns) > 1:
         warnings.warn(
@@ -640,26 +619,6 @@ def _check_columns(format: str, smiles: Column, name: Column, further: Extra) ->
             "smiles_column and name_column must both be texts, or both be numbers for "
             f"a table without a header. Got {smiles!r} and {name!r}."
         )
-
-
-_DAMAGES = (
-    *(EOFError, OSError, ValueError, csv.Error, zlib.error, lzma.LZMAError),
-    zipfile.BadZipFile,
-)
-
-
-@contextmanager
-def _named_errors(path: Path, where: Callable[[], str] = str) -> Iterator[None]:
-    """Say in which file, and where in it, a reader failed."""
-    try:
-        yield
-    except _DAMAGES as error:
-        # Errors of the system and our own say all; those of unpackers do not.
-        if type(error) is ValueError or getattr(error, "errno", None) is not None:
-            raise
-        raise ValueError(
-            f"{path} is damaged{where()}: {type(error).__name__}: {error}"
-        ) from error
 
 
 class ArraySource:

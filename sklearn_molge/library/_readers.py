@@ -21,6 +21,7 @@ import numpy as np
 from rdkit import Chem
 from rdkit.rdBase import BlockLogs
 
+from sklearn_molge._files.text import inner_name, look_into, open_text
 from sklearn_molge._utils.optional import import_optional
 from sklearn_molge.exceptions import LibraryWarning
 from sklearn_molge.library._columns import (
@@ -37,12 +38,7 @@ from sklearn_molge.library._columns import (
     plain_value,
     readable_share,
 )
-from sklearn_molge.library._opening import (
-    inner_name,
-    look_into,
-    open_text,
-    refuse_foreign,
-)
+from sklearn_molge.library._opening import refuse_foreign
 from sklearn_molge.molecules import parse_smiles
 
 __all__ = [
@@ -68,6 +64,8 @@ _N_LINES = 500  # of a table that are looked through at a time
 _N_NOTES = 30  # lines of notes above a header
 _N_RECORDS = 100  # whose fields are looked at
 _PARQUET_ROWS = 16_384  # that are decoded at a time
+# In a row: a single zero byte makes one bad entry, a lost block takes line ends away.
+_N_ZEROS = 8
 
 
 @dataclass(frozen=True)
@@ -294,7 +292,7 @@ def read_smi(path: Path, smiles: Column, name: Column, start: int) -> Table:
         nonlocal line_number
         has_header = bool(lines) and is_smiles_column(_token(lines[0], at, separator))
         to_pass = start + has_header
-        with open_text(path) as file:
+        with open_text(path, n_zeros=_N_ZEROS) as file:
             for n, line in enumerate(file, 1):
                 if line[0] == "#" or line.isspace():
                     continue
@@ -443,7 +441,7 @@ def _read_table(
     def rows() -> Rows:
         to_pass = start + has_header + n_notes
         told = False
-        with open_text(path) as file:
+        with open_text(path, n_zeros=_N_ZEROS) as file:
             for numbers, block in _blocks_of(path, file, dialect):
                 n = min(to_pass, len(block))
                 to_pass -= n
@@ -728,7 +726,7 @@ def read_sdf(
 
     def rows() -> Rows:
         nonlocal line_number
-        with open_text(path) as file:
+        with open_text(path, n_zeros=_N_ZEROS) as file:
             records = islice(_records(file), start, None)
             for n, record in records:
                 line_number = n
@@ -751,7 +749,7 @@ def _fields_of(path: Path, extra: Extra, wanted: Sequence[str]) -> list[str]:
     is_open = extra == "all"
     wanted = [*wanted, *(() if extra is None or is_open else extra)]
     known: dict[str, None] = {}
-    with open_text(path) as file:
+    with open_text(path, n_zeros=_N_ZEROS) as file:
         for i, (_, record) in enumerate(_records(file)):
             known |= dict.fromkeys(_fields(record))
             if i >= _N_RECORDS and not is_open and set(wanted) <= set(known):

@@ -298,14 +298,18 @@ def test_damaged_files_say_where(tmp_path, parquet):
     path = tmp_path / "cut.csv.gz"
     path.write_bytes(whole[: len(whole) // 2])
     library = MoleculeFile(path)
-    with pytest.raises(ValueError, match=r"cut.csv.gz is damaged behind row \d+,?\d*:"):
+    with pytest.raises(
+        ValueError, match=r"cut.csv.gz cannot be read: behind row \d+,?\d*:"
+    ):
         list(library.iter_batches(10))
     path.write_bytes(b"\x1f\x8b no gzip")
-    with pytest.raises(ValueError, match=r"cut.csv.gz is damaged: BadGzipFile"):
+    with pytest.raises(ValueError, match=r"cut.csv.gz cannot be read: BadGzipFile"):
         MoleculeFile(path)
     path = parquet(pd.DataFrame({"smiles": ["C"] * 100}))
     path.write_bytes(path.read_bytes()[:-3])
-    with pytest.raises(ValueError, match=r"library\.parquet is damaged: ArrowInvalid"):
+    with pytest.raises(
+        ValueError, match=r"library.parquet cannot be read: ArrowInvalid"
+    ):
         MoleculeFile(path)
 
 
