@@ -43,6 +43,8 @@ def reading(
         raise
     except OSError as error:
         if error.errno is None:  # as of gzip and h5py, about what they read
+            if isinstance(error, FileNotFoundError | IsADirectoryError):
+                raise  # of our own
             raise _corrupt(error, path, part) from error
         if error.filename is None:
             raise type(error)(

@@ -1,16 +1,21 @@
 """Profiles that are no study: a matrix of named genes, from a file of any kind."""
 
-import csv
 import os
 import re
 import warnings
-from pathlib import Path
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
 
 import h5py
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from sklearn_molge._compat import StrOptions, validate_params
+from sklearn_molge._files.reading import reading
+from sklearn_molge._files.text import check_is_file
 from sklearn_molge._utils.messages import first_few
 from sklearn_molge._utils.optional import import_optional
 from sklearn_molge.datasets._columns import (
@@ -27,9 +32,9 @@ from sklearn_molge.datasets._formats._values import (
     check_values,
     parse_numbers,
 )
-from sklearn_molge.datasets._tables import BLANKS, open_text, sniff_table
+from sklearn_molge.datasets._tables import BLANKS, csv_rows, sniff_table
 from sklearn_molge.datasets._texts import clean, unquote
-from sklearn_molge.exceptions import DataWarning
+from sklearn_molge.exceptions import CorruptFileError, DataWarning
 from sklearn_molge.expression import match_genes
 
 __all__ = ["read_profiles"]
@@ -39,6 +44,10 @@ ZIP_MAGIC = b"PK\x03\x04"
 # What the first column of a table is called, in lower case.
 GENE_KEYS = {"gene", "genes", "gene_name", "name", "rid", "probe_id", "geneid"}
 SAMPLE_KEYS = {"sample", "samples", "profile", "cid", "well", *PROFILE_IDS}
+# Of a table of text: rows are converted so many cells at a time, and 20,000 genes of
+# 13,000 profiles are what it may hold.
+BLOCK_CELLS = 2**22
+MOST_CELLS = 2**28
 ENSEMBL = re.compile(r"ENS[A-Z]*G\d+(\.\d+)?", re.IGNORECASE)
 # Statistics of DESeq2, edgeR, limma, scanpy and Seurat, without points and underscores.
 STATISTICS = {
@@ -124,7 +133,10 @@ def read_profiles(
     Examples
     --------
     >>> import tempfile
-    >>> from pathlib import Path
+    >>> from collections import Counter
+    from collections.abc import Iterable, Sequence
+    from dataclasses import dataclass, field
+    from itertools import chain
     >>> from sklearn_molge.datasets import read_profiles
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     path = Path(folder) / "query.csv"
@@ -165,8 +177,7 @@ def read_profiles(
 
 
 def _kind_of(path: str | os.PathLike[str]) -> str:
-    if not Path(path).exists():
-        raise FileNotFoundError(f"There is no file {os.fspath(path)!r}.")
+    check_is_file(path)
     with open(path, "rb") as file:
         start = file.read(4)
     if start == ZIP_MAGIC:
@@ -181,7 +192,8 @@ def _kind_of(path: str | os.PathLike[str]) -> str:
             if "X" in file and "obs" in file and "var" in file:
                 return "h5ad"
         raise ValueError(f"{os.fspath(path)} is HDF5, but neither GCTX nor AnnData.")
-    dialect = sniff_table(path, lambda name: False)
+    with reading(path):
+        dialect = sniff_table(path, lambda name: False)
     first = next(filter(None, dialect.header), "")
     return "gct" if first.startswith("#1.") else "table"
 
@@ -236,88 +248,164 @@ def _of_table(
     genes: pd.DataFrame | None,
     decimal: str,
 ) -> pd.DataFrame:
-    header, body = _read_cells(path)
-    if not body or len(header) < 2:
-        raise ValueError(
-            f"{os.fspath(path)} has no profiles: its header is {first_few(header)}, "
-            f"with {len(body):,} rows below."
+    with reading(path):
+        table = _Table.read(path, decimal)
+    if not table.labels or not table.names:
+        raise CorruptFileError(
+            path,
+            "",
+            f"it has no profiles: its header is {first_few(table.header)}, with "
+            f"{len(table.labels):,} rows below",
         )
-    _check_is_header(header[1:], path)
-    _check_is_no_statistic(header[1:], path)
-    table = pd.DataFrame(
-        [row[1:] for row in body],
-        index=pd.Index([row[0] for row in body], dtype=object),
-        columns=pd.Index(header[1:], dtype=object),
-        dtype=object,
-    )
+    _check_is_header(table.names, path)
+    _check_is_no_statistic(table.names, path)
+    labels = pd.Index(table.labels, dtype=object)
     if genes_in == "auto":
-        genes_in = _find_genes(header[0], table, genes, path)
+        genes_in = _find_genes(table, genes, path)
     in_rows = genes_in == "rows"
     known = is_gene_column if in_rows else _is_of_sample
-    places = [i for i, name in enumerate(table.columns) if not known(name)]
-    values, texts = [], []
-    for i in places:
-        numbers, bad = parse_numbers(table.iloc[:, i].tolist(), decimal)
-        is_text = bad is not None and np.isnan(numbers).all()
-        if is_text and not table.columns[i].isdigit():
-            texts.append(i)
-            continue
-        if bad is not None:
-            raise ValueError(
-                f"{os.fspath(path)}, row {table.index[bad]!r}, column "
-                f"{table.columns[i]!r}: {table.iat[bad, i]!r} is not a finite number."
-            )
-        values.append(numbers)
-    left_out = table.columns[[*texts]].tolist()
+    places = [i for i, name in enumerate(table.names) if not known(name)]
+    texts = table.texts_among(places, path)
+    left_out = [table.names[i] for i in texts]
     if not in_rows:
-        left_out += [name for name in table.columns if known(name)]
+        left_out += [name for name in table.names if known(name)]
     if left_out:
         _warn(
             f"{os.fspath(path)}: columns that hold no values of genes are left out: "
             f"{first_few(left_out, n=10)}"
         )
-    names = table.columns[[i for i in places if i not in texts]]
-    matrix = np.array(values).reshape(len(names), len(table))
+    places = [i for i in places if i not in texts]
+    names = pd.Index([table.names[i] for i in places], dtype=object)
+    matrix = np.empty((len(places), len(labels)), dtype=np.float32)
+    for row, i in zip(matrix, places, strict=True):
+        row[:] = np.concatenate(table.numbers[i])
     if not in_rows:
-        return pd.DataFrame(matrix.T, index=table.index, columns=names)
-    annotation = table.loc[:, [is_gene_column(name) for name in table.columns]]
-    columns = _gene_names(annotation.rename(columns=str.lower))
+        return pd.DataFrame(matrix.T, index=labels, columns=names)
+    columns = _gene_names(table.annotation(path))
     return pd.DataFrame(matrix, index=names, columns=columns)
 
 
-def _read_cells(path: str | os.PathLike[str]) -> tuple[list[str], list[list[str]]]:
-    """Return header and rows, all of one length, without what a spreadsheet pads."""
-    dialect = sniff_table(path, lambda name: False)
-    packed = dialect.compression is not None
-    with open_text(path, dialect.encoding, packed=packed, errors="replace") as file:
-        reader = csv.reader(file, delimiter=dialect.sep, quoting=dialect.quoting)
-        rows = [
-            (reader.line_num, [unquote(cell) for cell in row])
-            for row in reader
-            if any(cell.strip(BLANKS) for cell in row)
-        ]
-    rows = [row for row in rows if not row[1][0].lower().startswith("sep=")]
-    header = rows[0][1] if rows else [""]
-    body = rows[1:]
-    if body and all(len(row) == len(header) + 1 and row[0] for _, row in body):
-        header = ["", *header]  # R names rows, but not their column
-    while (
-        header
-        and not header[-1]
-        and not any(any(r[len(header) - 1 :]) for _, r in body)
-    ):
-        header = header[:-1]  # padded by a spreadsheet
-    for number, row in body:
-        if any("\n" in cell for cell in row):
-            raise ValueError(
-                f"{os.fspath(path)}, line {number}: a quotation mark is left open."
+@dataclass
+class _Table:
+    """A table of text: numbers by columns in blocks, NaN where a cell is none.
+
+    `bad` has of each column the first cell that is no number, and not missing; `texts`
+    has the columns whose names say that they are no values.
+    """
+
+    header: list[str]
+    labels: list[str] = field(default_factory=list)
+    numbers: list[list[NDArray[np.float32]]] = field(default_factory=list)
+    bad: dict[int, tuple[int, str]] = field(default_factory=dict)
+    texts: dict[int, list[str]] = field(default_factory=dict)
+
+    @property
+    def names(self) -> list[str]:
+        return self.header[1:]
+
+    @classmethod
+    def read(cls, path: str | os.PathLike[str], decimal: str) -> "_Table":
+        dialect = sniff_table(path, lambda name: False)
+        with dialect.open(path) as file:
+            rows = (
+                (number, [unquote(cell) for cell in row])
+                for number, row in csv_rows(path, file, dialect)
+                if any(cell.strip(BLANKS) for cell in row)
+                and not row[0].lower().startswith("sep=")
             )
-        if len(row) < len(header) or any(row[len(header) :]):
-            raise ValueError(
-                f"{os.fspath(path)}, line {number}: {len(row)} cells, where the header "
-                f"has {len(header)}."
+            _, header = next(rows, (0, [""]))
+            first = next(rows, None)
+            if first and len(first[1]) == len(header) + 1:
+                if first[1][0] and first[1][-1]:
+                    header = ["", *header]  # R names rows, but not their column
+            table = cls(header)
+            table._fill(path, chain([first] if first else [], rows), decimal)
+        return table
+
+    def _fill(
+        self,
+        path: str | os.PathLike[str],
+        rows: Iterable[tuple[int, list[str]]],
+        decimal: str,
+    ) -> None:
+        """Take in the rows, many at a time; what a spreadsheet pads is left out."""
+        n_all = len(self.header)
+        n = max((i + 1 for i, name in enumerate(self.header) if name), default=0)
+        del self.header[n:]
+        self.numbers = [[] for _ in self.names]
+        block: list[list[str]] = []
+        for number, row in rows:
+            if len(row) < n or any(row[n_all:]):
+                raise CorruptFileError(
+                    path,
+                    f"line {number:,}",
+                    f"{len(row):,} cells, where the header has {n:,}",
+                )
+            if any(row[n:]):
+                raise CorruptFileError(
+                    path,
+                    f"line {number:,}",
+                    f"{n_all - n:,} columns have no name in the first line, "
+                    f"{first_few(self.names, n=5)}",
+                )
+            block.append(row[:n])
+            if len(block) * n >= BLOCK_CELLS:
+                self._take(block, decimal)
+                block = []
+                if len(self.labels) * n > MOST_CELLS:
+                    raise CorruptFileError(
+                        path,
+                        f"line {number:,}",
+                        f"it has more than {MOST_CELLS:,} cells; write it as GCTX, "
+                        "which is read in parts",
+                    )
+        self._take(block, decimal)
+
+    def _take(self, rows: list[list[str]], decimal: str) -> None:
+        """Take in a block of rows, column by column."""
+        n_before = len(self.labels)
+        self.labels += [row[0] for row in rows]
+        for i, name in enumerate(self.names):
+            texts = [row[i + 1] for row in rows]
+            numbers, bad = parse_numbers(texts, decimal, np.float32)
+            if bad is not None:
+                self.bad.setdefault(i, (n_before + bad, texts[bad]))
+                numbers[~(np.abs(numbers) <= np.finfo(np.float32).max)] = np.nan
+            self.numbers[i].append(numbers.astype(np.float32))
+            if is_gene_column(name) or _is_of_sample(name):
+                self.texts.setdefault(i, []).extend(texts)
+
+    def texts_among(
+        self, places: Sequence[int], path: str | os.PathLike[str]
+    ) -> list[int]:
+        """Return the columns without a number; one that holds both is an error."""
+        texts = []
+        for i in places:
+            if i not in self.bad:
+                continue
+            row, text = self.bad[i]
+            has_numbers = any(np.isfinite(block).any() for block in self.numbers[i])
+            if has_numbers or self.names[i].isdigit():
+                raise CorruptFileError(
+                    path,
+                    f"row {self.labels[row]!r}, column {self.names[i]!r}",
+                    f"{text!r} is not a finite number",
+                )
+            texts.append(i)
+        return texts
+
+    def annotation(self, path: str | os.PathLike[str]) -> pd.DataFrame:
+        """Return what the table says of genes in its rows."""
+        columns = {
+            i: name.lower() for i, name in enumerate(self.names) if is_gene_column(name)
+        }
+        again = [name for name, n in Counter(columns.values()).items() if n > 1]
+        if again:
+            raise CorruptFileError(
+                path, "the header", f"it has {first_few(again)} more than once"
             )
-    return header, [row[: len(header)] for _, row in body]
+        texts = {name: self.texts[i] for i, name in columns.items()}
+        return pd.DataFrame(texts, index=pd.Index(self.labels, dtype=object))
 
 
 def _check_is_header(labels: list[str], path: str | os.PathLike[str]) -> None:
@@ -355,22 +443,19 @@ def _is_of_sample(name: str) -> bool:
 
 
 def _find_genes(
-    key: str,
-    table: pd.DataFrame,
-    genes: pd.DataFrame | None,
-    path: str | os.PathLike[str],
+    table: _Table, genes: pd.DataFrame | None, path: str | os.PathLike[str]
 ) -> str:
     """Say where the genes of a table are: in its rows, or in its columns."""
-    key = key.lower()
-    in_rows = key in GENE_KEYS or is_gene_column(key) or _are_genes(table.index, genes)
-    in_rows |= any(map(is_gene_column, table.columns))
-    in_columns = key in SAMPLE_KEYS or _are_genes(table.columns, genes)
+    key, labels = table.header[0].lower(), pd.Index(table.labels, dtype=object)
+    names = pd.Index(table.names, dtype=object)
+    in_rows = key in GENE_KEYS or is_gene_column(key) or _are_genes(labels, genes)
+    in_rows |= any(map(is_gene_column, table.names))
+    in_columns = key in SAMPLE_KEYS or _are_genes(names, genes)
     if in_rows == in_columns:
         raise ValueError(
             f"{os.fspath(path)} does not tell where its genes are: set genes_in='rows' "
             "or 'columns', or give `genes`. Its rows are "
-            f"{first_few(table.index, n=5)}, its columns "
-            f"{first_few(table.columns, n=5)}."
+            f"{first_few(labels, n=5)}, its columns {first_few(names, n=5)}."
         )
     return "rows" if in_rows else "columns"
 

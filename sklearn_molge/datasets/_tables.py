@@ -1,29 +1,30 @@
 """Tables of text files: separator, encoding and header recognised, read in parts."""
 
 import csv
-import gzip
 import os
 import warnings
-import zlib
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from os import PathLike
 from typing import Literal, TextIO
 
 import numpy as np
 import pandas as pd
 
+from sklearn_molge._files.reading import reading
+from sklearn_molge._files.text import look_into, open_text
 from sklearn_molge._utils.messages import first_few
 from sklearn_molge.datasets._columns import is_known
 from sklearn_molge.datasets._texts import clean
-from sklearn_molge.exceptions import DataWarning
+from sklearn_molge.exceptions import CorruptFileError, DataWarning
 
 __all__ = [
+    "LONGEST_ROW",
+    "csv_rows",
     "index_by_key",
-    "open_text",
     "read_table",
-    "sniff_encoding",
     "sniff_table",
     "table_parts",
 ]
@@ -32,8 +33,14 @@ __all__ = [
 PART_ROWS = 2**16
 SEPARATORS = {"\t": "tabs", ",": "commas", ";": "semicolons", "|": "bars"}
 BLANKS = ' \t\r\n\xa0\ufeff\u200b"'
-GZIP_MAGIC = b"\x1f\x8b"
-UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
+# Bytes: the ids of 1.3 million profiles, 45 letters each, are 58 MB.
+LONGEST_ROW = 2**26
+# The releases have 3 million profiles in all.
+MOST_COLUMNS = 2**22
+# Empty cells that a spreadsheet adds to a row; it has 2**14 columns.
+MOST_PADDED = 2**15
+# Empty lines above a header.
+MOST_BEFORE = 1000
 
 
 @dataclass(frozen=True)
@@ -49,59 +56,50 @@ class Dialect:
     sep: str
     quoting: Literal[0, 3]  # of the module csv: minimal, none
     encoding: str
-    compression: str | None
+
+    def open(self, path: str | PathLike[str]) -> TextIO:
+        """Open the text of the table, from its first line on."""
+        # The releases mix encodings: what is odd becomes U+FFFD.
+        return open_text(
+            path,
+            encoding=self.encoding,
+            errors="replace",
+            newline=None,
+            longest=LONGEST_ROW,
+        )
 
     def options(self) -> dict:
         """Return the arguments of `pandas.read_csv`."""
         return {
             "sep": self.sep,
             "quoting": self.quoting,
-            "encoding": self.encoding,
-            "compression": self.compression,
             "header": None,
             "skiprows": self.n_before + 1,
             "index_col": False,
             "na_filter": False,
-            "encoding_errors": "replace",
             "low_memory": False,
         }
 
 
-def sniff_encoding(path: str | PathLike[str]) -> tuple[str, bool]:
-    """Return the encoding that the first bytes tell, and whether it is gzipped."""
-    with open(path, "rb") as file:
-        start = file.read(2)
-    packed = start == GZIP_MAGIC
-    if packed:
-        with gzip.open(path, "rb") as unpacked:
-            start = unpacked.read(2)
-    return ("utf-16" if start in UTF16_MARKS else "utf-8-sig"), packed
-
-
-@contextmanager
-def open_text(
-    path: str | PathLike[str], encoding: str, *, packed: bool, errors: str = "strict"
-) -> Iterator[TextIO]:
-    """Open a text file, gzipped or not."""
-    opener: Callable = gzip.open if packed else open
-    with opener(path, "rt", encoding=encoding, errors=errors, newline=None) as text:
-        yield text
-
-
 def sniff_table(path: str | PathLike[str], wanted: Callable[[str], bool]) -> Dialect:
     """Find the header of a table, and the separator that makes most of it `wanted`."""
-    encoding, packed = sniff_encoding(path)
-    packed = packed or os.fspath(path).lower().endswith(".gz")
+    encoding = look_into(path).encoding
+    encoding = "utf-8" if encoding == "cp1252" else encoding
     n_before, header, first = 0, "", ""
-    with open_text(path, encoding, packed=packed, errors="replace") as file:
+    draft = Dialect([], False, 0, ",", csv.QUOTE_NONE, encoding)
+    with draft.open(path) as file:
         for line in file:
             if header:
-                first = line.rstrip("\r\n")
+                first = line.rstrip("\n")
                 break
             if line.strip(BLANKS + ",;") and not line.lower().startswith("sep="):
-                header = line.rstrip("\r\n")
-            else:
+                header = line.rstrip("\n")
+            elif n_before < MOST_BEFORE:
                 n_before += 1
+            else:
+                raise CorruptFileError(
+                    path, "", f"its first {MOST_BEFORE:,} lines are empty"
+                )
 
     def worth(sep: str) -> tuple[int, int]:
         cells = _cells(header, sep)
@@ -122,14 +120,50 @@ def sniff_table(path: str | PathLike[str], wanted: Callable[[str], bool]) -> Dia
         sep=sep,
         quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE,
         encoding=encoding,
-        compression="gzip" if packed else None,
     )
 
 
 def _cells(line: str, sep: str) -> list[str]:
+    if line.count(sep) >= MOST_COLUMNS:
+        raise ValueError(f"a row has more than {MOST_COLUMNS:,} cells")
     if sep == "\t" or not line:
         return line.split(sep)
-    return next(csv.reader([line], delimiter=sep))
+    try:
+        return next(csv.reader([line], delimiter=sep))
+    except csv.Error:  # of a longer field than a table by that separator has
+        return [line]
+
+
+def csv_rows(
+    path: str | PathLike[str], file: TextIO, dialect: Dialect
+) -> Iterator[tuple[int, list[str]]]:
+    """Yield line and cells of each row; one that goes on in the next line is an error.
+
+    A quotation mark that is left open would swallow the rows behind it.
+    """
+    number, is_open, last = 0, False, ""
+
+    def lines() -> Iterator[str]:
+        nonlocal number, is_open, last
+        for line in chain(file, [None]):
+            if is_open:
+                raise CorruptFileError(
+                    path,
+                    f"line {number:,}",
+                    "a cell goes over several lines, which is a quotation mark left "
+                    f"open, or a line break: {last[:60]!r}",
+                )
+            if line is not None:
+                number, is_open, last = number + 1, True, line
+                yield line
+
+    reader = csv.reader(lines(), delimiter=dialect.sep, quoting=dialect.quoting)
+    try:
+        for row in reader:
+            is_open = False
+            yield number, row
+    except csv.Error as error:
+        raise CorruptFileError(path, f"line {number:,}", str(error)) from error
 
 
 def _name(cell: str, wanted: Callable[[str], bool]) -> str:
@@ -144,11 +178,12 @@ def read_table(path: str | PathLike[str], keys: Sequence[str]) -> pd.DataFrame:
     The table is separated by tabs, commas or semicolons, and may be gzipped. It is
     indexed by the first of `keys` that it has; to have none is an error.
     """
-    with _reading(path):
+    with reading(path):
         dialect = sniff_table(path, _wanted(keys))
         _check_header(path, dialect, keys)
         options = _options(dialect, keys, _width(path, dialect))
-        table = pd.read_csv(path, **options | {"dtype": str})
+        with dialect.open(path) as file:
+            table = pd.read_csv(file, **options | {"dtype": str})
     return _finish(table, path, dialect, keys)
 
 
@@ -159,14 +194,16 @@ def table_parts(
 
     So the memory is that of one part, however many rows there are.
     """
-    with _reading(path):
+    with reading(path):
         dialect = sniff_table(path, _wanted(keys))
         _check_header(path, dialect, keys)
         options = _options(dialect, keys, _width(path, dialect))
-        reader = pd.read_csv(path, chunksize=PART_ROWS, **options)
-    with reader:
+        file = dialect.open(path)
+    with file:
+        with reading(path):
+            reader = pd.read_csv(file, chunksize=PART_ROWS, **options)
         while True:
-            with _reading(path):
+            with reading(path):
                 part = next(reader, None)
             if part is None:
                 break
@@ -199,10 +236,11 @@ def _width(path: str | PathLike[str], dialect: Dialect) -> int:
     short = []
     for number, size, rest in _row_sizes(path, dialect):
         widest = max(widest, size)
-        if size > n and rest.strip(BLANKS):
-            raise ValueError(
-                f"Cannot read the table {os.fspath(path)!r}: line {number} has {size} "
-                f"cells, where the header has {n}."
+        if size > n + MOST_PADDED or (size > n and rest.strip(BLANKS)):
+            raise CorruptFileError(
+                path,
+                f"line {number:,}",
+                f"it has {size:,} cells, where the header has {n:,}",
             )
         if size < n:
             short.append(number)
@@ -225,8 +263,8 @@ def _row_sizes(
     path: str | PathLike[str], dialect: Dialect
 ) -> Iterator[tuple[int, int, str]]:
     """Yield number, cells and what is beyond the header of each row that is filled."""
-    n, packed = len(dialect.header), dialect.compression is not None
-    with open_text(path, dialect.encoding, packed=packed, errors="replace") as file:
+    n = len(dialect.header)
+    with dialect.open(path) as file:
         if dialect.quoting == csv.QUOTE_NONE:
             for number, line in enumerate(file, 1):
                 size = line.count(dialect.sep) + 1
@@ -235,17 +273,9 @@ def _row_sizes(
                 rest = "" if size <= n else line.split(dialect.sep, n)[-1]
                 yield number, size, rest
             return
-        reader = csv.reader(file, delimiter=dialect.sep)
-        for row in reader:
-            lines = [cell for cell in row if "\n" in cell]
-            if lines:
-                raise ValueError(
-                    f"Cannot read the table {os.fspath(path)!r}: a cell that ends in "
-                    f"line {reader.line_num} goes over several lines, which is a "
-                    f"quotation mark left open, or a line break: {lines[0][:60]!r}."
-                )
-            if reader.line_num > dialect.n_before + 1 and any(row):
-                yield reader.line_num, len(row), "".join(row[n:])
+        for number, row in csv_rows(path, file, dialect):
+            if number > dialect.n_before + 1 and any(row):
+                yield number, len(row), "".join(row[n:])
 
 
 def _check_header(
@@ -258,7 +288,8 @@ def _check_header(
             f"header, read as separated by {SEPARATORS[dialect.sep]}, is "
             f"{first_few(dialect.header)}."
         )
-    again = {name for name in names if names.count(name) > 1 and _wanted(keys)(name)}
+    wanted = _wanted(keys)
+    again = {name for name, n in Counter(names).items() if n > 1 and wanted(name)}
     if again:
         raise ValueError(
             f"{os.fspath(path)!r} has the column {first_few(sorted(again))} more than "
@@ -276,16 +307,6 @@ def _finish(
     names = [_name(cell, wanted) for cell in dialect.header]
     table = table.set_axis([names[int(i)] for i in table.columns], axis=1)
     return index_by_key(table, keys, repr(os.fspath(path)))
-
-
-@contextmanager
-def _reading(path: str | PathLike[str]) -> Iterator[None]:
-    try:
-        yield
-    except (EOFError, gzip.BadGzipFile, zlib.error, pd.errors.ParserError) as error:
-        raise ValueError(f"Cannot read the table {str(path)!r}: {error}") from error
-    except UnicodeError as error:
-        raise ValueError(f"Cannot read the table {str(path)!r}: {error}") from error
 
 
 def index_by_key(table: pd.DataFrame, keys: Sequence[str], name: str) -> pd.DataFrame:

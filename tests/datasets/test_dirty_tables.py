@@ -149,7 +149,9 @@ def test_quotation_mark_left_open(load, closed):
 
 def test_row_that_is_too_long(load):
     text = as_text(SIGNATURES).replace("500 nM", "500 nM\t")
-    with pytest.raises(ValueError, match="line 3 has 7 cells, where the header has 6"):
+    with pytest.raises(
+        ValueError, match="line 3: it has 7 cells, where the header has 6"
+    ):
         load(text)
 
 

@@ -208,7 +208,10 @@ def replaced(old, new):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", r"plate\.gct, line 1: a GCT file starts with #1\.2 or #1\.3\. Got ''"),
+        (
+            "",
+            r"plate\.gct cannot be read: line 1: a GCT file starts with #1\.2 or #1\.3\. Got ''",
+        ),
         (replaced("#1.3", "#1.4"), r"line 1: .* Got '#1\.4'"),
         (
             replaced("3\t4\t2\t3", "3\t4"),
@@ -227,10 +230,13 @@ def replaced(old, new):
         ),
         (replaced("3\t4\t2\t3", "3\t5\t2\t3"), r"line 3: .* 8 cells .* Got 7"),
         (replaced("3\t4\t2\t3", "3\t4\t1\t3"), r"line 3: .* 6 cells .* Got 7"),
-        (V13[: V13.index("0025")], r"plate\.gct ends after line 8: .* 9 lines"),
+        (
+            V13[: V13.index("0025")],
+            r"plate\.gct cannot be read: it ends after line 8: .* 9 lines",
+        ),
         (V13[: V13.index("\t11\t12")], r"line 9: .* 7 cells .* Got 5"),
-        (V13[: V13.index("time")], r"plate\.gct ends after line 5"),
-        ("#1.3\n3\t4\t2\t3\n", r"plate\.gct ends after line 2"),
+        (V13[: V13.index("time")], r"plate\.gct cannot be read: it ends after line 5"),
+        ("#1.3\n3\t4\t2\t3\n", r"plate\.gct cannot be read: it ends after line 2"),
         (replaced("symbol", "is_lm"), r"line 3: .* named differently .* 'is_lm'"),
         (replaced("time", "dose"), r"first column: .* named differently .* 'dose'"),
     ],
@@ -246,9 +252,7 @@ def test_bad_file(tmp_path, text, message):
 @pytest.mark.parametrize("cell", ["inf", "7,5", "x", "1.234,5", "-"])
 def test_cell_that_is_not_a_number(tmp_path, cell):
     path = write(tmp_path, replaced("6e-1", cell))
-    message = (
-        rf"plate\.gct, line 8, column 5 \(gene '23', sample 's2'\): '{cell}' is not"
-    )
+    message = rf"plate\.gct cannot be read: line 8, column 5 \(gene '23', sample 's2'\): '{cell}' is not"
     for missing in ("raise", "nan"):
         with pytest.raises(ValueError, match=message):
             read_gct(path, missing=missing)
@@ -296,14 +300,16 @@ def test_missing_file(tmp_path):
 def test_damaged_gzip(tmp_path):
     path = tmp_path / "plate.gct.gz"
     path.write_bytes(gzip.compress(V13.encode())[:-20])
-    with pytest.raises(ValueError, match=r"plate\.gct\.gz is a damaged gzip file"):
+    with pytest.raises(ValueError, match=r"plate\.gct\.gz cannot be read: EOFError"):
         read_gct(path)
 
 
 def test_binary_file(tmp_path):
     path = tmp_path / "plate.gct"
     path.write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(range(256)))
-    with pytest.raises(ValueError, match=r"plate\.gct, line 1: a GCT file starts with"):
+    with pytest.raises(
+        ValueError, match=r"plate\.gct cannot be read: line 1: a GCT file starts with"
+    ):
         read_gct(path)
 
 

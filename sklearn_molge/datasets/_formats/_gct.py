@@ -1,15 +1,11 @@
 """Reading GCT files: a matrix with its metadata, in tab-separated text."""
 
-import gzip
 import os
 import re
 import warnings
-import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 from typing import TextIO
 
 import numpy as np
@@ -17,6 +13,8 @@ import pandas as pd
 from numpy.typing import DTypeLike, NDArray
 
 from sklearn_molge._compat import StrOptions, validate_params
+from sklearn_molge._files.reading import reading
+from sklearn_molge._files.text import look_into, open_text
 from sklearn_molge._utils.messages import first_few
 from sklearn_molge.datasets._formats._gctdata import (
     GctData,
@@ -27,17 +25,25 @@ from sklearn_molge.datasets._formats._gctdata import (
 )
 from sklearn_molge.datasets._formats._values import (
     MISSING_OPTIONS,
+    NUMBER,
     check_values,
     parse_numbers,
 )
-from sklearn_molge.datasets._tables import BLANKS, open_text, sniff_encoding
+from sklearn_molge.datasets._tables import BLANKS, MOST_COLUMNS
 from sklearn_molge.datasets._texts import unquote
+from sklearn_molge.exceptions import CorruptFileError
 
 __all__ = ["read_gct", "read_gct_metadata"]
 
 # An id like 0025 is no number.
 ZERO_BEFORE = re.compile(r"[-+]?0\d")
 FIRST_HEADER_LINE = 3
+# Bytes: 1.3 million samples with a SMILES of 100 letters each are 130 MB.
+LONGEST_LINE = 2**28
+# The largest release has 1.8 million samples with 30 fields of metadata: 54 million.
+MOST_CELLS = 2**26
+WHOLE = re.compile("[-+]?[0-9]{1,18}")  # fits 64 bits
+LONG = re.compile("[-+]?[0-9]{16,}")  # does not fit a float
 
 
 @dataclass(frozen=True)
@@ -209,24 +215,20 @@ def read_gct_metadata(
     return scan.obs, scan.genes
 
 
-@contextmanager
-def _open(path: str | os.PathLike[str], encoding: str) -> Iterator[TextIO]:
-    packed = sniff_encoding(path)[1]
-    try:
-        with open_text(path, encoding, packed=packed) as text:
-            yield text
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise ValueError(
-            f"{os.fspath(path)} is a damaged gzip file: {error}"
-        ) from error
+def _open(path: str | os.PathLike[str], encoding: str) -> TextIO:
+    return open_text(
+        path, encoding=encoding, errors="strict", newline=None, longest=LONGEST_LINE
+    )
 
 
 def _scan(path: str | os.PathLike[str]) -> _Scan:
-    if not Path(path).exists():
-        raise FileNotFoundError(f"There is no file {os.fspath(path)!r}.")
-    try:
-        return _scan_as(path, _encoding(path))
-    except UnicodeError:
+    with reading(path):
+        encoding = look_into(path).encoding
+        if encoding != "cp1252":
+            try:
+                return _scan_as(path, encoding)
+            except UnicodeDecodeError:
+                pass
         scan = _scan_as(path, "latin-1")
     warnings.warn(
         f"{os.fspath(path)} is not UTF-8; it is read as Latin-1.",
@@ -236,13 +238,6 @@ def _scan(path: str | os.PathLike[str]) -> _Scan:
     return scan
 
 
-def _encoding(path: str | os.PathLike[str]) -> str:
-    try:
-        return sniff_encoding(path)[0]
-    except (EOFError, gzip.BadGzipFile, zlib.error):
-        return "utf-8-sig"  # that it is damaged is said where it is opened
-
-
 def _scan_as(path: str | os.PathLike[str], encoding: str) -> _Scan:
     with _open(path, encoding) as file:
         content = _content(file)
@@ -250,9 +245,16 @@ def _scan_as(path: str | os.PathLike[str], encoding: str) -> _Scan:
         lines = _checked_lines(content, layout, path)
         header = [unquote(cell) for cell in next(lines).split("\t")]
         n_left = 1 + layout.n_gene_fields
-        sample_fields = [_cells(next(lines)) for _ in range(layout.n_sample_fields)]
+        once: dict[str, str] = {}  # a text that comes again is held once
+        sample_fields = [
+            [once.setdefault(cell, cell) for cell in _cells(next(lines))]
+            for _ in range(layout.n_sample_fields)
+        ]
         # Cut off the values: only one line of them is ever held.
-        gene_lines = [_cells(line, n_left)[:n_left] for line in lines]
+        gene_lines = [
+            [once.setdefault(cell, cell) for cell in _cells(line, n_left)[:n_left]]
+            for line in lines
+        ]
     obs = _frame(
         ids=header[n_left:],
         names=[unquote(cells[0]) for cells in sample_fields],
@@ -269,7 +271,7 @@ def _scan_as(path: str | os.PathLike[str], encoding: str) -> _Scan:
     for what, frame in (("samples", obs), ("genes", genes)):
         n_bare = int((frame.index == "").sum())
         if n_bare:
-            raise ValueError(f"{os.fspath(path)}: {n_bare:,} {what} have no id.")
+            raise CorruptFileError(path, "", f"{n_bare:,} {what} have no id")
     return _Scan(encoding, layout, obs, genes)
 
 
@@ -291,22 +293,36 @@ def _read_layout(
     number, line = next(content, (1, ""))
     version = line[:80].strip(BLANKS)
     if version not in ("#1.2", "#1.3"):
-        raise ValueError(
-            f"{os.fspath(path)}, line {number}: a GCT file starts with #1.2 or #1.3. "
-            f"Got {version!r}."
+        raise CorruptFileError(
+            path,
+            f"line {number}",
+            f"a GCT file starts with #1.2 or #1.3. Got {version!r}",
         )
     n_counts = 2 if version == "#1.2" else 4
     number, line = next(content, (2, ""))
     counts = line.replace('"', "").split()
     if len(counts) != n_counts or not all(c.isascii() and c.isdigit() for c in counts):
-        raise ValueError(
-            f"{os.fspath(path)}, line {number}: GCT version {version} needs {n_counts} "
-            "whole numbers here, how many rows and columns there are"
+        raise CorruptFileError(
+            path,
+            f"line {number}",
+            f"GCT version {version} needs {n_counts} whole numbers here, how many rows "
+            "and columns there are"
             f"{' of values and of metadata' if n_counts == 4 else ''}. "
-            f"Got {line[:80].strip(BLANKS)!r}."
+            f"Got {line[:80].strip(BLANKS)!r}",
         )
     # Version 1.2 has one column of text, "Description", and no metadata of samples.
-    return _Layout(*map(int, counts if n_counts == 4 else [*counts, "1", "0"]))
+    known = [int(count[:18]) for count in counts]
+    layout = _Layout(*(known if n_counts == 4 else [*known, 1, 0]))
+    n_texts = layout.n_genes * (1 + layout.n_gene_fields)
+    n_texts = max(n_texts, layout.n_samples * (1 + layout.n_sample_fields))
+    if max(known) > MOST_COLUMNS or n_texts > MOST_CELLS:
+        raise CorruptFileError(
+            path,
+            f"line {number}",
+            f"it announces more than {MOST_COLUMNS:,} rows or columns, or more than "
+            f"{MOST_CELLS:,} cells of metadata: {line[:80].strip(BLANKS)!r}",
+        )
+    return layout
 
 
 def _checked_lines(
@@ -317,25 +333,27 @@ def _checked_lines(
     done, number = FIRST_HEADER_LINE - 1, FIRST_HEADER_LINE - 1
     for done, (number, line) in enumerate(content, start=FIRST_HEADER_LINE):
         if done > n_lines:
-            raise ValueError(
-                f"{os.fspath(path)}, line {number}: the counts in line 2 announce "
-                f"{n_lines} lines, but there are more."
+            raise CorruptFileError(
+                path,
+                f"line {number}",
+                f"the counts in line 2 announce {n_lines} lines, but there are more",
             )
         cells = line.split("\t", layout.n_cells)
         if len(cells) > layout.n_cells and not cells[-1].strip(BLANKS):
             line = line[: -len(cells[-1]) - 1]  # padded by a spreadsheet
         n_cells = line.count("\t") + 1
         if n_cells != layout.n_cells:
-            raise ValueError(
-                f"{os.fspath(path)}, line {number}: the counts in line 2 announce "
-                f"{layout.n_cells} cells (id, {layout.n_gene_fields} of metadata, "
-                f"{layout.n_samples} of values). Got {n_cells}."
+            raise CorruptFileError(
+                path,
+                f"line {number}",
+                f"the counts in line 2 announce {layout.n_cells} cells (id, "
+                f"{layout.n_gene_fields} of metadata, {layout.n_samples} of values). "
+                f"Got {n_cells}",
             )
         yield line
     if done < n_lines:
-        raise ValueError(
-            f"{os.fspath(path)} ends after line {number}: line 2 announces "
-            f"{n_lines} lines."
+        raise CorruptFileError(
+            path, "", f"it ends after line {number}: line 2 announces {n_lines} lines"
         )
 
 
@@ -358,14 +376,22 @@ def _frame(
 
 
 def _typed(cells: Sequence[str]) -> NDArray:
-    """Return numbers where every filled cell is one, else text; NaN where empty."""
-    values = np.array([cell or np.nan for cell in cells], dtype=object)
-    if any(map(ZERO_BEFORE.match, cells)):
-        return values
-    try:
-        return np.asarray(pd.to_numeric(values))
-    except (ValueError, TypeError):
-        return values
+    """Return numbers where every filled cell is one, else text; NaN where empty.
+
+    Numbers that would lose digits, such as long ids, stay text.
+    """
+    bare = [cell.strip(" ") for cell in cells]
+    filled = [cell for cell in bare if cell]
+    text = np.array([cell or np.nan for cell in cells], dtype=object)
+    if not all(map(NUMBER.fullmatch, filled)) or any(map(ZERO_BEFORE.match, filled)):
+        return text
+    if filled and len(filled) == len(bare) and all(map(WHOLE.fullmatch, filled)):
+        return np.array([int(cell) for cell in bare])
+    numbers = np.array([float(cell) if cell else np.nan for cell in bare])
+    if any(map(LONG.fullmatch, filled)) or np.isinf(numbers).any():
+        return text
+
+    return numbers
 
 
 def _fill(
@@ -383,22 +409,27 @@ def _fill(
     order = np.argsort(columns, kind="stable")
     bounds = np.searchsorted(columns[order], np.arange(scan.layout.n_genes + 1))
     cells_wanted = (rows + n_left).tolist()
-    with _open(path, scan.encoding) as file:
+    n_done = 0
+    with reading(path), _open(path, scan.encoding) as file:
         lines = islice(_content(file), scan.layout.first_gene_line - 1, None)
         for (number, line), begin, end in zip(lines, bounds, bounds[1:], strict=False):
+            n_done += 1
             if begin == end:
                 continue
             cells = _cells(line)
             texts = [cells[i] for i in cells_wanted]
-            values, bad = parse_numbers(texts, decimal)
+            values, bad = parse_numbers(texts, decimal, matrix.dtype)
             if bad is not None:
                 comma = texts[bad].count(",") == 1 and decimal == "."
                 hint = (
                     " Pass decimal=',' if a comma is the decimal sign." if comma else ""
                 )
-                raise ValueError(
-                    f"{os.fspath(path)}, line {number}, column {cells_wanted[bad] + 1} "
-                    f"(gene {cells[0]!r}, sample {scan.obs.index[rows[bad]]!r}): "
-                    f"{texts[bad]!r} is not a finite number.{hint}"
+                raise CorruptFileError(
+                    path,
+                    f"line {number}, column {cells_wanted[bad] + 1} "
+                    f"(gene {cells[0]!r}, sample {scan.obs.index[rows[bad]]!r})",
+                    f"{texts[bad]!r} is not a finite {matrix.dtype} number.{hint}",
                 )
             matrix[:, order[begin:end]] = values[:, None]
+    if n_done < scan.layout.n_genes:
+        raise CorruptFileError(path, "", "it was changed while it was read")

@@ -1,11 +1,13 @@
 """What a matrix of profiles may hold: finite values, missing ones where allowed."""
 
+import re
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from sklearn_molge._utils.messages import first_few
 from sklearn_molge.datasets._texts import is_missing
@@ -13,6 +15,7 @@ from sklearn_molge.exceptions import DataWarning
 
 __all__ = [
     "MISSING_OPTIONS",
+    "NUMBER",
     "check_values",
     "describe_missing",
     "parse_numbers",
@@ -24,6 +27,9 @@ MISSING_OPTIONS = {"raise", "nan"}
 MARK = -666
 BLOCK_BYTES = 2**22
 N_SHOWN = 5
+NUMBER = re.compile(r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?")
+OF_NUMBERS = b"0123456789+-.eE\t"
+BLANKS = " \t\xa0\ufeff\u200b"
 # Values that are looked at to tell z-scores from intensities, and the fewest that tell.
 N_LOOKED_AT = 2**18
 FEWEST = 500
@@ -131,18 +137,27 @@ def warn_of_scale(
 
 
 def parse_numbers(
-    texts: Sequence[str], decimal: str
+    texts: Sequence[str], decimal: str, dtype: DTypeLike = np.float64
 ) -> tuple[NDArray[np.float64], int | None]:
-    """Return the numbers, NaN where missing, and the place of what is no number."""
+    """Return the numbers, NaN where missing, and the place of what is no number.
+
+    What `dtype` cannot hold is none. Numbers are those of `NUMBER`: Python reads more,
+    such as 1_000, digits of other scripts and words.
+    """
     if decimal == ",":
         # A point becomes what is no number.
         swap = str.maketrans(",.", ".,")
         texts = [text.translate(swap) for text in texts]
-    try:
-        numbers = np.array(texts, dtype=np.float64)
-    except ValueError:
-        coerced = pd.to_numeric(np.array(texts, dtype=object), errors="coerce")
-        numbers = np.asarray(coerced, dtype=np.float64)
-    strange = np.flatnonzero(~np.isfinite(numbers))
+    numbers = None
+    if not "\t".join(texts).encode(errors="replace").translate(None, OF_NUMBERS):
+        with suppress(ValueError):  # of these letters Python makes nothing else
+            numbers = np.fromiter(map(float, texts), np.float64, len(texts))
+    if numbers is None:
+        bare = [text.strip(BLANKS) for text in texts]
+        numbers = np.array(
+            [float(t) if NUMBER.fullmatch(t) else np.nan for t in bare], np.float64
+        )
+    with np.errstate(invalid="ignore"):
+        strange = np.flatnonzero(~(np.abs(numbers) <= np.finfo(dtype).max))
     bad = next((i for i in strange.tolist() if not is_missing(texts[i].strip())), None)
     return numbers, bad
