@@ -6,7 +6,7 @@ import warnings
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
+from itertools import chain, islice
 
 import h5py
 import numpy as np
@@ -136,8 +136,7 @@ def read_profiles(
     >>> from collections import Counter
     from collections.abc import Iterable, Sequence
     from dataclasses import dataclass, field
-    from itertools import chain
-    >>> from sklearn_molge.datasets import read_profiles
+        >>> from sklearn_molge.datasets import read_profiles
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     path = Path(folder) / "query.csv"
     ...     _ = path.write_text("gene,case 1,case 2\n780,1.5,-2\n5720,0.5,3\n")
@@ -314,12 +313,13 @@ class _Table:
                 and not row[0].lower().startswith("sep=")
             )
             _, header = next(rows, (0, [""]))
-            first = next(rows, None)
-            if first and len(first[1]) == len(header) + 1:
-                if first[1][0] and first[1][-1]:
-                    header = ["", *header]  # R names rows, but not their column
+            first = list(islice(rows, 2))
+            if first and all(
+                len(row) == len(header) + 1 and row[0] and row[-1] for _, row in first
+            ):
+                header = ["", *header]  # R names rows, but not their column
             table = cls(header)
-            table._fill(path, chain([first] if first else [], rows), decimal)
+            table._fill(path, chain(first, rows), decimal)
         return table
 
     def _fill(

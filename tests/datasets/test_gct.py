@@ -140,7 +140,9 @@ def test_ids_with_zeros_before_stay_text(tmp_path):
 
 
 def test_samples_without_a_name(tmp_path):
-    with pytest.raises(ValueError, match=r"plate\.gct: 1 samples have no id"):
+    with pytest.raises(
+        ValueError, match=r"plate\.gct cannot be read: 1 samples have no id"
+    ):
         read_gct(write(tmp_path, V13.replace("s2", " ").replace(" \t", "\t")))
 
 
@@ -210,7 +212,7 @@ def replaced(old, new):
     [
         (
             "",
-            r"plate\.gct cannot be read: line 1: a GCT file starts with #1\.2 or #1\.3\. Got ''",
+            r"plate\.gct cannot be read: line 1: .* starts with #1\.2 or #1\.3\. Got ''",
         ),
         (replaced("#1.3", "#1.4"), r"line 1: .* Got '#1\.4'"),
         (
@@ -252,7 +254,7 @@ def test_bad_file(tmp_path, text, message):
 @pytest.mark.parametrize("cell", ["inf", "7,5", "x", "1.234,5", "-"])
 def test_cell_that_is_not_a_number(tmp_path, cell):
     path = write(tmp_path, replaced("6e-1", cell))
-    message = rf"plate\.gct cannot be read: line 8, column 5 \(gene '23', sample 's2'\): '{cell}' is not"
+    message = rf"line 8, column 5 \(gene '23', sample 's2'\): '{cell}' is not"
     for missing in ("raise", "nan"):
         with pytest.raises(ValueError, match=message):
             read_gct(path, missing=missing)

@@ -474,7 +474,9 @@ def test_unusable_files(geo):
         load_lincs(geo, level=3)
     (geo / "a_inst_info.txt").unlink()
     (geo / "a_inst_info.txt.gz").write_bytes(b"not gzip")
-    with pytest.raises(ValueError, match=r"Cannot read the table .*a_inst_info.txt.gz"):
+    with pytest.raises(
+        ValueError, match=r"a_inst_info.txt.gz.* has none of the columns"
+    ):
         load_lincs(geo, level=3)
 
 

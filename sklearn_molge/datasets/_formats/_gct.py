@@ -3,7 +3,7 @@
 import os
 import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import TextIO
@@ -223,7 +223,10 @@ def _open(path: str | os.PathLike[str], encoding: str) -> TextIO:
 
 def _scan(path: str | os.PathLike[str]) -> _Scan:
     with reading(path):
-        encoding = look_into(path).encoding
+        head = look_into(path)
+        content = _content(head.lines)
+        _version_of(*next(content, (1, "")), path)  # before it is read to its end
+        encoding = head.encoding
         if encoding != "cp1252":
             try:
                 return _scan_as(path, encoding)
@@ -275,7 +278,7 @@ def _scan_as(path: str | os.PathLike[str], encoding: str) -> _Scan:
     return _Scan(encoding, layout, obs, genes)
 
 
-def _content(file: TextIO) -> Iterator[tuple[int, str]]:
+def _content(file: Iterable[str]) -> Iterator[tuple[int, str]]:
     """Yield number and text of the lines that hold more than tabs and blanks."""
     for number, line in enumerate(file, start=1):
         if line.strip(BLANKS):
@@ -287,10 +290,7 @@ def _cells(line: str, at_most: int = -1) -> list[str]:
     return [unquote(cell) for cell in cells] if '"' in line else cells
 
 
-def _read_layout(
-    content: Iterator[tuple[int, str]], path: str | os.PathLike[str]
-) -> _Layout:
-    number, line = next(content, (1, ""))
+def _version_of(number: int, line: str, path: str | os.PathLike[str]) -> str:
     version = line[:80].strip(BLANKS)
     if version not in ("#1.2", "#1.3"):
         raise CorruptFileError(
@@ -298,6 +298,14 @@ def _read_layout(
             f"line {number}",
             f"a GCT file starts with #1.2 or #1.3. Got {version!r}",
         )
+    return version
+
+
+def _read_layout(
+    content: Iterator[tuple[int, str]], path: str | os.PathLike[str]
+) -> _Layout:
+    number, line = next(content, (1, ""))
+    version = _version_of(number, line, path)
     n_counts = 2 if version == "#1.2" else 4
     number, line = next(content, (2, ""))
     counts = line.replace('"', "").split()
@@ -421,14 +429,14 @@ def _fill(
             values, bad = parse_numbers(texts, decimal, matrix.dtype)
             if bad is not None:
                 comma = texts[bad].count(",") == 1 and decimal == "."
-                hint = (
-                    " Pass decimal=',' if a comma is the decimal sign." if comma else ""
-                )
+                hint = ". Pass decimal=',' if a comma is the decimal sign" * comma
+                if np.isfinite(values[bad]):
+                    hint = f" in {matrix.dtype}"
                 raise CorruptFileError(
                     path,
                     f"line {number}, column {cells_wanted[bad] + 1} "
                     f"(gene {cells[0]!r}, sample {scan.obs.index[rows[bad]]!r})",
-                    f"{texts[bad]!r} is not a finite {matrix.dtype} number.{hint}",
+                    f"{texts[bad]!r} is not a finite number{hint}",
                 )
             matrix[:, order[begin:end]] = values[:, None]
     if n_done < scan.layout.n_genes:
