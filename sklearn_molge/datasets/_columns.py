@@ -63,6 +63,8 @@ GENES = {
 }
 GENE_COLUMNS = frozenset().union(*GENES.values()) | {"description"}
 KNOWN = frozenset().union(*TEXTS.values(), *GENES.values())
+# Entrez ids have 9 digits; what has more than 15 is not told from its neighbour.
+MOST_ID = 10**15
 # Of Ensembl, and of Affymetrix's probe sets.
 OTHER_ID = re.compile(r"ENS[A-Z]*G\d+(\.\d+)?|\w+_at", re.IGNORECASE)
 PROFILE_IDS = ("inst_id", "sample_id", "sig_id", "profile_id")
@@ -133,7 +135,9 @@ def standard_genes(table: pd.DataFrame) -> pd.DataFrame:
     values = [float(text.lower() in marks) for text in distinct]
     columns["is_landmark"] = np.array([*values, np.nan])[codes]
     ids = pd.to_numeric(columns["gene_id"], errors="coerce")
-    columns["gene_id"] = np.where((ids % 1 == 0) & (ids > 0), ids, np.nan)
+    columns["gene_id"] = np.where(
+        (ids % 1 == 0) & (ids > 0) & (ids < MOST_ID), ids, np.nan
+    )
     return pd.DataFrame(columns, index=table.index)
 
 
@@ -147,7 +151,7 @@ def name_genes(genes: pd.DataFrame) -> pd.DataFrame:
     if names.tolist() == [str(i) for i in range(len(names))]:
         names = names.mask(names.notna())
     by_name = pd.to_numeric(names, errors="coerce")
-    by_name = by_name.where((by_name % 1 == 0) & (by_name > 0))
+    by_name = by_name.where((by_name % 1 == 0) & (by_name > 0) & (by_name < MOST_ID))
     texts = names.mask(pd.to_numeric(names, errors="coerce").notna())
     other = [OTHER_ID.fullmatch(str(name)) is not None for name in names]
     texts = texts.mask(np.array(other, dtype=bool))

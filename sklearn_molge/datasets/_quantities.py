@@ -71,8 +71,12 @@ COLUMN = {
 }
 # The releases write micro as u, as the micro sign or as mu, in mixed encodings.
 MICRO = str.maketrans(dict.fromkeys("\u00b5\u03bc\ufffd", "u") | {"\u2212": "-"})
-NUMBER = re.compile(r"([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)[\s_-]*(.*)")
-DECIMAL_COMMA = re.compile(r"([-+]?)(\d+),(\d+)(?![\d.,])(.*)")
+NUMBER = re.compile(
+    r"([-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?)[\s_-]*(.*)"
+)
+DECIMAL_COMMA = re.compile(r"([-+]?)([0-9]+),([0-9]+)(?![\d.,])(.*)")
+# Letters: a number with its unit has 40 at most.
+LONGEST = 200
 
 
 @dataclass(frozen=True)
@@ -99,6 +103,8 @@ def _plain(text: str) -> str:
 
 def _factor(unit: str, name: str) -> float:
     """Return what to multiply with; NaN where the unit is not known."""
+    if len(unit) > LONGEST:
+        return np.nan
     plain = _plain(unit).strip()
     if plain == "m":  # of molar, that is a capital letter
         return np.nan
@@ -109,7 +115,7 @@ def _factor(unit: str, name: str) -> float:
 
 def _split(text: str) -> tuple[float, str]:
     """Return number and unit; NaN where there is no number, or it can be read twice."""
-    plain = _plain(text).strip()
+    plain = _plain(text).strip() if len(text) <= LONGEST else ""
     comma = DECIMAL_COMMA.fullmatch(plain)
     if comma:
         sign, whole, part, rest = comma.groups()
@@ -126,6 +132,7 @@ def _split(text: str) -> tuple[float, str]:
 def _interpret(text: str, outer: str, in_name: str, name: str) -> tuple[float, str]:
     """Return the value of a cell and a note, see `Readings`."""
     number, inner = _split(text)
+    text = text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
     shown = " ".join(filter(None, [text, "" if inner else outer or in_name]))
     if np.isnan(number):
         return np.nan, f"?{shown}"
@@ -135,7 +142,7 @@ def _interpret(text: str, outer: str, in_name: str, name: str) -> tuple[float, s
     doubt = outer and (inner or in_name)  # a unit column and something else
     if doubt and not np.isclose(_factor(outer, name), _factor(doubt, name), atol=0):
         return np.nan, f"?{text} (said to be in {outer} and in {doubt})"
-    if np.isnan(factor):
+    if not np.isfinite(number * factor):  # no unit, or too large
         return np.nan, f"?{shown}"
     return number * factor, inner or outer or in_name
 

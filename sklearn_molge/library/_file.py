@@ -55,6 +55,8 @@ __all__ = [
 
 # A file up to this size is counted by reading it once.
 _COUNTED_BYTES = 16 * 2**20
+# So many rows it has only if it is packed, to be unpacked for minutes.
+_MOST_COUNTED = 2**24
 _ENDS_BYTES = 2**20
 # Below this share of molecules a library is warned of.
 _READABLE = 0.9
@@ -356,7 +358,8 @@ class MoleculeFile:
                 return count(self.path)
             if os.path.getsize(self.path) > _COUNTED_BYTES:
                 return None
-            return sum(1 for _ in self._table(0).rows)
+            n_rows = sum(1 for _ in islice(self._table(0).rows, _MOST_COUNTED + 1))
+            return n_rows if n_rows <= _MOST_COUNTED else None
 
     def iter_batches(self, batch_size: int, *, start: int = 0) -> Iterator[Batch]:
         """Read the rows in batches; no more than one is in memory.

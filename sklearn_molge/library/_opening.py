@@ -22,7 +22,8 @@ _FOREIGN: tuple[tuple[bytes, str, str], ...] = (
     (rb"\x89PNG|GIF8|\xff\xd8\xff", "a picture", "give SMILES"),
     (rb"version https://git-lfs", "a pointer of Git LFS", "fetch it by `git lfs pull`"),
     (
-        rb"(?is)\s*(<\?xml[^>]*>\s*)?(<!--.*?-->\s*)*<(!doctype html|html|head|body)\b",
+        rb"(?is)\s*(<\?xml[^>]*>\s*)?(<!--((?!-->).)*-->\s*)*"
+        rb"<(!doctype html|html|head|body)\b",
         "a page of HTML",
         "look into it: the download may have ended at a log-in or an error",
     ),

@@ -21,9 +21,14 @@ import numpy as np
 from rdkit import Chem
 from rdkit.rdBase import BlockLogs
 
-from sklearn_molge._files.text import inner_name, look_into, open_text
+from sklearn_molge._files.text import (
+    LONGEST_LINE,
+    inner_name,
+    look_into,
+    open_text,
+)
 from sklearn_molge._utils.optional import import_optional
-from sklearn_molge.exceptions import LibraryWarning
+from sklearn_molge.exceptions import CorruptFileError, LibraryWarning
 from sklearn_molge.library._columns import (
     N_SAMPLED,
     Column,
@@ -60,12 +65,18 @@ Rows = Iterator[tuple]
 _SNIFFED = (".txt", ".smi", ".smiles", ".cxsmiles", ".ism", ".can", ".csv", ".tsv")
 _DELIMITERS = {"csv": ",;\t|", "tsv": "\t,;|"}  # the usual one first
 _HALF = 0.5
-_N_LINES = 500  # of a table that are looked through at a time
+_BLOCK = 2**15  # letters of a table that are looked through at a time
 _N_NOTES = 30  # lines of notes above a header
 _N_RECORDS = 100  # whose fields are looked at
 _PARQUET_ROWS = 16_384  # that are decoded at a time
 # In a row: a single zero byte makes one bad entry, a lost block takes line ends away.
 _N_ZEROS = 8
+# Letters of a record of an SDF: with pictures as text in its fields it has a few MB.
+_LONGEST_RECORD = 2**26
+# Of a structure: a thousand atoms and their bonds are 2,000. RDKit writes a chain of
+# 2,000 atoms as SMILES in 0.1 s, and crashes at 20,000.
+_MOST_LINES = 20_000
+_MOST_ATOMS = 2_000
 
 
 @dataclass(frozen=True)
@@ -511,7 +522,7 @@ def _blocks_of(
 ) -> Iterator[tuple[Sequence[int], list[list[str]]]]:
     """Yield the rows of a table and the lines they begin on; empty lines are none."""
     n_before = 0
-    while lines := list(islice(file, _N_LINES)):
+    while lines := file.readlines(_BLOCK):
         rows = _one_a_line(lines, dialect)
         numbers: Sequence[int] = range(n_before + 1, n_before + len(lines) + 1)
         if rows is None:
@@ -550,11 +561,18 @@ def _careful_rows(
     open would swallow the rows behind it: its line is read on its own then, and a
     warning says so.
     """
-    n_lines, done = len(lines), 0
+    n_lines, done, begin = len(lines), 0, 0
 
     def more() -> Iterator[str]:
+        n_letters = 0
         for line in file:
             lines.append(line)
+            n_letters += len(line)
+            if n_letters > LONGEST_LINE:
+                row = f"the row that begins {lines[begin][:60]!r}"
+                raise CorruptFileError(
+                    path, row, f"it is longer than {LONGEST_LINE:,} letters"
+                )
             yield line
 
     while done < n_lines:
@@ -727,7 +745,7 @@ def read_sdf(
     def rows() -> Rows:
         nonlocal line_number
         with open_text(path, n_zeros=_N_ZEROS) as file:
-            records = islice(_records(file), start, None)
+            records = islice(_records(path, file), start, None)
             for n, record in records:
                 line_number = n
                 fields = _fields(record)
@@ -750,22 +768,30 @@ def _fields_of(path: Path, extra: Extra, wanted: Sequence[str]) -> list[str]:
     wanted = [*wanted, *(() if extra is None or is_open else extra)]
     known: dict[str, None] = {}
     with open_text(path, n_zeros=_N_ZEROS) as file:
-        for i, (_, record) in enumerate(_records(file)):
+        for i, (_, record) in enumerate(_records(path, file)):
             known |= dict.fromkeys(_fields(record))
             if i >= _N_RECORDS and not is_open and set(wanted) <= set(known):
                 break
     return list(known)
 
 
-def _records(file: TextIO) -> Iterator[tuple[int, list[str]]]:
+def _records(path: Path, file: TextIO) -> Iterator[tuple[int, list[str]]]:
     """Yield the line on which each record begins, and its lines."""
-    begin, end = 1, 0
+    begin, end, n_letters = 1, 0, 0
     record: list[str] = []
     for line in file:
         end += 1
+        n_letters += len(line)
+        if n_letters > _LONGEST_RECORD:
+            raise CorruptFileError(
+                path,
+                f"the record in line {begin:,}",
+                f"it is longer than {_LONGEST_RECORD:,} letters; records end at "
+                "a line '$$$$'",
+            )
         if line.startswith("$$$$"):
             yield from _apart(begin, record)
-            begin, record = end + 1, []
+            begin, record, n_letters = end + 1, [], 0
         else:
             record.append(line.rstrip("\r\n"))
     if any(map(str.strip, record)):  # the last one may lack its end
@@ -834,6 +860,8 @@ def _smiles_of(record: list[str], name: str) -> str:
     """Write the structure as SMILES; a text that is no SMILES if it cannot be read."""
     end = next((i for i, line in enumerate(record) if line.startswith("M  END")), None)
     block = record if end is None else record[: end + 1]
+    if len(block) > _MOST_LINES:
+        return f"unreadable record {name!r} of {len(block):,} lines"
     with BlockLogs():  # RDKit prints each error; the row is reported as bad
         try:
             mol = Chem.MolFromMolBlock("\n".join(block) + "\n")
@@ -841,4 +869,6 @@ def _smiles_of(record: list[str], name: str) -> str:
             mol = None
         if mol is None:
             return f"unreadable record {name!r}"
+        if mol.GetNumAtoms() > _MOST_ATOMS:
+            return f"unreadable record {name!r} of {mol.GetNumAtoms():,} atoms"
         return Chem.MolToSmiles(mol)

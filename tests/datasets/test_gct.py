@@ -212,7 +212,7 @@ def replaced(old, new):
     [
         (
             "",
-            r"plate\.gct cannot be read: line 1: .* starts with #1\.2 or #1\.3\. Got ''",
+            r"plate\.gct cannot be read: line 1: .* with #1\.2 or #1\.3\. Got ''",
         ),
         (replaced("#1.3", "#1.4"), r"line 1: .* Got '#1\.4'"),
         (
