@@ -20,9 +20,9 @@ dose\tna\t1\t2.5\t10\t10
 """
 # What some readers take for a number, and what none holds.
 CELLS = [
-    "9.25\x007", "1_000", "infinity", "-inf", "nan", "nan(1)", "１２", "0x1p3", "1d5",
-    "1 2", " 5 ", "1e39", "1e999", "-666", "NA", "", "+", "1e", ".", "1,5", '"7"',
-    '"7', "7.", ".5", "+1", "1\x0b", "9" * 400, "٣", "1\u2028", "1\x85", "1\xa0",
+    "9.25\x007", "1_000", "infinity", "-inf", "nan", "nan(1)", "\uff11\uff12",
+    "0x1p3", "1d5", "1 2", " 5 ", "1e39", "1e999", "-666", "NA", "", "+", "1e",
+    ".", "1,5", '"7"', '"7', "7.", ".5", "+1", "1\x0b", "9" * 400, "\u0663", "1\u2028", "1\x85", "1\xa0",
     "\ufeff1", "True", "1+2j", "1e-400", "00012", "--1",
 ]  # fmt: skip
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
@@ -41,7 +41,8 @@ def slow_read(content):
     lines = [t for t in re.split("\r\n|\r|\n", text) if t.strip(BLANKS)]
     version, counts = lines[0].strip(BLANKS), lines[1].replace('"', "").split()
     n_genes, n_samples, n_left, n_top = map(int, [*counts, "1", "0"][:4])
-    assert version in ("#1.2", "#1.3") and len(lines) == 3 + n_top + n_genes
+    assert version in ("#1.2", "#1.3")
+    assert len(lines) == 3 + n_top + n_genes
     cells = [[bare(cell) for cell in line.split("\t")] for line in lines[2:]]
     matrix = [row[1 + n_left : 1 + n_left + n_samples] for row in cells[1 + n_top :]]
     numbers = [[float(t) if NUMBER.fullmatch(t) else None for t in r] for r in matrix]
@@ -99,10 +100,9 @@ class Gct(FileKind):
 
 
 class PackedGct(Gct):
-    """The same by gzip, of which each byte is under a checksum."""
+    """The same by gzip, changed inside or outside."""
 
     name = "gct-gz"
-    sealed = True
 
     def make(self, folder):
         folder.joinpath("a.gct").write_bytes(gzip.compress(GOOD.encode(), mtime=0))
