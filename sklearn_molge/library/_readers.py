@@ -652,7 +652,7 @@ def _open_parquet(path: Path) -> Any:
     parquet = import_optional(
         "pyarrow.parquet", extra="parquet", needed_by=f"{path}, a Parquet file,"
     )
-    return parquet.ParquetFile(path)
+    return parquet.ParquetFile(path, page_checksum_verification=True)
 
 
 def _count_parquet(path: Path) -> int:

@@ -10,6 +10,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from pandas.testing import assert_frame_equal
 
 from sklearn_molge.datasets import read_gct, read_gctx, write_gctx
+from sklearn_molge.exceptions import CorruptFileError
 
 V13 = """\
 #1.3
@@ -399,3 +400,48 @@ def test_real_plate_in_parts(level3_folder):
     assert controls.sum() == 26
     assert_array_equal(part.matrix, whole.matrix[controls][:, ::-7])
     assert_frame_equal(part.obs, whole.obs[controls])
+
+
+@pytest.mark.parametrize(
+    "cell",
+    "9.25\x007 1_000 \uff11\uff12 \u0663 0x1p3 1d5 1+2 nan(1) infinity 1e999 True".split(
+        " "
+    ),
+)
+def test_a_number_is_what_all_take_for_one(tmp_path, cell):
+    path = write(tmp_path, replaced("6e-1", cell))
+    for dtype in (np.float32, np.float64):
+        with pytest.raises(CorruptFileError, match=r"plate\.gct cannot .*line 8"):
+            read_gct(path, dtype=dtype)
+
+
+def test_what_float32_cannot_hold(tmp_path):
+    path = write(tmp_path, replaced("6e-1", "-1e39"))
+    with pytest.raises(CorruptFileError, match="'-1e39' is not a finite number in flo"):
+        read_gct(path)
+    assert read_gct(path, dtype=np.float64).matrix[1, 1] == -1e39
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [
+        ["1_000", "1", "2", "3"],
+        ["inf", "1", "2", "3"],
+        ["nan", "1", "2", "3"],
+        ["1e999", "1", "2", "3"],
+        ["12345678901234567891", "1", "2", "3"],
+        ["1234567890123456789", "", "2", "3"],
+    ],
+)
+def test_metadata_that_would_change_as_numbers_stays_text(tmp_path, cells):
+    row = "\t".join(["time", "na", "na", *cells])
+    path = write(tmp_path, replaced("time\tna\tna\t6\t24\t24\t6", row))
+    found = read_gct(path).obs["time"]
+    assert [text for text in found if text == text] == [c for c in cells if c]
+
+
+@pytest.mark.parametrize("counts", ["3\t4\t2\t" + "9" * 30, "5000000\t4\t2\t3"])
+def test_counts_beyond_any_release(tmp_path, counts):
+    path = write(tmp_path, replaced("3\t4\t2\t3", counts))
+    with pytest.raises(CorruptFileError, match="line 2: it announces more than"):
+        read_gct(path)

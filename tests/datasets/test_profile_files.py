@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from sklearn_molge.datasets import GctData, read_profiles, write_gctx
-from sklearn_molge.exceptions import DataWarning
+from sklearn_molge.exceptions import CorruptFileError, DataWarning
 
 EXPECTED = pd.DataFrame(
     np.array([[1.5, 3], [-2, 4]], dtype=np.float32),
@@ -172,3 +172,43 @@ def test_statistics_are_no_profiles(write, header, shown):
     path = write("\n".join([header, "780" + ",1" * header.count(",")]) + "\n")
     with pytest.raises(ValueError, match=f"{shown}.*profile_from_genes"):
         read_profiles(path)
+
+
+@pytest.mark.parametrize("cell", ["1_000", "\uff11\uff12", "infinity", "1e39", "0x10"])
+def test_a_number_is_what_all_take_for_one(write, cell):
+    with pytest.raises(CorruptFileError, match="row '780', column 'b'"):
+        read_profiles(write(ROWS.replace("-2", cell)))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (ROWS + "\x00", "line 4: it holds zero bytes"),
+        (ROWS.replace("1.5", '"1.5\n9"'), "line 2: a cell goes over several lines"),
+        (ROWS + '1,2,"3', "line 4: a cell goes over several lines"),
+        ("\n" * 1500 + ROWS, "its first 1,000 lines are empty"),
+        (ROWS.replace("1.5", "1" * 140_000), "line 2: field larger than"),
+        ("gene,Symbol,symbol,a\n780,x,y,1\n", "'symbol' more than once"),
+    ],
+)
+def test_rows_that_would_be_lost_or_never_end(write, text, message):
+    with pytest.raises(CorruptFileError, match=rf"query\.txt cannot .*{message}"):
+        read_profiles(write(text), genes_in="rows")
+
+
+def test_a_packed_line_without_an_end(write):
+    bomb = gzip.compress(b"gene,a\n780," + b"1" * (65 * 2**20), 1)
+    with pytest.raises(CorruptFileError, match=r"line 2: .*longer than 67,108,864"):
+        read_profiles(write(bomb))
+
+
+def test_a_wide_table_between_tabs(write):
+    names = [f"sample {i:010}" for i in range(9000)]  # 153 kB without a comma
+    cells = "\t".join(["780", *map(str, range(9000))])
+    found = read_profiles(write("\t".join(["gene", *names]) + f"\n{cells}\n"))
+    np.testing.assert_array_equal(found.to_numpy().ravel(), np.arange(9000))
+
+
+def test_rows_that_a_spreadsheet_pads_have_no_further_name(write):
+    path = write(ROWS.replace("\n5720,3,4\n", ",\n5720,3,4,\n"))
+    pd.testing.assert_frame_equal(read_profiles(path), EXPECTED)

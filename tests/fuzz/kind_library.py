@@ -206,7 +206,11 @@ class Parquet(Smi):
     def mutate(self, rng, path, content):
         return mutate(rng, content, self.max_bytes)
 
-    def compare(self, text, smiles, names):
+    def judge(self, case, answer):
+        # Names of columns stand where no checksum is.
+        told = [[s, n, list(f.values()), k] for s, n, f, k in (answer, self.expected)]
+        if not same(*told):
+            return f"another answer than that of the good file: {answer}"
         return None
 
 

@@ -1,6 +1,7 @@
 import bz2
 import gzip
 import lzma
+import os
 import pickle
 import random
 import sys
@@ -12,7 +13,11 @@ import pandas as pd
 import pytest
 from rdkit import Chem
 
-from sklearn_molge.exceptions import InvalidSmilesError, LibraryWarning
+from sklearn_molge.exceptions import (
+    CorruptFileError,
+    InvalidSmilesError,
+    LibraryWarning,
+)
 from sklearn_molge.library import MoleculeFile
 from sklearn_molge.molecules import check_smiles
 
@@ -799,3 +804,93 @@ def test_a_spreadsheet_is_refused_with_what_helps(tmp_path):
     path.write_bytes(b"PK")
     with pytest.raises(ValueError, match=r"give pandas\.read_excel\(path\)"):
         MoleculeFile(path)
+
+
+def chain_v3000(n):
+    atoms = "".join(f"M  V30 {i + 1} C 0 0 0 0\n" for i in range(n))
+    bonds = "".join(f"M  V30 {i} 1 {i} {i + 1}\n" for i in range(1, n))
+    return (
+        "chain\n\n\n  0  0  0  0  0  0  0  0  0  0999 V3000\nM  V30 BEGIN CTAB\n"
+        f"M  V30 COUNTS {n} {n - 1} 0 0 0\nM  V30 BEGIN ATOM\n{atoms}M  V30 END ATOM\n"
+        f"M  V30 BEGIN BOND\n{bonds}M  V30 END BOND\nM  V30 END CTAB\nM  END\n$$$$\n"
+    )
+
+
+@pytest.mark.parametrize("n", [2500, 20_000])
+def test_giant_structures_are_bad_rows(tmp_path, n):
+    text = chain_v3000(3) + chain_v3000(n) + chain_v3000(2)
+    library = MoleculeFile(write(tmp_path / "x.sdf", text))
+    smiles, _ = read(library)
+    assert [smiles[0], smiles[2]] == ["CCC", "CC"]
+    assert smiles[1].startswith("unreadable record 'chain' of ")
+
+
+@pytest.mark.parametrize("name", ["x.smi", "x.csv", "x.sdf"])
+def test_a_packed_line_without_an_end(tmp_path, name):
+    text = {
+        "x.smi": "CCO a\n",
+        "x.csv": "smiles,name\nCCO,a\n",
+        "x.sdf": chain_v3000(3),
+    }
+    path = tmp_path / f"{name}.gz"
+    bomb = b"C" * (17 * 2**20)
+    path.write_bytes(gzip.compress(text.get(name, chain_v3000(3)).encode() + bomb, 1))
+    with pytest.raises(CorruptFileError, match=rf"{name}\.gz.*line .*16,777,216"):
+        read(MoleculeFile(path))
+
+
+def test_a_row_and_a_record_without_an_end(tmp_path):
+    row = '"C\n",' * 4_000_000
+    path = write(tmp_path / "x.csv.gz", f"smiles,name\nCCO,a\n{row}")
+    with pytest.raises(
+        CorruptFileError, match=r"the row that begins '\"C.*longer than"
+    ):
+        read(MoleculeFile(path))
+    record = chain_v3000(3).removesuffix("$$$$\n") + ("x" * 2**20 + "\n") * 65
+    path = write(tmp_path / "x.sdf.gz", record)
+    with pytest.raises(CorruptFileError, match=r"the record in line 1: .*67,108,864"):
+        read(MoleculeFile(path))
+
+
+def test_a_lost_block_is_told_and_a_zero_byte_is_kept(tmp_path):
+    path = tmp_path / "x.smi"
+    path.write_bytes(b"CCO a\nC\x00C b\n")
+    assert read(MoleculeFile(path)) == (["CCO", "C\x00C"], ["a", "b"])
+    path.write_bytes(b"CCO a\n" * 10_000 + bytes(512) + b"CCO a\n" * 9)
+    with pytest.raises(CorruptFileError, match=r"line 10,001: .*zero bytes"):
+        read(MoleculeFile(path))
+
+
+@pytest.mark.parametrize("pack", [bz2.compress, lzma.compress])
+def test_a_damaged_second_stream_is_no_end(tmp_path, pack):
+    path = tmp_path / "x.smi.packed"
+    one, two = pack(b"CCO a\n" * 9), pack(b"CCN b\n" * 9)
+    path.write_bytes(one + two)
+    assert len(read(MoleculeFile(path, format="smi"))[0]) == 18
+    path.write_bytes(one + b"X" + two[1:])
+    with pytest.raises(CorruptFileError, match=r"x\.smi\.packed"):
+        read(MoleculeFile(path, format="smi"))
+
+
+def test_checksums_of_parquet_are_checked(tmp_path, parquet):
+    frame = pd.DataFrame({"smiles": ["CCCCCCCC", "CCO"], "name": ["a", "b"]})
+    path = tmp_path / "x.parquet"
+    frame.to_parquet(path, compression=None, write_page_checksum=True)
+    content = path.read_bytes()
+    at = content.index(b"CCCCCCCC")
+    path.write_bytes(content[:at] + b"N" + content[at + 1 :])
+    with pytest.raises(CorruptFileError, match=r"x\.parquet.*CRC"):
+        read(MoleculeFile(path))
+
+
+def test_many_comments_are_looked_at_once(tmp_path):
+    path = write(tmp_path / "x.smi", "<!---->" * 200 + "C\n")
+    assert len(read(MoleculeFile(path))[0]) == 1
+
+
+def test_pipes_and_devices_are_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "x.smi")
+    with pytest.raises(ValueError, match=r"Got '.*x\.smi', a pipe"):
+        MoleculeFile(tmp_path / "x.smi")
+    with pytest.raises(ValueError, match="Got '/dev/zero', a device"):
+        MoleculeFile("/dev/zero", format="smi")

@@ -426,7 +426,7 @@ def _fill(
                 continue
             cells = _cells(line)
             texts = [cells[i] for i in cells_wanted]
-            values, bad = parse_numbers(texts, decimal, matrix.dtype)
+            values, bad = parse_numbers(texts, decimal, matrix.dtype, line)
             if bad is not None:
                 comma = texts[bad].count(",") == 1 and decimal == "."
                 hint = ". Pass decimal=',' if a comma is the decimal sign" * comma

@@ -28,7 +28,6 @@ MARK = -666
 BLOCK_BYTES = 2**22
 N_SHOWN = 5
 NUMBER = re.compile(r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?")
-OF_NUMBERS = b"0123456789+-.eE\t"
 BLANKS = " \t\xa0\ufeff\u200b"
 # Values that are looked at to tell z-scores from intensities, and the fewest that tell.
 N_LOOKED_AT = 2**18
@@ -137,21 +136,28 @@ def warn_of_scale(
 
 
 def parse_numbers(
-    texts: Sequence[str], decimal: str, dtype: DTypeLike = np.float64
+    texts: Sequence[str],
+    decimal: str,
+    dtype: DTypeLike = np.float64,
+    line: str | None = None,
 ) -> tuple[NDArray[np.float64], int | None]:
     """Return the numbers, NaN where missing, and the place of what is no number.
 
     What `dtype` cannot hold is none. Numbers are those of `NUMBER`: Python reads more,
-    such as 1_000, digits of other scripts and words.
+    such as 1_000, and digits of other scripts. `line`, if given, holds all the texts.
     """
+    is_plain = line is not None and line.isascii() and "_" not in line
+    if not is_plain:
+        whole = "\t".join(texts)
+        is_plain = whole.isascii() and "_" not in whole
     if decimal == ",":
         # A point becomes what is no number.
         swap = str.maketrans(",.", ".,")
         texts = [text.translate(swap) for text in texts]
     numbers = None
-    if not "\t".join(texts).encode(errors="replace").translate(None, OF_NUMBERS):
-        with suppress(ValueError):  # of these letters Python makes nothing else
-            numbers = np.fromiter(map(float, texts), np.float64, len(texts))
+    if is_plain:
+        with suppress(ValueError):
+            numbers = np.array(texts, dtype=np.float64)
     if numbers is None:
         bare = [text.strip(BLANKS) for text in texts]
         numbers = np.array(
