@@ -15,8 +15,9 @@ import os
 import re
 import stat
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import IO, Any, TextIO
@@ -311,24 +312,34 @@ def open_text(
         encoding = look_into(path).encoding
     with reading(path):
         file = _open_bytes(path, _compression_of(path))
-    decoder = None
+    make_decoder = None
     if encoding.startswith(("utf-16", "utf-32")):  # in which a byte is no character
-        decoder, encoding = codecs.getincrementaldecoder(encoding)(errors), "utf-8"
-    lines: Any = _BoundedLines(file, path, longest, n_zeros, decoder)
+        make_decoder = partial(codecs.getincrementaldecoder(encoding), errors)
+        encoding = "utf-8"
+    lines: Any = _BoundedLines(file, path, longest, n_zeros, make_decoder)
     return io.TextIOWrapper(
         lines, encoding=_codec(encoding), errors=errors, newline=newline
     )
+
+
+_MakeDecoder = Callable[[], codecs.IncrementalDecoder] | None
 
 
 class _BoundedLines(io.BufferedIOBase):
     """The bytes of a text in which no line is too long, and none has zero bytes."""
 
     def __init__(
-        self, file: IO[bytes], path: Path, longest: int, n_zeros: int, decoder
+        self,
+        file: IO[bytes],
+        path: Path,
+        longest: int,
+        n_zeros: int,
+        make_decoder: _MakeDecoder,
     ):
-        self._file, self._path = file, path
-        self._longest, self._zeros, self._decoder = longest, bytes(n_zeros), decoder
-        self._n_ends = 0  # of lines so far
+        self._file, self._path, self._make_decoder = file, path, make_decoder
+        self._longest, self._zeros = longest, bytes(n_zeros)
+        self._blocks = _blocks_of(file, make_decoder)
+        self._n_read = 0
         self._n_open = 0  # bytes of the line that has not ended yet
 
     def readable(self) -> bool:
@@ -340,33 +351,39 @@ class _BoundedLines(io.BufferedIOBase):
 
     def read1(self, size: int = -1, /) -> bytes:
         """Return the next bytes, more than are asked for: each call costs as much."""
-        block = self._file.read1(_BLOCK)  # type: ignore[attr-defined]
-        if self._decoder is not None:
-            block = self._utf8(block)
-        if self._zeros in block:
+        block = next(self._blocks, b"")
+        if b"\0" in block and self._zeros in block:  # the first is faster
             why = "it holds zero bytes (NUL), as a lost block of a disk does"
-            self._refuse(block, block.index(self._zeros), why)
-        end = max(block.rfind(b"\n"), block.rfind(b"\r"))
+            self._refuse(self._n_read + block.index(self._zeros), why)
         if self._n_open + len(block) > self._longest:
             first = re.search(rb"[\r\n]|\Z", block).start()  # type: ignore[union-attr]
             if self._n_open + first > self._longest:
                 why = f"it is longer than {self._longest:,} bytes, as no real one is"
-                self._refuse(block, 0, why)
-        if end < 0:
-            self._n_open += len(block)
-        else:
-            self._n_open = len(block) - end - 1
-            self._n_ends += block.count(b"\n") or block.count(b"\r")
+                self._refuse(self._n_read, why)
+        end = max(block.rfind(b"\n"), block.rfind(b"\r"))
+        self._n_open = len(block) - end - 1 + (self._n_open if end < 0 else 0)
+        self._n_read += len(block)
         return block
 
-    def _utf8(self, block: bytes) -> bytes:
-        while block:
-            text = self._decoder.decode(block).encode()
-            if text:
-                return text
-            block = self._file.read1(_BLOCK)  # type: ignore[attr-defined]
-        return self._decoder.decode(b"", final=True).encode()
-
-    def _refuse(self, block: bytes, at: int, why: str) -> None:
-        n = self._n_ends + 1 + (block.count(b"\n", 0, at) or block.count(b"\r", 0, at))
+    def _refuse(self, at: int, why: str) -> None:
+        """Name the line of a byte, for which lines are counted only now."""
+        n, left = 1, at
+        with _open_bytes(self._path, _compression_of(self._path)) as file:
+            for block in _blocks_of(file, self._make_decoder):
+                n += block.count(b"\n", 0, left) or block.count(b"\r", 0, left)
+                left -= len(block)
+                if left <= 0:
+                    break
         raise CorruptFileError(self._path, f"line {n:,}", why)
+
+
+def _blocks_of(file: Any, make_decoder: _MakeDecoder) -> Iterator[bytes]:
+    """Yield what is in a file, as UTF-8 where a decoder is given."""
+    decoder = make_decoder and make_decoder()
+    while block := file.read1(_BLOCK):
+        if decoder is None:
+            yield block
+        elif text := decoder.decode(block):
+            yield text.encode()
+    if decoder is not None:
+        yield decoder.decode(b"", final=True).encode()
