@@ -78,7 +78,7 @@ def read_profiles(
 
     No SMILES, cell line or kind of treatment is needed. The file may be GCT, GCTX,
     ``.h5ad`` of AnnData, or a table of text separated by tabs, commas or semicolons,
-    gzipped or not; it is told by its content, not by its name.
+    packed (gzip, bz2, xz, zstd) or not; it is told by its content, not by its name.
 
     Parameters
     ----------
@@ -110,11 +110,15 @@ def read_profiles(
     ------
     FileNotFoundError
         If there is no such file.
+    CorruptFileError
+        If a value is no number that float32 can hold, a quotation mark is left open, a
+        row has another number of cells, zero bytes or more than 64 MiB, or a table of
+        text has more than 268 million cells: with the line, or the row and the column.
     ValueError
         If the file is of no known format, it does not tell where the genes are, a gene
-        has two columns or no name, a value is missing or no number (names the place),
-        or columns are statistics, such as "padj": one column of such a table is the
-        `values` of :func:`~sklearn_molge.expression.profile_from_genes`.
+        has two columns or no name, a value is missing (names the place), or columns
+        are statistics, such as "padj": one column of such a table is the `values` of
+        :func:`~sklearn_molge.expression.profile_from_genes`.
     ImportError
         If the file is AnnData's and anndata is not installed.
 

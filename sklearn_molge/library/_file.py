@@ -250,7 +250,10 @@ class MoleculeFile:
     ValueError
         If the format cannot be told from the ending, the file is something else (a page
         of HTML, an Excel workbook, MOL2, a pointer of Git LFS, an archive of several
-        files, ...), or there is no such column: with the columns that are there.
+        files, a pipe, ...), or there is no such column: with the columns that are
+        there.
+    CorruptFileError
+        If it is damaged: here, or where it is read.
     ImportError
         If a Parquet file or one packed by zstd is given and pyarrow is not installed.
 
@@ -267,7 +270,8 @@ class MoleculeFile:
     Notes
     -----
     Rows are handed out as they are: an entry that is no molecule ("-666",
-    "restricted", nothing at all, or an SDF record that RDKit cannot read) keeps its
+    "restricted", nothing at all, or an SDF record that RDKit cannot read, or of more
+    than 2,000 atoms) keeps its
     row, and who reads the rows decides. Names lose blanks around them.
 
     Rows are counted from 0: those of a table as pandas does, so that row i is
@@ -380,8 +384,9 @@ class MoleculeFile:
 
         Raises
         ------
-        ValueError
-            If the file is damaged: with the row.
+        CorruptFileError
+            If the file is damaged, with the row; or a line is longer than 16 MiB, or an
+            SDF record than 64 million letters, as no real one is.
         """
         done = start
         with reading(self.path, lambda: f"behind row {done - 1:,}"):

@@ -102,7 +102,7 @@ def read_gct(
     Parameters
     ----------
     path : path-like
-        The file, gzipped or not.
+        The file, packed (gzip, bz2, xz, zip, zstd) or not.
     samples : None, array-like, slice or callable, default=None
         The samples to read (the file's columns), in the order in which to return
         them: ids (text), positions, a boolean mask, a slice of positions, or a
@@ -129,11 +129,14 @@ def read_gct(
     ------
     FileNotFoundError
         If there is no such file.
-    ValueError
+    CorruptFileError
         If the file is not in the format, ends early, holds another number of rows
-        or columns than its second line says, a value asked for is not a finite
-        number (the message names line and column, both counted from 1), or values are
-        missing and ``missing="raise"`` (it names samples and genes).
+        or columns than its second line says, zero bytes, or a line of more than
+        256 MiB; or a value asked for is no finite number that `dtype` can hold (the
+        message names line and column, both counted from 1).
+    ValueError
+        If values are missing and ``missing="raise"`` (it names samples and genes), or
+        the path is a pipe or a device.
 
     Warns
     -----
@@ -150,6 +153,11 @@ def read_gct(
     where it says -666, LINCS's mark for a missing value. Any other column stays text
     as it is in the file, "na", "-666" and numbers like 0025 included. Empty cells are
     missing (NaN). The filler in the upper left corner of version 1.3 is not read.
+    Whole numbers that would lose digits (more than 18, or than 15 beside empty cells
+    and fractions) stay text as well.
+
+    Numbers are written by the digits 0 to 9, a point and an exponent: what only some
+    programs read, such as 1_000, 0x10 and infinity, is an error.
 
     What a spreadsheet leaves behind does no harm: a byte order mark, UTF-16, lines of
     tabs, tabs after the last cell, quotation marks around cells.
