@@ -9,14 +9,16 @@ import sys
 import joblib
 import numpy as np
 import pandas as pd
+import platformdirs
 import pytest
 
 from sklearn_molge import evaluation
 from sklearn_molge.__main__ import main
-from sklearn_molge._files.signing import user_cache_folder
 from sklearn_molge.datasets import Study, make_perturbation_study
 from sklearn_molge.evaluation import PaperOptions
 from sklearn_molge.exceptions import FewCandidatesWarning
+
+CACHE = platformdirs.user_cache_path("sklearn_molge") / "evaluations"
 
 
 class Payload:
@@ -71,7 +73,7 @@ def test_defaults(calls, tmp_path, capsys):
     assert options == {
         "split": None, "paper": PaperOptions(), "n_repeats": 3, "baseline": None,
         "inspect": True,
-        "cache_folder": user_cache_folder("evaluations"), "random_state": 0,
+        "cache_folder": CACHE, "random_state": 0,
         "n_jobs": None,
         "verbose": 1,
     }  # fmt: skip
@@ -475,18 +477,17 @@ def test_end_to_end(tmp_path, capsys):
         "--data", tmp_path / "study.h5ad", "--preset", "quick", "--repeats", 1,
         "--no-ablations", "--no-inspection", "--reference", "finlayson2020",
     ]  # fmt: skip
-    cache = user_cache_folder("evaluations")
     assert evaluate(*arguments, out=out) == 0
     said = capsys.readouterr().out
     assert "D-NN, raw / Morgan" in said
-    assert f"Finished fits are kept in {cache} (" in said
+    assert f"Finished fits are kept in {CACHE} (" in said
     assert (out / "report.html").exists()
     noted = json.loads((out / "report.json").read_text(encoding="utf-8"))["command"]
     assert "--preset quick" in noted
     assert not (out / "cache").exists()  # others may write to a report
-    kept = set(cache.glob("method-*"))
+    kept = set(CACHE.glob("method-*"))
     assert kept
     ranks = pd.read_csv(out / "ranks.csv")
     assert evaluate(*arguments, out=out) == 0  # from the cache
-    assert set(cache.glob("method-*")) == kept
+    assert set(CACHE.glob("method-*")) == kept
     pd.testing.assert_frame_equal(pd.read_csv(out / "ranks.csv"), ranks)

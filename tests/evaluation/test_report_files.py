@@ -186,6 +186,14 @@ def test_formulas_are_no_formulas_in_csv_and_come_back(tmp_path):
     assert list(loaded["=b"]) == texts
 
 
+def test_formulas_among_other_things_are_no_formulas():
+    """Found by the fuzzer: a column of objects that are not all texts."""
+    frame = pd.DataFrame({"x": ["=1", None, -1.5, True]})
+    assert ReportTable(frame).to_csv() == 'x\n\'=1\n""\n-1.5\nTrue\n'
+    frame = pd.DataFrame({"x": pd.array(["=1", None], dtype="string"), "n": [-1, 2]})
+    assert ReportTable(frame).to_csv() == "x,n\n'=1,-1\n,2\n"
+
+
 def test_texts_of_the_ranks_come_back_with_zeros_inside(tmp_path):
     report = small_report(pd.DataFrame({"x": [1.0]}))
     report.ranks = pd.DataFrame({"drug": ["a\0b", "\0"], "m": [1 / 3, 1e-300]})

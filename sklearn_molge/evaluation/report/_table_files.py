@@ -69,8 +69,10 @@ def frame_to_csv(frame: Frame) -> str:
 
 
 def _guarded_column(column: pd.Series) -> pd.Series:
-    has_texts = pd.api.types.is_string_dtype(column) or column.dtype == "category"
-    return column.astype(object).map(_guarded) if has_texts else column
+    dtype = column.dtype
+    if isinstance(dtype, pd.CategoricalDtype | pd.StringDtype) or dtype == object:
+        return column.astype(object).map(_guarded)
+    return column
 
 
 def _guarded(value: Any) -> Any:
