@@ -69,8 +69,7 @@ def frame_to_csv(frame: Frame) -> str:
 
 
 def _guarded_column(column: pd.Series) -> pd.Series:
-    dtype = column.dtype
-    if isinstance(dtype, pd.CategoricalDtype | pd.StringDtype) or dtype == object:
+    if column.dtype.kind == "O":  # texts, categories, and anything among numbers
         return column.astype(object).map(_guarded)
     return column
 
