@@ -56,7 +56,7 @@ def frame_to_csv(frame: Frame) -> str:
     """
     flat = frame
     if keeps_index(frame):
-        names = ["" if name is None else name for name in frame.index.names]
+        names: Any = ["" if name is None else name for name in frame.index.names]
         flat = frame.rename_axis(index=names).reset_index(allow_duplicates=True)
     # By position: names may come twice.
     columns = {i: _guarded_column(flat.iloc[:, i]) for i in range(flat.shape[1])}
@@ -69,7 +69,7 @@ def frame_to_csv(frame: Frame) -> str:
 
 
 def _guarded_column(column: pd.Series) -> pd.Series:
-    if column.dtype.kind == "O":  # texts, categories, and anything among numbers
+    if column.dtype.kind in "OU":  # texts, categories, and anything among numbers
         return column.astype(object).map(_guarded)
     return column
 
@@ -101,16 +101,18 @@ def frame_from_csv(content: bytes, fields: Sequence[Field]) -> Frame:
     if list(map(_unguarded, header)) != names:
         raise ValueError("its columns are not those that were written")
     kinds = {i: _csv_dtype(field) for i, field in enumerate(fields)}
-    how: dict[str, Any] = {"float_precision": "round_trip"}
+    how: dict[str, Any] = {
+        "float_precision": "round_trip",
+        "dtype": kinds,
+        "na_values": {i: [""] for i, kind in kinds.items() if kind is not str},
+    }
     if b"\0" in content:  # where pandas' parser in C ends a text
-        how = {"engine": "python"}
-    frame = pd.read_csv(
+        how |= {"engine": "python", "float_precision": None}
+    frame: Frame = pd.read_csv(
         io.BytesIO(content),
         header=0,
         names=range(len(names)),
-        dtype=kinds,
         keep_default_na=False,
-        na_values={i: [""] for i, kind in kinds.items() if kind is not str},
         **how,
     )
     if not isinstance(frame.index, pd.RangeIndex):
@@ -156,7 +158,8 @@ def frame_to_json(frame: Frame) -> str:
 
 def describe_fields(frame: Frame) -> list[Field]:
     """Return name and type of each column; of a type that is not ours "any"."""
-    fields: list[Field] = build_table_schema(frame, index=False)["fields"]
+    schema: Any = build_table_schema(frame, index=False)
+    fields: list[Field] = schema["fields"]
     for field in fields:
         known = _WITH_MISSING.get(field["type"], set()) | {None}
         if field.get("extDtype") not in known:
