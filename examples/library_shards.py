@@ -25,6 +25,7 @@ import joblib
 import numpy as np
 import pandas as pd
 
+from sklearn_molge.evaluation import ReportTable
 from sklearn_molge.library import MoleculeFile, MoleculeIndex
 
 
@@ -84,7 +85,11 @@ def search_shards(shards, embedder, profiles, n_neighbors=10, *, reverse=False):
 
 def main(arguments=None):
     """Embed a part of a library, or search all of it."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[1])
+    parser = argparse.ArgumentParser(
+        description=__doc__.split("\n")[1],
+        epilog="EMBEDDER is a pickle of yours, written by joblib.dump: opening it runs "
+        "the code that it names, so give none that you do not trust.",
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     embed = commands.add_parser("embed", help="embed the files of one task")
     embed.add_argument("embedder", type=Path)
@@ -117,7 +122,9 @@ def main(arguments=None):
     hits = search_shards(
         options.shards, embedder, profiles, options.top, reverse=options.reverse
     )
-    hits.to_csv(options.out, index=False)
+    # In ReportTable's CSV a name that begins with "=" is no formula.
+    text = ReportTable(hits.reset_index(drop=True)).to_csv()
+    options.out.write_text(text, encoding="utf-8", newline="\n")
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ import pandas as pd
 from compare_methods import BEST, methods
 
 from sklearn_molge.datasets import load_lincs, make_perturbation_study
+from sklearn_molge.evaluation import ReportTable
 from sklearn_molge.expression import profile_from_genes
 from sklearn_molge.library import MoleculeFile, MoleculeIndex, MoleculeQueryDisplay
 from sklearn_molge.metrics import chance_scores, retrieval_scores
@@ -121,7 +122,9 @@ def ask(index, test, row, out):
     print(f"  by 50 up and 50 down genes {index.rank(genes.profile, smiles)[0]:.1f}")
     named = pd.DataFrame(profile, index=[f"{line}, drug {test.groups[row, 0]}"])
     table = index.query(named, 10)
-    table.to_csv(out / "answer.csv", index=False)
+    # ReportTable's CSV: a name of a library that begins with "=" is no formula in it.
+    text = ReportTable(table.reset_index(drop=True)).to_csv()
+    (out / "answer.csv").write_text(text, encoding="utf-8", newline="\n")
     print(table.drop(columns=["query", "nearest_training"]).round(3).to_string())
     display = MoleculeQueryDisplay.from_table(table)
     display.figure_.savefig(out / "answer.png", dpi=110)

@@ -11,6 +11,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sklearn_molge._files.reading import reading
+from sklearn_molge._utils.messages import counted, printable
 from sklearn_molge._utils.optional import import_optional
 
 if TYPE_CHECKING:  # importing this module stays light
@@ -35,7 +37,8 @@ examples:
   {0} evaluate --data a.gct b.h5ad --metadata wells.csv --level 3 \\
       --out report
 
-A command that was killed goes on where it was when it is called again.
+A command that was killed goes on where it was when it is called again: its fits
+lie in the folder of --cache-folder, which may be deleted to free its space.
 """
 
 
@@ -71,7 +74,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise  # an ImportError of our own modules is no missing extra
         if options.traceback:
             traceback.print_exc()
-        print(f"{parser.prog} {options.command}: error: {error}", file=sys.stderr)
+        said = printable(str(error))
+        print(f"{parser.prog} {options.command}: error: {said}", file=sys.stderr)
         return 2
 
 
@@ -137,10 +141,8 @@ def _load_h5ad(path: str, level: int) -> Study:
     from sklearn_molge.datasets import Study
 
     anndata = import_optional("anndata", extra="anndata", needed_by="An .h5ad file")
-    try:
+    with reading(path):
         data = anndata.read_h5ad(path)
-    except (OSError, KeyError, TypeError, ValueError) as error:  # without its name
-        raise ValueError(f"{path} cannot be read as .h5ad: {error}") from error
     return Study.from_anndata(data, level=level)
 
 
@@ -160,9 +162,11 @@ def _split(options: argparse.Namespace) -> dict[str, Any] | None:
 def _evaluate(options: argparse.Namespace, command: str) -> int:
     from sklearn_molge import evaluation
 
+    evaluation.StudyReport.check_folder(options.out)  # before any work
+    cache_folder = options.cache_folder or _default_cache()
     study = _load(options)
     if not options.quiet:
-        print(study, flush=True)
+        print(printable(str(study)), flush=True)
     report = evaluation.evaluate_study(
         study,
         paper=evaluation.PaperOptions(
@@ -175,7 +179,7 @@ def _evaluate(options: argparse.Namespace, command: str) -> int:
         n_repeats=options.n_repeats,
         baseline=options.baseline,
         inspect=options.inspect,
-        cache_folder=options.cache_folder or options.out / "cache",
+        cache_folder=cache_folder,
         random_state=options.random_state,
         n_jobs=options.n_jobs,
         verbose=int(not options.quiet),
@@ -184,8 +188,26 @@ def _evaluate(options: argparse.Namespace, command: str) -> int:
     saved = report.save(options.out)
     if not options.quiet:
         print(f"\n{report}\n")
+        print(_about_cache(cache_folder))
     print(f"The report is {saved}")
     return 0
+
+
+def _default_cache() -> Path:
+    """Return the user's own folder: a report may be anybody's."""
+    from sklearn_molge._files.signing import user_cache_folder
+
+    return user_cache_folder("evaluations")
+
+
+def _about_cache(folder: Path) -> str:
+    """Say where the fits lie, and how much there is of them."""
+    sizes = [p.stat().st_size for p in folder.rglob("*") if p.is_file()]
+    return (
+        f"Finished fits are kept in {folder} ({counted(len(sizes), 'file')}, "
+        f"{sum(sizes) / 1e6:.1f} MB), for the same command and others on the same "
+        "study; the folder may be deleted."
+    )
 
 
 def _audit(options: argparse.Namespace) -> int:
@@ -196,7 +218,7 @@ def _audit(options: argparse.Namespace) -> int:
         study.groups, random_state=options.random_state, **(_split(options) or {})
     )
     audit = audit_split(study, split)
-    print(study, audit, sep="\n\n")
+    print(printable(f"{study}\n\n{audit}"))
     return 1 if audit.violations else 0
 
 
@@ -311,9 +333,11 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     add("--n-repeats", "--repeats", type=_count, default=3, metavar="N", help=repeats)
     jobs = "processes, -1 for all; same numbers"
     add("--n-jobs", "--jobs", type=_jobs, metavar="N", help=jobs)
+    default = str(_default_cache()).replace("%", "%%")
     cache = (
-        "folder of finished fits, from which a killed command goes on (default: "
-        "REPORT/cache). They are pickles: do not use one that you do not trust"
+        "folder of finished fits, from which a killed command goes on; delete it to "
+        f"free its space (default: {default}). It may be shared: files that this "
+        "installation did not sign are not opened"
     )
     add("--cache-folder", "--cache", type=Path, metavar="DIR", help=cache)
     add("--quiet", action="store_true", help="no progress, no tables")

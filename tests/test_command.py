@@ -1,18 +1,33 @@
 import contextlib
 import json
+import os
 import re
 import shlex
 import subprocess
 import sys
 
+import joblib
 import numpy as np
 import pandas as pd
+import platformdirs
 import pytest
 
 from sklearn_molge import evaluation
 from sklearn_molge.__main__ import main
 from sklearn_molge.datasets import Study, make_perturbation_study
 from sklearn_molge.evaluation import PaperOptions
+
+CACHE = platformdirs.user_cache_path("sklearn_molge") / "evaluations"
+
+
+class Payload:
+    """Makes a folder when it is unpickled."""
+
+    def __init__(self, folder):
+        self.folder = str(folder)
+
+    def __reduce__(self):
+        return os.mkdir, (self.folder,)
 
 
 class FakeReport:
@@ -57,7 +72,8 @@ def test_defaults(calls, tmp_path, capsys):
     assert options == {
         "split": None, "paper": PaperOptions(), "n_repeats": 3, "baseline": None,
         "inspect": True,
-        "cache_folder": tmp_path / "new" / "cache", "random_state": 0, "n_jobs": None,
+        "cache_folder": CACHE, "random_state": 0,
+        "n_jobs": None,
         "verbose": 1,
     }  # fmt: skip
     out = capsys.readouterr().out
@@ -223,6 +239,28 @@ def test_filters_are_not_for_h5ad(calls, tmp_path, capsys, h5ad):
     assert "--pert-dose: not for .h5ad files" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("name", ["report.html", "tables", "ranks.csv"])
+def test_out_that_has_files_of_others(calls, tmp_path, capsys, name):
+    (tmp_path / name).mkdir()
+    assert evaluate("--data", "simulated", out=tmp_path) == 2
+    assert f"{tmp_path} has {name} and no report" in capsys.readouterr().err
+    assert not calls
+
+
+def test_out_that_cannot_be_made(calls, tmp_path, capsys):
+    (tmp_path / "file").touch()
+    assert evaluate("--data", "simulated", out=tmp_path / "file" / "out") == 2
+    assert f"{tmp_path / 'file' / 'out'}" in capsys.readouterr().err
+    assert not calls
+
+
+def test_control_characters_do_not_reach_the_terminal(capsys):
+    assert main([*SMALL_AUDIT, "--test-cell-lines", "\x1b[2Jx"]) == 2
+    err = capsys.readouterr().err
+    assert "\x1b" not in err
+    assert "x1b[2Jx" in err
+
+
 def test_out_that_is_a_file(calls, tmp_path, capsys):
     (tmp_path / "out").touch()
     assert evaluate("--data", "simulated", out=tmp_path / "out") == 2
@@ -329,7 +367,7 @@ def test_a_damaged_h5ad_is_named(tmp_path, capsys, write):
     path = tmp_path / "study.h5ad"
     write(path)
     assert main(["audit", "--data", str(path)]) == 2
-    assert f"error: {path} cannot be read as .h5ad" in capsys.readouterr().err
+    assert f"error: {path} cannot be read: " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -416,11 +454,23 @@ def test_end_to_end(tmp_path, capsys):
         "--no-ablations", "--no-inspection", "--reference", "finlayson2020",
     ]  # fmt: skip
     assert evaluate(*arguments, out=out) == 0
-    assert "D-NN, raw / Morgan" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "D-NN, raw / Morgan" in said
+    assert f"Finished fits are kept in {CACHE} (" in said
     assert (out / "report.html").exists()
     noted = json.loads((out / "report.json").read_text(encoding="utf-8"))["command"]
     assert "--preset quick" in noted
-    assert any((out / "cache").iterdir())
+    assert not (out / "cache").exists()  # others may write to a report
+    kept = set(CACHE.glob("method-*"))
+    assert kept
     ranks = pd.read_csv(out / "ranks.csv")
+    # Who shares a report with you could run code on your machine.
+    made = tmp_path / "made"
+    (out / "cache").mkdir()
+    for path in kept:
+        for name in (path.name, path.name.partition(".")[0] + ".joblib"):
+            joblib.dump(Payload(made), out / "cache" / name)
     assert evaluate(*arguments, out=out) == 0  # from the cache
+    assert not made.exists()
+    assert set(CACHE.glob("method-*")) == kept
     pd.testing.assert_frame_equal(pd.read_csv(out / "ranks.csv"), ranks)

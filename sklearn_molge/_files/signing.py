@@ -25,7 +25,7 @@ from sklearn_molge._files.reading import reading
 from sklearn_molge._files.replacing import replacing
 from sklearn_molge.exceptions import UntrustedFileError
 
-__all__ = ["dump_signed", "load_signed", "user_cache_folder"]
+__all__ = ["dump_signed", "load_signed", "signing_key", "user_cache_folder"]
 
 _MARK = b"sklearn_molge-signed-1\n"
 _CODE_BYTES = 32
@@ -37,10 +37,22 @@ def user_cache_folder(name: str) -> Path:
     return platformdirs.user_cache_path("sklearn_molge") / name
 
 
-def dump_signed(value, path: str | os.PathLike[str]) -> None:
+def signing_key(purpose: str) -> bytes:
+    """Return a key of this installation that may go to the workers of a call.
+
+    They may have another home, or none. It is made of the secret and does not tell it,
+    and signs nothing but the files of one purpose.
+    """
+    return hmac.digest(_secret(), purpose.encode(), "sha256")
+
+
+def dump_signed(
+    value, path: str | os.PathLike[str], *, key: bytes | None = None
+) -> None:
     """Write a pickle that this installation will open; the file is whole or not there.
 
-    What only cloudpickle can write, such as a lambda, is written by it.
+    What only cloudpickle can write, such as a lambda, is written by it. `key` is one of
+    :func:`signing_key`; None is the installation's secret itself.
     """
     with replacing(path) as draft:
         try:
@@ -50,11 +62,15 @@ def dump_signed(value, path: str | os.PathLike[str]) -> None:
         with open(draft, "wb") as file:
             file.write(_MARK)
             file.write(content)
-            file.write(_code(content))
+            file.write(_code(content, key))
 
 
 def load_signed(
-    path: str | os.PathLike[str], *, trust: bool = False, instead: str = ""
+    path: str | os.PathLike[str],
+    *,
+    trust: bool = False,
+    instead: str = "",
+    key: bytes | None = None,
 ):
     """Unpickle a file that this installation wrote.
 
@@ -66,6 +82,8 @@ def load_signed(
         Whether to unpickle it whoever wrote it.
     instead : str, default=""
         For the error: what else a caller can do, a whole sentence.
+    key : bytes or None, default=None
+        As given to :func:`dump_signed`.
 
     Raises
     ------
@@ -80,15 +98,17 @@ def load_signed(
         content = memoryview(path.read_bytes())
     is_ours = bytes(content[: len(_MARK)]) == _MARK
     body = content[len(_MARK) : -_CODE_BYTES] if is_ours else content
-    is_signed = is_ours and hmac.compare_digest(_code(body), content[-_CODE_BYTES:])
+    is_signed = is_ours and hmac.compare_digest(
+        _code(body, key), content[-_CODE_BYTES:]
+    )
     if not is_signed and not trust:
         raise UntrustedFileError(path, *names_in_pickle(body), instead)
     with reading(path, "the pickle"):
         return pickle.loads(body)
 
 
-def _code(content) -> bytes:
-    return hmac.digest(_secret(), content, "sha256")
+def _code(content, key: bytes | None) -> bytes:
+    return hmac.digest(_secret() if key is None else key, content, "sha256")
 
 
 @cache

@@ -1,13 +1,18 @@
 """Lists and counts in messages: the first few, and how many more there are."""
 
+import re
 from collections.abc import Callable, Iterable
 from typing import TypeVar
 
-__all__ = ["N_SHOWN", "counted", "first_few", "first_few_at", "shortened"]
+__all__ = [
+    "N_SHOWN", "counted", "first_few", "first_few_at", "printable", "shortened",
+]  # fmt: skip
 
 N_SHOWN = 20
 # Of a longer text a message shows the beginning.
 _MAX_TEXT = 100
+# A terminal obeys control characters, and a text of data may hold any.
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 
 T = TypeVar("T")
 
@@ -77,3 +82,16 @@ def shortened(value: object) -> str:
     if not isinstance(value, str) or len(value) <= _MAX_TEXT:
         return repr(value)
     return f"{value[:_MAX_TEXT] + '...'!r} of {len(value):,} characters"
+
+
+def printable(text: str) -> str:
+    r"""Write out the control characters of a text, but tabs and ends of lines.
+
+    Examples
+    --------
+    >>> from sklearn_molge._utils.messages import printable
+    >>> print(printable("a\x1b[2J\nb"))
+    a\x1b[2J
+    b
+    """
+    return _CONTROL.sub(lambda found: repr(found[0])[1:-1], text)

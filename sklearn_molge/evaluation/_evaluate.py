@@ -12,7 +12,7 @@ import numpy as np
 from sklearn.base import BaseEstimator
 
 from sklearn_molge._compat import HasMethods, Interval, validate_params
-from sklearn_molge._utils.messages import first_few
+from sklearn_molge._utils.messages import counted, first_few
 from sklearn_molge.datasets import Study
 from sklearn_molge.evaluation._audit import audit_repeats
 from sklearn_molge.evaluation._explain import explain
@@ -34,6 +34,7 @@ from sklearn_molge.evaluation._plan import (
 )
 from sklearn_molge.evaluation._results import StudyResults, choose_baseline, rank_table
 from sklearn_molge.evaluation._run import (
+    Outcome,
     ResultCache,
     fit_embedders,
     run_methods,
@@ -43,7 +44,7 @@ from sklearn_molge.evaluation.paper._rows import PaperOptions
 from sklearn_molge.evaluation.report._report import StudyReport
 from sklearn_molge.evaluation.report._sections import new_figure
 from sklearn_molge.evaluation.report._table_view import score_columns
-from sklearn_molge.exceptions import FewCandidatesWarning
+from sklearn_molge.exceptions import DataWarning, FewCandidatesWarning
 from sklearn_molge.metrics import Score, get_scores
 
 __all__ = ["evaluate_study"]
@@ -149,8 +150,10 @@ def evaluate_study(
     cache_folder : str, path-like or None, default=None
         Folder for the result of every fit. The same call goes on from it after a
         kill. What holds a function or a class that cannot be imported, such as a
-        lambda, is fitted anew each time. It holds pickles: do not point it at what you
-        do not trust.
+        lambda, is fitted anew each time. It holds pickles signed by this installation
+        of the library, a user's on a machine: those of others, and files that were
+        changed, are not opened, and their results are computed anew. So a folder may
+        be shared; each user's results are their own.
     random_state : int, RandomState instance or None, default=0
         Draws divisions, the seeds of all estimators without one, and intervals.
     n_jobs : int or None, default=None
@@ -169,9 +172,14 @@ def evaluate_study(
         If `split`, a score, a method or an embedder is not as described, or the
         encoder of `paper` cannot be read, before any fit. A method that fails later
         has its error in its row and in the notes, and the others go on.
+    OSError
+        If `cache_folder` cannot be written to.
 
     Warns
     -----
+    DataWarning
+        If `cache_folder` has results of this call that are not used, because another
+        installation wrote them or they were changed.
     FewCandidatesWarning
         If a repeat ranks fewer than 30 test drugs or fewer than 20 validation drugs.
         The report says the same on top, with the numbers: below 30 it judges no claim,
@@ -214,16 +222,17 @@ def evaluate_study(
         paper.chemprop.fit(study.smiles[:1])  # raises if it cannot be read
     repeats = make_repeats(split, study.groups, n_repeats, random_state)
     plan = _make_plan(study, methods, embedders, expression, paper, baseline, repeats)
-    audits, leaks, shared = audit_repeats(study, plan.repeats)
-    _warn_of_few(plan)
-    start = time.perf_counter()
     with tempfile.TemporaryDirectory() as temporary:
         cache = ResultCache(cache_folder, temporary)
+        audits, leaks, shared = audit_repeats(study, plan.repeats)
+        _warn_of_few(plan)
+        start = time.perf_counter()
         run = partial(run_tasks, n_jobs=n_jobs, verbose=verbose)
         fitted = fit_embedders(plan, cache, run)
         trained = time.perf_counter()
         outcomes = run_methods(plan, fitted, cache, run)
         scored = time.perf_counter()
+        _warn_of_unread(cache, [*fitted.values(), *outcomes.values()])
         if baseline is None:
             baseline = choose_baseline(plan, outcomes)
         ranks = rank_table(plan, outcomes)
@@ -292,6 +301,30 @@ def _warn_of_few(plan: Plan) -> None:
             f"evaluate_study: {said}. Hold out more drugs or cell lines (`split`), or "
             "take a larger study.",
             FewCandidatesWarning,
+            stacklevel=4,
+        )
+
+
+def _warn_of_unread(cache: ResultCache, outcomes: Sequence[Outcome]) -> None:
+    """Count and name the files of results that were computed anew."""
+    changed = [outcome.unread for outcome in outcomes if outcome.unread]
+    said = []
+    if changed:
+        said.append(
+            f"{counted(len(changed), 'file')} could not be used, and what they should "
+            f"hold was computed anew and replaced: {first_few(changed, write=str, n=5)}"
+        )
+    others = cache.of_others
+    if others:
+        said.append(
+            f"{counted(len(others), 'file')} with results of this call were written by "
+            "another installation, or an earlier version, and not opened, as opening a "
+            f"pickle runs code: {first_few(others, write=str, n=5)}"
+        )
+    if said:
+        warnings.warn(
+            f"cache_folder: of {cache.folder}, {'; '.join(said)}.",
+            DataWarning,
             stacklevel=4,
         )
 

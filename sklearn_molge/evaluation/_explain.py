@@ -89,9 +89,9 @@ def _load(
         if plan.candidates("test")[i] < FEWEST_CANDIDATES:
             failed[i] = "its test rows are of one drug"
             continue
-        alignment = cache.load(path)[0]
         train, test = repeat.split.train, repeat.split.test
         try:
+            alignment = cache.load(path)[0]
             model = alignment.tower("both").fit(data.X[train[:2]], data.y[train[:2]])
             ranks = retrieval_ranks(
                 model, data.X[test], data.y[test], drugs=data.drugs[test]

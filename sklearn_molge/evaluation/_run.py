@@ -3,13 +3,12 @@
 import time
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from hashlib import sha256
 from pathlib import Path
-from pickle import PicklingError
 from typing import Any
 from uuid import uuid4
 
-import cloudpickle
 import joblib
 import numpy as np
 from joblib import Parallel, delayed
@@ -18,7 +17,8 @@ from sklearn.base import BaseEstimator, clone
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import has_fit_parameter
 
-from sklearn_molge._files.replacing import replacing
+from sklearn_molge._files.folders import make_folder
+from sklearn_molge._files.signing import dump_signed, load_signed, signing_key
 from sklearn_molge._utils.identity import NotImportableError, describe, is_frozen
 from sklearn_molge._utils.progress import progress_bar
 from sklearn_molge.evaluation._methods import (
@@ -33,7 +33,11 @@ from sklearn_molge.evaluation._plan import (
     Repeat,
     n_distinct,
 )
-from sklearn_molge.exceptions import FewCandidatesWarning
+from sklearn_molge.exceptions import (
+    CorruptFileError,
+    FewCandidatesWarning,
+    UntrustedFileError,
+)
 from sklearn_molge.metrics import mean_reciprocal_rank, retrieval_ranks
 
 __all__ = ["Outcome", "ResultCache", "fit_embedders", "run_methods", "run_tasks"]
@@ -45,8 +49,9 @@ _NOT_PART_OF_A_RESULT = {"checkpoint_folder", "verbose", "n_jobs"}
 class ResultCache:
     """Results of tasks in files, each named by what it depends on.
 
-    A kill leaves a whole file or none. They are pickles: opening a folder from a source
-    that is not trusted runs its code.
+    They are pickles, signed by this installation and named by it, too: whoever shares
+    the folder has files of their own in it, and nobody's are opened but ours. A kill
+    leaves a whole file or none.
 
     Parameters
     ----------
@@ -55,13 +60,21 @@ class ResultCache:
     temporary : path-like
         Folder for the results of this call that cannot stay, because nothing tells
         their settings from others'.
+
+    Raises
+    ------
+    OSError
+        If `folder` cannot be written to.
     """
 
     def __init__(self, folder: Any, temporary: Any):
         self.temporary = Path(temporary)
-        self.folder = self.temporary if folder is None else Path(folder)
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self.folder = self.temporary if folder is None else make_folder(folder)
+        # Workers, which may have another home, sign and check by it, too.
+        self.key = signing_key("evaluations")
+        self.owner = sha256(self.key).hexdigest()[:12]
         self.refused: dict[str, str] = {}  # why, by the names of tasks
+        self.of_others: list[str] = []  # files with the results that are asked for
 
     def path(self, kind: str, name: str, *parts: Any) -> Path:
         """Return the file of a result of the task `name` that depends on `parts`."""
@@ -69,8 +82,17 @@ class ResultCache:
             key = joblib.hash(describe(parts))
         except NotImportableError as error:
             self.refused.setdefault(f"{kind} {name!r}", str(error))
-            return self.temporary / f"{kind}-{uuid4().hex}.joblib"
-        return self.folder / f"{kind}-{key}.joblib"
+            return self.unkept(kind)
+        path = self.folder / f"{kind}-{key}.{self.owner}.pickle"
+        if not path.exists():
+            self.of_others += sorted(
+                p.name for p in self.folder.glob(f"{kind}-{key}.*")
+            )
+        return path
+
+    def unkept(self, kind: str) -> Path:
+        """Return a file for a result that goes with this call."""
+        return self.temporary / f"{kind}-{uuid4().hex}.pickle"
 
     def keeps(self, path: Path) -> bool:
         """Whether the result stays for other calls."""
@@ -81,24 +103,28 @@ class ResultCache:
 
         Raises
         ------
-        ValueError
-            If the file cannot be read.
+        UntrustedFileError, CorruptFileError, OSError
+            If this installation did not write the file, or it cannot be read.
         """
+        name, value = load_signed(path, key=self.key)
+        if name != path.name:  # the right signature, and another's result
+            raise CorruptFileError(path, "", f"it is a copy of {name}")
+        return value
+
+    def find(self, path: Path) -> tuple[Any, str]:
+        """Return a result, None where there is none, and why its file is not used."""
+        if not path.is_file():
+            return None, ""
         try:
-            return joblib.load(path)
-        except Exception as error:
-            raise ValueError(
-                f"cache_folder: {path} cannot be read ({type(error).__name__}: "
-                f"{error}); remove it to compute it again."
-            ) from error
+            return self.load(path), ""
+        except UntrustedFileError:
+            return None, f"{path.name} was changed, or written by another"
+        except (CorruptFileError, OSError) as error:
+            return None, f"{path.name} cannot be read ({error})"
 
     def save(self, path: Path, value: Any) -> None:
         """Write a result."""
-        with replacing(path) as draft:
-            try:
-                joblib.dump(value, draft)
-            except (PicklingError, AttributeError, TypeError):  # holds a lambda
-                draft.write_bytes(cloudpickle.dumps(value))
+        dump_signed((path.name, value), path, key=self.key)
 
 
 @dataclass
@@ -123,6 +149,9 @@ class Outcome:
         File of a fitted embedder.
     details : dict
         Of an embedder: what its training reports.
+    unread : str
+        Why there was a file with this result that was not used, empty if there was
+        none.
     """
 
     ranks: NDArray | None = None
@@ -132,6 +161,7 @@ class Outcome:
     error: str = ""
     path: Path | None = None
     details: dict[str, float] = field(default_factory=dict)
+    unread: str = ""
 
 
 class ValidationRows:
@@ -215,10 +245,10 @@ def run_methods(plan: Plan, fitted: Outcomes, cache: ResultCache, run: Run) -> O
 def _method_path(name, method, candidates, paths, data, repeat, cache):
     """Return the file of a method's result, which depends on its embedders' files."""
     if not all(map(cache.keeps, paths.values())):
-        return cache.temporary / f"method-{uuid4().hex}.joblib"
+        return cache.unkept("method")
     settings = [_settings(each) for each in candidates]
     seen = method.train, method.shuffle_molecules
-    names = [path.name for path in paths.values()]
+    names = [path.name.partition(".")[0] for path in paths.values()]
     return cache.path("method", name, settings, *seen, names, *_what(data, repeat))
 
 
@@ -249,23 +279,23 @@ def _with_key(key, function, *args):
 
 
 def _embedder_task(embedder, expression, data, repeat, cache, path):
-    if path.exists():
-        outcome = cache.load(path)[1]
-        outcome.path = path  # the folder may have been moved
-        return outcome
+    kept, unread = cache.find(path)
+    if kept is not None:
+        return replace(kept[1], path=path)  # the folder may have been moved
     start = time.perf_counter()
     try:
         if embedder.get_params(deep=False).get("checkpoint_folder", "") is None:
-            kept = cache.folder / "checkpoints" if cache.keeps(path) else None
-            embedder.set_params(checkpoint_folder=kept)
+            folder = cache.folder / "checkpoints" if cache.keeps(path) else None
+            embedder.set_params(checkpoint_folder=folder)
         alignment = _fit_embedder(embedder, expression, data, repeat)
     except Exception as error:
-        return Outcome(error=_text(error), seconds=time.perf_counter() - start)
+        seconds = time.perf_counter() - start
+        return Outcome(error=_text(error), seconds=seconds, unread=unread)
     seconds = time.perf_counter() - start
     details = _training_details(alignment.embedder)
     outcome = Outcome(seconds=seconds, path=path, details=details)
     cache.save(path, (alignment, outcome))
-    return outcome
+    return replace(outcome, unread=unread)
 
 
 def _fit_embedder(embedder, expression, data, repeat):
@@ -302,18 +332,20 @@ def _training_details(embedder: BaseEstimator) -> dict[str, float]:
 
 
 def _method_task(candidates, method, data, repeat, paths, cache, path):
-    if path.exists():
-        return cache.load(path)
+    kept, unread = cache.find(path)
+    if kept is not None:
+        return kept
     start = time.perf_counter()
     try:
         alignments = {name: cache.load(file)[0] for name, file in paths.items()}
         ready = [put_towers(estimator, alignments) for estimator in candidates]
         outcome = _fit_and_rank(ready, method, data, repeat)
     except Exception as error:
-        return Outcome(error=_text(error), seconds=time.perf_counter() - start)
+        seconds = time.perf_counter() - start
+        return Outcome(error=_text(error), seconds=seconds, unread=unread)
     outcome.seconds = time.perf_counter() - start
     cache.save(path, outcome)
-    return outcome
+    return replace(outcome, unread=unread)
 
 
 def _fit_and_rank(candidates, method, data, repeat):

@@ -1,12 +1,14 @@
 """Results of evaluate_study on disk: kept, shared, resumed, told apart."""
 
 import os
+import pickle
 import signal
 import subprocess
 import sys
 import textwrap
 import time
 
+import joblib
 import numpy as np
 import pytest
 from sklearn.pipeline import make_pipeline
@@ -15,6 +17,7 @@ from sklearn.preprocessing import FunctionTransformer
 from sklearn_molge.alignment import CCA
 from sklearn_molge.datasets import make_perturbation_study
 from sklearn_molge.evaluation import AlignedView
+from sklearn_molge.exceptions import DataWarning
 from sklearn_molge.molecules import MorganFingerprinter
 from sklearn_molge.retrieval import TransformedTargetRetriever
 
@@ -43,12 +46,121 @@ def test_errors_are_not_kept(study, tmp_path, run, failing):
     assert not list(tmp_path.glob("method-*"))
 
 
-def test_damaged_cache_says_so(study, tmp_path, cca, run):
-    run(study, {"CCA": cca()}, cache_folder=tmp_path)
-    for path in tmp_path.glob("method-*"):
-        path.write_bytes(b"no pickle")
-    with pytest.raises(ValueError, match=r"cache_folder: .* cannot be read"):
-        run(study, {"CCA": cca()}, cache_folder=tmp_path)
+class Payload:
+    """Makes a folder when it is unpickled."""
+
+    def __init__(self, folder):
+        self.folder = str(folder)
+
+    def __reduce__(self):
+        return os.mkdir, (self.folder,)
+
+
+def cut(path, folder):
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def run_code(path, folder):
+    path.write_bytes(pickle.dumps(Payload(folder / "made")))
+
+
+def run_code_of_joblib(path, folder):
+    joblib.dump(Payload(folder / "made"), path)
+
+
+def run_code_behind_our_mark(path, folder):
+    content = path.read_bytes()
+    start = content.index(b"\n") + 1
+    payload = pickle.dumps(Payload(folder / "made"))
+    path.write_bytes(content[:start] + payload + content[-32:])
+
+
+def swap(path, folder):
+    other = next(p for p in path.parent.glob("method-*") if p != path)
+    path.write_bytes(other.read_bytes())
+
+
+def make_pipe(path, folder):
+    path.unlink()
+    os.mkfifo(path)
+
+
+@pytest.mark.parametrize(
+    "change", [cut, run_code, run_code_of_joblib, run_code_behind_our_mark, swap]
+)
+def test_a_changed_result_is_not_opened_and_computed_anew(
+    study, tmp_path, cca, run, change
+):
+    cache = tmp_path / "cache"
+    first = run(study, {"CCA": cca()}, cache_folder=cache)
+    path = min(cache.glob("method-*"))
+    change(path, tmp_path)
+    with pytest.warns(DataWarning, match=f"1 file could not be used.*{path.name}"):
+        second = run(study, {"CCA": cca()}, cache_folder=cache)
+    assert second.ranks.equals(first.ranks)
+    assert not (tmp_path / "made").exists()
+    run(study, {"CCA": cca()}, cache_folder=cache)  # replaced: no warning
+
+
+def test_an_embedder_that_runs_code_is_not_opened(study, tmp_path, cca, run):
+    options = {"embedders": {"aligned": cca()}, "inspect": True, "n_repeats": 1}
+    cache, methods = tmp_path / "cache", {"own": AlignedView()}
+    first = run(study, methods, cache_folder=cache, **options)
+    (path,) = cache.glob("embedder-*")
+    run_code(path, tmp_path)
+    for other in cache.glob("method-*"):
+        other.unlink()
+    with pytest.warns(DataWarning, match=path.name):
+        second = run(study, methods, cache_folder=cache, n_jobs=2, **options)
+    assert second.ranks.equals(first.ranks)
+    assert not (tmp_path / "made").exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no such files")
+def test_a_pipe_in_the_place_of_a_result_is_replaced(study, tmp_path, cca, run):
+    first = run(study, {"CCA": cca()}, cache_folder=tmp_path)
+    path = min(tmp_path.glob("method-*"))
+    make_pipe(path, tmp_path)
+    assert run(study, {"CCA": cca()}, cache_folder=tmp_path).ranks.equals(first.ranks)
+    assert path.is_file()
+
+
+def test_who_shares_a_folder_has_results_of_their_own(study, tmp_path, cca, run):
+    """Each goes on from their own results; those of the other are said once."""
+    first = run(study, {"CCA": cca()}, cache_folder=tmp_path)
+    ours = sorted(tmp_path.glob("method-*"))
+    for path in ours:  # as if another installation had written it
+        name, _, end = path.name.split(".")
+        run_code(path.rename(path.with_name(f"{name}.0123456789ab.{end}")), tmp_path)
+    with pytest.warns(DataWarning, match="2 files with results of this call were"):
+        second = run(study, {"CCA": cca()}, cache_folder=tmp_path)
+    assert second.ranks.equals(first.ranks)
+    assert len(list(tmp_path.glob("method-*"))) == 4
+    run(study, {"CCA": cca()}, cache_folder=tmp_path)  # goes on, and says nothing
+    assert not (tmp_path / "made").exists()
+
+
+def test_results_of_an_earlier_version_are_not_opened(study, tmp_path, cca, run):
+    cache = tmp_path / "cache"
+    run(study, {"CCA": cca()}, cache_folder=cache)
+    for path in list(cache.glob("method-*")):
+        old = path.with_name(path.name.partition(".")[0] + ".joblib")
+        run_code_of_joblib(path.rename(old), tmp_path)
+    with pytest.warns(DataWarning, match=r"an earlier version, and not opened.*joblib"):
+        run(study, {"CCA": cca()}, cache_folder=cache)
+    assert not (tmp_path / "made").exists()
+
+
+def test_a_folder_that_cannot_be_written_to_is_told_before_any_work(
+    study, tmp_path, run, recorder, cca, seen
+):
+    (tmp_path / "file").touch()
+    row = {"CCA": make_pipeline(recorder(), cca())}
+    with pytest.raises(NotADirectoryError, match="file is a file, not a folder"):
+        run(study, row, cache_folder=tmp_path / "file")
+    with pytest.raises(OSError, match=r"file.below"):
+        run(study, row, cache_folder=tmp_path / "file" / "below")
+    assert not seen
 
 
 def test_what_cannot_be_imported_is_fitted_anew(
@@ -159,7 +271,7 @@ def test_killed_and_resumed(tmp_path):
         )
 
     killed = start("cache", "killed.csv")
-    while len(list((tmp_path / "cache").glob("method-*.joblib"))) < 3:
+    while len(list((tmp_path / "cache").glob("method-*.pickle"))) < 3:
         assert killed.poll() is None, "ended before it could be killed"
         time.sleep(0.01)
     os.kill(killed.pid, signal.SIGKILL)
@@ -167,7 +279,7 @@ def test_killed_and_resumed(tmp_path):
     assert not (tmp_path / "killed.csv").exists()
     kept = {
         path.name: path.stat().st_mtime_ns
-        for path in (tmp_path / "cache").glob("method-*.joblib")
+        for path in (tmp_path / "cache").glob("method-*.pickle")
     }
     assert 3 <= len(kept) < 30
     assert start("cache", "resumed.csv").wait() == 0

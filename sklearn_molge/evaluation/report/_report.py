@@ -16,17 +16,25 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import numpy as np
 import pandas as pd
 from jinja2 import Environment, StrictUndefined, Template
-from pandas.io.json import build_table_schema
 
+from sklearn_molge._files.folders import make_folder
+from sklearn_molge._files.reading import reading
 from sklearn_molge._files.replacing import replace_bytes
+from sklearn_molge._utils.messages import printable
 from sklearn_molge.evaluation.report._sections import (
     ReportFigure,
     ReportTable,
     Section,
-    keeps_index,
+)
+from sklearn_molge.evaluation.report._table_files import (
+    describe_fields,
+    frame_from_csv,
+    frame_from_json,
+    frame_to_csv,
+    frame_to_json,
+    loads,
 )
 from sklearn_molge.evaluation.report._table_view import (
     ColumnInfo,
@@ -34,14 +42,29 @@ from sklearn_molge.evaluation.report._table_view import (
     score_columns,
     text_table,
 )
+from sklearn_molge.exceptions import CorruptFileError
 
 __all__ = ["StudyReport"]
 
 _WIDTH = 100
-_FORMAT = 2
+_FORMAT = 3
+_METADATA = "report.json"
+_RANKS = "ranks.csv"
+_SUBFOLDERS = ("tables", "figures")
+_OWN = ("report.html", _METADATA, _RANKS, *_SUBFOLDERS)
+_START = b'{\n "format": '  # of every report.json
+_UNFINISHED = _START + b'%d,\n "unfinished": true\n}' % _FORMAT
+# Largest files that are read and written, in bytes. Tables of the library have some
+# 100 kB, of a million numbers 30 MB; ranks of a million queries by ten methods 60 MB.
+_MOST_BYTES = {
+    ".json": 1 << 25, ".csv": 1 << 28, ".svg": 1 << 26, ".png": 1 << 26,
+}  # fmt: skip
+_CHANGED = (
+    "its checksum is another: it was changed since it was written, or a later save was "
+    "cut short"
+)
 _NAME = re.compile(r"[A-Za-z0-9][\w.@+-]*", re.ASCII)
 _ABOUT = "title description settings versions seconds command notes".split()
-_DTYPES = {"number": np.float64, "integer": np.int64, "boolean": np.bool_}
 _TEMPLATE = "_page.html.jinja"
 # More rows than this are left to the file of the table.
 _N_ROWS = 100
@@ -143,8 +166,11 @@ class StudyReport:
         The page is ``report.html``. Each table is ``tables/NAME.csv`` and
         ``tables/NAME.json`` (Table Schema, with all digits), each figure
         ``figures/NAME.svg`` and ``.png``; the ranks are ``ranks.csv``, and all else is
-        in ``report.json``, which is written last. Each file appears whole or not at
-        all; older files of the same name are replaced, other files are left alone.
+        in ``report.json``, with the checksums of the files, which is written last.
+        Each file appears whole or not at all. The files of an older report are
+        replaced, other files are left alone. In CSV files a text that a spreadsheet
+        would take for a formula has a single quote before it; :meth:`load` gives the
+        text itself back.
 
         Parameters
         ----------
@@ -160,26 +186,82 @@ class StudyReport:
         ------
         TypeError, ValueError
             If a name cannot be that of a file or is there twice, or a table cannot be
-            written. Nothing is written then.
+            written, or is larger than :meth:`load` would read. Nothing is written then.
+        OSError
+            As :meth:`check_folder` raises, and if a file cannot be written.
         """
         self._check()
-        # All texts first: what cannot be written leaves no half of a report.
-        contents: dict[str, str | bytes] = {"report.html": self._render(page=True)}
+        # All contents first: what cannot be written leaves no half of a report.
+        texts: dict[str, str | bytes] = {}
         for name, table in self._of_kind(ReportTable):
-            contents[f"tables/{name}.csv"] = table.to_csv()
-            contents[f"tables/{name}.json"] = _table_to_json(table.frame)
+            texts[f"tables/{name}.csv"] = table.to_csv()
+            texts[f"tables/{name}.json"] = frame_to_json(table.frame)
         for name, figure in self.figures.items():
-            contents[f"figures/{name}.svg"] = figure.svg
+            texts[f"figures/{name}.svg"] = figure.svg
             if figure.png:
-                contents[f"figures/{name}.png"] = figure.png
-        contents["ranks.csv"] = self.ranks.to_csv(index=False, lineterminator="\n")
-        contents["report.json"] = self._metadata_to_json()
-        folder = Path(folder)
+                texts[f"figures/{name}.png"] = figure.png
+        texts[_RANKS] = frame_to_csv(self.ranks.reset_index(drop=True))
+        contents = {name: _encoded(name, text) for name, text in texts.items()}
+        metadata = _encoded(_METADATA, self._metadata_to_json(contents))
+        page = _encoded("report.html", self._render(page=True))
+        contents |= {"report.html": page, _METADATA: metadata}
+        folder = self.check_folder(folder)
+        if not (folder / _METADATA).exists():  # so that a killed call can be repeated
+            replace_bytes(folder / _METADATA, _UNFINISHED)
         for path, content in contents.items():
-            (folder / path).parent.mkdir(parents=True, exist_ok=True)
-            data = content.encode("utf-8") if isinstance(content, str) else content
-            replace_bytes(folder / path, data)
+            (folder / path).parent.mkdir(exist_ok=True)
+            replace_bytes(folder / path, content)
         return folder / "report.html"
+
+    @staticmethod
+    def check_folder(folder: str | os.PathLike[str]) -> Path:
+        """Find out whether a report can be saved to a folder, which is made.
+
+        :meth:`save` does so; call it before the work that makes a report.
+
+        Parameters
+        ----------
+        folder : str or path-like
+            The folder.
+
+        Returns
+        -------
+        folder : Path
+
+        Raises
+        ------
+        FileExistsError
+            If it has a file or a folder of the names that :meth:`save` writes, and no
+            report: they are someone else's. Or if ``tables`` or ``figures`` is a link:
+            nothing is written through it.
+        OSError
+            If the folder cannot be made or written to, or is a file.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from sklearn_molge.evaluation import StudyReport
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = StudyReport.check_folder(f"{folder}/report")
+        ...     path.name, path.is_dir()
+        ('report', True)
+        """
+        folder = Path(folder)
+        there = [name for name in _OWN if os.path.lexists(folder / name)]
+        if there and not _is_report(folder):
+            raise FileExistsError(
+                f"{folder} has {', '.join(there)} and no report: they would be "
+                "replaced. Choose another folder, or move them away."
+            )
+        for name in _SUBFOLDERS:
+            if (folder / name).is_symlink():
+                raise FileExistsError(
+                    f"{folder / name} is a link: nothing is written through it. Choose "
+                    "another folder, or remove the link."
+                )
+            if name in there:
+                make_folder(folder / name)
+        return make_folder(folder)
 
     @classmethod
     def load(cls, folder: str | os.PathLike[str]) -> "StudyReport":
@@ -198,27 +280,37 @@ class StudyReport:
         ------
         FileNotFoundError
             If `folder` has no report, or a file of it is missing.
-        ValueError
-            If ``report.json`` was not written by :meth:`save`.
+        CorruptFileError
+            If a file is not what :meth:`save` wrote: cut, changed, too large, a link
+            that leaves `folder`.
+
+        Notes
+        -----
+        Checksums find damage. They do not say who wrote a report: numbers and words
+        may be anybody's, but nothing in them runs, here or in the page.
         """
-        folder = Path(folder)
-        path = folder / "report.json"
-        metadata = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(metadata, dict) or metadata.get("format") != _FORMAT:
-            raise ValueError(f"{path} must be a report of format {_FORMAT}. It is not.")
-        sections = []
-        for section in metadata["sections"]:
-            items = {
-                name: _read_item(folder, name, **words)
-                for name, words in section["items"].items()
-            }
-            sections.append(Section(section["title"], items, section["text"]))
-        ranks = pd.DataFrame()
-        if metadata["has_ranks"]:
-            ranks = pd.read_csv(folder / "ranks.csv", float_precision="round_trip")
-        columns = {k: ColumnInfo(**info) for k, info in metadata["columns"].items()}
-        about = {name: metadata[name] for name in _ABOUT}
-        return cls(sections=sections, ranks=ranks, columns=columns, **about)
+        files = _Files(Path(folder))
+        metadata = files.metadata
+        with reading(Path(folder) / _METADATA):
+            items = [pair for s in metadata["sections"] for pair in s["items"].items()]
+            _check_names([name for name, _ in items])
+            columns = {k: ColumnInfo(**info) for k, info in metadata["columns"].items()}
+        report = cls(
+            sections=[
+                Section(
+                    section["title"],
+                    {name: files.item(name, w) for name, w in section["items"].items()},
+                    section["text"],
+                )
+                for section in metadata["sections"]
+            ],
+            ranks=files.ranks(),
+            columns=columns,
+            **{name: metadata[name] for name in _ABOUT},
+        )
+        with reading(Path(folder) / _METADATA, "what it shows"):
+            report._check()
+        return report
 
     def __str__(self) -> str:
         parts = [_wrap(self.title), *(_wrap(f"Note: {note}") for note in self.notes)]
@@ -229,7 +321,7 @@ class StudyReport:
                     head = _wrap(f"{item.caption} ({name})" if item.caption else name)
                     table = text_table(item.frame, self.columns, width=_WIDTH)
                     parts.append(f"{head}\n{table}")
-        return "\n\n".join(parts)
+        return printable("\n\n".join(parts))
 
     def __repr__(self) -> str:
         return (
@@ -281,12 +373,8 @@ class StudyReport:
     def _check(self) -> None:
         """Refuse names that are no file's or there twice, and items of another kind."""
         items = [pair for section in self.sections for pair in section.items.items()]
+        _check_names([name for name, _ in items])
         for name, item in items:
-            if not (isinstance(name, str) and _NAME.fullmatch(name)):
-                raise ValueError(
-                    "tables and figures must have names of letters, digits and any of "
-                    f"'_.@+-', with a letter or digit first. Got {name!r}."
-                )
             if isinstance(item, ReportTable):
                 item.check(name)
             elif not isinstance(item, ReportFigure):
@@ -294,15 +382,10 @@ class StudyReport:
                     f"Sections must hold ReportTable and ReportFigure. Got {item!r} "
                     f"for {name!r}."
                 )
-        twice = [
-            name for name, n in Counter(name for name, _ in items).items() if n > 1
-        ]
-        if twice:
-            raise ValueError(
-                f"sections must hold each name once. Got {twice} more than once."
-            )
+        if len(self.ranks.columns):
+            ReportTable(self.ranks.reset_index(drop=True)).check("ranks")
 
-    def _metadata_to_json(self) -> str:
+    def _metadata_to_json(self, contents: dict[str, bytes]) -> str:
         sections = [
             {
                 "title": section.title,
@@ -316,9 +399,27 @@ class StudyReport:
             **{name: getattr(self, name) for name in _ABOUT},
             "sections": sections,
             "columns": {name: asdict(info) for name, info in self.columns.items()},
-            "has_ranks": bool(len(self.ranks.columns)),
+            "ranks": describe_fields(self.ranks) if len(self.ranks.columns) else [],
+            "files": {name: _digest(data) for name, data in contents.items()},
         }
-        return json.dumps(metadata, indent=1, allow_nan=False, ensure_ascii=False)
+        text = _metadata_text(metadata)
+        _check_shape(json.loads(text), _SHAPE, "the report")
+        return _metadata_text(metadata | {"sha256": _digest(text)})
+
+
+def _check_names(names: list[str]) -> None:
+    """Refuse names that are no file's, or there twice."""
+    for name in names:
+        if not (isinstance(name, str) and _NAME.fullmatch(name)):
+            raise ValueError(
+                "tables and figures must have names of letters, digits and any of "
+                f"'_.@+-', with a letter or digit first. Got {name!r}."
+            )
+    twice = [name for name, n in Counter(names).items() if n > 1]
+    if twice:
+        raise ValueError(
+            f"sections must hold each name once. Got {twice} more than once."
+        )
 
 
 @dataclass(frozen=True)
@@ -405,6 +506,33 @@ def _template() -> Template:
     return environment.from_string(source.read_text(encoding="utf-8"))
 
 
+def _encoded(name: str, content: str | bytes) -> bytes:
+    """Return what is written to a file, where it can be read again."""
+    try:
+        data = content.encode("utf-8") if isinstance(content, str) else content
+    except UnicodeEncodeError as error:
+        half = error.object[error.start]
+        raise ValueError(
+            f"{name} cannot be written: {half!r} is half a character."
+        ) from error
+    most = _MOST_BYTES.get(Path(name).suffix)
+    if most is not None and len(data) > most:
+        raise ValueError(
+            f"{name} cannot be written: it has {len(data):,} bytes, and at most "
+            f"{most:,} are read."
+        )
+    return data
+
+
+def _is_report(folder: Path) -> bool:
+    """Whether a folder has a report, of any format, or the start of one."""
+    path = folder / _METADATA
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(len(_START)) == _START
+
+
 def _wrap(text: str) -> str:
     return textwrap.fill(" ".join(text.split()), _WIDTH)
 
@@ -417,59 +545,148 @@ def _words(item: ReportTable | ReportFigure) -> dict[str, Any]:
     return {"kind": "figure", **words, "png": bool(item.png)}
 
 
-def _read_item(
-    folder: Path, name: str, kind: str, **words: Any
-) -> ReportTable | ReportFigure:
-    if kind == "table":
-        text = (folder / f"tables/{name}.json").read_text(encoding="utf-8")
-        return ReportTable(_table_from_json(text), **words)
-    svg = (folder / f"figures/{name}.svg").read_text(encoding="utf-8")
-    png = (folder / f"figures/{name}.png").read_bytes() if words.pop("png") else b""
-    return ReportFigure(**words, svg=svg, png=png)
+class _Files:
+    """The files of a report that is read: none outside its folder, or changed since.
+
+    Raises
+    ------
+    CorruptFileError
+        If a file is cut or changed, or leads out of the folder.
+    OSError
+        If there is none, or it cannot be opened.
+    """
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        path = folder / _METADATA
+        content = self._read(_METADATA)
+        with reading(path):
+            metadata = loads(content)
+        if not isinstance(metadata, dict) or metadata.get("format") != _FORMAT:
+            raise CorruptFileError(
+                path, "", f"it must be a report of format {_FORMAT}, and is not"
+            )
+        if metadata.get("unfinished"):
+            raise CorruptFileError(path, "", "the report was not written to its end")
+        said = metadata.pop("sha256", None)
+        with reading(path):
+            is_whole = said == _digest(_metadata_text(metadata))
+        if not is_whole:
+            raise CorruptFileError(path, "", _CHANGED)
+        with reading(path):
+            _check_shape(metadata, _SHAPE, "the report")
+        self.metadata = metadata
+
+    def read(self, name: str) -> bytes:
+        """Return the content of a file."""
+        content = self._read(name)
+        if self.metadata["files"].get(name) != _digest(content):
+            raise CorruptFileError(self.folder / name, "", _CHANGED)
+        return content
+
+    def _read(self, name: str) -> bytes:
+        path = self.folder / name
+        with reading(path):
+            if not path.resolve(strict=True).is_relative_to(self.folder.resolve()):
+                raise CorruptFileError(path, "", "it is a link that leaves the report")
+            if not path.is_file():  # a pipe would be waited for
+                raise CorruptFileError(path, "", "it is no regular file")
+            most, size = _MOST_BYTES[path.suffix], path.stat().st_size
+            if size > most:
+                raise CorruptFileError(
+                    path, "", f"it has {size:,} bytes, and at most {most:,} are read"
+                )
+            return path.read_bytes()
+
+    def item(self, name: str, words: dict[str, Any]) -> ReportTable | ReportFigure:
+        """Read a table or a figure."""
+        kind = words.pop("kind")
+        if kind == "table":
+            path = f"tables/{name}.json"
+            content = self.read(path)
+            with reading(self.folder / path):
+                return ReportTable(frame_from_json(content), **words)
+        path = f"figures/{name}.svg"
+        svg = self.read(path)
+        png = self.read(f"figures/{name}.png") if words.pop("png") else b""
+        with reading(self.folder / path):
+            return ReportFigure(**words, svg=svg.decode("utf-8"), png=png)
+
+    def ranks(self) -> pd.DataFrame:
+        """Read the ranks."""
+        fields = self.metadata["ranks"]
+        if not fields:
+            return pd.DataFrame()
+        content = self.read(_RANKS)
+        with reading(self.folder / _RANKS):
+            return frame_from_csv(content, fields)
 
 
-def _table_to_json(frame: pd.DataFrame) -> str:
-    """Return Table Schema, as pandas' ``orient="table"`` but with all digits."""
-    index: Any = None
-    flat = frame
-    if keeps_index(frame):
-        index = [name or "index" for name in frame.index.names]
-        flat = frame.rename_axis(index=index).reset_index()
-    schema = build_table_schema(flat, index=False, primary_key=index)
-    names = list(flat.columns)
-    columns = [[_plain(value) for value in flat[name]] for name in names]
-    rows = [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
-    return json.dumps(
-        {"schema": schema, "data": rows}, indent=1, allow_nan=False, ensure_ascii=False
-    )
+def _digest(content: str | bytes) -> str:
+    data = content.encode("utf-8") if isinstance(content, str) else content
+    return hashlib.sha256(data).hexdigest()
 
 
-def _table_from_json(text: str) -> pd.DataFrame:
-    table = json.loads(text)
-    fields = table["schema"]["fields"]
-    frame = pd.DataFrame(
-        {
-            each["name"]: pd.Series(
-                [row[each["name"]] for row in table["data"]], dtype=object
-            ).astype(each.get("extDtype") or _DTYPES.get(each["type"], object))
-            for each in fields
-        }
-    )
-    index = table["schema"].get("primaryKey")
-    if index:
-        frame = frame.set_index(index)
-        if index == ["index"]:
-            frame.index.name = None
-    return frame
+def _metadata_text(metadata: dict[str, Any]) -> str:
+    return json.dumps(metadata, indent=1, allow_nan=False, ensure_ascii=False)
 
 
-def _plain(value: Any) -> object:
-    """Return what JSON can hold: a missing value is null."""
-    if isinstance(value, np.generic):
-        value = value.item()
-    if value is None or value is pd.NA or (isinstance(value, float) and value != value):
-        return None
-    if isinstance(value, float) and math.isinf(value):
-        # JSON has no infinity: a text that float() reads.
-        return "Infinity" if value > 0 else "-Infinity"
-    return value if isinstance(value, (bool, int, float, str)) else str(value)
+# What report.json holds: dictionaries with these keys, or with any texts as keys.
+_TEXTS = {str: str}
+_TABLE = {"kind": {"table"}, "caption": str}
+_FIGURE = {
+    "kind": {"figure"}, "title": str, "caption": str, "alt": str, "png": bool,
+}  # fmt: skip
+_COLUMN = {
+    "label": str, "help": str, "greater_is_better": (bool, None),
+    "decimals": (int, None),
+}  # fmt: skip
+_FIELD = ({"name": str, "type": str}, {"name": str, "type": str, "extDtype": str})
+_SHAPE = {
+    "format": int, "title": str, "description": _TEXTS, "settings": _TEXTS,
+    "versions": _TEXTS, "seconds": {str: float}, "command": str, "notes": [str],
+    "sections": [
+        {"title": str, "text": str, "items": {str: (_TABLE, _FIGURE)}},
+    ],
+    "columns": {str: _COLUMN}, "ranks": [_FIELD], "files": _TEXTS,
+}  # fmt: skip
+
+
+def _check_shape(value: Any, shape: Any, where: str) -> None:
+    """Refuse what is not of a shape, and say where.
+
+    A shape is a type, None, a set of values, a list of one shape, a dictionary, or a
+    tuple of shapes, of which one is enough.
+    """
+    if isinstance(shape, tuple):
+        if not any(_has_shape(value, each) for each in shape):
+            raise ValueError(f"{where} is {value!r:.100}")
+    elif isinstance(shape, dict) and isinstance(value, dict):
+        named = str not in shape
+        if named and value.keys() != shape.keys():
+            raise ValueError(
+                f"{where} has {sorted(value)!r:.200}, and should have {list(shape)}"
+            )
+        for key, each in value.items():
+            _check_shape(each, shape[key if named else str], f"{where}: {key!r:.60}")
+    elif isinstance(shape, list) and isinstance(value, list):
+        for i, each in enumerate(value):
+            _check_shape(each, shape[0], f"{where}: entry {i}")
+    elif not _is_of_type(value, shape):
+        raise ValueError(f"{where} is {value!r:.100}")
+
+
+def _has_shape(value: Any, shape: Any) -> bool:
+    try:
+        _check_shape(value, shape, "")
+    except ValueError:
+        return False
+    return True
+
+
+def _is_of_type(value: Any, shape: Any) -> bool:
+    if shape is float:
+        return type(value) in (int, float) and math.isfinite(value)
+    if isinstance(shape, set):
+        return isinstance(value, str) and value in shape
+    return value is None if shape is None else type(value) is shape

@@ -1,21 +1,34 @@
 """What a report is made of: tables and figures with their words, in sections."""
 
 import io
+import re
 from collections.abc import Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
+from xml.etree.ElementTree import ParseError, XMLParser
 
 import pandas as pd
 
 from sklearn_molge._utils.optional import import_optional
+from sklearn_molge.evaluation.report._table_files import frame_to_csv, keeps_index
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-__all__ = ["ReportFigure", "ReportTable", "Section", "keeps_index", "new_figure"]
+__all__ = ["ReportFigure", "ReportTable", "Section", "new_figure"]
 
+# What runs, or shows a page, in an SVG that a browser opens.
+_ACTIVE = frozenset(
+    "script handler listener set animate animatetransform animatemotion discard "
+    "foreignobject iframe embed object".split()
+)
+_PAGES = ("http://www.w3.org/1999/xhtml", "http://www.w3.org/1998/Math/MathML")
+_INSIDE = re.compile(r"#|data:image/(png|jpeg|gif|webp);base64,")
+_CSS_OUTSIDE = re.compile(
+    r"@import|image(-set)?\(|src\(|expression\(|\\|url\((?!\s*[\"']?#)", re.I
+)
 # More points of one axes than this are drawn as an image inside the SVG.
 _N_VECTOR_POINTS = 1000
 
@@ -85,19 +98,16 @@ class ReportTable:
             )
 
     def to_csv(self) -> str:
-        """Return the text of a CSV file.
+        """Return the text of a CSV file, which a spreadsheet opens as it is.
 
         Returns
         -------
         text : str
-            Without the index where that is a mere count of rows.
+            Without the index where that is a mere count of rows. A text that would be
+            a formula (that begins with ``=``, ``+``, ``-``, ``@``, a tab or an end of a
+            line) has a single quote before it; numbers are as they are.
         """
-        return self.frame.to_csv(index=keeps_index(self.frame), lineterminator="\n")
-
-
-def keeps_index(frame: pd.DataFrame) -> bool:
-    """Whether the index says something: a mere count of rows does not."""
-    return not (isinstance(frame.index, pd.RangeIndex) and frame.index.name is None)
+        return frame_to_csv(self.frame)
 
 
 @dataclass(frozen=True)
@@ -115,7 +125,9 @@ class ReportFigure:
     alt : str
         What a reader who cannot see the figure should know of it.
     svg : str
-        The picture, as the text of an SVG file.
+        The picture, as the text of an SVG file. What would run a script or load
+        another file is refused: scripts, handlers of events, animations, pages inside
+        the picture, references to anything but its own parts and embedded images.
     png : bytes, default=b""
         The same picture as a PNG file; empty for none.
 
@@ -150,6 +162,14 @@ class ReportFigure:
         if not isinstance(self.svg, str) or not self.svg.lstrip().startswith("<svg"):
             shown = repr(self.svg)[:60]
             raise ValueError(f"svg must be a str that starts with '<svg'. Got {shown}.")
+        try:
+            parser = XMLParser(target=_PictureOnly())
+            parser.feed(self.svg)
+            parser.close()
+        except (ParseError, ValueError) as error:
+            raise ValueError(
+                f"svg must be a picture and nothing more: {error}."
+            ) from error
 
     @classmethod
     def from_figure(
@@ -185,6 +205,49 @@ class ReportFigure:
         text = svg.getvalue().decode("utf-8")
         # The lines before <svg> name a file on the web.
         return cls(title, caption, alt, text[text.index("<svg") :], png.getvalue())
+
+
+class _PictureOnly:
+    """What a parser of XML tells of an SVG, refused where it is more than a picture."""
+
+    def __init__(self):
+        self.open: list[str] = []
+        self.style = ""
+
+    def start(self, tag, attributes):
+        space, _, name = tag.rpartition("}")
+        name = name.lower()
+        self.open.append(name)
+        if name in _ACTIVE or space.lstrip("{") in _PAGES:
+            raise ValueError(f"it holds <{name}>")
+        for key, value in attributes.items():
+            key = key.rpartition("}")[2].lower()
+            is_link = key in ("href", "src", "base")
+            if key.startswith("on"):
+                raise ValueError(f"it holds {key}=")
+            if is_link and not _INSIDE.match(value.strip()):
+                raise ValueError(f"it refers to {value!r:.100}")
+            if "(" in value or key == "style":
+                self._check_css(value)
+
+    def data(self, text):
+        if "style" in self.open:
+            self.style += text  # it comes in pieces
+
+    def end(self, tag):
+        if self.open.pop() == "style":
+            self._check_css(self.style)
+
+    def pi(self, target, data=None):
+        raise ValueError(f"it holds <?{target}>")
+
+    def close(self):
+        return None
+
+    def _check_css(self, text):
+        found = _CSS_OUTSIDE.search(text)
+        if found:
+            raise ValueError(f"its style holds {found[0]!r}")
 
 
 def new_figure(width: float, height: float) -> "Figure":

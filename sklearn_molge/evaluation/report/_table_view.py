@@ -8,7 +8,7 @@ from typing import Any, TypeGuard
 import numpy as np
 import pandas as pd
 
-from sklearn_molge.evaluation.report._sections import keeps_index
+from sklearn_molge.evaluation.report._table_files import keeps_index
 from sklearn_molge.metrics import Score, get_scores
 
 __all__ = ["Cell", "ColumnInfo", "Row", "TableView", "text_table"]
@@ -17,6 +17,7 @@ MISSING = "-"
 UNDEFINED = "undefined"
 THIS_RUN = "this run"
 _LABEL = "label"  # shown in place of the index
+_MOST_DECIMALS = 20  # a double has 17 digits
 # Shown as marks and footnotes instead.
 _REMARKS = ("error", "source", UNDEFINED)
 _N_TEXT_ROWS = 40
@@ -36,8 +37,8 @@ class ColumnInfo:
     greater_is_better : bool or None, default=None
         None where neither is better.
     decimals : int or None, default=None
-        Of a column that does not hold whole numbers alone; None takes what its largest
-        number wants.
+        Of a column that does not hold whole numbers alone, at most 20; None takes what
+        its largest number wants.
 
     Examples
     --------
@@ -49,6 +50,13 @@ class ColumnInfo:
     help: str = ""
     greater_is_better: bool | None = None
     decimals: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.decimals is not None and not 0 <= self.decimals <= _MOST_DECIMALS:
+            raise ValueError(
+                f"decimals must be None or from 0 to {_MOST_DECIMALS}. Got "
+                f"{self.decimals!r}."
+            )
 
 
 Columns = Mapping[str, ColumnInfo]
