@@ -15,6 +15,7 @@ __all__ = [
     "as_indexable",
     "as_smiles_array",
     "distinct_rows",
+    "factorize_texts",
     "group_means",
     "has_text",
     "is_text",
@@ -53,6 +54,28 @@ def as_smiles_array(X: ArrayLike) -> NDArray[np.object_]:
     return array
 
 
+def factorize_texts(
+    array: NDArray[np.object_], *, sort: bool = False
+) -> tuple[NDArray[np.intp], NDArray[np.object_]]:
+    """Return each entry's place among the distinct ones, and these.
+
+    Entries in the order of their first, or sorted. Unlike ``pandas.factorize``, which
+    ends a text at NUL, and an array of fixed width, which drops NUL at the end, it
+    keeps texts apart that are not equal. What is no text is equal to itself alone, so
+    that lists may be among the entries.
+    """
+    places: dict[object, int] = {}
+    keys = (entry if isinstance(entry, str) else (id(entry),) for entry in array)
+    found = (places.setdefault(key, len(places)) for key in keys)
+    codes = np.fromiter(found, dtype=np.intp, count=len(array))
+    distinct = np.empty(len(places), dtype=object)
+    distinct[codes[::-1]] = array[::-1]
+    if sort:
+        order = np.array(sorted(range(len(distinct)), key=distinct.__getitem__), int)
+        codes, distinct = np.argsort(order)[codes], distinct[order]
+    return codes, distinct
+
+
 def is_text(X) -> bool:
     """Whether X is one column of text: SMILES, not features."""
     if sparse.issparse(X):
@@ -78,17 +101,25 @@ def distinct_rows(X) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     if sparse.issparse(array):
         keys = row_bytes(array)
     elif is_text(array):
-        keys = array.astype(object).reshape(len(array)).astype(str)
+        return _distinct_texts(array.astype(object).reshape(len(array)))
     elif array.ndim != 2:
         raise ValueError(
             "X must be a 1-D array-like of SMILES or a 2-D array-like of features. "
             f"Got an array of shape {array.shape} and dtype {array.dtype}."
         )
     elif array.dtype.kind in "OUST":
-        keys = row_texts(array).astype(str)
+        return _distinct_texts(row_texts(array))
     else:
         keys = _row_voids(array)
     _, first, codes = np.unique(keys, return_index=True, return_inverse=True)
+    return first, codes
+
+
+def _distinct_texts(entries: NDArray[np.object_]):
+    texts = np.fromiter(map(str, entries), dtype=object, count=len(entries))
+    codes, distinct = factorize_texts(texts, sort=True)
+    first = np.empty(len(distinct), dtype=np.intp)
+    first[codes[::-1]] = np.arange(len(codes))[::-1]
     return first, codes
 
 
