@@ -38,7 +38,8 @@ Blocks = Iterator[tuple[slice, NDArray]]
 
 def as_indexable(X):
     """Return X as it is where it has a shape, and as an array otherwise."""
-    return X if hasattr(X, "shape") else np.asarray(X)
+    is_array = hasattr(X, "shape") and not isinstance(X, memoryview)
+    return X if is_array else _as_array(X)
 
 
 def as_smiles_array(X: ArrayLike) -> NDArray[np.object_]:
@@ -76,11 +77,21 @@ def factorize_texts(
     return codes, distinct
 
 
+def _as_array(X) -> NDArray:
+    try:
+        return np.asarray(X)
+    except ValueError:  # numpy names neither X nor its rows
+        raise ValueError(
+            "X must be SMILES, or rows of features of one length. Got rows of "
+            "different lengths, or lists inside."
+        ) from None
+
+
 def is_text(X) -> bool:
     """Whether X is one column of text: SMILES, not features."""
     if sparse.issparse(X):
         return False
-    array = np.asarray(X)
+    array = _as_array(X)
     one_column = array.ndim == 1 or array.shape[1:] == (1,)
     return one_column and (array.dtype == object or array.dtype.kind in "UST")
 
@@ -96,13 +107,13 @@ def distinct_rows(X) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
         Each row's number among the distinct ones, which does not depend on the order
         of the rows.
     """
-    array = X if sparse.issparse(X) else _as_numbers(np.asarray(X))
+    array = X if sparse.issparse(X) else _as_numbers(_as_array(X))
     keys: NDArray
     if sparse.issparse(array):
         keys = row_bytes(array)
     elif is_text(array):
         return _distinct_texts(array.astype(object).reshape(len(array)))
-    elif array.ndim != 2:
+    elif array.ndim != 2 or not array.shape[1] or array.dtype.kind == "V":
         raise ValueError(
             "X must be a 1-D array-like of SMILES or a 2-D array-like of features. "
             f"Got an array of shape {array.shape} and dtype {array.dtype}."
@@ -140,7 +151,7 @@ def _as_numbers(array: NDArray) -> NDArray:
     if array.dtype == object and array.ndim == 2 and array.shape[1] > 1:
         try:
             return array.astype(np.float64)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             return array
     return array
 
