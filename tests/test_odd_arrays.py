@@ -76,7 +76,7 @@ def test_products_that_overflow_are_refused(metric):
 
 @pytest.mark.parametrize("scale", [1e-41, 1e38])
 def test_extremes_of_float32_are_no_embedding(scale):
-    small = CCA(2, ridge=0.1).fit(X * 1e-40, Y * 1e-40)
+    small = CCA(2, ridge=0.1, metric="dot").fit(X * 1e-40, Y * 1e-40)
     y = (Y * scale).astype(np.float32)
     with pytest.raises(ValueError, match="y has values too large, or too small"):
         small.transform_ge(y)
@@ -90,7 +90,7 @@ def test_a_network_says_what_float32_loses():
     with pytest.warns(
         DataWarning, match="8 of the 8 columns of y vary by less than 32"
     ):
-        NET.fit(X, Y + 1e6)
+        NET.fit(X, Y + 4e6)
     with pytest.raises(ValueError, match=r"y must not be above 5.3e\+36.*scale it"):
         NET.fit(X, (np.sign(Y) * 3e38).astype(np.float32))
     with pytest.raises(ValueError, match="y has values too large"):
@@ -106,14 +106,14 @@ def test_one_drug_is_not_enough(start, smiles):
         module__start=start,
         max_epochs=1,
     )
-    with pytest.raises(ValueError, match="at least 2 drugs.*Got 6 of one drug"):
+    with pytest.raises(ValueError, match=r"at least 2 drugs.*Got 6 of one drug"):
         net.fit(smiles, Y[:6])
 
 
 def test_a_featurizer_says_what_overflows():
     featurizer = L1000Featurizer().fit(Y)
     with pytest.raises(ValueError, match="X has values too large"):
-        featurizer.transform(np.sign(Y) * 3e38 * 1e270)
+        featurizer.transform(np.sign(Y) * 1.7e308)
 
 
 def test_masked_ranks_are_refused():
@@ -124,8 +124,7 @@ def test_masked_ranks_are_refused():
 def test_labels_that_begin_alike_are_two():
     groups = np.array([[f"d{i // 2}", f"c{i % 3}"] for i in range(12)], dtype=object)
     groups[1::2, 0] += "\x00x"
-    cv = DrugCellLineKFold(12, 1, hold_out="drugs")
-    assert cv.get_n_splits() == 12
+    cv = DrugCellLineKFold(12, 2, hold_out="drugs")
     assert len(list(cv.split(X, groups=groups))) == 12
     groups[3, 0] = ["d1"]
     with pytest.raises(TypeError, match="'drug' of groups must hold texts or numbers"):

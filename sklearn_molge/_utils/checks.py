@@ -34,7 +34,8 @@ def check_named(check: Callable[..., T], X, /, *, name: str, **options) -> T:
     """
     _refuse_no_numbers(X, name)
     try:
-        return check(X, **options)
+        with np.errstate(over="ignore", invalid="ignore"):  # of sums, to find NaN
+            return check(X, **options)
     except (TypeError, ValueError, OverflowError) as error:
         if re.search(rf"\b{re.escape(name)}\b", str(error)):
             raise

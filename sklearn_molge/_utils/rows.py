@@ -31,8 +31,6 @@ __all__ = [
 # A block of similarities: small enough to stay in cache, long enough for BLAS.
 _BLOCK_BYTES = 4 * 2**20
 
-_TINY = np.finfo(np.float32).smallest_subnormal
-
 Blocks = Iterator[tuple[slice, NDArray]]
 
 
@@ -197,7 +195,8 @@ def standardize_rows(array: NDArray) -> NDArray:
     smallest = np.sqrt(np.finfo(array.dtype).tiny) / np.finfo(array.dtype).eps
     if not np.all((norms > smallest) & np.isfinite(norms)):
         # Squares that overflow or vanish, which are not those of a constant row.
-        array = array / np.maximum(np.abs(array).max(axis=1, keepdims=True), _TINY)
+        tiny = np.finfo(array.dtype).smallest_subnormal
+        array = array / np.maximum(np.abs(array).max(axis=1, keepdims=True), tiny)
         centred = array - array.mean(axis=1, keepdims=True)
         norms = row_norms(centred)
     # The centring of a constant row leaves rounding errors, which are not a direction.

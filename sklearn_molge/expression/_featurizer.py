@@ -222,6 +222,11 @@ class L1000Featurizer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         """
         check_is_fitted(self)
         X = check_features(self, X, dtype=[np.float64, np.float32], reset=False)
+        with np.errstate(over="ignore", invalid="ignore"):
+            features = check_finite(self._blocks(X), name="X", of="the block")
+            return normalize(features, copy=False) if self.normalize else features
+
+    def _blocks(self, X):
         wells = self._wells(X)
         needed = wells if "difference" in self.blocks_ else self.blocks_
         parts = {name: self._scale(wells[name]) for name in wells if name in needed}
@@ -229,9 +234,7 @@ class L1000Featurizer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             parts["difference"] = parts["treated"] - parts["control"]
         if "log2_fold_change" in self.blocks_:
             parts["log2_fold_change"] = self._log2_fold_change(**wells)
-        features = np.hstack([parts[block] for block in self.blocks_])
-        features = check_finite(features, name="X", of="the block")
-        return normalize(features, copy=False) if self.normalize else features
+        return np.hstack([parts[block] for block in self.blocks_])
 
     def get_feature_names_out(self, input_features=None):
         """Names of the output columns: block and gene, as in "treated_AARS".
