@@ -3,7 +3,7 @@
 import warnings
 from abc import ABCMeta, abstractmethod
 from collections.abc import Callable
-from functools import wraps
+from functools import partial, wraps
 from typing import ClassVar
 
 import numpy as np
@@ -16,6 +16,7 @@ from sklearn.utils.validation import (
     validate_data,
 )
 
+from sklearn_molge._utils.checks import check_named, check_same_rows
 from sklearn_molge._utils.genes import check_gene_names
 from sklearn_molge._utils.groups import encode_labels, label_text
 from sklearn_molge._utils.messages import first_few
@@ -35,9 +36,14 @@ def check_molecules(estimator, X, *, reset, accept_sparse=False):
     """Check the molecules of an estimator that takes SMILES as well as features."""
     if is_text(X):
         return np.asarray(X, dtype=object).reshape(len(X))
-    return validate_data(
+    return check_features(
         estimator, X, reset=reset, accept_sparse=accept_sparse, dtype=_FLOATS
     )
+
+
+def check_features(estimator, X, **options):
+    """Check features by ``validate_data``, with errors that name X."""
+    return check_named(partial(validate_data, estimator), X, name="X", **options)
 
 
 def check_profiles(estimator, y, *, reset, dtype=None, as_frame=False):
@@ -98,7 +104,14 @@ def check_profiles(estimator, y, *, reset, dtype=None, as_frame=False):
             f"This {name} estimator requires y to be passed, but the target y is None."
         )
     y = check_gene_names(estimator, y, reset=reset)
-    y = check_array(y, ensure_2d=False, dtype=dtype or _FLOATS, input_name="y")
+    y = check_named(
+        check_array,
+        y,
+        name="y",
+        ensure_2d=False,
+        dtype=dtype or _FLOATS,
+        input_name="y",
+    )
     if y.ndim == 1 and not reset and len(y) == estimator.n_genes_in_ > 1:
         raise ValueError(
             f"y must have one profile a row. Got {len(y):,} numbers, as many as {name} "
@@ -133,7 +146,7 @@ def check_two_views(estimator, X, y, *, accept_sparse=False):
     """Check both views in `fit`, and that they have the same number of rows."""
     X = check_molecules(estimator, X, reset=True, accept_sparse=accept_sparse)
     y = check_profiles(estimator, y, reset=True)
-    check_consistent_length(X, y)
+    check_same_rows(X=X, y=y)
     return X, y
 
 

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import check_consistent_length
 
 from sklearn_molge._utils.messages import first_few
+from sklearn_molge._utils.rows import factorize_texts
 
 __all__ = [
     "Factor",
@@ -65,8 +66,10 @@ def label_text(label: object) -> str:
     """
     if isinstance(label, bytes):
         label = label.decode(errors="replace")
-    elif isinstance(label, Real) and float(label).is_integer():
-        label = int(label) if isinstance(label, Integral) else int(float(label))
+    elif isinstance(label, Integral) or (
+        isinstance(label, Real) and float(label).is_integer()
+    ):
+        label = int(label)
     return str(label).strip()
 
 
@@ -86,7 +89,7 @@ def encode_labels(labels: ArrayLike, *, name: str) -> tuple[Codes, Labels]:
         array = array[:, 0]
     if array.ndim != 1:
         raise ValueError(f"{name} must be 1-D. Got an array of shape {array.shape}.")
-    codes, written = pd.factorize(array)
+    codes, written = _factorize(array, name)
     numbers = all(isinstance(label, Real) for label in written)
     texts = written if numbers else np.array([label_text(t) for t in written], object)
     missing = (codes < 0) | np.isin(codes, np.flatnonzero(texts == ""))
@@ -95,7 +98,10 @@ def encode_labels(labels: ArrayLike, *, name: str) -> tuple[Codes, Labels]:
             f"{name} must not have missing labels. {missing.sum()} of {len(array)} "
             f"rows have, at indices {first_few(np.flatnonzero(missing).tolist())}."
         )
-    places, distinct = pd.factorize(texts, sort=True)
+    if numbers:
+        places, distinct = pd.factorize(texts, sort=True)
+    else:
+        places, distinct = factorize_texts(texts, sort=True)
     if len(distinct) < len(written):
         repeated = np.flatnonzero(np.bincount(places) > 1)
         ways = (", ".join(map(repr, written[places == i])) for i in repeated)
@@ -106,6 +112,22 @@ def encode_labels(labels: ArrayLike, *, name: str) -> tuple[Codes, Labels]:
             stacklevel=2,
         )
     return places[codes], distinct
+
+
+def _factorize(array: Labels, name: str) -> tuple[Codes, Labels]:
+    """Return each label's place among the distinct ones, -1 where it is missing.
+
+    As ``pandas.factorize``, which ends a text at NUL.
+    """
+    places: dict[object, int] = {}
+    rows = np.flatnonzero(~pd.isna(array))
+    codes = np.full(len(array), -1, dtype=np.intp)
+    try:
+        found = [places.setdefault(label, len(places)) for label in array[rows]]
+    except TypeError as error:
+        raise TypeError(f"{name} must hold texts or numbers: {error}.") from None
+    codes[rows] = found
+    return codes, np.fromiter(places, dtype=object, count=len(places))
 
 
 def encode_groups(

@@ -15,6 +15,7 @@ __all__ = [
     "as_indexable",
     "as_smiles_array",
     "distinct_rows",
+    "factorize_texts",
     "group_means",
     "has_text",
     "is_text",
@@ -30,14 +31,13 @@ __all__ = [
 # A block of similarities: small enough to stay in cache, long enough for BLAS.
 _BLOCK_BYTES = 4 * 2**20
 
-_TINY = np.finfo(np.float32).smallest_subnormal
-
 Blocks = Iterator[tuple[slice, NDArray]]
 
 
 def as_indexable(X):
     """Return X as it is where it has a shape, and as an array otherwise."""
-    return X if hasattr(X, "shape") else np.asarray(X)
+    is_array = hasattr(X, "shape") and not isinstance(X, memoryview)
+    return X if is_array else _as_array(X)
 
 
 def as_smiles_array(X: ArrayLike) -> NDArray[np.object_]:
@@ -53,11 +53,43 @@ def as_smiles_array(X: ArrayLike) -> NDArray[np.object_]:
     return array
 
 
+def factorize_texts(
+    array: NDArray[np.object_], *, sort: bool = False
+) -> tuple[NDArray[np.intp], NDArray[np.object_]]:
+    """Return each entry's place among the distinct ones, and these.
+
+    Entries in the order of their first, or sorted. Unlike ``pandas.factorize``, which
+    ends a text at NUL, and an array of fixed width, which drops NUL at the end, it
+    keeps texts apart that are not equal. What is no text is equal to itself alone, so
+    that lists may be among the entries.
+    """
+    places: dict[object, int] = {}
+    keys = (entry if isinstance(entry, str) else (id(entry),) for entry in array)
+    found = (places.setdefault(key, len(places)) for key in keys)
+    codes = np.fromiter(found, dtype=np.intp, count=len(array))
+    distinct = np.empty(len(places), dtype=object)
+    distinct[codes[::-1]] = array[::-1]
+    if sort:
+        order = np.array(sorted(range(len(distinct)), key=distinct.__getitem__), int)
+        codes, distinct = np.argsort(order)[codes], distinct[order]
+    return codes, distinct
+
+
+def _as_array(X) -> NDArray:
+    try:
+        return np.asarray(X)
+    except ValueError:  # numpy names neither X nor its rows
+        raise ValueError(
+            "X must be SMILES, or rows of features of one length. Got rows of "
+            "different lengths, or lists inside."
+        ) from None
+
+
 def is_text(X) -> bool:
     """Whether X is one column of text: SMILES, not features."""
     if sparse.issparse(X):
         return False
-    array = np.asarray(X)
+    array = _as_array(X)
     one_column = array.ndim == 1 or array.shape[1:] == (1,)
     return one_column and (array.dtype == object or array.dtype.kind in "UST")
 
@@ -73,22 +105,30 @@ def distinct_rows(X) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
         Each row's number among the distinct ones, which does not depend on the order
         of the rows.
     """
-    array = X if sparse.issparse(X) else _as_numbers(np.asarray(X))
+    array = X if sparse.issparse(X) else _as_numbers(_as_array(X))
     keys: NDArray
     if sparse.issparse(array):
         keys = row_bytes(array)
     elif is_text(array):
-        keys = array.astype(object).reshape(len(array)).astype(str)
-    elif array.ndim != 2:
+        return _distinct_texts(array.astype(object).reshape(len(array)))
+    elif array.ndim != 2 or not array.shape[1] or array.dtype.kind == "V":
         raise ValueError(
             "X must be a 1-D array-like of SMILES or a 2-D array-like of features. "
             f"Got an array of shape {array.shape} and dtype {array.dtype}."
         )
     elif array.dtype.kind in "OUST":
-        keys = row_texts(array).astype(str)
+        return _distinct_texts(row_texts(array))
     else:
         keys = _row_voids(array)
     _, first, codes = np.unique(keys, return_index=True, return_inverse=True)
+    return first, codes
+
+
+def _distinct_texts(entries: NDArray[np.object_]):
+    texts = np.fromiter(map(str, entries), dtype=object, count=len(entries))
+    codes, distinct = factorize_texts(texts, sort=True)
+    first = np.empty(len(distinct), dtype=np.intp)
+    first[codes[::-1]] = np.arange(len(codes))[::-1]
     return first, codes
 
 
@@ -109,7 +149,7 @@ def _as_numbers(array: NDArray) -> NDArray:
     if array.dtype == object and array.ndim == 2 and array.shape[1] > 1:
         try:
             return array.astype(np.float64)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             return array
     return array
 
@@ -155,7 +195,8 @@ def standardize_rows(array: NDArray) -> NDArray:
     smallest = np.sqrt(np.finfo(array.dtype).tiny) / np.finfo(array.dtype).eps
     if not np.all((norms > smallest) & np.isfinite(norms)):
         # Squares that overflow or vanish, which are not those of a constant row.
-        array = array / np.maximum(np.abs(array).max(axis=1, keepdims=True), _TINY)
+        tiny = np.finfo(array.dtype).smallest_subnormal
+        array = array / np.maximum(np.abs(array).max(axis=1, keepdims=True), tiny)
         centred = array - array.mean(axis=1, keepdims=True)
         norms = row_norms(centred)
     # The centring of a constant row leaves rounding errors, which are not a direction.

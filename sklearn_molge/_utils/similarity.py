@@ -11,6 +11,7 @@ from sklearn.preprocessing import normalize
 from sklearn.utils.extmath import row_norms, safe_sparse_dot
 from sklearn.utils.validation import check_array
 
+from sklearn_molge._utils.checks import check_named
 from sklearn_molge._utils.genes import check_same_columns
 from sklearn_molge._utils.rows import standardize_rows
 from sklearn_molge._utils.typing import Matrix, Rows
@@ -33,10 +34,21 @@ def _dot(gallery: NDArray) -> SimilarityFunction:
 
 
 def _cosine(gallery: NDArray) -> SimilarityFunction:
-    unit_gallery = normalize(gallery)
+    unit_gallery = _unit_rows(gallery)
     return lambda queries: safe_sparse_dot(
-        normalize(queries), unit_gallery.T, dense_output=True
+        _unit_rows(queries), unit_gallery.T, dense_output=True
     )
+
+
+def _unit_rows(rows: NDArray) -> NDArray:
+    """Scale rows to unit length, also those whose squares overflow or vanish."""
+    if not sparse.issparse(rows):
+        largest = np.maximum(rows.max(axis=1), -rows.min(axis=1))
+        smallest = np.sqrt(np.finfo(rows.dtype).tiny) / np.finfo(rows.dtype).eps
+        is_odd = (largest > 0) & ~((largest > smallest) & (largest < 1 / smallest))
+        if is_odd.any():
+            rows = rows / np.where(is_odd, largest, 1)[:, None].astype(rows.dtype)
+    return normalize(rows)
 
 
 def _correlation(gallery: NDArray) -> SimilarityFunction:
@@ -114,7 +126,33 @@ def similarity_to(gallery: NDArray, *, metric: str) -> SimilarityFunction:
     fault = says_nothing(gallery.shape[1], metric)
     if fault:
         warnings.warn(fault, DataDimensionalityWarning, stacklevel=3)
-    return _METRICS[metric](gallery)
+    _refuse_too_large(gallery, metric)
+    compare = _METRICS[metric](gallery)
+
+    def similarity(queries: NDArray) -> NDArray:
+        _refuse_too_large(queries, metric)
+        return compare(queries)
+
+    return similarity
+
+
+# The others do not depend on the size of a row.
+_SIZED = frozenset({"dot", "euclidean", "tanimoto"})
+
+
+def _refuse_too_large(rows: NDArray, metric: str) -> None:
+    """Refuse numbers whose products overflow."""
+    values = rows.data if sparse.issparse(rows) else rows
+    if metric not in _SIZED or not values.size or values.dtype.kind != "f":
+        return
+    largest = max(float(values.max()), -float(values.min()))
+    limit = np.sqrt(float(np.finfo(values.dtype).max) / (16 * rows.shape[1]))
+    if largest > limit:
+        raise ValueError(
+            f"metric={metric!r} multiplies numbers, which must not be above "
+            f"{limit:.2g} in {values.dtype}. Got {largest:.4g}: scale the rows, or "
+            "take metric='cosine' or 'correlation'."
+        )
 
 
 def paired_similarity(A: NDArray, B: NDArray, *, metric: str) -> NDArray:
@@ -130,8 +168,13 @@ def paired_similarity(A: NDArray, B: NDArray, *, metric: str) -> NDArray:
 def check_view(A: Rows, *, metric: str, name: str) -> Matrix:
     """Check an array that `metric` is to compare."""
     accept_sparse = "csr" if metric in SPARSE_METRICS else False
-    return check_array(
-        A, input_name=name, accept_sparse=accept_sparse, dtype=[np.float64, np.float32]
+    return check_named(
+        check_array,
+        A,
+        name=name,
+        input_name=name,
+        accept_sparse=accept_sparse,
+        dtype=[np.float64, np.float32],
     )
 
 

@@ -34,7 +34,10 @@ def hash_rows(rows, scale: float = _N_STEPS) -> Hashes:
     if not sparse.issparse(rows):
         rows = np.asarray(rows)
         if is_text(rows) or rows.dtype.kind not in "biuf":
-            return pd.util.hash_array(row_texts(rows))
+            # As bytes, of half a surrogate pair too; pandas would end a text at NUL.
+            texts = (t.encode("utf-8", "surrogatepass") for t in row_texts(rows))
+            coded = np.fromiter(texts, dtype=object, count=len(rows))
+            return pd.util.hash_array(coded, categorize=False)
         rows = rows.reshape(len(rows), -1)
     n_columns = rows.shape[1]
     weights = np.random.RandomState(0).randint(2**64, size=n_columns, dtype=np.uint64)
@@ -152,4 +155,6 @@ class TrainedRows:
 def _some_genes(y) -> NDArray:
     array = np.asarray(y.X if hasattr(y, "var_names") else y)  # of AnnData
     array = array.reshape(len(array), -1)
+    if array.dtype.kind not in "biuf":  # as the estimator has read them
+        array = array.astype(np.float64)
     return array[:, :: 1 + array.shape[1] // _N_GENES]

@@ -14,9 +14,7 @@ from sklearn.base import (
 )
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import (
-    check_consistent_length,
     check_is_fitted,
-    validate_data,
 )
 
 from sklearn_molge._compat import (
@@ -25,9 +23,10 @@ from sklearn_molge._compat import (
     _check_sample_weight,
     _fit_context,
 )
+from sklearn_molge._utils.checks import check_finite, check_same_rows
 from sklearn_molge._utils.rows import distinct_rows
 from sklearn_molge._utils.similarity import METRICS, says_nothing
-from sklearn_molge.base import EmbedderMixin, check_profiles
+from sklearn_molge.base import EmbedderMixin, check_features, check_profiles
 from sklearn_molge.exceptions import JointSpaceWarning
 from sklearn_molge.metrics import rank_embeddings
 
@@ -198,9 +197,9 @@ class CCA(
             any rows, or ``metric="correlation"`` has fewer than 3 components, where
             it is 0, 1 or -1 whatever the data.
         """
-        X = validate_data(self, X, dtype=np.float64, ensure_min_samples=2)
+        X = check_features(self, X, dtype=np.float64, ensure_min_samples=2)
         y = check_profiles(self, y, reset=True, dtype=np.float64)
-        check_consistent_length(X, y)
+        check_same_rows(X=X, y=y)
         weights = _check_sample_weight(
             sample_weight, X, dtype=np.float64, ensure_non_negative=True
         )
@@ -245,8 +244,8 @@ class CCA(
             In the precision of X.
         """
         check_is_fitted(self)
-        X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
-        return self._project(X, self.x_mean_, self.x_rotations_)
+        X = check_features(self, X, dtype=[np.float64, np.float32], reset=False)
+        return self._project(X, self.x_mean_, self.x_rotations_, "X")
 
     def transform_ge(self, y):
         """Project profiles into the joint space.
@@ -263,11 +262,13 @@ class CCA(
         """
         check_is_fitted(self)
         y = check_profiles(self, y, reset=False)
-        return self._project(y, self.y_mean_, self.y_rotations_)
+        return self._project(y, self.y_mean_, self.y_rotations_, "y")
 
-    def _project(self, rows, mean, rotations):
+    def _project(self, rows, mean, rotations, name):
         scaled = rotations * self.correlations_**self.correlation_power
-        return (rows - mean.astype(rows.dtype)) @ scaled.astype(rows.dtype)
+        with np.errstate(over="ignore", invalid="ignore"):
+            result = (rows - mean.astype(rows.dtype)) @ scaled.astype(rows.dtype)
+        return check_finite(result, name=name, of="the projection")
 
     def _score_ridges(self, X, y, codes, weights):
         """Mean reciprocal rank of each ridge on molecules left out in turn."""

@@ -5,7 +5,6 @@ import warnings
 from numbers import Integral, Real
 
 import numpy as np
-import pandas as pd
 import torch
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin, clone
 from sklearn.utils.validation import check_is_fitted
@@ -13,13 +12,15 @@ from torch.optim import Adam
 from torch.utils.data import DataLoader
 
 from sklearn_molge._compat import HasMethods, Interval, StrOptions
-from sklearn_molge._utils.rows import is_text
+from sklearn_molge._utils.checks import check_finite
+from sklearn_molge._utils.rows import factorize_texts, is_text
 from sklearn_molge._utils.similarity import METRICS, says_nothing
 from sklearn_molge.alignment._dataset import (
     MoleculeInputs,
     as_feature_tensor,
     as_tensor,
     check_kind,
+    check_resolution,
     check_training_set,
     split_rows,
 )
@@ -341,6 +342,14 @@ class CoordinatedEmbedder(
             fault += " Their length is module__embedding_size."
             warnings.warn(fault, JointSpaceWarning, stacklevel=4)
         dataset = self._prepare_pairs(X, y, groups, split)
+        if len(np.unique(dataset.drugs[dataset.train])) < 2:
+            raise ValueError(
+                "CoordinatedEmbedder needs profiles of at least 2 drugs, to tell them "
+                f"apart. Got {len(dataset.train):,} of one drug."
+            )
+        if dataset.molecules.features is not None:
+            features = dataset.molecules.features.cpu().numpy()
+            check_resolution(features, name="features of X")
         if reset:
             self._towers.learn(
                 dataset.molecules,
@@ -356,7 +365,7 @@ class CoordinatedEmbedder(
         self.molecule_features_ = None
         self.n_molecule_features_ = 0 if is_text(X) else X.shape[1]
         if self.molecule_features is not None:
-            distinct = pd.unique(X) if is_text(X) else np.unique(X, axis=0)
+            distinct = factorize_texts(X)[1] if is_text(X) else np.unique(X, axis=0)
             self.molecule_features_ = clone(self.molecule_features).fit(distinct)
             one = as_feature_tensor(self.molecule_features_.transform(distinct[:1]))
             self.n_molecule_features_ = one.shape[1]
@@ -387,7 +396,8 @@ class CoordinatedEmbedder(
         """
         check_is_fitted(self)
         molecules, index = self._molecule_inputs(X)
-        return self._project_molecules(molecules, np.arange(len(molecules)))[index]
+        embedded = self._project_molecules(molecules, np.arange(len(molecules)))[index]
+        return check_finite(embedded, name="X", of="the embedding")
 
     def transform_ge(self, y):
         """Embed profiles.
@@ -402,7 +412,8 @@ class CoordinatedEmbedder(
         embeddings : ndarray of shape (n_samples, embedding_size), float32
             In the joint space.
         """
-        return self._project_profiles(self._profiles(y))
+        embedded = self._project_profiles(self._profiles(y))
+        return check_finite(embedded, name="y", of="the embedding")
 
     def _molecule_inputs(self, X):
         check_is_fitted(self)

@@ -1,5 +1,6 @@
 """The training set: from what the user gives to batches that the towers read."""
 
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -8,15 +9,15 @@ import pandas as pd
 import skorch.dataset
 import torch
 from numpy.typing import NDArray
-from sklearn.utils import check_consistent_length
 from sklearn.utils.validation import check_array
 from torch import Tensor
 from torch.utils.data import Dataset, Subset
 
+from sklearn_molge._utils.checks import check_same_rows
 from sklearn_molge._utils.groups import encode_groups
-from sklearn_molge._utils.rows import distinct_rows, is_text
+from sklearn_molge._utils.rows import distinct_rows, factorize_texts, is_text
 from sklearn_molge.alignment._batches import PairBatch, SampledBatch
-from sklearn_molge.exceptions import InvalidSmilesError
+from sklearn_molge.exceptions import DataWarning, InvalidSmilesError
 from sklearn_molge.molecules import GraphBatch, MoleculeGraphs, check_smiles, drug_ids
 
 Rows = NDArray[np.intp]
@@ -27,12 +28,13 @@ Rows = NDArray[np.intp]
 
 def check_training_set(X: NDArray, y: NDArray, groups) -> None:
     """Refuse what no towers can be trained on, before any work is done."""
-    check_consistent_length(X, y)
+    check_same_rows(X=X, y=y)
     if len(X) < 2:
         raise ValueError(
             "CoordinatedEmbedder needs profiles of at least 2 drugs, to tell them "
             "apart. Got 1 sample."
         )
+    check_resolution(y, name="y")
     if groups is not None:
         encode_groups(groups, X)
     if is_text(X):
@@ -149,7 +151,7 @@ class MoleculeInputs:
         if is_text(X):
             if mode is None:  # the graphs find bad entries themselves
                 check_smiles(X, wildcards=True)
-            index, distinct = pd.factorize(X, use_na_sentinel=False)
+            index, distinct = factorize_texts(X)
         else:
             rows, index = distinct_rows(X)
             distinct = X[rows]
@@ -173,6 +175,39 @@ class MoleculeInputs:
         if self.features is None:
             return graphs, None
         return graphs, self.features[torch.as_tensor(indices)]
+
+
+def check_resolution(rows: NDArray, *, name: str) -> None:
+    """Refuse numbers of which float32 keeps nothing; warn where it keeps little."""
+    lowest, highest = rows.min(axis=0), rows.max(axis=0)
+    largest = np.maximum(np.abs(lowest), np.abs(highest))
+    if largest.max() > _LARGEST:
+        raise ValueError(
+            f"{name} must not be above {_LARGEST:.2g}, or differences overflow "
+            f"float32. Got {largest.max():.4g}: scale it."
+        )
+    steps = np.spacing(largest)
+    if len(rows) > 1 and np.all(lowest == highest):
+        raise ValueError(
+            f"{name} must vary: in float32, whose steps are {steps.max():.2g} at "
+            f"{largest.max():.4g}, its {len(largest):,} column(s) are constant in the "
+            f"{len(rows):,} rows. Centre and scale it if it varies by less."
+        )
+    n_coarse = np.count_nonzero((highest - lowest < _N_STEPS * steps) & (steps > 0))
+    n_coarse -= np.count_nonzero((highest == lowest) & (steps > 0))
+    if n_coarse:
+        warnings.warn(
+            f"{n_coarse:,} of the {len(largest):,} columns of {name} vary by less than "
+            f"{_N_STEPS} of float32's steps at their size, and are rounded to these: "
+            "centre them.",
+            DataWarning,
+            stacklevel=5,
+        )
+
+
+# Differences of two and sums of a few must not overflow.
+_LARGEST = float(np.finfo(np.float32).max) / 64
+_N_STEPS = 32
 
 
 def as_feature_tensor(features) -> Tensor:

@@ -6,10 +6,12 @@ import numpy as np
 from scipy.stats import rankdata
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
 from sklearn.preprocessing import StandardScaler, normalize
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted
 
 from sklearn_molge._compat import StrOptions, _fit_context
+from sklearn_molge._utils.checks import check_finite
 from sklearn_molge._utils.rows import distinct_rows, take_distinct
+from sklearn_molge.base import check_features
 
 __all__ = ["L1000Featurizer"]
 
@@ -182,7 +184,7 @@ class L1000Featurizer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             If nothing in X but ``paired=True`` says that it is paired.
         """
         blocks, self.paired_ = self._check_blocks()
-        X = validate_data(
+        X = check_features(
             self,
             X,
             dtype=[np.float64, np.float32],
@@ -219,7 +221,12 @@ class L1000Featurizer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             If X has a negative value and ``fold_change="paper"``.
         """
         check_is_fitted(self)
-        X = validate_data(self, X, dtype=[np.float64, np.float32], reset=False)
+        X = check_features(self, X, dtype=[np.float64, np.float32], reset=False)
+        with np.errstate(over="ignore", invalid="ignore"):
+            features = check_finite(self._blocks(X), name="X", of="the block")
+            return normalize(features, copy=False) if self.normalize else features
+
+    def _blocks(self, X):
         wells = self._wells(X)
         needed = wells if "difference" in self.blocks_ else self.blocks_
         parts = {name: self._scale(wells[name]) for name in wells if name in needed}
@@ -227,8 +234,7 @@ class L1000Featurizer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             parts["difference"] = parts["treated"] - parts["control"]
         if "log2_fold_change" in self.blocks_:
             parts["log2_fold_change"] = self._log2_fold_change(**wells)
-        features = np.hstack([parts[block] for block in self.blocks_])
-        return normalize(features, copy=False) if self.normalize else features
+        return np.hstack([parts[block] for block in self.blocks_])
 
     def get_feature_names_out(self, input_features=None):
         """Names of the output columns: block and gene, as in "treated_AARS".

@@ -13,6 +13,7 @@ from sklearn.utils import check_consistent_length
 from sklearn.utils.validation import column_or_1d
 
 from sklearn_molge._compat import StrOptions, _safe_indexing, validate_params
+from sklearn_molge._utils.checks import check_same_rows
 from sklearn_molge._utils.genes import as_frame
 from sklearn_molge._utils.messages import first_few
 from sklearn_molge._utils.rows import (
@@ -180,7 +181,7 @@ def rank_queries(
 
 def _rank_queries(estimator, X, y, drugs, per, queries, candidates, gallery):
     X, y = as_indexable(X), as_indexable(y)
-    check_consistent_length(X, y)
+    check_same_rows(X=X, y=y)
     chosen = check_queries(queries, y.shape[0])
     if gallery is not None:
         X, drugs = _with_gallery(X, gallery, drugs), None

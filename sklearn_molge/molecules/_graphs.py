@@ -17,8 +17,16 @@ from sklearn.utils.parallel import Parallel, delayed
 from torch import Tensor
 from torch.nn import functional
 
+from sklearn_molge._utils.messages import N_SHOWN
 from sklearn_molge._utils.rows import as_smiles_array
-from sklearn_molge.molecules._smiles import MAX_ATOMS, MAX_LENGTH, check_smiles
+from sklearn_molge.exceptions import InvalidSmilesError
+from sklearn_molge.molecules._smiles import (
+    check_smiles,
+    may_be_tangled,
+    refuse_invalid,
+    text_fault,
+    valid_smiles_mask,
+)
 
 __all__ = ["MODES", "BagSum", "GraphBatch", "MoleculeGraphs"]
 
@@ -187,19 +195,24 @@ class MoleculeGraphs:
         texts = as_smiles_array(smiles)
         if len(texts) == 0:
             raise ValueError("smiles must hold at least 1 molecule. Got 0.")
-        if not all(_is_one_word(text) for text in texts):
-            check_smiles(
-                texts, wildcards=True
-            )  # chemprop would take "CCO CCN" for "CCO"
+        if not all(map(_is_plain, texts)):
+            check_smiles(texts, wildcards=True)
         chunks = Parallel(n_jobs=n_jobs)(
             delayed(_featurize)(texts[rows].tolist(), mode)
             for rows in gen_batches(len(texts), _CHUNK_SIZE)
         )
-        refused = any(chunk is None for chunk in chunks)
-        if refused or any(chunk[4].max() > MAX_ATOMS for chunk in chunks):
+        if any(chunk is None for chunk in chunks):
             check_smiles(texts, wildcards=True)
-        if refused:
-            raise ValueError("chemprop's featuriser refuses what RDKit reads.")
+            refused = np.array([_featurize([text], mode) is None for text in texts])
+            raise InvalidSmilesError(
+                np.flatnonzero(refused).tolist(),
+                texts[refused].tolist(),
+                ["chemprop refuses what RDKit reads"] * N_SHOWN,
+            )
+        odd = np.concatenate([_may_be_no_drug(*chunk[3:]) for chunk in chunks])
+        valid = ~odd
+        valid[odd] = valid_smiles_mask(texts[odd], wildcards=True)
+        refuse_invalid(texts, valid, wildcards=True)
         parts = (np.concatenate(part) for part in zip(*chunks, strict=True))
         return cls(*map(torch.from_numpy, parts))
 
@@ -242,8 +255,18 @@ class MoleculeGraphs:
         )
 
 
-def _is_one_word(text: object) -> bool:
-    return isinstance(text, str) and len(text) <= MAX_LENGTH and len(text.split()) == 1
+def _is_plain(text: object) -> bool:
+    """Whether a text is one word, as chemprop would take "CCO CCN" for "CCO"."""
+    return isinstance(text, str) and len(text.split()) == 1 and text_fault(text) is None
+
+
+def _may_be_no_drug(bonds: NDArray, n_atoms: NDArray, n_bonds: NDArray) -> NDArray:
+    """Which molecules may have too many atoms, or be too tangled."""
+    first = np.cumsum(n_atoms) - n_atoms
+    ends = np.repeat(first, n_bonds)[:, None] + bonds
+    n_neighbours = np.bincount(ends.ravel(), minlength=n_atoms.sum())
+    most = np.maximum.reduceat(n_neighbours, first)
+    return may_be_tangled(n_atoms, n_bonds) | (most > 4)
 
 
 def _featurize(texts: list[str], mode: str) -> tuple[NDArray, ...] | None:
@@ -251,7 +274,7 @@ def _featurize(texts: list[str], mode: str) -> tuple[NDArray, ...] | None:
     with BlockLogs():  # RDKit prints each parse error; the caller reports them all
         try:
             graph = CuikmolmakerMolGraphFeaturizer(mode)(texts)
-        except IndexError:  # not one of the texts is a molecule
+        except (IndexError, RuntimeError):  # a text that is no molecule
             return None
     molecules = graph.batch.numpy()
     n_atoms = np.bincount(molecules, minlength=len(texts))

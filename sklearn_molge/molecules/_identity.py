@@ -17,6 +17,7 @@ from sklearn.utils.validation import column_or_1d
 from sklearn_molge._utils.rows import as_smiles_array
 from sklearn_molge.molecules._smiles import (
     MISSING_SMILES,
+    NO_METALS,
     check_smiles,
     of_valid,
     parse_smiles,
@@ -143,9 +144,6 @@ def parent_molecule(mol: Chem.Mol) -> Chem.Mol:
 _ALKALINE = frozenset({3, 11, 19, 37, 55, 87, 4, 12, 20, 38, 56, 88})
 # Zinc and aluminium.
 _IONS = _ALKALINE | {30, 13}
-_NO_METALS = frozenset(
-    {0, 1, 2, *range(5, 11), *range(14, 19), *range(32, 37), *range(52, 55), 85, 86}
-)
 # Fragments by their uncharged SMILES, from what is left out first to what is left out
 # last. The lists extend RDKit's Salts.txt.
 _WATER = "O"
@@ -242,7 +240,7 @@ def _parent(mol: Chem.Mol) -> _Parent:
     if not odd and len(Chem.GetMolFrags(mol)) == 1:
         return _Parent(mol)
     elements = _elements(mol)
-    metals = elements - _NO_METALS
+    metals = elements - NO_METALS
     if metals or 6 not in elements or len(Chem.GetMolFrags(mol)) > 1:
         return _parent_of_fragments(mol, metals)
     parent = _uncharged(mol)
@@ -255,7 +253,7 @@ _CARBON = Chem.MolFromSmarts("[#6]")
 
 @lru_cache(maxsize=1)
 def _odd_pattern() -> Chem.Mol:
-    metals = sorted(set(range(1, 119)) - _NO_METALS)
+    metals = sorted(set(range(1, 119)) - NO_METALS)
     return Chem.MolFromSmarts(f"[!+0,{','.join(f'#{number}' for number in metals)}]")
 
 
@@ -311,7 +309,7 @@ def _choose(
 ) -> tuple[list[_Fragment], list[_Fragment]]:
     """Split fragments into those that are the parent and those that are left out."""
     highest = max(fragment.rank for fragment in fragments)
-    if any(fragment.elements - _NO_METALS - _IONS for fragment in fragments):
+    if any(fragment.elements - NO_METALS - _IONS for fragment in fragments):
         # The ligands of a complex may be on the lists.
         kept = [f for f in fragments if _may_be_ligand(f, organic=highest > 0)]
     elif highest == 0:
@@ -347,7 +345,7 @@ def _largest(fragments: Iterable[_Fragment]) -> list[_Fragment]:
 def _cut_complex(piece: Chem.Mol) -> tuple[Chem.Mol, ...]:
     """Cut the other metals from their ligands; zinc and aluminium if inorganic."""
     elements = _elements(piece)
-    metals = elements - _NO_METALS - _ALKALINE
+    metals = elements - NO_METALS - _ALKALINE
     if not metals or (metals <= _IONS and 6 in elements):
         return (piece,)
     return Chem.GetMolFrags(_cut(piece, metals), asMols=True)
@@ -531,12 +529,19 @@ def _mobile_identity(text: str, stereo: bool) -> str:
     return "-".join([first, *_inchi_blocks(canonical, stereo=True).split("-")[1:]])
 
 
+# How often the enumerator starts, and with how many atoms in all. A molecule of LINCS
+# needs 5 starts with 114 atoms; a chain of enols would need 34 with 900, a minute.
+_MAX_STARTS = 10
+_MAX_WORK = 1000
+
+
 def _canonical_tautomer(mol: Chem.Mol, *, stereo: bool) -> Chem.Mol:
     # Within its limits the enumerator sees a part of the tautomers of a tetracycline:
     # which ones depends on where it starts, and so it starts again from the best.
     enumerator = _enumerator(stereo=stereo)
     seen: list[str] = []
-    while (text := Chem.MolToSmiles(mol)) not in seen:
+    n_starts = min(_MAX_STARTS, max(1, _MAX_WORK // mol.GetNumAtoms()))
+    while (text := Chem.MolToSmiles(mol)) not in seen and len(seen) < n_starts:
         seen.append(text)
         found = enumerator.Enumerate(mol)
         mol = enumerator.PickCanonical(found)
@@ -547,12 +552,22 @@ def _canonical_tautomer(mol: Chem.Mol, *, stereo: bool) -> Chem.Mol:
 
 
 def _inchi_blocks(parent: Chem.Mol, *, stereo: bool) -> str:
-    # The first block knows no stereochemistry: without it, InChI is faster.
-    key = Chem.MolToInchiKey(parent, "" if stereo else "-SNon")
+    # The first block knows no stereochemistry: without it, InChI is faster, by a minute
+    # in a large ring of double bonds.
+    is_flat = not (stereo and _is_drawn_in_space(parent))
+    key = Chem.MolToInchiKey(parent, "-SNon" if is_flat else "")
     if key:
         return "-".join(key.split("-")[: 1 + stereo])
     # InChI refuses a few exotic structures; their canonical text is an identity too.
     return Chem.MolToSmiles(parent, isomericSmiles=stereo)
+
+
+def _is_drawn_in_space(mol: Chem.Mol) -> bool:
+    """Whether an atom or a bond has stereochemistry, or an isotope that may make it."""
+    return any(
+        atom.GetChiralTag() != Chem.ChiralType.CHI_UNSPECIFIED or atom.GetIsotope()
+        for atom in mol.GetAtoms()
+    ) or any(bond.GetStereo() > Chem.BondStereo.STEREOANY for bond in mol.GetBonds())
 
 
 # -- account -------------------------------------------------------------------------

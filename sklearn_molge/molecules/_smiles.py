@@ -1,8 +1,10 @@
 """Reading SMILES: what is a molecule, and what is not, and why."""
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import lru_cache
 
 import numpy as np
 import pandas as pd
@@ -20,10 +22,13 @@ __all__ = [
     "MISSING_SMILES",
     "canonical_smiles",
     "check_smiles",
+    "may_be_tangled",
     "of_each",
     "of_valid",
     "parse_smiles",
     "parsed_once",
+    "refuse_invalid",
+    "text_fault",
     "valid_smiles_mask",
 ]
 
@@ -36,6 +41,21 @@ enough for every algorithm on them. InChI crashes at 20,000 carbon atoms in a ro
 
 # A text this long is not even parsed: an atom in brackets takes about 10 characters.
 MAX_LENGTH = 20 * MAX_ATOMS
+
+# What OpenSMILES lets an atom have. RDKit keeps numbers in a byte or two and lets the
+# rest overflow: it reads [C+9999] as [C+15], [65548C] as [12C], [UH256] as [U].
+MAX_CHARGE = 15
+_BEYOND_OPENSMILES = re.compile(
+    r"\[(?:\d{4,}|[^\[\]]*?(?:H\d{2,}|[+-](?:1[6-9]|[2-9]\d|\d{3})\d*|[+-]{16}))"
+)
+# RDKit reads the bond that closes C1CC~1 as a single one.
+_ANY_RING_BOND = re.compile(r"~[\d%]")
+
+# Most connected subgraphs of 1 to 7 bonds: what fingerprints of paths, MACCS keys and
+# descriptors walk over, about a second. A molecule of LINCS has up to 14,000, C60
+# 39,000, a peptide of 900 atoms 53,000; 13 metal atoms each bound to all, 10 ** 9.
+MAX_SUBGRAPHS = 700_000
+_N_BONDS = 7
 
 # Molecules that were read in the present block of `parsed_once`.
 _parsed: ContextVar[dict[str, Chem.Mol | None] | None] = ContextVar(
@@ -89,16 +109,19 @@ def parse_smiles(
         Read a pattern, with atoms that may be any (``*``, R-groups), as well. It is no
         molecule and has no identity: :func:`check_smiles` refuses it. Transformers draw
         features of it, so that :func:`~sklearn_molge.inspection.atom_attribution` can
-        mask atoms.
+        mask atoms. So may bonds (``~``), but for those of metals, whose order decides
+        nothing.
     max_atoms : int, default=1000
-        Most atoms, without hydrogens.
+        Most atoms, without the hydrogens of other atoms.
 
     Returns
     -------
     mol : rdkit.Chem.Mol or None
         The molecule, to be read and not changed: others may share it (see
         :func:`parsed_once`). None where `entry` is no text, is one of
-        :data:`MISSING_SMILES`, has no atoms or too many, is not a SMILES, or is a
+        :data:`MISSING_SMILES`, is not a SMILES, has no atoms or too many, or numbers
+        beyond those of OpenSMILES (charges up to 15, isotopes up to 999), is more
+        tangled than any drug (700,000 connected subgraphs of up to 7 bonds), or is a
         pattern and `wildcards` is False.
 
     Examples
@@ -117,7 +140,7 @@ def parse_smiles(
 
 def _parse(entry: object) -> Chem.Mol | None:
     """Parse what is neither too long nor a mark for a missing structure."""
-    if not isinstance(entry, str) or len(entry) > MAX_LENGTH:
+    if not isinstance(entry, str):
         return None
     parsed = _parsed.get()
     if parsed is None:
@@ -128,7 +151,7 @@ def _parse(entry: object) -> Chem.Mol | None:
 
 
 def _read(entry: str) -> Chem.Mol | None:
-    if entry.strip().lower() in MISSING_SMILES:
+    if entry.strip().lower() in MISSING_SMILES or text_fault(entry):
         return None
     _, *rest = entry.split(maxsplit=1)
     if rest and not rest[0].startswith("|"):
@@ -141,28 +164,131 @@ def _read(entry: str) -> Chem.Mol | None:
     return None if mol is None or mol.GetNumAtoms() == 0 else mol
 
 
+def text_fault(entry: str) -> str | None:
+    """Say what RDKit would pass over in a text, or read as something else."""
+    if len(entry) > MAX_LENGTH:
+        return f"{len(entry):,} characters, and {MAX_LENGTH:,} are allowed"
+    word = entry.split(maxsplit=1)[0] if entry.strip() else ""
+    if not (word.isascii() and word.isprintable()):  # RDKit trims some, and ends at NUL
+        odd = next(c for c in word if not (c.isascii() and c.isprintable()))
+        return f"no SMILES has the character {odd!r}"
+    beyond = _BEYOND_OPENSMILES.search(word)
+    if beyond:
+        return (
+            f"{beyond.group()} goes beyond what an atom has: charges of -{MAX_CHARGE} "
+            f"to {MAX_CHARGE}, isotopes of 0 to 999, 0 to 9 hydrogens"
+        )
+    return None
+
+
 def _fault(entry: str, mol: Chem.Mol, *, wildcards: bool, max_atoms: int) -> str | None:
     """Say why what RDKit reads is no molecule for us; None if it is one."""
-    n_atoms = mol.GetNumHeavyAtoms()
+    n_atoms = mol.GetNumAtoms()
     if n_atoms > max_atoms:
-        return f"{n_atoms:,} heavy atoms, more than max_atoms={max_atoms}"
+        n_heavy = mol.GetNumHeavyAtoms()
+        kind = "heavy atoms" if n_heavy > max_atoms else "atoms"
+        return f"{max(n_heavy, n_atoms):,} {kind}, more than max_atoms={max_atoms}"
     # The only ways to write a wildcard: parsing each text twice would cost more.
-    may_be_pattern = not wildcards and ("*" in entry or "#0" in entry or "|" in entry)
-    if may_be_pattern and any(
-        atom.GetAtomicNum() == 0 or atom.HasQuery() for atom in mol.GetAtoms()
-    ):
-        return "a wildcard stands for an atom: a pattern, not a molecule"
+    if not wildcards and any(sign in entry for sign in ("*", "#0", "|", "~")):
+        fault = _pattern_fault(entry, mol)
+        if fault:
+            return fault
+    is_odd = may_be_tangled(n_atoms, mol.GetNumBonds()) or (
+        _MAY_BE_CROWDED.search(entry) and mol.HasSubstructMatch(_crowded_pattern())
+    )
+    if is_odd and _n_subgraphs(mol) > MAX_SUBGRAPHS:
+        return f"tangled: more than {MAX_SUBGRAPHS:,} subgraphs of {_N_BONDS} bonds"
     return None
+
+
+def _pattern_fault(entry: str, mol: Chem.Mol) -> str | None:
+    if any(atom.GetAtomicNum() == 0 or atom.HasQuery() for atom in mol.GetAtoms()):
+        return "a wildcard stands for an atom: a pattern, not a molecule"
+    may_be_any = _ANY_RING_BOND.search(entry) or any(
+        bond.HasQuery() or bond.GetBondType() in _UNKNOWN_BONDS
+        for bond in mol.GetBonds()
+        if not any(
+            atom.GetAtomicNum() not in NO_METALS
+            for atom in (bond.GetBeginAtom(), bond.GetEndAtom())
+        )
+    )
+    return "a bond may be any: a pattern, not a molecule" if may_be_any else None
+
+
+_UNKNOWN_BONDS = (Chem.BondType.UNSPECIFIED, Chem.BondType.ZERO)
+NO_METALS = frozenset(
+    {0, 1, 2, *range(5, 11), *range(14, 19), *range(32, 37), *range(52, 55), 85, 86}
+)
+
+
+def may_be_tangled(n_atoms, n_bonds):
+    """Whether molecules may have very many subgraphs though no atom has many bonds."""
+    return (n_atoms > 200) | (n_bonds - n_atoms > 30)
+
+
+# More than four neighbours: S, P, I, or an element that is written in brackets.
+_MAY_BE_CROWDED = re.compile(r"[SPI\[]")
+
+
+@lru_cache(maxsize=1)
+def _crowded_pattern() -> Chem.Mol:
+    return Chem.MolFromSmarts("[!D0;!D1;!D2;!D3;!D4]")
+
+
+def _n_subgraphs(mol: Chem.Mol) -> float:
+    """Bound the number of connected subgraphs of 1 to 7 bonds; exact for a tree.
+
+    It counts the subtrees of the tree that all walks from an atom make: by power
+    series in the number of bonds, those that begin with a bond from what may follow it.
+    """
+    ends = np.array(
+        [(b.GetBeginAtomIdx(), b.GetEndAtomIdx()) for b in mol.GetBonds()], dtype=int
+    ).reshape(-1, 2)
+    source, target = np.concatenate([ends, ends[:, ::-1]]).T
+    back = np.roll(np.arange(len(source)), len(ends))  # each bond's other direction
+    trees = np.zeros((len(source), _N_BONDS + 1))
+    logs = np.zeros((mol.GetNumAtoms(), _N_BONDS + 1))
+    for _ in range(_N_BONDS):
+        own = _log_of_one_plus(trees)
+        logs[:] = 0
+        np.add.at(logs, source, own)
+        follow = _exp(logs[target] - own[back])
+        trees[:, 1:] = follow[:, :-1]
+    logs[:] = 0
+    np.add.at(logs, source, _log_of_one_plus(trees))
+    sizes = np.arange(1, _N_BONDS + 1)
+    # A tree of n bonds has been counted from each of its n + 1 atoms.
+    return float((_exp(logs)[:, 1:].sum(axis=0) / (sizes + 1)).sum())
+
+
+def _log_of_one_plus(series: NDArray) -> NDArray:
+    """Logarithm of 1 + a power series without a constant, row by row."""
+    logs = np.zeros_like(series)
+    for n in range(1, series.shape[1]):
+        earlier = np.arange(1, n)
+        products = earlier * logs[:, earlier] * series[:, n - earlier]
+        logs[:, n] = series[:, n] - products.sum(axis=1) / n
+    return logs
+
+
+def _exp(series: NDArray) -> NDArray:
+    """Exponential of a power series without a constant, row by row."""
+    exps = np.zeros_like(series)
+    exps[:, 0] = 1
+    for n in range(1, series.shape[1]):
+        parts = np.arange(1, n + 1)
+        exps[:, n] = (parts * series[:, parts] * exps[:, n - parts]).sum(axis=1) / n
+    return exps
 
 
 def _why_invalid(entry: object, *, wildcards: bool, max_atoms: int) -> str | None:
     """Say why an entry is no molecule, where its text alone does not show it."""
-    if isinstance(entry, str) and len(entry) > MAX_LENGTH:
-        return f"{len(entry):,} characters, and {MAX_LENGTH:,} are allowed"
+    if not isinstance(entry, str):
+        return None
     mol = _parse(entry)
     if mol is None:
-        return None
-    return _fault(str(entry), mol, wildcards=wildcards, max_atoms=max_atoms)
+        return text_fault(entry)
+    return _fault(entry, mol, wildcards=wildcards, max_atoms=max_atoms)
 
 
 def valid_smiles_mask(

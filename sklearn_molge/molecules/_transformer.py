@@ -3,7 +3,6 @@
 import warnings
 
 import numpy as np
-import pandas as pd
 from scipy import sparse
 from sklearn.base import (
     BaseEstimator,
@@ -15,7 +14,7 @@ from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_molge._compat import _fit_context
-from sklearn_molge._utils.rows import as_smiles_array
+from sklearn_molge._utils.rows import as_smiles_array, factorize_texts
 from sklearn_molge.exceptions import InvalidSmilesError, InvalidSmilesWarning
 from sklearn_molge.molecules._smiles import (
     MAX_ATOMS,
@@ -40,9 +39,6 @@ class SmilesTransformer(
     and texts and learns, and ``_featurize(mols)``, which returns a row of features a
     molecule. It runs in the worker and builds RDKit's objects there, since they
     do not pickle. What becomes of its features is up to ``_transform(texts)``.
-    and texts and learns, and ``_featurize(mols)``, which returns one row of features
-    for each molecule. It runs in the worker and builds RDKit's objects there, since
-    they do not pickle. What becomes of its features is up to ``_transform(texts)``.
     """
 
     on_bad_smiles = "raise"  # of a subclass without that parameter
@@ -124,7 +120,7 @@ class SmilesTransformer(
                 "Found array with 0 sample(s) (shape=(0,)) while a minimum of 1 is "
                 f"required by {type(self).__name__}."
             )
-        codes, texts = pd.factorize(array, use_na_sentinel=False)
+        codes, texts = factorize_texts(array)
         if self.on_bad_smiles == "nan":
             valid = valid_smiles_mask(texts, max_atoms=self._max_atoms)
             self._warn_of_bad(valid[codes])

@@ -7,15 +7,14 @@ import numpy as np
 from scipy import sparse, special
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import (
-    check_consistent_length,
     check_is_fitted,
-    validate_data,
 )
 
 from sklearn_molge._compat import Interval, StrOptions, _fit_context
+from sklearn_molge._utils.checks import check_same_rows
 from sklearn_molge._utils.rows import group_means, row_batches, take_distinct
 from sklearn_molge._utils.similarity import METRICS, SPARSE_METRICS, similarity_to
-from sklearn_molge.base import TwoViewMixin, check_profiles
+from sklearn_molge.base import TwoViewMixin, check_features, check_profiles
 
 __all__ = ["DoubleNNRetriever"]
 
@@ -129,11 +128,11 @@ class DoubleNNRetriever(TwoViewMixin, BaseEstimator):
         ValueError
             If there are fewer known profiles than `n_neighbors`.
         """
-        X = validate_data(
+        X = check_features(
             self, X, accept_sparse=self._accept_sparse(), dtype=[np.float64, np.float32]
         )
         y = check_profiles(self, y, reset=True)
-        check_consistent_length(X, y)
+        check_same_rows(X=X, y=y)
         if self.neighbors == "drug":
             X, codes = take_distinct(X)
             y = group_means(y, codes)
@@ -168,7 +167,7 @@ class DoubleNNRetriever(TwoViewMixin, BaseEstimator):
             n_molecules), in the unit of `metric`, larger meaning closer.
         """
         check_is_fitted(self)
-        X = validate_data(
+        X = check_features(
             self,
             X,
             accept_sparse=self._accept_sparse(),

@@ -12,7 +12,6 @@ from sklearn.utils.metadata_routing import (
 )
 from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import (
-    check_consistent_length,
     check_is_fitted,
     column_or_1d,
 )
@@ -22,6 +21,7 @@ from sklearn_molge._compat import (
     _fit_context,
     _routing_enabled,
 )
+from sklearn_molge._utils.checks import check_same_rows
 from sklearn_molge._utils.rows import take_distinct
 from sklearn_molge._utils.views import comparison, resolve_views
 from sklearn_molge.base import TwoViewMixin, check_profiles
@@ -162,7 +162,7 @@ class VotingRetriever(MetaEstimatorMixin, TwoViewMixin, _BaseComposition):
         self._check_estimators()
         weights = self._check_weights()
         y = check_profiles(self, y, reset=True, as_frame=True)
-        check_consistent_length(X, y)
+        check_same_rows(X=X, y=y)
         voters = [(name, e) for name, e in self.estimators if e != "drop"]
         if _routing_enabled():
             routed = process_routing(self, "fit", **fit_params)

@@ -249,3 +249,21 @@ def test_a_batch_takes_its_bags_to_another_device():
             assert bags.rows.device.type == "meta"
             assert bags.rows.shape == same.rows.shape
             assert (bags.starts is None) == (same.starts is None)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "O\x00C",
+        "C[C+9999]",
+        "[Pt]" + "(Cl)" * 50,
+        "[H]." * 1200 + "[H]",
+        "C[F]C",
+        "C" * 1001,
+    ],
+    ids=range(6),
+)
+def test_bad_texts_among_good_ones_are_named(text):
+    with pytest.raises(InvalidSmilesError) as caught:
+        MoleculeGraphs.from_smiles(["C" * 300, "[Pt](Cl)(Cl)(Cl)(Cl)Cl", text])
+    assert caught.value.indices == [2]

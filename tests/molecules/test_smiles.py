@@ -32,7 +32,7 @@ ALANINE = "QNAYBMKLOCPYGJ"
 @pytest.mark.parametrize(
     "entry",
     ["-666", "", " ", "restricted", "Restricted", "nan", "None", "NA", "C1CC", "C(C",
-     "xyz", "C[N](C)(C)(C)C", "C\ud800", None, np.nan, pd.NA, 5, b"CCO"],
+     "xyz", "C[N](C)(C)(C)C", None, np.nan, pd.NA, 5, b"CCO"],
 )  # fmt: skip
 def test_what_is_not_a_molecule(function, entry):
     with pytest.raises(InvalidSmilesError) as caught:
@@ -299,3 +299,112 @@ def test_valid_smiles_mask_agrees_with_check_smiles():
     assert valid.tolist() == [True, False, False, False, False, True]
     assert check_smiles(entries[valid]).tolist() == ["CCO", "CCN"]
     assert valid_smiles_mask([]).shape == (0,)
+
+
+# What RDKit would read as something else, or never end with.
+
+ODD_TEXTS = {
+    "C\ud800": "the character",
+    "O\x00C": "the character",
+    "CC\x00": "the character",
+    "CC\x07": "the character",
+    "\ufeffCC": "the character",
+    "CC\u200b": "the character",
+    "CC\u2192": "the character",
+    "[C+9999]": r"\[C\+9999 goes beyond",
+    "[U+128]": "goes beyond",
+    "[CH4-16]": "goes beyond",
+    "[65548C]": "goes beyond",
+    "[1000C]": "goes beyond",
+    "[UH256]": "goes beyond",
+    "[UH10]": "goes beyond",
+    "[C" + "+" * 16 + "]": "goes beyond",
+    "C~N": "a bond may be any",
+    "C1~CCCC~1": "a bond may be any",  # which RDKit reads as a single bond
+    "CN |Z:0|": "a bond may be any",
+    "[H]." * 1200 + "[H]": "1,201 atoms, more than",
+    "[Pt]" + "(Cl)" * 50: "tangled",
+    "(" * 21_000: "21,000 characters",
+}
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+@pytest.mark.parametrize("text", ODD_TEXTS, ids=range(len(ODD_TEXTS)))
+def test_what_would_be_read_as_something_else(function, text):
+    with pytest.raises(InvalidSmilesError, match=f"index 1: .*{ODD_TEXTS[text]}"):
+        function(["CCO", text])
+    assert not valid_smiles_mask([text]).item()
+
+
+def test_numbers_of_opensmiles_and_bonds_of_metals_pass():
+    texts = [
+        "[U+15]",
+        "[238U]",
+        "[C-15]",
+        "[999C]",
+        "[CH4:99999]",
+        "C%10CC%10",
+        "[UH9]",
+    ]
+    texts += ["N~[Pt](~N)(Cl)Cl", "[Fe]<-N", "CC\n", " CC"]
+    assert check_smiles(texts).tolist() == texts
+    assert canonical_smiles(["[U+15]", "[999C]"]).tolist() == ["[U+15]", "[999C]"]
+
+
+def lattice(*shape):
+    """Write a lattice of sulphur atoms, each bound to those around it."""
+    mol = Chem.RWMol()
+    places = {place: mol.AddAtom(Chem.Atom(16)) for place in np.ndindex(*shape)}
+    for place, i in places.items():
+        for axis in range(len(shape)):
+            j = places.get(tuple(np.add(place, np.eye(len(shape), dtype=int)[axis])))
+            if j is not None:
+                mol.AddBond(i, j, Chem.BondType.SINGLE)
+    for atom in mol.GetAtoms():
+        atom.SetNoImplicit(True)
+    return Chem.MolToSmiles(mol, canonical=False)
+
+
+FULLERENE = (
+    "c12c3c4c5c1c1c6c7c2c2c8c3c3c9c4c4c%10c5c5c1c1c6c6c%11c7c2c2c7c8c3c3c8c9c4c4c9c%10"
+    "c5c5c1c1c6c6c%11c2c2c7c3c3c8c4c4c9c5c1c1c6c2c3c41"
+)
+LARGE = {
+    "C60": FULLERENE,
+    "chain": "C" * 1000,
+    "rings": "C1CC1" * 300,
+    "peptide": "N" + "C(CCCNC(=N)N)C(=O)N" * 80 + "CC(=O)O",
+    "RNA": "O" + "P(=O)(O)OCC1OC(n2cnc3c2N=C(N)NC3=O)C(O)C1O" * 40,
+    "enols": "C=C(O)" * 300,
+    "nitroso": "C(N=O)" * 320,
+    "salts": "CC(=O)O." * 240 + "CCO",
+    "branches": "C(" * 900 + "C" + ")" * 900,
+    "polyene": "C1" + "=CC" * 490 + "=C1",
+}
+
+
+@pytest.mark.parametrize("kind", LARGE)
+def test_large_molecules_are_molecules(kind):
+    text = LARGE[kind]
+    assert valid_smiles_mask([text]).item()
+    assert len(drug_ids([text]).item()) == 14
+    assert len(drug_ids([text], stereo=True).item()) == 25
+
+
+@pytest.mark.parametrize("shape", [(4, 4, 4), (12, 12)])
+def test_lattices_are_no_molecules(shape):
+    with pytest.raises(InvalidSmilesError, match="tangled: more than 700,000 subgraph"):
+        check_smiles([lattice(*shape)], wildcards=True)
+
+
+@pytest.mark.parametrize("text", ["CC(C)(C)CCCC", "S(F)(F)(F)(F)(F)CCC(=O)O"])
+def test_subgraphs_of_a_tree_are_counted(text, monkeypatch):
+    counts = Chem.FindAllSubgraphsOfLengthMToN(Chem.MolFromSmiles(text), 1, 7)
+    n = sum(map(len, counts))
+    limit = "sklearn_molge.molecules._smiles.MAX_SUBGRAPHS"
+    star = f"{text}.[Pt](Cl)(Cl)(Cl)(Cl)Cl"  # crowded, so that all are counted
+    n += 2**5 - 1
+    monkeypatch.setattr(limit, n + 1e-6)
+    assert valid_smiles_mask([star]).item()
+    monkeypatch.setattr(limit, n - 1e-6)
+    assert not valid_smiles_mask([star]).item()

@@ -308,3 +308,35 @@ def test_texts_of_pandas(transformer, dtype):
     with pytest.raises(InvalidSmilesError) as caught:
         transformer.fit(texts)
     assert caught.value.indices == [3]
+
+
+TRANSFORMERS = [
+    MorganFingerprinter(fp_size=64),
+    MoleculeFingerprinter("maccs"),
+    MoleculeDescriptors(["MolWt"]),
+    ChempropEmbedder(hidden_size=8, random_state=0),
+]
+
+
+@pytest.mark.parametrize("transformer", TRANSFORMERS, ids=lambda t: type(t).__name__)
+@pytest.mark.parametrize(
+    "text", ["O\x00C", "[C+9999]", "CC\u200b", "[H]." * 1200 + "[H]"]
+)
+def test_a_text_is_not_taken_for_another(transformer, text):
+    transformer = clone(transformer).fit(["O", "CCC"])
+    with pytest.raises(InvalidSmilesError, match="index 1: ") as caught:
+        transformer.transform(["O", text, "CCC"])
+    assert caught.value.indices == [1]
+    transformer.set_params(on_bad_smiles="nan")
+    with pytest.warns(InvalidSmilesWarning, match="1 of 3"):
+        rows = transformer.transform(["O", text, "CCC"])
+    assert np.isnan(rows).any(axis=1).tolist() == [False, True, False]
+
+
+@pytest.mark.parametrize("transformer", TRANSFORMERS, ids=lambda t: type(t).__name__)
+@pytest.mark.parametrize("entry", [["CC"], {"a": 1}, b"CC", object(), pd.NA, 5])
+def test_what_is_no_text_is_a_bad_entry(transformer, entry):
+    entries = np.empty(3, dtype=object)
+    entries[:] = "O", entry, "CCC"
+    with pytest.raises(InvalidSmilesError, match="index 1: "):
+        clone(transformer).fit(entries)
