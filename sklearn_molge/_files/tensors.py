@@ -99,21 +99,25 @@ def read_tensors(
             raise CorruptFileError(path, "", _not_a_zip(file, error)) from error
 
 
-def check_weights(weights: Any, expected: Mapping[str, Tensor]) -> str:
+def check_weights(
+    weights: Any, expected: Mapping[str, Tensor], *, shapes: bool = True
+) -> str:
     """Say how weights differ from those that a network has; empty if they fit.
 
-    They must have the same names and shapes, and finite numbers of the same kind.
+    They must have finite numbers of the same kind, and, where `shapes`, the same names
+    and shapes.
     """
     if not isinstance(weights, dict):
         return f"they are a {type(weights).__name__}, not a dictionary"
     found = []
-    for name in dict.fromkeys([*expected, *weights]):
+    for name in dict.fromkeys([*expected, *weights] if shapes else weights):
         own, got = expected.get(name), weights.get(name)
         if not isinstance(got, Tensor):
             kind = "none" if got is None else type(got).__name__
             found.append(f"{name}: expected {_shape(own)}, got {kind}")
         elif own is None or own.shape != got.shape:
-            found.append(f"{name}: expected {_shape(own)}, got {_shape(got)}")
+            if shapes:
+                found.append(f"{name}: expected {_shape(own)}, got {_shape(got)}")
         elif own.is_floating_point() != got.is_floating_point() or got.is_complex():
             found.append(f"{name}: expected {own.dtype}, got {got.dtype}")
         elif not bool(torch.isfinite(got).all()):
