@@ -522,10 +522,11 @@ class PairNet(NeuralNet):
 
     def _load_towers(self, state, path) -> None:
         if isinstance(state, dict) and "_extra_state" not in state:
-            raise ValueError(
-                "f_params has weights alone, as earlier versions wrote it, and not "
-                "what else is needed to embed: train again, or load the pickled "
-                "estimator."
+            raise CorruptFileError(
+                path,
+                "",
+                "it has weights alone, as earlier versions wrote it, and not what else "
+                "is needed to embed: train again, or load the pickled estimator",
             )
         load_part(self, "module_", state, path)
         checksum = self._towers._preparation.pop("checksum", None)

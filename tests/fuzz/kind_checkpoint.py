@@ -32,8 +32,21 @@ def make_net(**params):
 X, Y = STUDY.ge[:, :4] + 1, STUDY.ge
 
 
+class TorchFiles(FileKind):
+    """Zip files of torch: mutated as they are, where every change must be found.
+
+    Or inside and packed again with the right checksums, as only who meant it would.
+    """
+
+    def mutate(self, rng, path, content):
+        self.sealed = content[:2] != b"PK" or rng.random() < 0.3
+        if self.sealed:
+            return mutate(rng, content, self.max_bytes)
+        return mutate_zip(rng, content, self.max_bytes)
+
+
 def mutate_zip(rng, content, most):
-    """Mutate a record of torch's file and pack again, with the right checksum."""
+    """Mutate a record of torch's file and pack again, with the right checksums."""
     out = io.BytesIO()
     with (
         zipfile.ZipFile(io.BytesIO(content)) as source,
@@ -43,16 +56,23 @@ def mutate_zip(rng, content, most):
         warnings.simplefilter("ignore")
         names = source.namelist()
         # The pickle says most.
-        chosen = names[0] if rng.random() < 0.7 else names[rng.integers(len(names))]
+        chosen = names[0] if rng.random() < 0.6 else names[rng.integers(len(names))]
         for name in names:
             record = source.read(name)
             if name == chosen:
-                change = mutate_pickle if rng.random() < 0.5 else mutate
-                record = change(rng, record, most)
+                record = mutate_record(rng, record, most)
             target.writestr(name, record)
         if rng.random() < 0.05:
             target.writestr(names[rng.integers(len(names))], b"x")
     return out.getvalue()
+
+
+def mutate_record(rng, record, most):
+    """Mutate bytes, or what they are made of."""
+    if record[:2] == b"PK" and rng.random() < 0.7:  # a file in a file
+        return mutate_zip(rng, record, most)
+    change = mutate_pickle if record[:1] == b"\x80" and rng.random() < 0.5 else mutate
+    return change(rng, record, most)
 
 
 INSTRUCTIONS = [
@@ -89,16 +109,15 @@ def mutate_pickle(rng, content, most):
     return bytes(content[:most])
 
 
-class Checkpoint(FileKind):
-    """The file of a training that was cut off, mutated as it is."""
+class Checkpoint(TorchFiles):
+    """The file of a training that was cut off."""
 
     name = "checkpoint"
-    sealed = True
 
     def make(self, folder):
-        net, folder = make_net(max_epochs=2, checkpoint_folder=folder), Path(folder)
+        net = make_net(max_epochs=2, checkpoint_folder=folder)
         unlink, Path.unlink = Path.unlink, lambda self, missing_ok=False: None
-        try:  # as if it had been killed at the end of its last epoch
+        try:  # as if it had been killed at the end of its last epoch but one
             net.fit(X, Y)
         finally:
             Path.unlink = unlink
@@ -119,92 +138,68 @@ class Checkpoint(FileKind):
         return [losses, net.transform(X), net.transform_ge(Y)]
 
 
-class CheckpointInside(Checkpoint):
-    """One mutated inside, with the right checksums: whoever did it meant it."""
-
-    name = "checkpoint-inside"
-    sealed = False
-
-    def mutate(self, rng, path, content):
-        return mutate_zip(rng, content, self.max_bytes)
-
-    def judge(self, case, answer):
-        good = np.isfinite(answer[1]).all() and np.isfinite(answer[2]).all()
-        return None if good else "embeddings that are not finite"
-
-
-class Weights(FileKind):
-    """What `save_params` writes."""
+class Weights(TorchFiles):
+    """What `save_params` writes, as files of torch and as safetensors."""
 
     name = "checkpoint-weights"
-    sealed = True
-    files = ("params", "optimizer", "history")
 
     def make(self, folder):
-        net = make_net(max_epochs=2).fit(X, Y)
-        net.save_params(
-            **{f"f_{part}": str(folder / part) for part in ("params", "optimizer")}
-        )
-        self.net = net
+        net = self.net = make_net(max_epochs=2).fit(X, Y)
+        net.save_params(str(folder / "params"), str(folder / "optimizer"))
+        net.save_params(str(folder / "safe"), use_safetensors=True)
+
+    def draw(self, rng):
+        self.safe = rng.random() < 0.4
+        names = ["safe"] if self.safe else ["params", "optimizer"]
+        self.files = [Path(name) for name in names]
+        return super().draw(rng)
 
     def read(self, folder):
         net = self.net
-        net.load_params(f_params=folder / "params", f_optimizer=folder / "optimizer")
-        state = [value for value in net.module_.state_dict().values()]
-        numbers = [s.numpy() for s in state if s.dtype == torch.float32]
-        return [numbers, str(net.optimizer_.state_dict())]
-
-
-class WeightsInside(Weights):
-    """The same, mutated inside with the right checksums."""
-
-    name = "checkpoint-weights-inside"
-    sealed = False
-
-    def mutate(self, rng, path, content):
-        return mutate_zip(rng, content, self.max_bytes)
-
-    def judge(self, case, answer):
-        good = all(np.isfinite(values).all() for values in answer[0])
-        return None if good else "weights that are not finite"
-
-    def is_clear(self, case, error):
-        # Those of another network say which, not the file: it is whole.
-        is_other = "The weights" in str(error) and isinstance(error, ValueError)
-        return super().is_clear(case, error) or is_other
-
-
-class Safetensors(Weights):
-    """Weights as safetensors."""
-
-    name = "checkpoint-safetensors"
-
-    def make(self, folder):
-        self.net = make_net(max_epochs=2).fit(X, Y)
-        self.net.save_params(f_params=str(folder / "params"), use_safetensors=True)
-
-    def read(self, folder):
-        self.net.load_params(f_params=folder / "params", use_safetensors=True)
-        state = self.net.module_.state_dict().values()
+        if getattr(self, "safe", False):
+            net.load_params(folder / "safe", use_safetensors=True)
+        else:
+            net.load_params(folder / "params", folder / "optimizer")
+        state = net.module_.state_dict().values()
         return [s.numpy() for s in state if s.dtype == torch.float32]
 
     def mutate(self, rng, path, content):
-        if rng.random() < 0.4:
-            return mutate(rng, content, self.max_bytes)
-        n = int.from_bytes(content[:8], "little")
-        header = json.loads(content[8 : 8 + n])
-        name = list(header)[rng.integers(len(header))]
-        if name == "__metadata__" or rng.random() < 0.2:
-            text = mutate(rng, content[8 : 8 + n], self.max_bytes)
-        else:
-            key = ["dtype", "shape", "data_offsets"][rng.integers(3)]
-            value = header[name][key]
-            if key == "dtype":
-                header[name][key] = str(rng.choice(["F64", "I32", "F16", "BOOL", "U8"]))
-            else:
-                value[rng.integers(len(value))] = int(rng.choice(INTEGERS))
-            text = json.dumps(header).encode()
-        return len(text).to_bytes(8, "little") + text + content[8 + n :]
+        if not self.safe:
+            return super().mutate(rng, path, content)
+        self.sealed = True
+        change = mutate if rng.random() < 0.4 else mutate_safetensors
+        return change(rng, content, self.max_bytes)
+
+    def is_clear(self, case, error):
+        # Weights of another network: the error says of which, the file is whole.
+        is_other = isinstance(error, ValueError) and "The weights" in str(error)
+        return super().is_clear(case, error) or (is_other and not self.sealed)
+
+    def judge(self, case, answer):
+        if not all(np.isfinite(values).all() for values in answer):
+            return "weights that are not finite"
+        return super().judge(case, answer)
 
 
-KINDS = [Checkpoint(), CheckpointInside(), Weights(), WeightsInside(), Safetensors()]
+def mutate_safetensors(rng, content, most):
+    """Write another header: kinds, shapes and places of tensors."""
+    n = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + n])
+    name = list(header)[rng.integers(len(header))]
+    if rng.random() < 0.2:
+        text = mutate(rng, content[8 : 8 + n], most)
+    else:
+        key = ["dtype", "shape", "data_offsets"][rng.integers(3)]
+        value = header[name][key]
+        if key == "dtype":
+            header[name][key] = str(rng.choice(["F64", "I32", "F16", "BOOL", "U8"]))
+        elif value:
+            value[rng.integers(len(value))] = int(rng.choice(INTEGERS))
+        text = json.dumps(header).encode()
+    size = len(text)
+    if rng.random() < 0.2:
+        size = int(rng.choice(INTEGERS)) & (1 << 63) - 1
+    return size.to_bytes(8, "little") + text + content[8 + n :]
+
+
+KINDS = [Checkpoint(), Weights()]
