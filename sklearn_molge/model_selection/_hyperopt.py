@@ -312,15 +312,17 @@ class HyperoptSearchCV(BaseSearchCV):
             except NotImportableError as error:
                 raise TypeError(f"trials_path: {error}") from error
             file = TrialFile(self.trials_path, identity)
-            saved = file.read()
-        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         log = TrialLog(
             space,
             suggest_function(self.algorithm, self.n_initial_points),
-            seed=seed if saved is None else saved["seed"],
+            seed=int(check_random_state(self.random_state).randint(2**31 - 1)),
             error_score=self.error_score,
             find_metric=self._find_metric,
         )
+        if file is not None:
+            saved = file.read(log, len(folds.splits))
+        if saved is not None:
+            log.seed = saved["seed"]
         self.trials_ = log.trials
         for trial in [] if saved is None else saved["trials"][: self.n_iter]:
             log.add(trial["values"])

@@ -221,9 +221,7 @@ def test_no_code_in_a_file_is_run(make_net, data, tmp_path):
     interrupted(net.fit, *data)
     (path,) = (tmp_path / "checkpoints").iterdir()
     torch.save({"format": 1, "seed": Bomb(tmp_path / "exploded")}, path)
-    with pytest.raises(
-        ValueError, match=r"cannot be read: .*it names __buil"
-    ):
+    with pytest.raises(ValueError, match=r"cannot be read: .*it names __buil"):
         net.fit(*data)
     assert not (tmp_path / "exploded").exists()
 
