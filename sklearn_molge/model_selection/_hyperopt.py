@@ -320,7 +320,11 @@ class HyperoptSearchCV(BaseSearchCV):
             find_metric=self._find_metric,
         )
         if file is not None:
-            saved = file.read(log, len(folds.splits))
+            saved = file.read(
+                log,
+                n_splits=len(folds.splits),
+                return_train_score=self.return_train_score,
+            )
         if saved is not None:
             log.seed = saved["seed"]
         self.trials_ = log.trials

@@ -420,7 +420,9 @@ class TrialFile:
                 f"trials_path must lie in a folder to write in. Got {self.path}."
             )
 
-    def read(self, log: "TrialLog", n_splits: int) -> dict[str, Any] | None:
+    def read(
+        self, log: TrialLog, *, n_splits: int, return_train_score: bool
+    ) -> dict[str, Any] | None:
         """Return the seed and the trials, or None where there is no file.
 
         Raises
@@ -449,16 +451,28 @@ class TrialFile:
             differing = self._differing(body["identity"])
             if type(body["seed"]) is not int or not 0 <= body["seed"] < 1 << 32:
                 raise ValueError(f"its seed is {body['seed']!r}")
+            if not isinstance(body["trials"], list):
+                raise ValueError("it has no list of trials")
         if differing:
             raise ValueError(
                 f"trials_path: {self.path} belongs to another search. It differs in "
                 f"{', '.join(differing)}. Give another path, or delete the file."
             )
-        for number, trial in enumerate(body["trials"]):
+        self._check_trials(log, body["trials"], n_splits, return_train_score)
+        return body
+
+    def _check_trials(self, log, trials, n_splits, return_train_score) -> None:
+        metrics: set[tuple[str, ...] | None] = set()
+        for number, trial in enumerate(trials):
             with reading(self.path, f"trial {number}"):
                 log.space.check_values(trial["values"])
-                _check_folds(trial["folds"], n_splits, log.error_score)
-        return body
+                folds = trial["folds"]
+                if not isinstance(folds, list) or len(folds) != n_splits:
+                    raise ValueError(f"it must have {n_splits} folds")
+                for fold in folds:
+                    metrics |= _metrics(fold, return_train_score, log.error_score)
+                if len(metrics) > 1:
+                    raise ValueError("it has scores by other metrics than those before")
 
     def _differing(self, saved: dict[str, str]) -> list[str]:
         return [part for part, own in self.identity.items() if saved.get(part) != own]
@@ -483,33 +497,31 @@ def _checksum(text: str) -> str:
     return sha256(text.encode()).hexdigest()
 
 
-def _check_folds(folds: list[Fold], n_splits: int, error_score: float | str) -> None:
-    """Raise ValueError where folds are not those of a trial."""
-    if not isinstance(folds, list) or len(folds) != n_splits:
-        raise ValueError(f"it must have {n_splits} folds")
-    kinds = set()
-    for fold in folds:
-        for name in ("fit_time", "score_time"):
-            if not _is_number(fold[name]) or not 0 <= fold[name] < np.inf:
-                raise ValueError(f"{name!r} is {fold[name]!r}")
-        if fold["error"] is not None:
-            if not isinstance(fold["error"], str) or error_score == "raise":
-                raise ValueError(f"a fold has the error {fold['error']!r}")
-            if fold["test_scores"] is not None:
-                raise ValueError("a fold has an error and a score")
-            continue
-        kinds |= {_metrics(v) for k, v in fold.items() if k.endswith("_scores")}
-    if len(kinds) > 1:
-        raise ValueError("its folds have scores by different metrics")
+def _metrics(
+    fold: Fold, return_train_score: bool, error_score: float | str
+) -> set[tuple[str, ...] | None]:
+    """Return the names of a fold's metrics, None for a single one, as one element.
 
-
-def _metrics(scores: object) -> tuple[str, ...]:
-    """Return the names of scores, none for a single one."""
-    named = scores if isinstance(scores, dict) else {"score": scores}
-    for name, score in named.items():
-        if not _is_number(score):
-            raise ValueError(f"{name!r} is {score!r}")
-    return tuple(scores) if isinstance(scores, dict) else ()
+    Raises ValueError where it is not what a fold is.
+    """
+    for name in ("fit_time", "score_time"):
+        if not _is_number(fold[name]) or not 0 <= fold[name] < np.inf:
+            raise ValueError(f"{name!r} is {fold[name]!r}")
+    if fold["error"] is not None:
+        if not isinstance(fold["error"], str) or error_score == "raise":
+            raise ValueError(f"a fold has the error {fold['error']!r}")
+        if fold["test_scores"] is not None:
+            raise ValueError("a fold has an error and a score")
+        return set()
+    found: set[tuple[str, ...] | None] = set()
+    for part in ["test_scores", "train_scores"][: 1 + return_train_score]:
+        scores = fold[part]
+        named = scores if isinstance(scores, dict) else {part: scores}
+        for name, score in named.items():
+            if not _is_number(score):
+                raise ValueError(f"{name!r} is {score!r}")
+        found.add(tuple(scores) if isinstance(scores, dict) else None)
+    return found
 
 
 def mean_score(folds, metric, error_score) -> float:

@@ -53,11 +53,7 @@ class Trials(FileKind):
         search = self.search(folder)
         results = search.cv_results_
         scores = results["mean_test_score"]
-        return [
-            scores,
-            str(results["params"]),
-            int(search.cv_results_["rank_test_score"][0]),
-        ]
+        return [scores, str(results["params"]), results["rank_test_score"]]
 
     def mutate(self, rng, path, content):
         self.sealed = rng.random() < 0.4
@@ -65,7 +61,8 @@ class Trials(FileKind):
             return mutate(rng, content, self.max_bytes)
         file = json.loads(content)
         for _ in range(rng.integers(1, 3)):
-            self._change(rng, file["trials"] if rng.random() < 0.9 else file)
+            inside = file.get("trials") if rng.random() < 0.9 else file
+            self._change(rng, inside if isinstance(inside, list) else file)
         body = {key: file.get(key) for key in ("identity", "seed", "trials")}
         digest = hashlib.sha256(json.dumps(body).encode()).hexdigest()
         return json.dumps({"format": 2, "checksum": digest} | body).encode()
