@@ -258,7 +258,7 @@ def _try_a_step(net) -> None:
 def _teach(callback, learnt: dict) -> None:
     """Set what a callback learnt, and nothing else of it."""
     for key, value in learnt.items():
-        held = getattr(callback, key, None)
+        held: Any = getattr(callback, key, None)
         is_learnt = key.endswith("_") and not key.startswith("_")
         if not is_learnt or is_code(type(callback), key):
             raise ValueError(f"{key!r} of {type(callback).__name__} is not learnt")

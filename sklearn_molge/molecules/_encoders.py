@@ -3,7 +3,6 @@
 import argparse
 import importlib.util
 from copy import deepcopy
-from numbers import Integral, Real
 from os import PathLike
 from pathlib import Path
 
@@ -237,11 +236,11 @@ def _from_chemprop(hyperparameters, weights, *, aggregation):
 def _check_settings(settings):
     for name, (least, most) in _LIMITS.items():
         value = settings.get(name, least)
-        is_number = isinstance(value, Real) and not isinstance(value, bool)
-        kind = Integral if isinstance(least, int) else Real
-        if not (is_number and isinstance(value, kind) and least <= value <= most):
+        kinds = (int,) if isinstance(least, int) else (int, float)
+        is_one = isinstance(value, kinds) and not isinstance(value, bool)
+        if not (is_one and least <= value <= most):
             raise ValueError(
-                f"{name} must be {'an int' if kind is Integral else 'a number'} from "
+                f"{name} must be {'an int' if len(kinds) == 1 else 'a number'} from "
                 f"{least} to {most}. Got {shortened(value)}."
             )
     for name in ("bias", "undirected", "batch_norm"):

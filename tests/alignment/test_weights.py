@@ -66,7 +66,7 @@ def test_a_flipped_bit_in_safetensors_is_found(saved):
     start, _ = header["expression_tower.network.0.weight"]["data_offsets"]
     content[8 + n + start + 2] ^= 1
     (folder / "safe").write_bytes(content)
-    with pytest.raises(CorruptFileError, match="safe cannot .* their checksum differs"):
+    with pytest.raises(CorruptFileError, match=r"safe cannot .* their checksum dif"):
         net.load_params(folder / "safe", use_safetensors=True)
     assert same_net(net, before)
 
