@@ -254,6 +254,9 @@ class HyperoptSearchCV(BaseSearchCV):
             If a parameter, the space or a name in it is not what it should be, if
             `trials_path` holds another search, or if no trial has a score: if each
             failed or scored NaN in a fold.
+        CorruptFileError
+            If the file of `trials_path` is damaged or was edited: it has a checksum,
+            and each trial is compared with the space.
         TypeError
             If there is a `trials_path` and a function or class in the search that
             cannot be imported by its name.

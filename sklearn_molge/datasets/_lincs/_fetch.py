@@ -126,7 +126,11 @@ def fetch_lincs(
         If the server cannot be reached or the connection keeps breaking. What has
         come is kept.
     OSError
-        If a file is refused by the server, or came corrupt twice.
+        If a file is refused by the server, came corrupt twice, is larger than the
+        disk's free space or what was announced, or redirected to an address without
+        encryption.
+    CorruptFileError
+        If ``verified.json`` is damaged.
     ValueError
         If `base_url` is not an address of HTTP.
     ImportError
@@ -135,7 +139,8 @@ def fetch_lincs(
     Warns
     -----
     UserWarning
-        If a file came corrupt and is downloaded again, or cannot be checked.
+        If a file came corrupt and is downloaded again, or cannot be checked; if the
+        note beside unfinished bytes is damaged, so that they are not built upon.
 
     See Also
     --------
