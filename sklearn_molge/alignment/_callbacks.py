@@ -1,20 +1,27 @@
 """Callbacks of every training: scores of the validation part, and a checkpoint."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from copy import deepcopy
 from os import PathLike
 from pathlib import Path
-from pickle import UnpicklingError
+from typing import Any
 
 import joblib
 import numpy as np
 import torch
 from skorch.callbacks import Callback
+from torch import nn
 
+from sklearn_molge._files.reading import reading
 from sklearn_molge._files.replacing import replacing
+from sklearn_molge._files.tensors import check_weights, read_tensors
 from sklearn_molge._utils.identity import NotImportableError, describe
 from sklearn_molge._utils.rows import distinct_rows, group_means
 from sklearn_molge.alignment._dataset import rows_of
-from sklearn_molge.alignment._plain import as_plain, from_plain, is_plain
+from sklearn_molge.alignment._plain import as_plain, from_plain, is_code, is_plain
 from sklearn_molge.base import one_row_per_drug
+from sklearn_molge.exceptions import CorruptFileError
 from sklearn_molge.metrics import mean_reciprocal_rank, rank_embeddings
 
 _SCORES = ("valid_mrr", "valid_mrr_drug")
@@ -134,36 +141,149 @@ class TrainingCheckpoint(Callback):
 
     def _restore(self, net) -> None:
         try:
-            state = _load(self.path_)
-            if state["format"] != _FORMAT:
-                raise ValueError(f"format {state['format']}, not {_FORMAT}")
-            for part in _PARTS:
-                getattr(net, part).load_state_dict(state[part])
-            named = net.get_all_learnable_params()
-            for (_, p), trainable in zip(named, state["trainable"], strict=True):
-                p.requires_grad_(trainable)  # a Freezer acts in one epoch only
-        except Exception as error:
-            raise ValueError(
-                f"checkpoint_folder: {self.path_} cannot be read ({error}); remove it "
-                "to start from the beginning."
+            with undone_on_error(net), reading(self.path_):
+                state = from_plain(read_tensors(self.path_))
+                self._check(net, state)
+                for part in _PARTS:
+                    load_part(net, part, state[part], self.path_)
+                for name, callback in self._others(net):
+                    _teach(callback, state["callbacks"].get(name, {}))
+        except CorruptFileError as error:
+            raise CorruptFileError(
+                self.path_,
+                error.part,
+                f"{error.why.rstrip('.')}. checkpoint_folder: remove the file to start "
+                "from the beginning",
             ) from error
+        named = net.get_all_learnable_params()
+        for (_, p), trainable in zip(named, state["trainable"], strict=True):
+            p.requires_grad_(trainable)  # a Freezer acts in one epoch only
         net.seed_ = state["seed"]
         net.history = type(net.history)(state["history"])
-        for name, callback in self._others(net):
-            for key, value in state["callbacks"].get(name, {}).items():
-                held = getattr(callback, key, None)
-                load = getattr(held, "load_state_dict", None)
-                if load is None:
-                    setattr(callback, key, value)
-                else:
-                    load(value["state_dict"])
+
+    def _check(self, net, state) -> None:
+        if state["format"] != _FORMAT:
+            raise ValueError(f"format {state['format']!r}, not {_FORMAT}")
+        if type(state["seed"]) is not int or not 0 <= state["seed"] < 1 << 63:
+            raise ValueError(f"seed {state['seed']!r}")
+        check_history(state["history"])
+        if not len(net.history) <= len(state["history"]) <= self.end_:
+            raise ValueError(
+                f"{len(state['history'])} epochs, of a training of {self.end_}"
+            )
+        n = sum(1 for _ in net.get_all_learnable_params())
+        trainable = state["trainable"]
+        if len(trainable) != n or not all(isinstance(t, bool) for t in trainable):
+            raise ValueError(f"'trainable' is not for {n} weights")
 
 
-def _load(path: Path) -> dict:
+def check_history(history) -> None:
+    """Refuse what is no list of epochs with numbers and texts."""
+    plain = bool | int | float | str | None
+    for number, epoch in enumerate(history if isinstance(history, list) else [None]):
+        values = epoch if isinstance(epoch, dict) else {None: None}
+        batches = values.get("batches", [])
+        rows = [values, *(batches if isinstance(batches, list) else [None])]
+        for row in rows:
+            for key, value in (row if isinstance(row, dict) else {None: None}).items():
+                if not isinstance(key, str) or not (
+                    isinstance(value, plain) or (row is values and key == "batches")
+                ):
+                    raise ValueError(f"epoch {number + 1} of the history is none")
+
+
+@contextmanager
+def undone_on_error(net) -> Iterator[None]:
+    """Leave a net as it was where the block raises."""
+    attributes = dict(vars(net))
+    parts = [getattr(net, part) for part in _PARTS if hasattr(net, part)]
+    states = [deepcopy(part.state_dict()) for part in parts]
     try:
-        return from_plain(torch.load(path, map_location="cpu", weights_only=True))
-    except UnpicklingError:  # torch's message advises to run the code in the file
-        raise ValueError("it is not a checkpoint") from None
+        yield
+    except Exception:
+        vars(net).clear()
+        vars(net).update(attributes)
+        for part, state in zip(parts, states, strict=True):
+            part.load_state_dict(state)
+        raise
+
+
+def load_part(net, name: str, state: Any, path) -> None:
+    """Load the state of a module or an optimizer that a file has.
+
+    That an optimizer can go on from it is tried by a step without gradients.
+
+    Raises
+    ------
+    CorruptFileError
+        If it does not fit.
+    ValueError
+        If the weights are of another network: it says which.
+    """
+    part, label = getattr(net, name), f"the state of {name.removesuffix('_')}"
+    is_module = isinstance(part, nn.Module)
+    if is_module:
+        differing = check_weights(state, part.state_dict(), shapes=False)
+        if differing:
+            raise CorruptFileError(path, label, differing)
+    try:
+        if not is_module:
+            part.load_state_dict(deepcopy(state))  # whose tensors it would change
+            _try_a_step(net)
+        part.load_state_dict(state)
+    except CorruptFileError as error:  # of the extra state, which has no path
+        raise CorruptFileError(path, f"{label}: {error.path}", error.why) from error
+    except Exception as error:
+        if is_module and isinstance(error, ValueError):
+            raise
+        why = f"{type(error).__name__}: {error}"
+        raise CorruptFileError(path, label, why) from error
+
+
+def _try_a_step(net) -> None:
+    weights = [weight for _, weight in net.get_all_learnable_params()]
+    before = [weight.detach().clone() for weight in weights]
+    for weight in weights:
+        weight.grad = torch.zeros_like(weight) if weight.requires_grad else None
+    net.optimizer_.step(lambda: torch.zeros(()))  # LBFGS asks for the loss
+    net.optimizer_.zero_grad()
+    is_finite = all(bool(torch.isfinite(weight).all()) for weight in weights)
+    with torch.no_grad():
+        for weight, value in zip(weights, before, strict=True):
+            weight.copy_(value)
+    if not is_finite:
+        raise ValueError("its next step gives weights that are not finite")
+
+
+def _teach(callback, learnt: dict) -> None:
+    """Set what a callback learnt, and nothing else of it."""
+    for key, value in learnt.items():
+        held: Any = getattr(callback, key, None)
+        is_learnt = key.endswith("_") and not key.startswith("_")
+        if not is_learnt or is_code(type(callback), key):
+            raise ValueError(f"{key!r} of {type(callback).__name__} is not learnt")
+        if _has_state(held):
+            _check_kinds(value["state_dict"], held.state_dict(), type(held))
+            held.load_state_dict(value["state_dict"])
+        else:
+            _check_kinds(value, held, type(None))
+            setattr(callback, key, value)
+
+
+def _check_kinds(value, held, owner: type) -> None:
+    """Refuse another kind of value than the one that is there, which may be None."""
+    if isinstance(value, dict) and isinstance(held, dict):
+        for key in value:
+            if is_code(owner, str(key)):  # schedules take each key as an attribute
+                raise ValueError(f"{key!r} of {owner.__name__} is not learnt")
+            _check_kinds(value[key], held.get(key), type(None))
+    elif None not in (value, held) and _kind(value) != _kind(held):
+        raise ValueError(f"{value!r} is not like {held!r}")
+
+
+def _kind(value) -> str:
+    kinds = {"number": bool | int | float, "sequence": list | tuple}
+    return next((k for k, t in kinds.items() if isinstance(value, t)), str(type(value)))
 
 
 def _state_of(attributes: dict) -> dict:

@@ -5,7 +5,10 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import deepcopy
+from hashlib import sha256
 from inspect import signature
+from os import PathLike
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -15,10 +18,13 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import gen_batches
 from skorch import NeuralNet
 from skorch.callbacks import EarlyStopping, EpochTimer, PassthroughScoring, PrintLog
-from torch import Tensor
+from skorch.history import History
+from torch import Tensor, nn
 from torch.utils.data import Dataset, Subset
 
 from sklearn_molge._compat import validate_parameter_constraints
+from sklearn_molge._files.reading import reading
+from sklearn_molge._files.tensors import read_tensors
 from sklearn_molge._utils.device import (
     derive_seed,
     draw_seed,
@@ -29,7 +35,13 @@ from sklearn_molge._utils.device import (
 from sklearn_molge._utils.messages import first_few
 from sklearn_molge._utils.rows import as_indexable
 from sklearn_molge.alignment._batches import EmbeddedBatch, PairBatch
-from sklearn_molge.alignment._callbacks import RetrievalScoring, TrainingCheckpoint
+from sklearn_molge.alignment._callbacks import (
+    RetrievalScoring,
+    TrainingCheckpoint,
+    check_history,
+    load_part,
+    undone_on_error,
+)
 from sklearn_molge.alignment._dataset import (
     EpochBatches,
     MoleculeInputs,
@@ -37,6 +49,7 @@ from sklearn_molge.alignment._dataset import (
     Rows,
 )
 from sklearn_molge.alignment._plain import (
+    EXTRA_STATE,
     parameters_hash,
     restored,
     settings_hash,
@@ -44,6 +57,7 @@ from sklearn_molge.alignment._plain import (
 )
 from sklearn_molge.alignment._two_tower import TwoTower
 from sklearn_molge.base import check_profiles
+from sklearn_molge.exceptions import CorruptFileError
 from sklearn_molge.molecules import load_encoder
 
 # Of what a trained network is made, for good; and what can be built anew for it.
@@ -55,6 +69,25 @@ _CALLBACK_METHODS = ("initialize", "on_train_begin", "on_epoch_end", "get_params
 def as_is(batch: PairBatch) -> tuple[PairBatch, None]:
     """Return what the dataset returned: a batch, not a list of samples."""
     return batch, None
+
+
+def _checksum(network: nn.Module) -> str:
+    """Return a hash of all weights, in the order of their names."""
+    found = sha256()
+    for name, weight in sorted(network.state_dict().items()):
+        if not name.endswith("_extra_state"):
+            found.update(f"{name} {weight.dtype} {tuple(weight.shape)}\n".encode())
+            content = weight.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+            found.update(memoryview(content.numpy()))
+    return found.hexdigest()
+
+
+def _read_history(file) -> History:
+    path = file if isinstance(file, str | PathLike) else "f_history"
+    with reading(path, "the history"):
+        history = History.from_file(file)
+        check_history(history.to_list())
+    return history
 
 
 @contextmanager
@@ -359,6 +392,43 @@ class PairNet(NeuralNet):
 
     # -- files of weights ------------------------------------------------------------
 
+    def save_params(
+        self,
+        f_params=None,
+        f_optimizer=None,
+        f_criterion=None,
+        f_history=None,
+        use_safetensors=False,
+        **kwargs,
+    ):
+        """Write weights and states, as skorch does.
+
+        The file of `f_params` also says what else embedding needs, see
+        :meth:`load_params`, and has a checksum of its weights, which the format of
+        safetensors lacks.
+
+        Parameters
+        ----------
+        f_params, f_optimizer, f_criterion, f_history : path-like, file or None, \
+                default=None
+            The files; None leaves that part out.
+        use_safetensors : bool, default=False
+            Write safetensors, which other programs read; tensors alone, so not the
+            optimizer.
+        **kwargs
+            Files of further modules, as in skorch.
+        """
+        files = f_params, f_optimizer, f_criterion, f_history
+        if not (use_safetensors and self.initialized_):
+            super().save_params(*files, use_safetensors, **kwargs)
+            return
+        preparation = self._towers._preparation
+        self._towers._preparation = preparation | {"checksum": _checksum(self._towers)}
+        try:
+            super().save_params(*files, use_safetensors, **kwargs)
+        finally:
+            self._towers._preparation = preparation
+
     def load_params(
         self,
         f_params=None,
@@ -373,7 +443,8 @@ class PairNet(NeuralNet):
 
         The file of `f_params` also has what the features of molecules learnt, such as
         their scale, and the names of the genes (``gene_names_in_``), and tells which
-        features and which network the weights are for.
+        features and which network the weights are for. No code in a file is run,
+        unless you set ``torch_load_kwargs={"weights_only": False}``.
 
         Parameters
         ----------
@@ -389,51 +460,103 @@ class PairNet(NeuralNet):
 
         Raises
         ------
+        CorruptFileError
+            If a file is damaged, or not of such a net. The net stays as it was.
         ValueError
             If the weights are of another network, of other molecule features, or of
             features whose state such a file cannot hold. The net stays as it was.
         """
         if checkpoint is not None and not self.initialized_:
             self.initialize()
-        named, before = self.__dict__["device"], None
-        if self.initialized_:
-            before = deepcopy(self._towers.state_dict())
-        try:
-            super().load_params(
-                f_params,
-                f_optimizer,
-                f_criterion,
-                f_history,
-                checkpoint,
-                use_safetensors,
-                **kwargs,
-            )
-            if f_params is not None or checkpoint is not None:
-                self._take_features()
-                self._take_genes()
-                self._has_weights = True
-        except Exception as error:
-            if before is not None:
-                self._towers.load_state_dict(before)
-            if "_extra_state" in str(error):
-                raise ValueError(
-                    "f_params has weights alone, as earlier versions wrote it, and not "
-                    "what else is needed to embed: train again, or load the pickled "
-                    "estimator."
-                ) from error
-            raise
-        finally:
-            self.device = named  # skorch writes down which one it is
+        given = {
+            "f_params": f_params,
+            "f_optimizer": f_optimizer,
+            "f_criterion": f_criterion,
+            "f_history": f_history,
+            **kwargs,
+        }
+        with undone_on_error(self):
+            if checkpoint is not None:
+                if f_history is None and checkpoint.f_history is not None:
+                    self.history = _read_history(checkpoint.f_history_)
+                given = checkpoint.get_formatted_files(self) | {
+                    key: file for key, file in given.items() if file is not None
+                }
+            self._load_files(given, use_safetensors)
 
-    def _take_features(self) -> None:
-        """Take over what the loaded weights' molecule features had learnt."""
-        of_file = self._towers._preparation
-        if of_file["mode"] != self.encoder_mode_:
-            raise ValueError(
-                f"The weights are for the atom features {of_file['mode']!r}, and this "
-                f"net has {self.encoder_mode_!r}."
+    def _load_files(self, given, use_safetensors: bool) -> None:
+        """Read all files, then load them."""
+        files = {k: f for k, f in given.items() if f is not None and k != "f_pickle"}
+        if not all(key.startswith("f_") for key in files) or (
+            files.keys() >= {"f_params", "f_module"}
+        ):
+            raise TypeError(
+                "load_params takes files by names that begin with f_, and one of "
+                f"f_params and f_module. Got {first_few(files)}."
             )
-        state, own = of_file["features"], getattr(self, "molecule_features_", None)
+        history = files.pop("f_history", None)
+        if history is not None:
+            self.history = _read_history(history)
+        read = []
+        for key, file in files.items():
+            part = "module_" if key == "f_params" else f"{key[2:]}_"
+            self.check_is_fitted([part])
+            path = file if isinstance(file, str | PathLike) else key
+            read.append((part, self._read_state(file, path, use_safetensors), path))
+        for part, state, path in read:
+            if part == "module_":
+                self._load_towers(state, path)
+            else:
+                load_part(self, part, state, path)
+
+    def _read_state(self, file, path, use_safetensors: bool):
+        options = self.torch_load_kwargs or {}
+        with reading(path):
+            if use_safetensors:
+                from safetensors.torch import load
+
+                return load(Path(path).read_bytes() if file is path else file.read())
+            if options.get("weights_only") is False:  # the user's own word
+                return torch.load(file, **{"map_location": "cpu"} | options)
+        return read_tensors(file, path)
+
+    def _load_towers(self, state, path) -> None:
+        if isinstance(state, dict) and "_extra_state" not in state:
+            raise CorruptFileError(
+                path,
+                "",
+                "it has weights alone, as earlier versions wrote it, and not what else "
+                "is needed to embed: train again, or load the pickled estimator",
+            )
+        load_part(self, "module_", state, path)
+        checksum = self._towers._preparation.pop("checksum", None)
+        if checksum not in (None, _checksum(self._towers)):
+            raise CorruptFileError(path, "the weights", "their checksum differs")
+        of_file = self._towers._preparation
+        with reading(path, EXTRA_STATE):
+            mode, features, genes = of_file["mode"], of_file["features"], None
+            if features is not None:
+                features = {k: features[k] for k in ("given", "learnt", "fitted")}
+            if of_file.get("genes") is not None:
+                genes = np.array(of_file["genes"], dtype=object)
+                texts = all(isinstance(name, str) for name in genes)
+                if genes.shape != (self.n_genes_in_,) or not texts:
+                    raise ValueError(f"they name {len(genes)} genes")
+        if mode != self.encoder_mode_:
+            raise ValueError(
+                f"The weights are for the atom features {mode!r}, and this net has "
+                f"{self.encoder_mode_!r}."
+            )
+        self._take_features(features, path)
+        if genes is not None:
+            self.gene_names_in_ = genes
+        elif hasattr(self, "gene_names_in_"):
+            del self.gene_names_in_
+        self._has_weights = True
+
+    def _take_features(self, state: dict | None, path) -> None:
+        """Take over what the loaded weights' molecule features had learnt."""
+        own = getattr(self, "molecule_features_", None)
         given = self.molecule_features if own is None else own
         if (None if given is None else parameters_hash(given)) != (
             None if state is None else state["given"]
@@ -445,20 +568,13 @@ class PairNet(NeuralNet):
         if state is None:
             return
         if state["learnt"] is not None:
-            self.molecule_features_ = restored(given, state["learnt"])
+            with reading(path, "what molecule_features learnt"):
+                self.molecule_features_ = restored(given, state["learnt"])
         elif own is None or settings_hash(own, fitted=True) != state["fitted"]:
             raise ValueError(
                 "What these molecule_features learnt cannot be held by a file of "
                 "weights; pickle the fitted estimator instead, as by joblib.dump."
             )
-
-    def _take_genes(self) -> None:
-        """Take over the names of the genes that the loaded weights are for."""
-        names = self._towers._preparation.get("genes")
-        if names is not None:
-            self.gene_names_in_ = np.array(names, dtype=object)
-        elif hasattr(self, "gene_names_in_"):
-            del self.gene_names_in_
 
     def _note_preparation(self) -> None:
         """Let a file of the weights say which features and genes they are for."""

@@ -9,9 +9,12 @@ import torch
 from sklearn.base import BaseEstimator, clone
 from torch import Tensor
 
+from sklearn_molge._files.tensors import read_tensors
 from sklearn_molge._utils.identity import describe
+from sklearn_molge.exceptions import CorruptFileError
 
 _ARRAY = "ndarray"
+EXTRA_STATE = "what the weights say of themselves"
 
 
 def is_plain(value: object) -> bool:
@@ -24,6 +27,12 @@ def is_plain(value: object) -> bool:
         return value.dtype.kind in "biuf"
     plain = bool | int | float | str | Tensor | np.generic
     return value is None or isinstance(value, plain)
+
+
+def is_code(owner: type, name: str) -> bool:
+    """Whether a class has a method or property of that name: no state has it."""
+    held = getattr(owner, name, None)
+    return callable(held) or hasattr(type(held), "__set__")
 
 
 def as_plain(value: Any) -> Any:
@@ -40,7 +49,7 @@ def as_plain(value: Any) -> Any:
 def from_plain(value: Any) -> Any:
     """Return what `as_plain` was given, arrays as arrays."""
     if isinstance(value, dict):
-        if value.keys() == {_ARRAY}:
+        if value.keys() == {_ARRAY} and isinstance(value[_ARRAY], Tensor):
             return value[_ARRAY].cpu().numpy()
         return {k: from_plain(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
@@ -56,9 +65,18 @@ def to_tensor(state: dict) -> Tensor:
 
 
 def from_tensor(tensor: Tensor) -> dict:
-    """Return the state that :func:`to_tensor` was given."""
+    """Return the state that :func:`to_tensor` was given.
+
+    Raises
+    ------
+    CorruptFileError
+        If it is damaged; its path is the name of this part of a file.
+    """
     file = BytesIO(tensor.cpu().numpy().tobytes())
-    return from_plain(torch.load(file, map_location="cpu", weights_only=True))
+    state = from_plain(read_tensors(file, EXTRA_STATE))
+    if not isinstance(state, dict):
+        raise CorruptFileError(EXTRA_STATE, "", f"it is a {type(state).__name__}")
+    return state
 
 
 # -- fitted transformers -------------------------------------------------------------
@@ -105,7 +123,10 @@ def restored(transformer: BaseEstimator, learnt: dict) -> BaseEstimator:
     """Return a copy of a transformer that has learnt what `learnt` says."""
     copy = clone(transformer)
     for name, part in _parts(copy).items():
-        vars(part).update(learnt[name])
+        for key, value in learnt[name].items():
+            if key in part.get_params(False) or is_code(type(part), key):
+                raise ValueError(f"{key!r} of {type(part).__name__} is not learnt")
+            setattr(part, key, value)
     return copy
 
 

@@ -15,8 +15,13 @@ from sklearn_molge._compat import Interval, StrOptions, validate_params
 from sklearn_molge.alignment._batches import EmbeddedBatch, PairBatch
 from sklearn_molge.alignment._cca import CCA
 from sklearn_molge.alignment._dataset import MoleculeInputs
-from sklearn_molge.alignment._plain import from_tensor, is_plain, to_tensor
-from sklearn_molge.exceptions import JointSpaceWarning
+from sklearn_molge.alignment._plain import (
+    EXTRA_STATE,
+    from_tensor,
+    is_plain,
+    to_tensor,
+)
+from sklearn_molge.exceptions import CorruptFileError, JointSpaceWarning
 from sklearn_molge.molecules import GraphBatch
 
 __all__ = ["TwoTower"]
@@ -397,7 +402,9 @@ class TwoTower(nn.Module):
     def set_extra_state(self, state: Tensor) -> None:
         """Refuse the weights of a network that computes something else."""
         preparation = from_tensor(state)
-        theirs, own = preparation.pop("network"), _what_it_computes(self)
+        theirs, own = preparation.pop("network", None), _what_it_computes(self)
+        if not isinstance(theirs, dict):
+            raise CorruptFileError(EXTRA_STATE, "", "they do not name their network")
         names = sorted(theirs.keys() | own.keys())
         other = [name for name in names if theirs.get(name) != own.get(name)]
         if other:

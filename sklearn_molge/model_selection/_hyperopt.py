@@ -254,6 +254,9 @@ class HyperoptSearchCV(BaseSearchCV):
             If a parameter, the space or a name in it is not what it should be, if
             `trials_path` holds another search, or if no trial has a score: if each
             failed or scored NaN in a fold.
+        CorruptFileError
+            If the file of `trials_path` is damaged or was edited: it has a checksum,
+            and each trial is compared with the space.
         TypeError
             If there is a `trials_path` and a function or class in the search that
             cannot be imported by its name.
@@ -312,15 +315,21 @@ class HyperoptSearchCV(BaseSearchCV):
             except NotImportableError as error:
                 raise TypeError(f"trials_path: {error}") from error
             file = TrialFile(self.trials_path, identity)
-            saved = file.read()
-        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         log = TrialLog(
             space,
             suggest_function(self.algorithm, self.n_initial_points),
-            seed=seed if saved is None else saved["seed"],
+            seed=int(check_random_state(self.random_state).randint(2**31 - 1)),
             error_score=self.error_score,
             find_metric=self._find_metric,
         )
+        if file is not None:
+            saved = file.read(
+                log,
+                n_splits=len(folds.splits),
+                return_train_score=self.return_train_score,
+            )
+        if saved is not None:
+            log.seed = saved["seed"]
         self.trials_ = log.trials
         for trial in [] if saved is None else saved["trials"][: self.n_iter]:
             log.add(trial["values"])

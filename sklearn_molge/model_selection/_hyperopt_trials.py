@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Callable, Mapping
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
 from types import FunctionType
 from typing import Any, TypeGuard
@@ -25,8 +26,10 @@ from hyperopt.base import JOB_STATE_DONE, Domain
 from hyperopt.exceptions import DuplicateLabel
 from sklearn.base import BaseEstimator, clone
 
+from sklearn_molge._files.reading import reading
 from sklearn_molge._files.replacing import replace_bytes
 from sklearn_molge._utils.identity import describe, imported_name
+from sklearn_molge._utils.messages import first_few
 
 __all__ = [
     "Fold",
@@ -106,6 +109,20 @@ class SearchSpace:
             params = self.params(active_values(doc))
             clone(estimator).set_params(**clone(params, safe=False))
 
+    def check_values(self, values: Mapping[str, object]) -> None:
+        """Raise ValueError where values of labels are not a point of this space."""
+        for label, value in values.items():
+            if label not in self.domain.params:
+                raise ValueError(f"there is no label {label!r}")
+            low, high, is_whole = _range_of(self.domain.params[label])
+            if not _is_number(value) or not low <= value <= high:
+                raise ValueError(f"{label!r} must be from {low} to {high}. Got {value}")
+            if is_whole and not isinstance(value, int):
+                raise ValueError(f"{label!r} must be an int. Got {value}")
+        missing = sorted(_active_labels(self.expression, values) - values.keys())
+        if missing:
+            raise ValueError(f"it has no value of {first_few(missing)}")
+
     def identity(self) -> str:
         """Return a hash that tells this space from others."""
         return _node_keys(self.expression, name=imported_name)[id(self.expression)]
@@ -115,6 +132,54 @@ def active_values(doc):
     """Return the values of one of hyperopt's trials, without inactive labels."""
     values = doc["misc"]["vals"]
     return {label: plain(value[0]) for label, value in values.items() if len(value)}
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    """Whether a value is a number that a float can be; NaN and infinity are."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return isinstance(value, float) or abs(value) < 1 << 1000
+
+
+def _range_of(node: pyll.Apply) -> tuple[float, float, bool]:
+    """Return the least and the largest value of a distribution, and if it is an int."""
+    # Beyond that, 1e300 is as good as infinite.
+    low, high, kind = -1e300, 1e300, node.name.removeprefix("q")
+    args = node.pos_args + [arg for _, arg in node.named_args]
+    if kind == "categorical":
+        return 0, len(args[0].inputs()) - 1, True
+    if kind == "lognormal":
+        low = 0.0
+    if all(isinstance(arg, pyll.Literal) for arg in args):
+        known = [arg.obj for arg in args]
+        if kind == "randint":
+            return (0, *known)[-2], known[-1] - 1, True
+        if kind in ("uniform", "loguniform"):
+            low, high = known[:2]
+            if kind == "loguniform":
+                low, high = np.exp(low) * (1 - 1e-9), np.exp(high) * (1 + 1e-9)
+        # A multiple of q may lie beside the range.
+        step = known[2] if node.name.startswith("q") else 0
+        low, high = low - step, high + step
+    return low, high, kind == "randint"
+
+
+def _active_labels(expression: pyll.Apply, values: Mapping[str, Any]) -> set[str]:
+    """Return the labels of which a point has a value, given those that choose."""
+    found, pending = set(), [expression]
+    while pending:
+        node = pending.pop()
+        if node.name == "hyperopt_param":
+            found.add(node.pos_args[0].obj)
+        elif node.name == "switch" and node.inputs()[0].name == "hyperopt_param":
+            choice, *options = node.inputs()
+            chosen = values.get(choice.pos_args[0].obj)
+            pending.append(choice)
+            if chosen is not None:
+                pending.append(options[int(chosen)])
+        else:
+            pending += node.inputs()
+    return found
 
 
 def plain(value):
@@ -204,7 +269,7 @@ def _is_branch(value: object) -> TypeGuard[Params]:
     return isinstance(value, dict) and all(isinstance(key, str) for key in value)
 
 
-_FORMAT = 1
+_FORMAT = 2
 
 
 def suggest_function(algorithm, n_initial_points):
@@ -355,43 +420,108 @@ class TrialFile:
                 f"trials_path must lie in a folder to write in. Got {self.path}."
             )
 
-    def read(self) -> dict[str, Any] | None:
-        """Return the seed and the trials, or None where there is no file."""
+    def read(
+        self, log: TrialLog, *, n_splits: int, return_train_score: bool
+    ) -> dict[str, Any] | None:
+        """Return the seed and the trials, or None where there is no file.
+
+        Raises
+        ------
+        CorruptFileError
+            If the file is damaged, or a trial is none of this space and its folds.
+        ValueError
+            If it is of another search or version.
+        """
         if not self.path.exists():
             return None
-        try:
+        with reading(self.path, "trials_path"):
             content = json.loads(self.path.read_text(encoding="utf-8"))
-            version, *_ = [content[k] for k in ("format", "identity", "seed", "trials")]
-        except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(
-                f"trials_path: {self.path} is not a file of this search."
-            ) from error
+            version = content["format"]
+            if type(version) is not int:
+                raise ValueError(f"its format is {version!r}")
         if version != _FORMAT:
             raise ValueError(
-                f"trials_path: {self.path} has format {version!r}. This version reads "
-                f"{_FORMAT}."
+                f"trials_path: {self.path} has format {version}. This version reads "
+                f"{_FORMAT}: give another path, or delete the file."
             )
-        saved = content["identity"]
-        other = [part for part, own in self.identity.items() if saved.get(part) != own]
-        if other:
+        with reading(self.path, "trials_path"):
+            body = {key: content[key] for key in ("identity", "seed", "trials")}
+            if content["checksum"] != _checksum(json.dumps(body)):
+                raise ValueError("it was changed since it was written")
+            differing = self._differing(body["identity"])
+            if type(body["seed"]) is not int or not 0 <= body["seed"] < 1 << 32:
+                raise ValueError(f"its seed is {body['seed']!r}")
+            if not isinstance(body["trials"], list):
+                raise ValueError("it has no list of trials")
+        if differing:
             raise ValueError(
                 f"trials_path: {self.path} belongs to another search. It differs in "
-                f"{', '.join(other)}. Give another path, or delete the file."
+                f"{', '.join(differing)}. Give another path, or delete the file."
             )
-        return content
+        self._check_trials(log, body["trials"], n_splits, return_train_score)
+        return body
+
+    def _check_trials(self, log, trials, n_splits, return_train_score) -> None:
+        metrics: set[tuple[str, ...] | None] = set()
+        for number, trial in enumerate(trials):
+            with reading(self.path, f"trial {number}"):
+                log.space.check_values(trial["values"])
+                folds = trial["folds"]
+                if not isinstance(folds, list) or len(folds) != n_splits:
+                    raise ValueError(f"it must have {n_splits} folds")
+                for fold in folds:
+                    metrics |= _metrics(fold, return_train_score, log.error_score)
+                if len(metrics) > 1:
+                    raise ValueError("it has scores by other metrics than those before")
+
+    def _differing(self, saved: dict[str, str]) -> list[str]:
+        return [part for part, own in self.identity.items() if saved.get(part) != own]
 
     def write(self, log: TrialLog) -> None:
         """Write what was tried so far: all of it, or what was there before."""
-        content = {
-            "format": _FORMAT,
-            "identity": self.identity,
-            "seed": log.seed,
-            "trials": [
-                {"values": values, "folds": folds}
-                for values, folds in zip(log.values, log.folds, strict=False)
-            ],
-        }
-        replace_bytes(self.path, json.dumps(content).encode())
+        body = json.dumps(
+            {
+                "identity": self.identity,
+                "seed": log.seed,
+                "trials": [
+                    {"values": values, "folds": folds}
+                    for values, folds in zip(log.values, log.folds, strict=False)
+                ],
+            }
+        )
+        start = json.dumps({"format": _FORMAT, "checksum": _checksum(body)})
+        replace_bytes(self.path, f"{start[:-1]}, {body[1:]}".encode())
+
+
+def _checksum(text: str) -> str:
+    return sha256(text.encode()).hexdigest()
+
+
+def _metrics(
+    fold: Fold, return_train_score: bool, error_score: float | str
+) -> set[tuple[str, ...] | None]:
+    """Return the names of a fold's metrics, None for a single one, as one element.
+
+    Raises ValueError where it is not what a fold is.
+    """
+    for name in ("fit_time", "score_time"):
+        if not _is_number(fold[name]) or not 0 <= fold[name] < np.inf:
+            raise ValueError(f"{name!r} is {fold[name]!r}")
+    if fold["error"] is not None:
+        if not isinstance(fold["error"], str) or error_score == "raise":
+            raise ValueError(f"a fold has the error {fold['error']!r}")
+        if fold["test_scores"] is not None:
+            raise ValueError("a fold has an error and a score")
+        return set()
+    found: set[tuple[str, ...] | None] = set()
+    for part in ["test_scores", "train_scores"][: 1 + return_train_score]:
+        scores = fold[part]
+        named = scores if isinstance(scores, dict) else {part: scores}
+        for name, score in named.items():
+            if not _is_number(score):
+                raise ValueError(f"{name!r} is {score!r}")
+        found.add(tuple(scores) if isinstance(scores, dict) else None)
+    return found
 
 
 def mean_score(folds, metric, error_score) -> float:

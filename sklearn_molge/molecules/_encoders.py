@@ -3,7 +3,7 @@
 import argparse
 import importlib.util
 from copy import deepcopy
-from os import PathLike, fspath
+from os import PathLike
 from pathlib import Path
 
 import torch
@@ -13,6 +13,10 @@ from chemprop.nn import AggregationRegistry, BondMessagePassing, RegressionFFN
 from chemprop.utils.v1_to_v2 import convert_model_dict_v1_to_v2
 from torch import nn
 
+from sklearn_molge._files.reading import reading
+from sklearn_molge._files.tensors import check_weights, read_tensors
+from sklearn_molge._utils.messages import shortened
+from sklearn_molge.exceptions import CorruptFileError
 from sklearn_molge.molecules._dmpnn import ACTIVATIONS, DMPNN
 from sklearn_molge.molecules._graphs import MODES
 
@@ -23,6 +27,21 @@ _AGGREGATIONS = {
     "MeanAggregation": "mean",
     "SumAggregation": "sum",
     "NormAggregation": "norm",
+}
+# chemprop's names of what a DMPNN is made with.
+_NAMES = {
+    "d_v": "atom_features",
+    "d_e": "bond_features",
+    "d_h": "hidden_size",
+} | {name: name for name in ("depth", "bias", "dropout", "undirected")}
+# Far beyond every published D-MPNN: depth is searched from 2 to 6, widths to 2,400.
+_LIMITS = {
+    "atom_features": (1, 100_000),
+    "bond_features": (1, 100_000),
+    "hidden_size": (1, 100_000),
+    "depth": (1, 100),
+    "dropout": (0.0, 1.0),
+    "aggregation_norm": (1e-30, 1e30),
 }
 
 
@@ -69,8 +88,9 @@ def load_encoder(
         If `encoder` is "admet-ai" and the package is not installed.
     FileNotFoundError
         If there is no such file.
-    ValueError
-        If the file cannot be used: it says why.
+    CorruptFileError
+        If the file is damaged, or no encoder that can be used: it says why. No code in
+        it is run, and nothing is built before its shapes are known to fit.
 
     Examples
     --------
@@ -99,10 +119,12 @@ def load_encoder(
         path = _admet_ai_path() if encoder == "admet-ai" else encoder
         contents = _read_checkpoint(path)
         parts = contents["hyper_parameters"], contents["state_dict"]
-        try:
-            network = _from_chemprop(*parts, aggregation=aggregation)
-        except ValueError as error:
-            raise ValueError(f"{fspath(path)!r}: {error}") from error
+        with reading(path):
+            try:
+                network = _from_chemprop(*parts, aggregation=aggregation)
+                return network, _mode_of(network, encoder)
+            except ValueError as error:
+                raise CorruptFileError(path, "", str(error)) from error
     return network, _mode_of(network, encoder)
 
 
@@ -191,19 +213,39 @@ def _from_chemprop(hyperparameters, weights, *, aggregation):
             for name, weight in weights.items()
             if name.startswith(("message_passing.", "bn."))
         }
-    same = ("depth", "bias", "dropout", "undirected")
-    network = DMPNN(
-        atom_features=passing["d_v"],
-        bond_features=passing["d_e"],
-        hidden_size=passing["d_h"],
-        **{name: passing[name] for name in same if name in passing},
-        activation=_activation_of(passing.get("activation", "relu")),
-        aggregation=aggregation,
-        aggregation_norm=norm,
-        batch_norm=batch_norm,
-    )
-    _load_weights(network, weights)
+    given = {ours: passing[name] for name, ours in _NAMES.items() if name in passing}
+    settings = given | {
+        "activation": _activation_of(passing.get("activation", "relu")),
+        "aggregation": aggregation,
+        "aggregation_norm": norm,
+        "batch_norm": batch_norm,
+    }
+    _check_settings(settings)
+    with torch.device("meta"):  # has shapes, and needs no memory
+        differing = check_weights(weights, DMPNN(**settings).state_dict())
+    if differing:
+        raise ValueError(
+            "the weights are not those of a plain D-MPNN, one without extra atom "
+            f"features or descriptors: {differing}."
+        )
+    network = DMPNN(**settings)
+    network.load_state_dict(weights)
     return network
+
+
+def _check_settings(settings):
+    for name, (least, most) in _LIMITS.items():
+        value = settings.get(name, least)
+        kinds = (int,) if isinstance(least, int) else (int, float)
+        is_one = isinstance(value, kinds) and not isinstance(value, bool)
+        if not (is_one and least <= value <= most):
+            raise ValueError(
+                f"{name} must be {'an int' if len(kinds) == 1 else 'a number'} from "
+                f"{least} to {most}. Got {shortened(value)}."
+            )
+    for name in ("bias", "undirected", "batch_norm"):
+        if not isinstance(settings.get(name, False), bool):
+            raise ValueError(f"{name} must be a bool. Got {settings[name]!r}.")
 
 
 def _check_message_passing(hyperparameters):
@@ -213,23 +255,6 @@ def _check_message_passing(hyperparameters):
     missing = [name for name in ("d_v", "d_e", "d_h") if name not in hyperparameters]
     if missing:
         raise ValueError(f"the hyper-parameters of message passing lack {missing}.")
-
-
-def _load_weights(network, weights):
-    expected = {name: tuple(w.shape) for name, w in network.state_dict().items()}
-    got = {name: tuple(w.shape) for name, w in weights.items()}
-    names = sorted(expected | got)
-    differing = ", ".join(
-        f"{name}: expected {expected.get(name, 'none')}, got {got.get(name, 'none')}"
-        for name in names
-        if expected.get(name) != got.get(name)
-    )
-    if differing:
-        raise ValueError(
-            "the weights are not those of a plain D-MPNN, one without extra atom "
-            f"features or descriptors: {differing}."
-        )
-    network.load_state_dict(weights)
 
 
 def _aggregation_of(hyperparameters):
@@ -246,7 +271,7 @@ def _activation_of(value):
     if isinstance(value, str):
         name = value.lower()
     elif type(value).__name__ == "Activation":  # chemprop's enum, read from a file
-        name = value.args[0].lower()
+        name = str(value.args[0]).lower()
     else:
         name = type(value).__name__.lower()
     if name not in ACTIVATIONS:
@@ -294,75 +319,31 @@ def _to_chemprop(network: DMPNN) -> MPNN:
 # Files of chemprop and CheMeleon, opened without running their code.
 
 
-class _StandIn:
-    """An object of a file that is neither tensor nor container.
-
-    A pickle names classes and functions that reading it would call. Here each name
-    becomes a subclass of this class, so that arguments and state are kept and nothing
-    is called.
-    """
-
-    args: tuple
-
-    def __new__(cls, *args):
-        self = super().__new__(cls)
-        self.args = args
-        return self
-
-    def __init__(self, *args):
-        pass
-
-    def __setstate__(self, state):
-        self.__dict__.update(state if isinstance(state, dict) else {"state": state})
-
-
-def _stand_in(path):
-    module, _, name = path.rpartition(".")
-    if name == "AttributeDict":  # Lightning's dict
-        return dict
-    if path == "argparse.Namespace":  # the settings in a v1 file; it only holds them
-        return argparse.Namespace
-    return type(name, (_StandIn,), {"__module__": module})
-
-
 def _read_checkpoint(path):
     """Read a file of chemprop (v1 or v2) or CheMeleon.
 
     "hyper_parameters" and "state_dict" are as in v2, with tensors, plain containers and
-    numbers. Classes, and objects of any class, are stand-ins of that name.
+    numbers. Classes, and objects of any class, are inert ones of that name.
     """
-    path = fspath(path)
-    with open(path, "rb"):  # says what is wrong with the path itself
-        pass
-    try:
-        names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
-        stand_ins: list = [(_stand_in(name), name) for name in names]
-        with torch.serialization.safe_globals(stand_ins):
-            contents = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # zip, pickle and torch raise errors of many kinds
-        # torch's last paragraph but one is the reason, the others are general advice.
-        reason = str(error).split("\n\n")[-2:][0].strip()
-        raise ValueError(
-            f"{path!r} cannot be read: it is damaged, was saved before PyTorch 1.6 "
-            f"(load and save it again), or is no file of PyTorch. {reason}"
-        ) from error
+    contents = read_tensors(path, inert=True)
     keys = list(contents) if isinstance(contents, dict) else []
     if "state_dict" not in keys or not {"hyper_parameters", "args"} & set(keys):
-        raise ValueError(
-            f"{path!r} is not a chemprop or CheMeleon file: it must hold a dictionary "
-            "with 'state_dict' and 'hyper_parameters' (or 'args', chemprop v1). Got a "
-            f"{type(contents).__name__} with keys {keys[:8]}."
+        raise CorruptFileError(
+            path,
+            "",
+            "it is not a chemprop or CheMeleon file, which holds a dictionary with "
+            "'state_dict' and 'hyper_parameters' (or 'args', chemprop v1). Got a "
+            f"{type(contents).__name__} with keys {shortened(keys[:8])}",
         )
     return _converted(contents, path) if "args" in keys else contents
 
 
 def _converted(contents, path):
-    # The scaler of the predictions is not needed and, being NumPy's, not read.
-    contents = {**contents, "data_scaler": {"means": [0.0], "stds": [1.0]}}
-    try:
-        return convert_model_dict_v1_to_v2(contents)
-    except Exception as error:  # the converter fails in many ways on odd files
-        raise ValueError(
-            f"{path!r} is a file of chemprop v1 that chemprop's converter fails on: "
-            f"{error!r}"
-        ) from error
+    # Of the predictor nothing is needed; its size is not the file's to say.
+    predictor = {"num_tasks": 1, "target_weights": None, "ffn_num_layers": 0}
+    with reading(path, "'args', by chemprop's converter of v1 files"):
+        settings = argparse.Namespace(**vars(contents["args"]) | predictor)
+        scaler = {"means": [0.0], "stds": [1.0]}
+        return convert_model_dict_v1_to_v2(
+            {**contents, "args": settings, "data_scaler": scaler}
+        )

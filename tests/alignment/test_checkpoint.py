@@ -28,6 +28,7 @@ from torch.optim.lr_scheduler import (
 )
 
 from sklearn_molge.alignment import CoordinatedEmbedder
+from sklearn_molge.exceptions import CorruptFileError
 from sklearn_molge.metrics import RetrievalScorer
 from sklearn_molge.model_selection import DrugCellLineKFold
 
@@ -201,9 +202,10 @@ def test_a_file_that_cannot_be_read(make_net, data, tmp_path, damage):
             state["module_"].popitem()
         torch.save(state, path)
     with pytest.raises(
-        ValueError, match=f"(?s)checkpoint_folder: {path} cannot be read .*rem"
+        CorruptFileError, match=f"(?s){path} cannot be read: .*checkpoint_folder: remov"
     ):
         net.fit(*data)
+    assert path.exists()
 
 
 class Bomb:
@@ -219,7 +221,7 @@ def test_no_code_in_a_file_is_run(make_net, data, tmp_path):
     interrupted(net.fit, *data)
     (path,) = (tmp_path / "checkpoints").iterdir()
     torch.save({"format": 1, "seed": Bomb(tmp_path / "exploded")}, path)
-    with pytest.raises(ValueError, match="it is not a checkpoint"):
+    with pytest.raises(ValueError, match=r"cannot be read: .*it names __buil"):
         net.fit(*data)
     assert not (tmp_path / "exploded").exists()
 
@@ -330,3 +332,74 @@ def test_what_cannot_be_told_apart_later_is_refused(make_net, data, tmp_path):
     with pytest.raises(TypeError, match=r"checkpoint_folder: .*<lambda> cannot be imp"):
         net.fit(*data)
     assert list(tmp_path.iterdir()) == []
+
+
+def shrunk(state):
+    name = next(n for n in state["module_"] if n.endswith("weight"))
+    state["module_"][name] = state["module_"][name][:1]
+
+
+def not_finite(state):
+    name = next(n for n in state["module_"] if n.endswith("weight"))
+    state["module_"][name][0, 0] = np.nan
+
+
+def put(*place, value):
+    def change(state):
+        *way, last = place
+        for step in way:
+            state = state[step]
+        state[last] = value
+
+    return change
+
+
+CHANGES = {
+    "module: .*size mismatch": shrunk,
+    "module: .*not all numbers are finite": not_finite,
+    "module: .*_extra_state: expected": put("module_", "_extra_state", value=1),
+    "optimizer: .*RuntimeError": put(
+        "optimizer_", "state", 0, "exp_avg", value=torch.ones(3, 7, 5)
+    ),
+    "optimizer: .*weights that are not finite": lambda state: state["optimizer_"][
+        "state"
+    ][0]["exp_avg_sq"].fill_(-1),
+    "optimizer: .*TypeError": put("optimizer_", "param_groups", 0, "lr", value="x"),
+    "seed -1": put("seed", value=-1),
+    "epoch 2 of the history is none": put("history", 1, "train_loss", value=[1]),
+    "9 epochs, of a training of 3": put("history", value=[{}] * 9),
+    "'trainable' is not for": put("trainable", value=[True]),
+    "'on_epoch_end' of RetrievalScoring is not learnt": put(
+        "callbacks", "valid_mrr", "on_epoch_end", value=1
+    ),
+    "'__class__' of RetrievalScoring is not learnt": put(
+        "callbacks", "valid_mrr", "__class__", value=1
+    ),
+    "is not like": put("callbacks", "valid_mrr", "best_", value=5),
+    "KeyError: 'criterion_'": lambda state: state.pop("criterion_"),
+}
+
+
+@pytest.mark.parametrize("message", CHANGES)
+def test_a_changed_file_is_refused_whole(make_net, data, tmp_path, message):
+    net = make_net(max_epochs=3, checkpoint_folder=tmp_path)
+    interrupted(net.fit, *data)
+    (path,) = tmp_path.iterdir()
+    state = torch.load(path)
+    CHANGES[message](state)
+    torch.save(state, path)
+    with pytest.raises(CorruptFileError, match=f"(?s){path} cannot be read.*{message}"):
+        net.fit(*data)
+
+
+def test_every_flipped_byte_is_found(make_net, data, tmp_path):
+    """torch compares no checksums: a weight of 0.1 was 3e37 after the restart."""
+    net = make_net(max_epochs=3, checkpoint_folder=tmp_path)
+    interrupted(net.fit, *data)
+    (path,) = tmp_path.iterdir()
+    content = path.read_bytes()
+    at = content.find(np.float32(net.module_.expression_tower.scale.scale[0]).tobytes())
+    assert at > 0
+    path.write_bytes(content[:at] + b"\x00" + content[at + 1 :])
+    with pytest.raises(CorruptFileError, match=r"record '.*' is damaged: Bad CRC-32"):
+        net.fit(*data)

@@ -416,7 +416,7 @@ def test_weights_alone_as_of_an_earlier_version(fitted, make_net, data):
     torch.save(state, file)
     file.seek(0)
     net = make_net(module__n_genes=30).initialize()
-    with pytest.raises(ValueError, match="f_params has weights alone"):
+    with pytest.raises(ValueError, match="f_params cannot be read: it has weights"):
         net.load_params(f_params=file)
     with pytest.raises(NotFittedError):
         net.transform(data[0])

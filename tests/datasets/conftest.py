@@ -48,6 +48,10 @@ class Handler(BaseHTTPRequestHandler):
         queue = self.server.answers.get(name, [])
         answer = queue.pop(0) if queue else Answer()
         body = self.server.files.get(name) if answer.body is None else answer.body
+        if answer.status == 302:
+            self.send_response(302)
+            self.send_header("Location", answer.headers["Location"])
+            return self.end_headers()
         if answer.status or body is None:
             return self.send_error(answer.status or 404)
         etag = self.server.tag(body) if answer.etag == "of the body" else answer.etag

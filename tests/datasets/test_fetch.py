@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from sklearn_molge.datasets import fetch_lincs, list_lincs_files, load_lincs
+from sklearn_molge.exceptions import CorruptFileError
 
 NAMES = list_lincs_files("GSE70138", level=5)["name"].tolist()
 SUMS, TABLE, PACKED = NAMES[0], NAMES[1], NAMES[-1]
@@ -281,6 +282,39 @@ def test_matrix_that_cannot_be_unpacked(server, fetch, folder):
     with pytest.raises(OSError, match=f"{PACKED} could not be unpacked.*deleted"):
         fetch(verify=False)
     assert not [name for name in names_in(folder) if MATRIX in name]
+
+
+def test_a_packed_bomb(server, fetch, folder):
+    server.files[PACKED] = gzip.compress(bytes(100 << 20), mtime=0)
+    with pytest.raises(OSError, match=f"{PACKED} could not .*more than 50 times"):
+        fetch(verify=False)
+    assert not [name for name in names_in(folder) if MATRIX in name]
+
+
+def test_a_list_of_checksums_that_is_a_bomb(server, fetch, folder):
+    server.answers[SUMS] = [server.Answer(body=gzip.compress(b"a" * (50 << 20)))]
+    with pytest.raises(OSError, match="not a packed list of SHA-512 sums"):
+        fetch()
+    assert SUMS not in names_in(folder)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{",
+        "[]",
+        "[1]",
+        '{"a": 1}',
+        '{"a": {"size": "1", "check": "none"}}',
+        "[" * 99999,
+    ],
+    ids=range(6),
+)
+def test_a_damaged_record_is_named(server, fetch, folder, text):
+    fetch()
+    (folder / "verified.json").write_text(text)
+    with pytest.raises(CorruptFileError, match=r"verified\.json cannot be read"):
+        fetch()
 
 
 def test_empty_temporary_files_of_a_killed_run_are_swept(fetch, folder):

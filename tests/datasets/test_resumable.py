@@ -273,3 +273,45 @@ def test_fewer_bytes_announced_than_sent(server, fetch):
 def test_length_that_is_not_told(server, fetch):
     server.answers[PACKED] = [server.Answer(headers={"Content-Length": None})]
     assert (fetch() / MATRIX).read_bytes() == server.content
+
+
+# --- what lies beside the bytes, and what a server may say
+
+
+NOTES = {
+    "not JSON": "{",
+    "a list": "[]",
+    "deep": "[" * 100_000,
+    "nothing": "{}",
+    "total": '{"total": "9", "validator": null, "md5": null}',
+    "less than none": '{"total": -1, "validator": null, "md5": null}',
+    "a header more": '{"total": 9, "validator": "a\\r\\nHost: b", "md5": null}',
+    "md5": '{"total": 9, "validator": null, "md5": "../../x"}',
+}
+
+
+@pytest.mark.parametrize("note", NOTES)
+def test_a_damaged_note_is_told_and_not_built_upon(server, fetch, folder, note):
+    (folder / f"{PACKED}.part").write_bytes(b"123456789")
+    (folder / f"{PACKED}.part.json").write_text(NOTES[note])
+    with pytest.warns(UserWarning, match=rf"{PACKED}\.part\.json, .* is damaged"):
+        fetch()
+    assert server.asked_for(PACKED) == [None]
+    assert (folder / MATRIX).read_bytes() == server.content
+    assert names_in(folder) == WHOLE
+
+
+def test_a_server_that_announces_more_than_fits(server, fetch, folder):
+    server.answers[PACKED] = [server.Answer(claim=10**17)]
+    with pytest.raises(OSError, match=f"{PACKED} has 100,.* room for .* in {folder}"):
+        fetch()
+    assert not {PACKED, MATRIX, f"{PACKED}.part"} & names_in(folder)
+
+
+@pytest.mark.parametrize("where", ["file:///etc/passwd", "ftp://localhost/x", "//:x"])
+def test_a_redirection_to_another_scheme(server, fetch, folder, where):
+    redirect = {"status": 302, "headers": {"Location": where}}
+    server.answers[TABLE] = [server.Answer(**redirect) for _ in range(2)]
+    with pytest.raises(OSError, match=TABLE):
+        fetch(n_retries=1)
+    assert names_in(folder) == {SUMS, "verified.json"}

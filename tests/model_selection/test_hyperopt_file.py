@@ -1,5 +1,6 @@
 """A killed search goes on where it was, and touches no other's file."""
 
+import hashlib
 import inspect
 import json
 import os
@@ -14,6 +15,7 @@ from sklearn.exceptions import FitFailedWarning
 from sklearn.linear_model import Ridge
 from sklearn.model_selection import KFold
 
+from sklearn_molge.exceptions import CorruptFileError
 from sklearn_molge.model_selection import HyperoptSearchCV
 
 X = np.arange(8.0)[:, None]
@@ -160,11 +162,13 @@ def test_other_data_are_refused(tmp_path):
         make(path, n_iter=2).fit(X, np.ones(8))
 
 
-@pytest.mark.parametrize("text", ["", "[]", '{"format": 1}', "\x80"])
+@pytest.mark.parametrize(
+    "text", ["", "[]", '{"format": 2}', '{"format": "2"}', "\x80", "[" * 100_000]
+)
 def test_a_file_of_something_else_is_refused(tmp_path, text):
     path = tmp_path / "notes.txt"
     path.write_text(text, encoding="utf-8")
-    with pytest.raises(ValueError, match="is not a file of this search"):
+    with pytest.raises(CorruptFileError, match=f"{path} cannot be read: trials_path"):
         make(path).fit(X)
     assert path.read_text(encoding="utf-8") == text
 
@@ -174,7 +178,7 @@ def test_bad_paths(tmp_path):
         make(tmp_path / "nowhere" / "trials.json").fit(X)
     path = tmp_path / "trials.json"
     path.write_text('{"format": 0, "identity": {}, "seed": 0, "trials": []}')
-    with pytest.raises(ValueError, match="has format 0"):
+    with pytest.raises(ValueError, match=r"has format 0\. This version reads 2"):
         make(path).fit(X)
 
 
@@ -304,3 +308,120 @@ def test_the_hash_seed_of_python_does_not_matter(tmp_path):
     assert run("1", "a") == run("2", "b")
     first, second = (json.loads((tmp_path / name).read_text()) for name in "ab")
     assert first["identity"] == second["identity"]
+
+
+def sealed(content):
+    """Return a file's text with the right checksum, as who meant it would write it."""
+    body = {key: content[key] for key in ("identity", "seed", "trials")}
+    digest = hashlib.sha256(json.dumps(body).encode()).hexdigest()
+    return json.dumps({"format": 2, "checksum": digest} | body)
+
+
+def changed(place, value):
+    def change(content):
+        *way, last = place
+        for step in way:
+            content = content[step]
+        if value is Ellipsis:
+            del content[last]
+        else:
+            content[last] = value
+
+    return change
+
+
+SCORE = ("trials", 1, "folds", 0, "test_scores")
+BAD_TRIALS = {
+    "trial 1: .*'x' must be from -5 to 5. Got 6": (("trials", 1, "values", "x"), 6.0),
+    "trial 1: .*'x' must be from .* Got nan": (
+        ("trials", 1, "values", "x"),
+        float("nan"),
+    ),
+    "trial 1: .*'x' must be .* Got 1": (("trials", 1, "values", "x"), "1"),
+    "trial 1: .*'x' must be .* Got True": (("trials", 1, "values", "x"), True),
+    "trial 1: .*no value of 'x'": (("trials", 1, "values", "x"), ...),
+    "trial 1: .*'more' must be an int": (("trials", 1, "values", "more"), 0.5),
+    "trial 1: .*'more' must be from 0 to 1. Got 7": (
+        ("trials", 1, "values", "more"),
+        7,
+    ),
+    "trial 1: .*no label 'z'": (("trials", 1, "values", "z"), 1),
+    "trial 1: .*'test_scores' is '9'": (SCORE, "9"),
+    "trial 1: .*'test_scores' is None": (SCORE, None),
+    "trial 1: .*'test_scores' is 1000": (SCORE, 10**400),
+    "trial 1: .*by other metrics than those before": (SCORE, {"a": 1.0}),
+    "trial 1: .*an error and a score": (("trials", 1, "folds", 0, "error"), "it fell"),
+    "trial 1: .*'fit_time' is -1": (("trials", 1, "folds", 0, "fit_time"), -1),
+    "trial 1: .*KeyError": (("trials", 1, "folds", 0, "fit_time"), ...),
+    "trial 1: .*must have 2 folds": (("trials", 1, "folds"), []),
+    "trial 1: .*TypeError": (("trials", 1), []),
+    "trial 1: .*KeyError: 'test_scores'": (SCORE, ...),
+    "trials_path: .*no list of trials": (("trials",), 5),
+    "trials_path: .*seed is '3'": (("seed",), "3"),
+}
+
+
+@pytest.mark.parametrize("message", BAD_TRIALS)
+def test_a_trial_that_is_none_is_named(tmp_path, message):
+    path = tmp_path / "trials.json"
+    make(path, n_iter=2, algorithm="random").fit(X)
+    content = json.loads(path.read_text())
+    changed(*BAD_TRIALS[message])(content)
+    path.write_text(sealed(content))
+    search = make(path, n_iter=2, algorithm="random").set_params(estimator=Bowl())
+    with pytest.raises(CorruptFileError, match=f"{path} cannot be read: {message}"):
+        search.fit(X)
+
+
+def test_a_changed_digit_is_noticed(tmp_path):
+    """It would have been another best_params_."""
+    path = tmp_path / "trials.json"
+    make(path, n_iter=2).fit(X)
+    content = json.loads(path.read_text())
+    assert sealed(content) == path.read_text()
+    content["trials"][0]["folds"][0]["test_scores"] += 1000
+    path.write_text(json.dumps(content))
+    with pytest.raises(CorruptFileError, match="it was changed since it was written"):
+        make(path, n_iter=2).fit(X)
+
+
+DISTRIBUTIONS = {
+    "u": hp.uniform("u", -1, 2),
+    "lu": hp.loguniform("lu", -3, 0),
+    "q": hp.quniform("q", 0, 5, 3),
+    "qn": hp.qnormal("qn", 0, 1, 1),
+    "n": hp.normal("n", 0, 1),
+    "ln": hp.lognormal("ln", 0, 1),
+    "qln": hp.qlognormal("qln", 0, 1, 1),
+    "qlu": hp.qloguniform("qlu", 0, 3, 2),
+    "r": hp.randint("r", 5),
+    "r2": hp.randint("r2", 2, 9),
+    "ui": hp.uniformint("ui", 1, 4),
+    "c": hp.choice("c", [1, {"a": hp.uniform("cc", 0, 1)}]),
+    "p": hp.pchoice("p", [(0.2, 1), (0.8, hp.choice("pc", [1, 2]))]),
+}
+
+
+class Anything(BaseEstimator):
+    def __init__(self, given=None):
+        self.given = given
+
+    def set_params(self, **params):
+        return self
+
+    def fit(self, X, y=None):
+        return self
+
+    def score(self, X, y=None):
+        return 0.0
+
+
+@pytest.mark.parametrize("algorithm", ["random", "tpe", "anneal"])
+def test_what_is_drawn_is_in_the_space(tmp_path, algorithm):
+    path = tmp_path / "trials.json"
+    for n_iter in (30, 31):
+        HyperoptSearchCV(
+            Anything(), DISTRIBUTIONS, n_iter=n_iter, cv=2, n_initial_points=10,
+            algorithm=algorithm, random_state=0, trials_path=path,
+        ).fit(X)  # fmt: skip
+    assert len(json.loads(path.read_text())["trials"]) == 31

@@ -4,7 +4,6 @@ import gzip
 import json
 import os
 import re
-import shutil
 import warnings
 import zlib
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from sklearn.datasets import get_data_home
 from tqdm.utils import CallbackIOWrapper
 
 from sklearn_molge._compat import Interval, StrOptions, validate_params
+from sklearn_molge._files.reading import reading
 from sklearn_molge._files.replacing import is_draft, replace_bytes, replacing
 from sklearn_molge._utils.optional import import_optional
 from sklearn_molge._utils.progress import progress_bar
@@ -29,6 +29,10 @@ from sklearn_molge.datasets._lincs._resumable import ResumableDownloader
 __all__ = ["fetch_lincs"]
 
 RECORD = "verified.json"
+# The list of a release has a few KB; matrices of floats shrink to a half, or a third.
+_MOST_OF_SUMS = 1 << 20
+_MOST_UNPACKED = 50
+_SMALL = 1 << 26  # a file that unpacks to less is no bomb
 CHECKED_BY = {
     "size": "only its length was compared",
     "none": "the server tells nothing to compare with",
@@ -122,7 +126,11 @@ def fetch_lincs(
         If the server cannot be reached or the connection keeps breaking. What has
         come is kept.
     OSError
-        If a file is refused by the server, or came corrupt twice.
+        If a file is refused by the server, came corrupt twice, is larger than the
+        disk's free space or what was announced, or redirected to an address without
+        encryption.
+    CorruptFileError
+        If ``verified.json`` is damaged.
     ValueError
         If `base_url` is not an address of HTTP.
     ImportError
@@ -131,7 +139,8 @@ def fetch_lincs(
     Warns
     -----
     UserWarning
-        If a file came corrupt and is downloaded again, or cannot be checked.
+        If a file came corrupt and is downloaded again, or cannot be checked; if the
+        note beside unfinished bytes is damaged, so that they are not built upon.
 
     See Also
     --------
@@ -281,7 +290,15 @@ class _LincsFolder:
 
     def _read_record(self) -> dict[str, dict]:
         path = self.folder / RECORD
-        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        if not path.exists():
+            return {}
+        with reading(path, "what is known of the files; without it they are checked"):
+            record = json.loads(path.read_text(encoding="utf-8"))
+            for name, entry in record.items():
+                size, check = entry["size"], entry["check"]
+                if type(size) is not int or not isinstance(check, str):
+                    raise ValueError(f"{name!r} is {entry!r}")
+        return record
 
     def _note(self, name: str, size: int, check: str) -> None:
         record = self._read_record() | {name: {"size": size, "check": check}}
@@ -297,10 +314,12 @@ def _hash_like(path: Path, known_hash: str) -> str:
 
 def _read_checksums(path: Path) -> dict[str, str]:
     try:
-        with gzip.open(path, "rt", encoding="utf-8") as lines:
-            found = [re.match(r"([0-9a-fA-F]{128}) [ *](.+)", line) for line in lines]
+        with gzip.open(path, "rt", encoding="utf-8") as file:
+            text = file.read(_MOST_OF_SUMS + 1)
     except (gzip.BadGzipFile, EOFError, zlib.error, UnicodeDecodeError):
-        found = []
+        text = ""
+    lines = text.splitlines() if len(text) <= _MOST_OF_SUMS else []
+    found = [re.match(r"([0-9a-fA-F]{128}) [ *](.+)", line) for line in lines]
     sums = {m[2].strip(): f"sha512:{m[1].lower()}" for m in found if m}
     if not sums:
         path.unlink()
@@ -324,4 +343,11 @@ def _gunzip(packed: Path, target: Path, progress: bool) -> None:
         gzip.open(CallbackIOWrapper(bar.update, raw, "read")) as source,
         open(target, "wb") as out,
     ):
-        shutil.copyfileobj(source, out, 2**20)
+        most = _MOST_UNPACKED * packed.stat().st_size + _SMALL
+        while chunk := source.read(2**20):
+            most -= len(chunk)
+            if most < 0:
+                raise gzip.BadGzipFile(
+                    f"it unpacks to more than {_MOST_UNPACKED} times its size"
+                )
+            out.write(chunk)

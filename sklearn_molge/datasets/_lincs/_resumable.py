@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import time
 import warnings
 from collections.abc import Mapping
@@ -17,6 +18,8 @@ Headers = Mapping[str, str]
 _CHUNK = 2**16
 _TIMEOUT = (30, 60)  # seconds: to connect, and without a byte
 _LONGEST_WAIT = 60  # seconds
+# Where a server does not tell a length; the largest file of a release has 83 GiB.
+_MOST_BYTES = 1 << 38
 _TRY_AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 
@@ -149,6 +152,8 @@ class ResumableDownloader:
                     raise requests.ConnectionError("the file changed on the server")
             else:
                 self._raise_for_status(response)
+                self._check_address(url, response.url)
+                self._check_space(_content_length(response.headers))
                 state, offset = self._start_over(response.headers), 0
             self._receive(response.raw, offset, state["total"])
         if state["total"] is not None and self._size() != state["total"]:
@@ -167,9 +172,31 @@ class ResumableDownloader:
                 unit_scale=True,
             ) as bar,
         ):
+            most = _MOST_BYTES if total is None else total
             for chunk in raw.stream(_CHUNK, decode_content=False):
+                offset += len(chunk)
+                if offset > most:
+                    raise OSError(
+                        f"{self._name}: the server sent more than {most:,} bytes, "
+                        + ("which no file has." if total is None else "as it said.")
+                    )
                 target.write(chunk)
                 bar.update(len(chunk))
+
+    def _check_address(self, asked: str, got: str) -> None:
+        """Refuse a redirection that gives up encryption."""
+        if asked.startswith("https:") and not got.startswith("https:"):
+            raise OSError(
+                f"{self._name}: {asked} redirects to {got}, which is not encrypted."
+            )
+
+    def _check_space(self, total: int | None) -> None:
+        free = shutil.disk_usage(self.part.parent).free + self._size()
+        if total is not None and total > free:
+            raise OSError(
+                f"{self._name} has {total:,} bytes as the server says, and there is "
+                f"room for {free:,} in {self.part.parent}."
+            )
 
     def _raise_for_status(self, response) -> None:
         """Let a passing fault be tried again; say what a final one means."""
@@ -191,8 +218,16 @@ class ResumableDownloader:
     def _resume_point(self) -> tuple[dict, int]:
         """Return what is known of the bytes at hand, and how many can be built upon."""
         try:
-            state = json.loads(self._state_path.read_text(encoding="utf-8"))
-        except (FileNotFoundError, ValueError):
+            state = _checked(json.loads(self._state_path.read_text(encoding="utf-8")))
+        except FileNotFoundError:
+            return {}, 0
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            warnings.warn(
+                f"{self._state_path}, which says what the bytes of {self.part} are, "
+                f"is damaged ({error}): {self._name} is downloaded from its start.",
+                stacklevel=2,
+            )
+            self._discard()
             return {}, 0
         size = self._size()
         is_whole = size == state["total"]
@@ -214,9 +249,21 @@ class ResumableDownloader:
         self._state_path.unlink(missing_ok=True)
 
 
+def _checked(state: dict) -> dict:
+    """Return what a note says, if it can be what :func:`_start_over` wrote."""
+    total, validator, md5 = (state[key] for key in ("total", "validator", "md5"))
+    if total is not None and (type(total) is not int or total < 0):
+        raise ValueError(f"'total' is {total!r}")
+    if validator is not None and not re.fullmatch(r"[\x20-\x7e]+", validator):
+        raise ValueError(f"'validator' is {validator!r}")
+    if md5 is not None and not re.fullmatch(r"[0-9a-f]{32}", md5):
+        raise ValueError(f"'md5' is {md5!r}")
+    return {"total": total, "validator": validator, "md5": md5}
+
+
 def _content_length(headers: Headers) -> int | None:
     length = headers.get("Content-Length", "")
-    return int(length) if length.isdigit() else None
+    return int(length) if re.fullmatch(r"[0-9]{1,18}", length) else None
 
 
 def _validator(headers: Headers) -> str | None:
