@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from sklearn_molge._files.replacing import is_draft, replacing
+from sklearn_molge._files.replacing import is_draft, replace_bytes
 from sklearn_molge._utils.messages import first_few
 from sklearn_molge.library._vectors import StoredVectors
 
@@ -158,11 +158,10 @@ class VectorStore:
         folder = Path(folder).absolute()
         _refuse_used(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        with replacing(folder / DATABASE) as draft:
-            draft.touch()
-            with closing(_connect(draft)) as connection:
-                connection.execute("PRAGMA journal_mode = OFF")  # nothing to go back to
-                _write_schema(connection, settings)
+        # By way of memory: SQLite's locks and that of the draft could meet over NFS.
+        with closing(_connect(":memory:")) as connection:
+            _write_schema(connection, settings)
+            replace_bytes(folder / DATABASE, connection.serialize())
         return cls(folder, settings)
 
     @classmethod

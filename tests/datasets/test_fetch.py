@@ -268,7 +268,7 @@ def test_file_that_shrank_is_replaced(server, fetch, folder):
 
 def test_unpacking_that_was_killed_is_done_again(server, fetch, folder):
     fetch()
-    (folder / MATRIX).rename(folder / f".{MATRIX}.0123456789abcdef.part")
+    (folder / MATRIX).rename(folder / f".{MATRIX}.{0:032x}.part")
     (folder / PACKED).write_bytes(server.files[PACKED])
     server.seen.clear()
     fetch()

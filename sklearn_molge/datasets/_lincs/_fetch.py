@@ -15,7 +15,7 @@ from sklearn.datasets import get_data_home
 from tqdm.utils import CallbackIOWrapper
 
 from sklearn_molge._compat import Interval, StrOptions, validate_params
-from sklearn_molge._files.replacing import is_draft, replace_bytes, replacing
+from sklearn_molge._files.replacing import replace_bytes, replacing
 from sklearn_molge._utils.optional import import_optional
 from sklearn_molge._utils.progress import progress_bar
 from sklearn_molge.datasets._lincs._release_files import (
@@ -263,9 +263,6 @@ class _LincsFolder:
 
     def _unpack(self, file: LincsFile) -> None:
         packed = self.folder / file.name
-        for path in self.folder.glob(f".{file.saved_as}.*"):
-            if is_draft(path):  # of a process that was killed
-                path.unlink()
         try:
             with replacing(self.folder / file.saved_as) as draft:
                 _gunzip(packed, draft, self.progress)
