@@ -210,13 +210,12 @@ def test_an_interruption_leaves_the_old_file_and_no_draft(tmp_path, kind):
 # Drafts of killed writers
 
 
-def write_and_wait(path, started, kill):
-    with replacing(path) as draft:
-        draft.write_bytes(b"half")
-        started.set()
-        if kill:
-            os.kill(os.getpid(), signal.SIGKILL)
-        time.sleep(60)
+def write_and_die(path):
+    write(path, lambda draft: os.kill(os.getpid(), signal.SIGKILL))
+
+
+def write_and_wait(path, started):
+    write(path, lambda draft: (started.set(), time.sleep(60)))
 
 
 @posix
@@ -224,10 +223,10 @@ def test_the_next_writer_removes_drafts_of_dead_writers_only(tmp_path):
     path, other = tmp_path / "a.b", tmp_path / "a"
     spawn = multiprocessing.get_context("spawn")
     alive = spawn.Event()
-    writer = spawn.Process(target=write_and_wait, args=(path, alive, False))
+    writer = spawn.Process(target=write_and_wait, args=(path, alive))
     writer.start()
     for target in (path, other):
-        dead = spawn.Process(target=write_and_wait, args=(target, spawn.Event(), True))
+        dead = spawn.Process(target=write_and_die, args=(target,))
         dead.start()
         dead.join()
     try:
