@@ -283,10 +283,15 @@ def test_matrix_that_cannot_be_unpacked(server, fetch, folder):
     assert not [name for name in names_in(folder) if MATRIX in name]
 
 
-def test_empty_temporary_files_of_a_killed_run_are_swept(fetch, folder):
-    (folder / "tmp12345678").touch()
-    (folder / "tmp_notes").write_text("mine")
-    assert names_in(fetch()) == {*WHOLE, "tmp_notes"}
+def test_a_kill_between_a_name_and_its_note(server, fetch, folder):
+    fetch()
+    (folder / MATRIX).unlink()
+    (folder / PACKED).write_bytes(server.files[PACKED])
+    (folder / f"{PACKED}.part.json").write_text("{}")
+    server.seen.clear()
+    fetch()
+    assert server.seen == []
+    assert names_in(folder) == WHOLE
 
 
 # --- what is fetched can be loaded

@@ -188,7 +188,6 @@ class _LincsFolder:
 
     def fetch(self, source: Release, files: list[LincsFile]) -> None:
         """Bring in the checksums, then `files` in their order."""
-        self._sweep()
         sums = {f.name: f"md5:{f.md5}" for f in files if f.md5}
         if source.checksums is not None and self.verify:
             self._fetch_one(source.checksums, None)
@@ -197,16 +196,12 @@ class _LincsFolder:
         for file in files:
             self._fetch_one(file, sums.get(file.name))
 
-    def _sweep(self) -> None:
-        """Remove pooch's empty temporary files, which a killed process leaves."""
-        for path in self.folder.glob("tmp*"):
-            if path.is_file() and path.stat().st_size == 0:
-                path.unlink()
-
     def _fetch_one(self, file: LincsFile, known_hash: str | None) -> None:
         if self._is_here(file.saved_as, None if file.is_packed else known_hash):
             return
-        if not self._is_here(file.name, known_hash):
+        if self._is_here(file.name, known_hash):  # perhaps by a run that was killed
+            (self.folder / f"{file.name}.part.json").unlink(missing_ok=True)
+        else:
             self._download(file, known_hash)
         if file.is_packed:
             self._unpack(file)
@@ -236,24 +231,16 @@ class _LincsFolder:
         return False
 
     def _download(self, file: LincsFile, known_hash: str | None) -> None:
-        import pooch
-
+        path = self.folder / file.name
         downloader = ResumableDownloader(
-            self.folder / f"{file.name}.part",
+            path.with_name(f"{path.name}.part"),
             known_hash,
             n_retries=self.n_retries,
             delay=self.delay,
             progress=self.progress,
             verify=self.verify,
         )
-        store = pooch.create(
-            path=self.folder,
-            base_url=self.base_url,
-            # The downloader checks, so that an unchecked file never leaves `.part`.
-            registry={file.name: None},
-            urls={file.name: file.url(self.base_url)},
-        )
-        path = Path(store.fetch(file.name, downloader=downloader))
+        downloader.download(file.url(self.base_url), path)
         self._note(file.name, path.stat().st_size, downloader.check_)
         if self.verify and known_hash is None:
             by = CHECKED_BY.get(
