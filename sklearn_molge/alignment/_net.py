@@ -3,9 +3,10 @@
 import fnmatch
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from copy import deepcopy
 from inspect import signature
+from os import PathLike
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, Subset
 
 from sklearn_molge._compat import validate_parameter_constraints
+from sklearn_molge._files.replacing import replacing
 from sklearn_molge._utils.device import (
     derive_seed,
     draw_seed,
@@ -358,6 +360,40 @@ class PairNet(NeuralNet):
         return copied
 
     # -- files of weights ------------------------------------------------------------
+
+    def save_params(
+        self,
+        f_params=None,
+        f_optimizer=None,
+        f_criterion=None,
+        f_history=None,
+        use_safetensors=False,
+        **kwargs,
+    ):
+        """Write parts of the net, as skorch does; a path's file is whole or not there.
+
+        Parameters
+        ----------
+        f_params, f_optimizer, f_criterion, f_history : path-like, file or None, \
+                default=None
+            The files; None leaves that part out.
+        use_safetensors : bool, default=False
+            Whether to write by safetensors, which has no pickle in it.
+        **kwargs
+            Files of further modules, as in skorch.
+        """
+        files = {
+            "f_params": f_params,
+            "f_optimizer": f_optimizer,
+            "f_criterion": f_criterion,
+            "f_history": f_history,
+            **kwargs,
+        }
+        with ExitStack() as stack:
+            for name, file in files.items():
+                if isinstance(file, str | PathLike):
+                    files[name] = stack.enter_context(replacing(file))
+            super().save_params(use_safetensors=use_safetensors, **files)
 
     def load_params(
         self,

@@ -13,6 +13,7 @@ from chemprop.nn import AggregationRegistry, BondMessagePassing, RegressionFFN
 from chemprop.utils.v1_to_v2 import convert_model_dict_v1_to_v2
 from torch import nn
 
+from sklearn_molge._files.replacing import replacing
 from sklearn_molge.molecules._dmpnn import ACTIVATIONS, DMPNN
 from sklearn_molge.molecules._graphs import MODES
 
@@ -136,7 +137,8 @@ def save_encoder(encoder: nn.Module, path: str | PathLike) -> None:
             "encoder must be a DMPNN to be written for chemprop. Got a "
             f"{type(encoder).__name__}."
         )
-    save_model(path, _to_chemprop(encoder))
+    with replacing(path) as draft:
+        save_model(draft, _to_chemprop(encoder))
 
 
 def _mode_of(network, encoder):

@@ -73,8 +73,8 @@ class SaveParams(Checkpoint):
         self.nets[1].save_params(f_params=folder / "a.pt")
 
     def result(self, folder):
-        net = make_net(max_epochs=1)
-        net.initialize()
+        sizes = {"module__n_genes": self.study.ge.shape[1], "module__n_features": 64}
+        net = make_net(max_epochs=1, **sizes).initialize()
         net.load_params(f_params=folder / "a.pt")
         return [net.transform_ge(self.study.ge)]
 
