@@ -17,7 +17,7 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["is_draft", "replace_bytes", "replacing", "reserve", "sync"]
+__all__ = ["alone_in", "is_draft", "replace_bytes", "replacing", "reserve", "sync"]
 
 _SUFFIX = ".part"
 _DRAFT = re.compile(r"\..+\.[0-9a-f]{32}\.part", re.DOTALL)
@@ -95,6 +95,28 @@ def replace_bytes(path: str | os.PathLike[str], content: bytes) -> None:
     """Put `content` in the place of a file, at once and durably."""
     with replacing(path) as draft:
         draft.write_bytes(content)
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Let no other block of this kind run on a folder; the lock goes with the process.
+
+    Raises
+    ------
+    BlockingIOError
+        If one does. Where a file system has no locks, nobody is told.
+    """
+    if fcntl is None:
+        yield
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        if _lock(handle, shared=False) is False:
+            why = "another process or thread is writing there"
+            raise _error(errno.EAGAIN, folder, why)
+        yield
+    finally:
+        os.close(handle)
 
 
 def is_draft(path: Path) -> bool:

@@ -1,5 +1,6 @@
 """VectorStore: vectors of molecules with their texts, in memory or in a folder."""
 
+import errno
 import json
 import os
 import sqlite3
@@ -652,6 +653,8 @@ def _named_errors(folder: Path) -> Iterator[None]:
             raise BlockingIOError(f"Another process is writing to {folder}.") from error
         if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN):
             raise PermissionError(f"{path} cannot be written to: {error}.") from error
+        if code == sqlite3.SQLITE_FULL:
+            raise OSError(errno.ENOSPC, str(error), str(path)) from error
         if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
             raise ValueError(f"{path} is damaged: {error}.") from error
         raise

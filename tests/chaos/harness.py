@@ -10,18 +10,24 @@ and its result compared with that of one that nobody stopped.
 import os
 import pickle
 import resource
+import select
 import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 import traceback
 import warnings
 from collections import Counter
 
 import numpy as np
+import tqdm
 
+# Its own lock is shared by forks, and one that is killed may hold it.
+tqdm.tqdm.set_lock(threading.RLock())
+tqdm.tqdm.monitor_interval = 0
 SECONDS = 120.0  # for one run; each takes less than three
 # Of Python, h5py's writers, faiss and SQLite: what changes a folder.
 EVENTS = {"os.rename", "os.remove", "os.link", "os.mkdir", "os.truncate", "os.chmod"}
@@ -127,8 +133,17 @@ def error_of(error):
 
 def answer_of(process, pipe):
     """Return ("done", answer), ("error", ...) or ("killed", signal)."""
-    with os.fdopen(pipe, "rb") as file:
-        data = file.read()
+    data, end = b"", time.monotonic() + SECONDS
+    with os.fdopen(pipe, "rb", buffering=0) as file:
+        while select.select([file], [], [], max(end - time.monotonic(), 0))[0]:
+            if not (chunk := file.read(1 << 20)):
+                break
+            data += chunk
+        else:
+            kill_all(process)
+            os.waitpid(process, 0)
+            error = RuntimeError(f"hangs for more than {SECONDS:g} s")
+            return "error", ("hang", error, str(error))
     _, status = os.waitpid(process, 0)
     code = os.waitstatus_to_exitcode(status)
     if code < 0:
@@ -251,12 +266,13 @@ class Trials:
             self._note("half files", where, found[2] if kind == "error" else kind)
         self.repeat(where)
 
-    def repeat(self, where):
+    def repeat(self, where, *, is_done=False):
         """Run it to its end, and compare with the result of one that nobody stopped."""
         operation, work = self.operation, self.work
 
         def again():
-            operation.run(work)
+            if not is_done:
+                operation.run(work)
             return operation.result(work)
 
         kind, found = call(again)
@@ -288,16 +304,18 @@ class Trials:
             except Exception:
                 self.counts["too small to begin"] += 1
                 return
-            self._try_once(
-                lambda: self.operation.run(work), limit.in_process, f"{size} B"
+            where = f"{size} bytes"
+            is_done = self._try_once(
+                lambda: self.operation.run(work), limit.in_process, where
             )
             limit.lift()
             kind, found = call(lambda: self.operation.look(work))
             if kind != "done":
-                self._note("half files", f"{size} B", str(found))
-            self.repeat(f"{size} B")
+                self._note("half files", where, str(found))
+            self.repeat(where, is_done=is_done)
 
     def _try_once(self, function, before, where):
+        """Say whether it came to its end."""
         kind, found = call(function, before=before)
         self.counts["tried"] += 1
         if kind == "killed":
@@ -308,6 +326,7 @@ class Trials:
             self.counts["clear errors"] += 1
         else:
             self._note("unclear errors", where, found[2])
+        return kind == "done"
 
     def two(self, rng):
         """Let two processes do it at once; one of them may be told to wait."""
@@ -317,16 +336,18 @@ class Trials:
         first = forked(function)
         time.sleep(rng.uniform(0, 0.5) * self.seconds)
         second = forked(function)
+        is_done = False
         for process, pipe in (first, second):
             kind, found = answer_of(process, pipe)
             self.counts["tried"] += 1
             if kind == "done":
                 self.counts["done"] += 1
+                is_done = True
             elif kind == "error" and self.operation.is_clear(work, found[1]):
                 self.counts["clear errors"] += 1
             else:
                 self._note("unclear errors", "two writers", str(found[-1]))
-        self.repeat("two writers")
+        self.repeat("two writers", is_done=is_done)
 
     def refuse(self):
         """Run it in a folder that takes no file."""

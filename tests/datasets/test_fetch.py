@@ -1,6 +1,7 @@
 import gzip
 import hashlib
 import json
+import os
 import sys
 
 import numpy as np
@@ -292,6 +293,20 @@ def test_a_kill_between_a_name_and_its_note(server, fetch, folder):
     fetch()
     assert server.seen == []
     assert names_in(folder) == WHOLE
+
+
+@pytest.mark.skipif(os.name != "posix", reason="locks of POSIX")
+def test_two_do_not_fetch_into_one_folder(fetch, folder):
+    fcntl = pytest.importorskip("fcntl")
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        with pytest.raises(BlockingIOError, match="another process") as error:
+            fetch()
+    finally:
+        os.close(handle)
+    assert error.value.filename == str(folder)
+    assert names_in(fetch()) == WHOLE
 
 
 # --- what is fetched can be loaded

@@ -267,6 +267,18 @@ def test_what_only_looks_like_a_draft_stays(tmp_path):
     assert len(os.listdir(tmp_path)) == 7
 
 
+@posix
+def test_one_at_a_time_in_a_folder(tmp_path):
+    with module.alone_in(tmp_path):
+        with module.alone_in(tmp_path.parent):
+            pass
+        with pytest.raises(BlockingIOError, match="another process") as e:
+            module.alone_in(tmp_path).__enter__()
+    assert e.value.filename == str(tmp_path)
+    with module.alone_in(tmp_path):
+        pass
+
+
 # Room
 
 

@@ -15,7 +15,7 @@ from sklearn.datasets import get_data_home
 from tqdm.utils import CallbackIOWrapper
 
 from sklearn_molge._compat import Interval, StrOptions, validate_params
-from sklearn_molge._files.replacing import replace_bytes, replacing
+from sklearn_molge._files.replacing import alone_in, replace_bytes, replacing
 from sklearn_molge._utils.optional import import_optional
 from sklearn_molge._utils.progress import progress_bar
 from sklearn_molge.datasets._lincs._release_files import (
@@ -122,7 +122,9 @@ def fetch_lincs(
         If the server cannot be reached or the connection keeps breaking. What has
         come is kept.
     OSError
-        If a file is refused by the server, or came corrupt twice.
+        If a file is refused by the server, came corrupt twice, or the disk is full.
+    BlockingIOError
+        If another process is fetching the same release into `data_home`.
     ValueError
         If `base_url` is not an address of HTTP.
     ImportError
@@ -162,7 +164,8 @@ def fetch_lincs(
         n_retries=n_retries,
         delay=delay,
     )
-    folder.fetch(source, select_files(release, level, controls))
+    with alone_in(path):
+        folder.fetch(source, select_files(release, level, controls))
     if folder.unchecked:
         names = "; ".join(folder.unchecked)
         warnings.warn(

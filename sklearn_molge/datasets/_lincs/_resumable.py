@@ -64,6 +64,17 @@ class ResumableDownloader:
 
     def download(self, url: str, path: Path) -> None:
         """Download `url` into a file, which is there when it is whole."""
+        try:
+            self._download_whole(url)
+        except OSError as error:
+            if error.errno is not None and error.filename is None:  # a full disk
+                error.filename = str(self.part)
+            raise
+        sync(self.part)
+        os.replace(self.part, path)
+        self._state_path.unlink()
+
+    def _download_whole(self, url: str) -> None:
         found = self._download_and_check(url)
         if found is not None:
             warnings.warn(
@@ -76,9 +87,6 @@ class ResumableDownloader:
             raise OSError(
                 f"{self._name} came corrupt twice from {url}: {found}. It was deleted."
             )
-        sync(self.part)
-        os.replace(self.part, path)
-        self._state_path.unlink()
 
     @property
     def _name(self) -> str:
