@@ -6,11 +6,12 @@ LEVEL ?= 5
 OUT ?= demo-output
 N ?= 1000
 KIND ?=
+OPERATION ?=
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 DOCS_READY := $(VENV)/.docs-ready
 
-.PHONY: demo test lint docs fuzz clean
+.PHONY: demo test lint docs fuzz chaos clean
 
 # torch goes first, alone and pinned: a bare `torch` may draw gigabytes of CUDA.
 $(READY): pyproject.toml constraints.txt
@@ -34,6 +35,10 @@ test: lint
 # As N=100000, or KIND=gctx: mutated inputs, see docs/reliability.md.
 fuzz: $(READY)
 	$(BIN)/python tests/fuzz -n $(N) $(addprefix --kind ,$(KIND))
+
+# As N=100, or OPERATION=study-save: kills, full disks, two writers, read-only folders.
+chaos: $(READY)
+	$(BIN)/python tests/chaos -n $(N) $(addprefix --operation ,$(OPERATION))
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -3,7 +3,7 @@
 import fnmatch
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from copy import deepcopy
 from hashlib import sha256
 from inspect import signature
@@ -24,6 +24,7 @@ from torch.utils.data import Dataset, Subset
 
 from sklearn_molge._compat import validate_parameter_constraints
 from sklearn_molge._files.reading import reading
+from sklearn_molge._files.replacing import replacing
 from sklearn_molge._files.tensors import read_tensors
 from sklearn_molge._utils.device import (
     derive_seed,
@@ -401,7 +402,7 @@ class PairNet(NeuralNet):
         use_safetensors=False,
         **kwargs,
     ):
-        """Write weights and states, as skorch does.
+        """Write parts of the net, as skorch does; a path's file is whole or not there.
 
         The file of `f_params` also says what else embedding needs, see
         :meth:`load_params`, and has a checksum of its weights, which the format of
@@ -418,14 +419,27 @@ class PairNet(NeuralNet):
         **kwargs
             Files of further modules, as in skorch.
         """
-        files = f_params, f_optimizer, f_criterion, f_history
-        if not (use_safetensors and self.initialized_):
-            super().save_params(*files, use_safetensors, **kwargs)
-            return
+        files = {
+            "f_params": f_params,
+            "f_optimizer": f_optimizer,
+            "f_criterion": f_criterion,
+            "f_history": f_history,
+            **kwargs,
+        }
+        with ExitStack() as stack:
+            for name, file in files.items():
+                if isinstance(file, str | PathLike):
+                    files[name] = stack.enter_context(replacing(file))
+            if use_safetensors and self.initialized_:
+                stack.enter_context(self._with_checksum())
+            super().save_params(use_safetensors=use_safetensors, **files)
+
+    @contextmanager
+    def _with_checksum(self) -> Iterator[None]:
         preparation = self._towers._preparation
         self._towers._preparation = preparation | {"checksum": _checksum(self._towers)}
         try:
-            super().save_params(*files, use_safetensors, **kwargs)
+            yield
         finally:
             self._towers._preparation = preparation
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import mmap
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from sklearn_molge._files.hdf5_writing import writing_hdf5
 from sklearn_molge._files.replacing import replacing
 from sklearn_molge._utils.messages import first_few
 from sklearn_molge._utils.optional import import_optional
@@ -418,16 +419,18 @@ def write_study(study, path: str | os.PathLike[str]) -> None:
     obs, var, mark = _checked_tables(study)
     with (
         replacing(path) as draft,
-        h5py.File(
-            draft, "x", alignment_threshold=1, alignment_interval=ALIGNMENT
-        ) as file,
+        writing_hdf5(draft, alignment_threshold=1, alignment_interval=ALIGNMENT) as (
+            file,
+            check,
+        ),
     ):
         with warnings.catch_warnings():
             # A study may hold a profile twice.
             warnings.filterwarnings("ignore", ".*names are not unique", UserWarning)
             tables = anndata.AnnData(obs=obs, var=var, uns={MARK: mark})
         anndata.io.write_elem(file, "/", tables)
-        _write_matrix(file, study)
+        check()
+        _write_matrix(file, study, check)
 
 
 def _checked_tables(study) -> tuple[pd.DataFrame, pd.DataFrame, dict]:
@@ -455,7 +458,7 @@ def _checked_tables(study) -> tuple[pd.DataFrame, pd.DataFrame, dict]:
     return obs, var, mark
 
 
-def _write_matrix(file: h5py.File, study) -> None:
+def _write_matrix(file: h5py.File, study, check: Callable[[], None]) -> None:
     """Stream treated, then control profiles into one array in one piece."""
     parts = [study.ge] if study.control_ge is None else [study.ge, study.control_ge]
     n_genes = len(study.genes)
@@ -468,6 +471,7 @@ def _write_matrix(file: h5py.File, study) -> None:
         for start in range(0, len(part), step):
             block = np.asarray(part[start : start + step], dtype=np.float32)
             matrix[row : row + len(block)] = block
+            check()
             row += len(block)
 
 

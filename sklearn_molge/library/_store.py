@@ -1,5 +1,6 @@
 """VectorStore: vectors of molecules with their texts, in memory or in a folder."""
 
+import errno
 import json
 import os
 import sqlite3
@@ -13,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from sklearn_molge._files.replacing import is_draft, replacing
+from sklearn_molge._files.replacing import is_draft, replace_bytes
 from sklearn_molge._utils.messages import first_few
 from sklearn_molge.library._vectors import StoredVectors
 
@@ -158,11 +159,10 @@ class VectorStore:
         folder = Path(folder).absolute()
         _refuse_used(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        with replacing(folder / DATABASE) as draft:
-            draft.touch()
-            with closing(_connect(draft)) as connection:
-                connection.execute("PRAGMA journal_mode = OFF")  # nothing to go back to
-                _write_schema(connection, settings)
+        # By way of memory: SQLite's locks and that of the draft could meet over NFS.
+        with closing(_connect(":memory:")) as connection:
+            _write_schema(connection, settings)
+            replace_bytes(folder / DATABASE, connection.serialize())
         return cls(folder, settings)
 
     @classmethod
@@ -653,6 +653,8 @@ def _named_errors(folder: Path) -> Iterator[None]:
             raise BlockingIOError(f"Another process is writing to {folder}.") from error
         if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN):
             raise PermissionError(f"{path} cannot be written to: {error}.") from error
+        if code == sqlite3.SQLITE_FULL:
+            raise OSError(errno.ENOSPC, str(error), str(path)) from error
         if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
             raise ValueError(f"{path} is damaged: {error}.") from error
         raise

@@ -129,12 +129,16 @@ class StoredVectors:
         self, path: Path, records: NDArray[np.void], n_rows: int
     ) -> None:
         is_new = not path.exists()
-        with open(path, "w+b" if is_new else "r+b") as file:
-            file.truncate(n_rows * self.record.itemsize)
-            file.seek(n_rows * self.record.itemsize)
-            file.write(records.view(np.uint8).data if len(records) else b"")
-            file.flush()
-            os.fsync(file.fileno())
+        try:
+            with open(path, "w+b" if is_new else "r+b") as file:
+                file.truncate(n_rows * self.record.itemsize)
+                file.seek(n_rows * self.record.itemsize)
+                file.write(records.view(np.uint8).data if len(records) else b"")
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:  # as of a full disk
+            error.filename = error.filename or str(path)
+            raise
         if is_new:
             sync(path.parent)
 

@@ -14,6 +14,7 @@ from chemprop.utils.v1_to_v2 import convert_model_dict_v1_to_v2
 from torch import nn
 
 from sklearn_molge._files.reading import reading
+from sklearn_molge._files.replacing import replacing
 from sklearn_molge._files.tensors import check_weights, read_tensors
 from sklearn_molge._utils.messages import shortened
 from sklearn_molge.exceptions import CorruptFileError
@@ -158,7 +159,8 @@ def save_encoder(encoder: nn.Module, path: str | PathLike) -> None:
             "encoder must be a DMPNN to be written for chemprop. Got a "
             f"{type(encoder).__name__}."
         )
-    save_model(path, _to_chemprop(encoder))
+    with replacing(path) as draft:
+        save_model(draft, _to_chemprop(encoder))
 
 
 def _mode_of(network, encoder):

@@ -1,6 +1,7 @@
 import gzip
 import hashlib
 import json
+import os
 import sys
 
 import numpy as np
@@ -269,7 +270,7 @@ def test_file_that_shrank_is_replaced(server, fetch, folder):
 
 def test_unpacking_that_was_killed_is_done_again(server, fetch, folder):
     fetch()
-    (folder / MATRIX).rename(folder / f".{MATRIX}.0123456789abcdef.part")
+    (folder / MATRIX).rename(folder / f".{MATRIX}.{0:032x}.part")
     (folder / PACKED).write_bytes(server.files[PACKED])
     server.seen.clear()
     fetch()
@@ -317,10 +318,29 @@ def test_a_damaged_record_is_named(server, fetch, folder, text):
         fetch()
 
 
-def test_empty_temporary_files_of_a_killed_run_are_swept(fetch, folder):
-    (folder / "tmp12345678").touch()
-    (folder / "tmp_notes").write_text("mine")
-    assert names_in(fetch()) == {*WHOLE, "tmp_notes"}
+def test_a_kill_between_a_name_and_its_note(server, fetch, folder):
+    fetch()
+    (folder / MATRIX).unlink()
+    (folder / PACKED).write_bytes(server.files[PACKED])
+    (folder / f"{PACKED}.part.json").write_text("{}")
+    server.seen.clear()
+    fetch()
+    assert server.seen == []
+    assert names_in(folder) == WHOLE
+
+
+@pytest.mark.skipif(os.name != "posix", reason="locks of POSIX")
+def test_two_do_not_fetch_into_one_folder(fetch, folder):
+    fcntl = pytest.importorskip("fcntl")
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        with pytest.raises(BlockingIOError, match="another process") as error:
+            fetch()
+    finally:
+        os.close(handle)
+    assert error.value.filename == str(folder)
+    assert names_in(fetch()) == WHOLE
 
 
 # --- what is fetched can be loaded

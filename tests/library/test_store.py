@@ -186,7 +186,7 @@ def test_create_needs_an_empty_folder(tmp_path):
         create(tmp_path / "notes.txt")
     left = tmp_path / "left"
     left.mkdir()
-    (left / ".index.sqlite.0123.part").write_bytes(b"x")  # by a killed creation
+    (left / f".index.sqlite.{0:032x}.part").write_bytes(b"x")  # by a killed creation
     assert create(left).n_rows == 0
 
 

@@ -13,6 +13,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from sklearn_molge._compat import Interval, StrOptions, validate_params
+from sklearn_molge._files.hdf5_writing import writing_hdf5
 from sklearn_molge._files.replacing import replacing
 from sklearn_molge._utils.messages import first_few
 from sklearn_molge.datasets._formats._gctdata import (
@@ -455,14 +456,26 @@ def write_gctx(
     layout = _matrix_layout(matrix.shape, compression, chunks)
     obs_columns = _stored_columns(data.obs, "obs")
     gene_columns = _stored_columns(data.genes, "genes")
-    with replacing(path) as draft, h5py.File(draft, "x") as file:
+    with replacing(path) as draft, writing_hdf5(draft) as (file, check):
         file.attrs["version"] = VERSION
         file.attrs["src"] = Path(path).name
         single = np.can_cast(matrix.dtype, np.float32)
         stored = np.float32 if single else np.float64
-        file.create_dataset(MATRIX, data=matrix, dtype=stored, **layout)
+        node = file.create_dataset(MATRIX, matrix.shape, stored, **layout)
+        for rows in _blocks_of_chunks(node):
+            node[rows] = matrix[rows]
+            check()
         _write_columns(file, COLUMN_META, obs_columns)
         _write_columns(file, ROW_META, gene_columns)
+
+
+def _blocks_of_chunks(node: h5py.Dataset) -> Iterator[slice]:
+    """Cut the rows of a matrix into blocks that share no chunk."""
+    row_bytes = max(node.shape[1] * node.dtype.itemsize, 1)
+    height = 1 if node.chunks is None else node.chunks[0]
+    step = max(BUFFER_BYTES // row_bytes // height, 1) * height
+    for start in range(0, node.shape[0], step):
+        yield slice(start, min(start + step, node.shape[0]))
 
 
 def _as_gct_data(

@@ -15,7 +15,7 @@ from tqdm.utils import CallbackIOWrapper
 
 from sklearn_molge._compat import Interval, StrOptions, validate_params
 from sklearn_molge._files.reading import reading
-from sklearn_molge._files.replacing import is_draft, replace_bytes, replacing
+from sklearn_molge._files.replacing import alone_in, replace_bytes, replacing
 from sklearn_molge._utils.optional import import_optional
 from sklearn_molge._utils.progress import progress_bar
 from sklearn_molge.datasets._lincs._release_files import (
@@ -128,7 +128,9 @@ def fetch_lincs(
     OSError
         If a file is refused by the server, came corrupt twice, is larger than the
         disk's free space or what was announced, or redirected to an address without
-        encryption.
+        encryption; or the disk is full.
+    BlockingIOError
+        If another process is fetching the same release into `data_home`.
     CorruptFileError
         If ``verified.json`` is damaged.
     ValueError
@@ -171,7 +173,8 @@ def fetch_lincs(
         n_retries=n_retries,
         delay=delay,
     )
-    folder.fetch(source, select_files(release, level, controls))
+    with alone_in(path):
+        folder.fetch(source, select_files(release, level, controls))
     if folder.unchecked:
         names = "; ".join(folder.unchecked)
         warnings.warn(
@@ -197,7 +200,6 @@ class _LincsFolder:
 
     def fetch(self, source: Release, files: list[LincsFile]) -> None:
         """Bring in the checksums, then `files` in their order."""
-        self._sweep()
         sums = {f.name: f"md5:{f.md5}" for f in files if f.md5}
         if source.checksums is not None and self.verify:
             self._fetch_one(source.checksums, None)
@@ -206,16 +208,12 @@ class _LincsFolder:
         for file in files:
             self._fetch_one(file, sums.get(file.name))
 
-    def _sweep(self) -> None:
-        """Remove pooch's empty temporary files, which a killed process leaves."""
-        for path in self.folder.glob("tmp*"):
-            if path.is_file() and path.stat().st_size == 0:
-                path.unlink()
-
     def _fetch_one(self, file: LincsFile, known_hash: str | None) -> None:
         if self._is_here(file.saved_as, None if file.is_packed else known_hash):
             return
-        if not self._is_here(file.name, known_hash):
+        if self._is_here(file.name, known_hash):  # perhaps by a run that was killed
+            (self.folder / f"{file.name}.part.json").unlink(missing_ok=True)
+        else:
             self._download(file, known_hash)
         if file.is_packed:
             self._unpack(file)
@@ -245,24 +243,16 @@ class _LincsFolder:
         return False
 
     def _download(self, file: LincsFile, known_hash: str | None) -> None:
-        import pooch
-
+        path = self.folder / file.name
         downloader = ResumableDownloader(
-            self.folder / f"{file.name}.part",
+            path.with_name(f"{path.name}.part"),
             known_hash,
             n_retries=self.n_retries,
             delay=self.delay,
             progress=self.progress,
             verify=self.verify,
         )
-        store = pooch.create(
-            path=self.folder,
-            base_url=self.base_url,
-            # The downloader checks, so that an unchecked file never leaves `.part`.
-            registry={file.name: None},
-            urls={file.name: file.url(self.base_url)},
-        )
-        path = Path(store.fetch(file.name, downloader=downloader))
+        downloader.download(file.url(self.base_url), path)
         self._note(file.name, path.stat().st_size, downloader.check_)
         if self.verify and known_hash is None:
             by = CHECKED_BY.get(
@@ -272,9 +262,6 @@ class _LincsFolder:
 
     def _unpack(self, file: LincsFile) -> None:
         packed = self.folder / file.name
-        for path in self.folder.glob(f".{file.saved_as}.*"):
-            if is_draft(path):  # of a process that was killed
-                path.unlink()
         try:
             with replacing(self.folder / file.saved_as) as draft:
                 _gunzip(packed, draft, self.progress)

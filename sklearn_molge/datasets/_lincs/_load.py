@@ -1,5 +1,6 @@
 """Load a study from files in the layout of the public L1000 releases."""
 
+import math
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from sklearn_molge._compat import Interval, StrOptions, validate_params
-from sklearn_molge._files.replacing import replacing
+from sklearn_molge._files.replacing import replacing, reserve
 from sklearn_molge._utils.messages import first_few
 from sklearn_molge.datasets._columns import CONTROL_COLUMNS, OBS_COLUMNS
 from sklearn_molge.datasets._formats._values import MISSING_OPTIONS, warn_of_scale
@@ -129,7 +130,8 @@ def load_lincs(
         A ``.npy`` file for the profiles: they are written there as they are read, and
         the study maps the file, read-only, so that it may be larger than memory. Those
         of the controls go beside it, into ``name.controls.npy`` for ``name.npy``. A
-        file that is there is replaced. None keeps all in memory.
+        file that is there is replaced. Room on the disk is reserved before anything is
+        read. None keeps all in memory.
     missing : {"raise", "nan"}, default="raise"
         What to do with values that are missing in a matrix (NaN, empty, -666): raise,
         or keep them as NaN, which estimators refuse, and count them in ``dropped``.
@@ -144,6 +146,8 @@ def load_lincs(
     ------
     FileNotFoundError
         If there is no matrix of the level, or no folder for `mmap_path`.
+    OSError
+        If the disk has no room for `mmap_path`; a file that was there stays.
     ValueError
         If a needed table or column is missing, a profile or gene stands twice, a
         filter leaves nothing (with the number of profiles after each filter), fewer
@@ -335,8 +339,19 @@ class _ProfileStore:
             yield [np.empty(shape, dtype=np.float32)]
             return
         with replacing(path) as draft:
-            mapped = np.lib.format.open_memmap(draft, "w+", np.float32, shape)
+            mapped = _map_new(draft, shape)
             filled: list[NDArray[np.float32]] = [mapped]
             yield filled
             mapped.flush()
-        filled[0] = np.load(path, mmap_mode="r")
+            del mapped, filled[:]  # Windows renames no mapped file
+        filled.append(np.load(path, mmap_mode="r"))
+
+
+def _map_new(path: Path, shape: tuple[int, int]) -> NDArray[np.float32]:
+    """Map a new ``.npy`` file for writing, with room on the disk for all of it."""
+    header = np.lib.format.header_data_from_array_1_0(np.empty(0, np.float32))
+    with open(path, "wb") as file:
+        np.lib.format.write_array_header_1_0(file, header | {"shape": shape})
+        start = file.tell()
+    reserve(path, start + np.dtype(np.float32).itemsize * math.prod(shape))
+    return np.lib.format.open_memmap(path, "r+")

@@ -1,4 +1,4 @@
-"""A downloader for pooch that goes on where a broken download stopped."""
+"""A download that goes on where it stopped."""
 
 import json
 import os
@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
+from sklearn_molge._files.replacing import sync
 from sklearn_molge._utils.progress import progress_bar
 
 __all__ = ["ResumableDownloader"]
@@ -29,7 +30,7 @@ class ResumableDownloader:
     Bytes are kept in `part`; what the server said of them (length, ETag or date, MD5)
     beside it, in `part` + ".json". A later call asks for the rest with `Range` and
     `If-Range`, so that a file that changed meanwhile is taken from its start, never
-    stitched. Only a file that passed its check is handed to pooch.
+    stitched. Only a file that passed its check gets its name.
 
     Parameters
     ----------
@@ -64,8 +65,19 @@ class ResumableDownloader:
         self.progress = progress
         self.verify = verify
 
-    def __call__(self, url: str, output_file: str, pooch: object) -> None:
-        """Download `url` into `output_file`; the call that pooch makes."""
+    def download(self, url: str, path: Path) -> None:
+        """Download `url` into a file, which is there when it is whole."""
+        try:
+            self._download_whole(url)
+        except OSError as error:
+            if error.errno is not None and error.filename is None:  # a full disk
+                error.filename = str(self.part)
+            raise
+        sync(self.part)
+        os.replace(self.part, path)
+        self._state_path.unlink()
+
+    def _download_whole(self, url: str) -> None:
         found = self._download_and_check(url)
         if found is not None:
             warnings.warn(
@@ -78,8 +90,6 @@ class ResumableDownloader:
             raise OSError(
                 f"{self._name} came corrupt twice from {url}: {found}. It was deleted."
             )
-        os.replace(self.part, output_file)
-        self._state_path.unlink()
 
     @property
     def _name(self) -> str:

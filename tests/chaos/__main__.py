@@ -1,0 +1,142 @@
+"""Kill what writes, fill its disk, run it twice: ``python tests/chaos -n 100``.
+
+Prints a line an operation; the exit status is 1 where anything was not as it should be.
+"""
+
+import argparse
+import importlib
+import os
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+import zlib
+from pathlib import Path
+
+for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(_name, "1")  # before numpy is imported, and for forks
+
+import numpy as np  # noqa: E402
+from harness import Trials, may_mount, mount_small, private_mounts, unmount  # noqa: E402
+
+MODULES = sorted(p.stem for p in Path(__file__).parent.glob("write_*.py"))
+KILLS = ["kills", "resumed equal", "another result", "half files", "drafts left"]
+FULL = ["tried", "clear errors", "done", "resumed equal", "another result"]
+FULL += ["half files", "drafts left", "crashes"]
+COLUMNS = {
+    "kill": [*KILLS, "unclear errors"],
+    "full disk": [*FULL, "unclear errors"],
+    "two writers": [*FULL, "unclear errors"],
+    "read-only": [*FULL, "unclear errors"],
+}
+BAD = {"another result", "half files", "drafts left", "crashes", "unclear errors"}
+
+
+def operations(names):
+    """Yield the operations asked for, or all of them."""
+    for module in MODULES:
+        for operation in importlib.import_module(module).OPERATIONS:
+            if not names or operation.name in names:
+                yield operation
+
+
+def try_kills(trials, rng, n):
+    """Kill it `n` times."""
+    for _ in range(20 * n):
+        if trials.counts["kills"] >= n:
+            break
+        trials.kill(rng)
+
+
+def try_disks(trials, rng, n):
+    """Run it on disks of `n` sizes, up to what it needs."""
+    trials.fresh(trials.work)
+    trials.operation.run(trials.work)
+    need = sum(p.stat().st_size for p in trials.work.rglob("*") if p.is_file())
+    for size in np.linspace(8192, 2 * need + 65536, n, dtype=int):
+        trials.fill(int(size) // 4096 * 4096)
+
+
+def try_two(trials, rng, n):
+    """Let two processes do it at once."""
+    for _ in range(max(n // 5, 1)):
+        trials.two(rng)
+
+
+def try_read_only(trials, rng, n):
+    """Run it where nothing can be written."""
+    if may_mount():
+        trials.refuse()
+
+
+ACCIDENTS = {
+    "kill": try_kills,
+    "full disk": try_disks,
+    "two writers": try_two,
+    "read-only": try_read_only,
+}
+
+
+def main(arguments=None):
+    """Try each accident with each operation."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("-n", type=int, default=20, help="kills of each operation")
+    parser.add_argument("--operation", action="append", help="name; may be repeated")
+    parser.add_argument("--accident", action="append", choices=list(ACCIDENTS))
+    parser.add_argument("--seed", type=int, default=0)
+    asked = parser.parse_args(arguments)
+    prefix = None if "CHAOS_MOUNTS" in os.environ else private_mounts()
+    if prefix is not None:  # once more, where a small disk can be mounted
+        command = [*prefix, sys.executable, *sys.argv]
+        environment = os.environ | {"CHAOS_MOUNTS": "private"}
+        return subprocess.run(command, env=environment).returncode
+    if not may_mount():
+        print(
+            "No disks can be mounted here: files are limited instead, and read-only "
+            "folders left out."
+        )
+    with tempfile.TemporaryDirectory(prefix="chaos-") as folder:
+        if may_mount():  # where a sync takes no time; it goes with the namespace
+            mount_small(folder, "1g")
+        for name in ("CACHE", "DATA"):
+            os.environ[f"XDG_{name}_HOME"] = f"{folder}/{name}"
+        warnings.simplefilter("ignore")
+        try:
+            return show(asked, Path(folder))
+        finally:
+            if may_mount():
+                unmount(folder)
+
+
+def show(asked, folder):
+    """Print a table an accident, and all that was not as it should be."""
+    chosen = list(operations(asked.operation))
+    bad, totals = [], {}
+    for accident in asked.accident or ACCIDENTS:
+        print(f"\n{accident:<20}" + "".join(f"{c:>16}" for c in COLUMNS[accident]))
+        for operation in chosen:
+            own = folder / accident / operation.name
+            own.mkdir(parents=True)
+            rng = np.random.default_rng(
+                [asked.seed, zlib.crc32(f"{accident} {operation.name}".encode())]
+            )
+            began = time.perf_counter()
+            trials = Trials(operation, own)
+            try:
+                ACCIDENTS[accident](trials, rng, asked.n)
+            finally:
+                getattr(operation, "close", lambda: None)()
+            totals[accident] = totals.get(accident, 0) + trials.counts["kills"]
+            cells = "".join(f"{trials.counts[c]:>16,}" for c in COLUMNS[accident])
+            took = f"{time.perf_counter() - began:8.0f} s"
+            print(f"{operation.name:<20}{cells}{took}", flush=True)
+            for text in trials.bad[:5]:
+                print("    " + text.replace("\n", "\n    "), flush=True)
+            bad += trials.bad
+    print(f"\n{totals.get('kill', 0):,} kills; {len(bad)} not as they should be.")
+    return int(bool(bad))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
