@@ -29,7 +29,7 @@ from sklearn_molge.library._build import (
     check_some_readable,
     is_complete,
     make_store,
-    unfinished_start,
+    open_store,
 )
 from sklearn_molge.library._embedder import (
     align_queries,
@@ -135,8 +135,8 @@ class MoleculeIndex(BaseEstimator):
     Notes
     -----
     The folder holds a database of SQLite with all texts, a file of vectors that is
-    memory-mapped, and the embedder as a joblib pickle: opening a folder from a source
-    that is not trusted runs its code, unless the embedder is given to :meth:`open`.
+    memory-mapped, and the embedder as a pickle, signed by your installation: that of
+    somebody else is run by :meth:`open` only where you say so.
     Rows count once a transaction says so, after their vectors have reached the disk: a
     kill leaves the rows of the last one. A few fixed molecules and profiles are
     embedded when the index is made, opened, extended and asked, so that it is never
@@ -263,11 +263,12 @@ class MoleculeIndex(BaseEstimator):
             check_library(source, self.batch_size, self.n_jobs)
         estimator = own_copy(self.estimator)
         store = make_store(self.folder, source, **settings)
-        complete = is_complete(store, source)
-        if store.folder is not None and not complete:
-            save_embedder(store.folder, estimator)
         self._adopt(store, estimator)
-        if not complete:
+        if is_complete(store, source):
+            return self
+        with store.writing():
+            if store.folder is not None:
+                save_embedder(store.folder, estimator)
             self._add(source)
         return self
 
@@ -377,7 +378,7 @@ class MoleculeIndex(BaseEstimator):
         return self
 
     @classmethod
-    def open(cls, folder, *, estimator=None, **params):
+    def open(cls, folder, *, estimator=None, trust=False, **params):
         """Open the folder of an index; no molecule is read until it is needed.
 
         Parameters
@@ -385,8 +386,12 @@ class MoleculeIndex(BaseEstimator):
         folder : path-like
             The folder.
         estimator : estimator, default=None
-            The embedder. None unpickles the one in the folder, which runs the code
-            that it names.
+            The embedder. None unpickles the one in the folder if you wrote it: each
+            user's installation signs its own. Of a folder of somebody else, give the
+            embedder, and nothing of the folder is run.
+        trust : bool, default=False
+            Unpickle the embedder in the folder whoever wrote it, which runs the code
+            that it names. Only for folders of people whom you trust.
         **params : dict
             Other parameters of the class, such as `backend`.
 
@@ -398,14 +403,20 @@ class MoleculeIndex(BaseEstimator):
 
         Raises
         ------
+        UntrustedFileError
+            If the embedder in the folder was written by another user or installation,
+            or changed since: with what it would run.
         FileNotFoundError, ValueError
-            If `folder` is not that of an index, it is damaged or of an earlier release,
-            or `estimator` is another embedder than the one that made it.
+            If `folder` is not that of an index, it is damaged (CorruptFileError) or of
+            an earlier release, or `estimator` is another embedder than the one that
+            made it.
         """
+        if not isinstance(trust, bool | np.bool_):  # "no" is true
+            raise ValueError(f"trust must be True or False. Got {trust!r}.")
         folder = Path(folder)
-        store = VectorStore.open(folder)
+        store = open_store(folder)
         if estimator is None:
-            estimator = load_embedder(folder)
+            estimator = load_embedder(folder, trust=bool(trust))
         own: dict = {"metric": store.metric, "dtype": store.dtype}
         unique_by = store.identity["unique_by"]
         stored = store.identity.get("genes")
@@ -798,7 +809,6 @@ class MoleculeIndex(BaseEstimator):
             self.store_,
             self.estimator_,
             source,
-            start=unfinished_start(self.store_, source) or 0,
             unique_by=self._unique_by,
             batch_size=self.batch_size,
             n_jobs=self.n_jobs,
