@@ -9,11 +9,12 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.validation import check_is_fitted, column_or_1d
 
 from sklearn_molge._files.signing import dump_signed, load_signed
 from sklearn_molge._utils.genes import gene_names
 from sklearn_molge._utils.messages import first_few, shortened
+from sklearn_molge._utils.rows import group_means
 from sklearn_molge._utils.views import fitted_gene_names, is_embedder, resolve_views
 from sklearn_molge.exceptions import CorruptFileError, DataWarning
 from sklearn_molge.expression import align_profiles, match_genes
@@ -27,11 +28,14 @@ __all__ = [
     "check_stored_identity",
     "check_unchanged",
     "choose_metric",
+    "combine_queries",
     "describe_index",
     "embed_molecules",
     "embed_profiles",
+    "has_embedder",
     "load_embedder",
     "own_copy",
+    "refuse_constant",
     "save_embedder",
     "with_gene_names",
 ]
@@ -128,8 +132,9 @@ def embed_profiles(estimator, y: ArrayLike) -> NDArray[np.float32]:
     ValueError
         If an embedding is not finite.
     """
-    inner, _, profiles = resolve_views(estimator, None, y)
-    vectors = np.asarray(inner.transform_ge(profiles), dtype=np.float32)
+    with np.errstate(over="ignore", invalid="ignore"):  # which is an error below
+        inner, _, profiles = resolve_views(estimator, None, y)
+        vectors = np.asarray(inner.transform_ge(profiles), dtype=np.float32)
     if not np.isfinite(vectors).all():
         bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
         raise ValueError(
@@ -137,6 +142,52 @@ def embed_profiles(estimator, y: ArrayLike) -> NDArray[np.float32]:
             f"[{first_few(bad.tolist())}]."
         )
     return vectors
+
+
+def refuse_constant(y) -> None:
+    """Refuse profiles that say nothing: zero, or the same in all genes."""
+    values = np.asarray(y)
+    if values.ndim != 2 or values.dtype.kind not in "fiub" or values.shape[1] < 2:
+        return  # what is no array of profiles is refused by the embedder
+    bad = np.flatnonzero(values.max(axis=1) == values.min(axis=1))
+    if bad.size:
+        raise ValueError(
+            "y must hold profiles whose genes differ. "
+            f"{bad.size} of {len(values)} have the same value in every gene: rows "
+            f"[{first_few(bad.tolist())}]."
+        )
+
+
+def combine_queries(
+    embedded: NDArray[np.float32], groups: ArrayLike
+) -> tuple[NDArray[np.float32], NDArray]:
+    """Average the profiles of each condition in the joint space; return their labels.
+
+    The rule of ``retrieval_ranks(per="drug")``. On real data (see
+    ``benchmarks/bench_queries.py``) none of the others was better: means or MODZ of
+    the profiles, means, quantiles or the best of the similarities or ranks.
+    """
+    # numpy makes the text "nan" of a NaN in a list of texts.
+    kind = None if hasattr(groups, "dtype") else object
+    given = np.asarray(groups, dtype=kind)
+    if given.ndim == 0 or len(given) != len(embedded):
+        raise ValueError(
+            f"groups must have one entry a profile, {len(embedded)}. Got "
+            f"{len(given) if given.ndim else shortened(groups)}."
+        )
+    conditions: NDArray = column_or_1d(given)
+    missing = np.flatnonzero(pd.isna(conditions))
+    if missing.size:
+        raise ValueError(
+            "groups must name the condition of every profile. "
+            f"Missing in rows [{first_few(missing.tolist())}]."
+        )
+    try:
+        labels, codes = np.unique(conditions, return_inverse=True)
+    except TypeError as error:
+        kinds = sorted({type(g).__name__ for g in conditions.tolist()})
+        raise ValueError(f"groups must be of one kind. Got {kinds}.") from error
+    return group_means(embedded, codes).astype(np.float32), labels
 
 
 # Genes
@@ -421,6 +472,11 @@ def save_embedder(folder: Path, estimator) -> None:
     dump_signed(estimator, folder / _EMBEDDER)
 
 
+def has_embedder(folder: Path) -> bool:
+    """Whether the file is there, and one that can be read: a pipe is waited for."""
+    return (folder / _EMBEDDER).is_file()
+
+
 def load_embedder(folder: Path, *, trust: bool):
     """Unpickle the embedder, if this installation wrote it or it is trusted.
 
@@ -434,7 +490,7 @@ def load_embedder(folder: Path, *, trust: bool):
         If it is cut or damaged, or holds no embedder.
     """
     path = folder / _EMBEDDER
-    if not path.is_file():  # a pipe would be waited for
+    if not has_embedder(folder):
         raise FileNotFoundError(
             f"There is no file {_EMBEDDER} in {str(folder)!r}: give `estimator`, or "
             "fit again."

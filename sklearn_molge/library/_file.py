@@ -107,7 +107,10 @@ INVALID = "not a valid SMILES"
 
 def why_unreadable(entry: object) -> str:
     """Tell, of an entry that is no molecule, what is missing from what is wrong."""
-    return MISSING if is_missing(entry) else INVALID
+    try:
+        return MISSING if is_missing(entry) else INVALID
+    except Exception:  # of an object that has no text
+        return INVALID
 
 
 @dataclass

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from numbers import Integral
+from numbers import Integral, Real
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +11,11 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 from sklearn.utils import check_consistent_length, check_random_state
-from sklearn.utils.validation import check_is_fitted, column_or_1d
+from sklearn.utils.validation import check_is_fitted
 
 from sklearn_molge._compat import HasMethods, Interval, StrOptions, _fit_context
 from sklearn_molge._utils.messages import first_few, first_few_at
-from sklearn_molge._utils.rows import as_smiles_array, group_means
+from sklearn_molge._utils.rows import as_smiles_array
 from sklearn_molge.library._answers import (
     Background,
     Null,
@@ -36,10 +36,13 @@ from sklearn_molge.library._embedder import (
     check_identity,
     check_unchanged,
     choose_metric,
+    combine_queries,
     describe_index,
     embed_profiles,
+    has_embedder,
     load_embedder,
     own_copy,
+    refuse_constant,
     save_embedder,
     with_gene_names,
 )
@@ -50,6 +53,9 @@ from sklearn_molge.library._store import VectorStore
 from sklearn_molge.molecules import drug_ids
 
 __all__ = ["MoleculeIndex"]
+
+# No p-value of a query has to be known better, and each is held in memory.
+_MOST_PERMUTATIONS = 100_000
 
 
 class MoleculeIndex(BaseEstimator):
@@ -264,12 +270,14 @@ class MoleculeIndex(BaseEstimator):
         estimator = own_copy(self.estimator)
         store = make_store(self.folder, source, **settings)
         self._adopt(store, estimator)
-        if is_complete(store, source):
+        complete = is_complete(store, source)
+        if complete and (store.folder is None or has_embedder(store.folder)):
             return self
         with store.writing():
             if store.folder is not None:
                 save_embedder(store.folder, estimator)
-            self._add(source)
+            if not complete:
+                self._add(source)
         return self
 
     @_fit_context(prefer_skip_nested_validation=False)
@@ -411,8 +419,7 @@ class MoleculeIndex(BaseEstimator):
             an earlier release, or `estimator` is another embedder than the one that
             made it.
         """
-        if not isinstance(trust, bool | np.bool_):  # "no" is true
-            raise ValueError(f"trust must be True or False. Got {trust!r}.")
+        _check_flags(trust=trust)
         folder = Path(folder)
         store = open_store(folder)
         if estimator is None:
@@ -494,6 +501,7 @@ class MoleculeIndex(BaseEstimator):
             If `n_neighbors` is more than there are molecules, or `y` is no array of
             profiles.
         """
+        _check_flags(reverse=reverse, return_distance=return_distance)
         queries, _ = self._embed_queries(y, groups)
         scores, rows = self._top_k(queries, n_neighbors, reverse)
         if not return_distance:
@@ -529,6 +537,7 @@ class MoleculeIndex(BaseEstimator):
         InvalidSmilesError
             If one is not a molecule.
         """
+        _check_flags(reverse=reverse)
         queries, _ = self._embed_queries(y, groups)
         if isinstance(molecules, str):
             molecules = [molecules] * len(queries)
@@ -605,6 +614,8 @@ class MoleculeIndex(BaseEstimator):
         The genes must be of one scale, as z-scores are: permuted log intensities are
         no noise that a measurement could give.
         """
+        _check_flags(reverse=reverse)
+        _check_level(level)
         queries, labels, permuted = self._with_permutations(
             y, groups, n_permutations, random_state
         )
@@ -676,6 +687,8 @@ class MoleculeIndex(BaseEstimator):
         --------
         MoleculeQueryDisplay : The answer as pictures.
         """
+        _check_flags(reverse=reverse, pictures=pictures)
+        _check_level(level)
         queries, labels, permuted = self._with_permutations(
             y, groups, n_permutations, random_state
         )
@@ -834,18 +847,20 @@ class MoleculeIndex(BaseEstimator):
         return self._embed_aligned(y, names, groups)
 
     def _embed_aligned(self, y, names, groups):
-        _refuse_constant(y)
+        refuse_constant(y)
         embedded = embed_profiles(self.estimator_, y)
         if groups is not None:
-            embedded, names = _combine_queries(embedded, groups)
+            embedded, names = combine_queries(embedded, groups)
         self._check_directions(embedded)
         return embedded, names
 
     def _with_permutations(self, y, groups, n_permutations, random_state):
         """Return queries, their names, and a generator of the permuted ones of each."""
-        if not (isinstance(n_permutations, int | np.integer) and n_permutations >= 0):
+        is_int = isinstance(n_permutations, Integral)
+        if not (is_int and 0 <= n_permutations <= _MOST_PERMUTATIONS):
             raise ValueError(
-                f"n_permutations must be an int, at least 0. Got {n_permutations!r}."
+                f"n_permutations must be an int from 0 to {_MOST_PERMUTATIONS:,}. Got "
+                f"{n_permutations!r}."
             )
         y, names = self._read_profiles(y)
         queries, names = self._embed_aligned(y, names, groups)
@@ -885,7 +900,7 @@ class MoleculeIndex(BaseEstimator):
 
     def _top_k(self, queries, n_neighbors, reverse):
         n_active = self._check_not_empty()
-        is_int = isinstance(n_neighbors, Integral)
+        is_int = isinstance(n_neighbors, Integral) and n_neighbors is not True
         if not (is_int and 1 <= n_neighbors <= n_active):
             raise ValueError(
                 f"n_neighbors must be an int from 1 to {n_active:,}, the number of "
@@ -931,42 +946,13 @@ class MoleculeIndex(BaseEstimator):
         return rows
 
 
-def _refuse_constant(y) -> None:
-    """Refuse profiles that say nothing: zero, or the same in all genes."""
-    values = np.asarray(y)
-    if values.ndim != 2 or values.dtype.kind not in "fiub" or values.shape[1] < 2:
-        return  # what is no array of profiles is refused by the embedder
-    bad = np.flatnonzero(np.ptp(values, axis=1) == 0)
-    if bad.size:
-        raise ValueError(
-            "y must hold profiles whose genes differ. "
-            f"{bad.size} of {len(values)} have the same value in every gene: rows "
-            f"[{first_few(bad.tolist())}]."
-        )
+def _check_flags(**flags) -> None:
+    """Refuse what is no bool: the text "no" is true."""
+    for name, value in flags.items():
+        if not isinstance(value, bool | np.bool_):
+            raise ValueError(f"{name} must be True or False. Got {value!r}.")
 
 
-def _combine_queries(
-    embedded: NDArray[np.float32], groups: ArrayLike
-) -> tuple[NDArray[np.float32], NDArray]:
-    """Average the profiles of each condition in the joint space; return their labels.
-
-    The rule of ``retrieval_ranks(per="drug")``. On real data (see
-    ``benchmarks/bench_queries.py``) none of the others was better: means or MODZ of
-    the profiles, means, quantiles or the best of the similarities or ranks.
-    """
-    # numpy makes the text "nan" of a NaN in a list of texts.
-    kind = None if hasattr(groups, "dtype") else object
-    conditions: NDArray = column_or_1d(np.asarray(groups, dtype=kind))
-    check_consistent_length(embedded, conditions)
-    missing = np.flatnonzero(pd.isna(conditions))
-    if missing.size:
-        raise ValueError(
-            "groups must name the condition of every profile. "
-            f"Missing in rows [{first_few(missing.tolist())}]."
-        )
-    try:
-        labels, codes = np.unique(conditions, return_inverse=True)
-    except TypeError as error:
-        kinds = sorted({type(g).__name__ for g in conditions.tolist()})
-        raise ValueError(f"groups must be of one kind. Got {kinds}.") from error
-    return group_means(embedded, codes).astype(np.float32), labels
+def _check_level(level) -> None:
+    if not (isinstance(level, Real) and 0 <= level <= 1):
+        raise ValueError(f"level must be a number from 0 to 1. Got {level!r}.")
