@@ -79,7 +79,7 @@ _MOST_CHARACTERS = 1_000_000
 _SHOWN_CHARACTERS = 100  # of longer ones
 _MOST_REASON = 2000
 # Rows that are compared at a time with those of libraries that are there.
-_COMPARED = 4096
+_COMPARED = 1000
 _LARGEST_FLOAT16 = float(np.finfo(np.float16).max)
 # So many rows are looked at until there is a molecule.
 _LOOKED_AT = 64
@@ -539,14 +539,16 @@ class SegmentWriter:
 
     def _read_so_far(self, batches: list[EmbeddedRows]) -> "Library":
         """Return the library with these batches behind what was written."""
-        digest = self.begun.digest + sum(batch.digest for batch in batches)
-        digest %= 1 << 64
+        digest, head = self.begun.digest, self.begun.head
+        for batch in batches:
+            digest = (digest + batch.digest) % (1 << 64)
+            head = head or [batch.first_row + batch.n_rows, digest]
         readable = self.readable
         return replace(
             self.begun,
             n_rows=self.next_row,
             digest=digest,
-            head=self.begun.head or [self.next_row, digest],
+            head=head,
             counts={
                 "n_rows": readable.n_rows,
                 "n_missing": readable.n_missing,
@@ -695,8 +697,8 @@ class Library:
     digest : int
         The sum of its `row_digests`.
     head : list of int
-        A number of rows, those that were written first, and their sum: by these most
-        other libraries are told from it without being read to the end.
+        The number of rows of its first batch, and their sum: by these most other
+        libraries are told from it without being read to the end.
     counts : dict of str to int
         What its rows were.
     """
