@@ -446,7 +446,7 @@ class SegmentWriter:
         begun = Library(**known["begun"]) if goes_on else beginning or Library()
         self.begun = replace(begun, library=self.library, source=source.fingerprint())
         self.next_row = begun.n_rows
-        counts = dict(begun.counts)
+        counts: dict = dict(begun.counts)
         self.n_failed = counts.pop("n_failed", 0)
         self.readable = ReadableShare(**counts)
         self.failure: Skipped | None = None

@@ -109,7 +109,9 @@ class MoleculeIndex(BaseEstimator):
         ``skipped_``, or raise before anything is embedded.
     n_jobs : int, default=None
         Processes that embed, on any backend of joblib; None is 1, or as a
-        ``joblib.parallel_config`` says. The result does not depend on it.
+        ``joblib.parallel_config`` says. The result does not depend on it, but for
+        molecules that end the process that embeds them: with 2 or more they are listed
+        in ``skipped_``.
     progress : bool or "auto", default="auto"
         Show a progress bar; "auto": on a terminal, after two seconds.
 
@@ -259,7 +261,8 @@ class MoleculeIndex(BaseEstimator):
         Warns
         -----
         LibraryWarning
-            If less than 90 % of the rows of X are molecules.
+            If less than 90 % of the rows of X are molecules, or some cannot be
+            embedded; or if a process died.
         """
         source = as_source(X, names, columns)
         if self.unique_by == "drug":  # otherwise the embedder alone reads them
@@ -283,6 +286,10 @@ class MoleculeIndex(BaseEstimator):
     @_fit_context(prefer_skip_nested_validation=False)
     def partial_fit(self, X, y=None, *, names=None, columns="all"):
         """Add molecules; what is there stays as it is.
+
+        A library that is in the index already, all its rows in their order, is not
+        added again. Of one that begins with a library that is there, such as a file
+        that has grown, the rows behind it are added. A warning says so.
 
         Parameters
         ----------
@@ -311,7 +318,8 @@ class MoleculeIndex(BaseEstimator):
         Warns
         -----
         LibraryWarning
-            If less than 90 % of the rows of X are molecules.
+            If X, or its beginning, is in the index already; less than 90 % of its rows
+            are molecules; or some cannot be embedded.
         """
         if not hasattr(self, "store_"):
             return self.fit(X, names=names, columns=columns)
@@ -954,5 +962,5 @@ def _check_flags(**flags) -> None:
 
 
 def _check_level(level) -> None:
-    if not (isinstance(level, Real) and 0 <= level <= 1):
+    if not (isinstance(level, Real) and 0 <= float(level) <= 1):
         raise ValueError(f"level must be a number from 0 to 1. Got {level!r}.")
