@@ -154,6 +154,8 @@ class Background:
         if embedded is None and smiles is None:
             raise ValueError("X, y or both must be given. Got None for both.")
         known = check_smiles([] if smiles is None else smiles)
+        if embedded is None and not len(known):
+            raise ValueError("X must hold a molecule where y is None. Got none.")
         distinct = np.unique(known)
         if embedded is not None:
             embedded = np.ascontiguousarray(embedded, dtype=np.float32)

@@ -2,13 +2,18 @@
 
 Batches of rows are embedded in any number of processes, joined into segments without
 the molecules that are there already, and appended; the store's progress says where to
-go on.
+go on, and which libraries are there.
 """
 
 import os
-from collections.abc import Generator, Sequence
+import warnings
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from hashlib import blake2b
 from itertools import chain, islice
 from pathlib import Path
 
@@ -17,10 +22,15 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils.parallel import Parallel, delayed
 
-from sklearn_molge._utils.messages import first_few
+from sklearn_molge._files.reading import reading
+from sklearn_molge._utils.messages import first_few, shortened
 from sklearn_molge._utils.progress import progress_bar
-from sklearn_molge.exceptions import InvalidSmilesError
-from sklearn_molge.library._embedder import check_identity, embed_molecules
+from sklearn_molge.exceptions import InvalidSmilesError, LibraryWarning
+from sklearn_molge.library._embedder import (
+    check_identity,
+    check_stored_identity,
+    embed_molecules,
+)
 from sklearn_molge.library._file import (
     INVALID,
     MISSING,
@@ -30,6 +40,7 @@ from sklearn_molge.library._file import (
     Source,
     why_unreadable,
 )
+from sklearn_molge.library._search import LONGEST_VECTOR
 from sklearn_molge.library._store import (
     DATABASE,
     Skipped,
@@ -52,15 +63,24 @@ __all__ = [
     "embed_library",
     "is_complete",
     "make_store",
-    "unfinished_start",
+    "open_store",
 ]
 
 _NOT_FINITE = "its embedding is not finite"
-_NO_LIBRARY: dict = {"source": None, "next_row": 0, "counts": {}, "done": True}
+_TOO_LONG = "its embedding is too long to be compared or stored"
+_DIED = "the process that embedded it died"
 # So many batches a process may be done ahead of who takes the results.
 _AHEAD = 32
 # Where so many molecules in a row cannot be embedded, it is not for the molecules.
 _ALL_FAIL = 16
+# Characters of a text that is stored. A SMILES has at most 20,000; nobody writes a name
+# or a price of a million.
+_MOST_CHARACTERS = 1_000_000
+_SHOWN_CHARACTERS = 100  # of longer ones
+_MOST_REASON = 2000
+# Rows that are compared at a time with those of libraries that are there.
+_COMPARED = 1000
+_LARGEST_FLOAT16 = float(np.finfo(np.float16).max)
 # So many rows are looked at until there is a molecule.
 _LOOKED_AT = 64
 # So many batches are written at a time: a kill loses at most these.
@@ -84,7 +104,9 @@ class EmbeddedRows:
     columns : dict of str to ndarray of shape (n_kept,), dtype=object
         Further columns of the source.
     skipped : list of Skipped
-        Rows of the source that are no molecule or have no finite embedding.
+        Rows of the source that are no molecule or cannot be embedded.
+    digest : int
+        Of all these rows as they are in the source, see `row_digests`.
     """
 
     first_row: int
@@ -96,6 +118,7 @@ class EmbeddedRows:
     ids: NDArray[np.object_] | None
     columns: dict[str, NDArray[np.object_]]
     skipped: list[Skipped]
+    digest: int
 
 
 def embed_library(
@@ -110,7 +133,8 @@ def embed_library(
     """Embed the rows of `source` from `start` on, and yield them in their order.
 
     The estimator is sent to each process once. The source is read as the batches are
-    taken, at most 32 batches a process ahead.
+    taken, at most 32 batches a process ahead. Where a process dies, the batches that
+    were on their way are embedded again, see :func:`_embed_alone`.
     """
     batches = source.iter_batches(batch_size, start=start)
     n_workers = joblib.effective_n_jobs(n_jobs)
@@ -119,109 +143,272 @@ def embed_library(
             yield _embed_batch(estimator, batch, unique_by)
         return
     sent = SentOnce(estimator)
-    with Parallel(n_jobs=n_jobs, return_as="generator") as parallel:
-        for first in batches:
-            window = chain([first], islice(batches, _AHEAD * n_workers - 1))
-            yield from parallel(
-                delayed(_embed_sent)(sent.payload, sent.key, batch, unique_by)
-                for batch in window
+    embed = partial(_embed_sent, sent.payload, sent.key, unique_by)
+    under_way: deque[Batch] = deque()
+    while True:
+        try:
+            with Parallel(n_jobs=n_jobs, return_as="generator") as parallel:
+                for first in batches:
+                    window = chain([first], islice(batches, _AHEAD * n_workers - 1))
+                    tasks = (delayed(embed)(b) for b in _noted(window, under_way))
+                    for rows in parallel(tasks):
+                        under_way.popleft()
+                        yield rows
+            return
+        except BrokenProcessPool:
+            rows = f"{under_way[0].first_row} to {_last_row(under_way[-1])}"
+            warnings.warn(
+                f"X: a process died while rows {rows} were being embedded: of a "
+                "molecule that crashes the embedder, or of too little memory. They are "
+                "embedded again, one batch at a time; a smaller batch_size or n_jobs "
+                "needs less memory.",
+                LibraryWarning,
+                stacklevel=2,
             )
+            deaths: list[int] = []
+            while under_way:
+                yield from _embed_alone(embed, under_way.popleft(), deaths)
+
+
+def _noted(batches: Iterable[Batch], under_way: deque[Batch]) -> Iterator[Batch]:
+    """Yield batches, and note that they are on their way."""
+    for batch in batches:
+        under_way.append(batch)
+        yield batch
+
+
+def _last_row(batch: Batch) -> int:
+    return batch.first_row + len(batch) - 1
+
+
+def _embed_alone(
+    embed: Callable[[Batch], EmbeddedRows], batch: Batch, deaths: list[int]
+) -> Iterator[EmbeddedRows]:
+    """Embed a batch while nothing else runs, by halves where its process dies.
+
+    A row that alone ends a process is a skipped row. `deaths` are the last such rows.
+
+    Raises
+    ------
+    RuntimeError
+        If too many follow each other: it is not for the molecules then.
+    """
+    try:
+        (rows,) = Parallel(n_jobs=2)([delayed(embed)(batch)])
+    except BrokenProcessPool as error:
+        if len(batch) > 1:
+            half = len(batch) // 2
+            for part in (slice(None, half), slice(half, None)):
+                yield from _embed_alone(embed, _part_of(batch, part), deaths)
+            return
+        deaths.append(batch.first_row)
+        if len(deaths) == _ALL_FAIL:
+            raise RuntimeError(
+                f"X: the processes that embedded rows [{first_few(deaths)}] died, each "
+                "of them alone. What was done before them is kept: once the embedder "
+                "runs again, or there is memory, call fit or partial_fit with the same "
+                "library to go on."
+            ) from error
+        rows = _skipped_batch(batch, dict.fromkeys(range(1), _DIED))
+    else:
+        deaths.clear()
+    yield rows
+
+
+def _part_of(batch: Batch, part: slice) -> Batch:
+    return Batch(
+        batch.first_row + (part.start or 0),
+        batch.smiles[part],
+        batch.names[part],
+        {name: values[part] for name, values in batch.columns.items()},
+    )
 
 
 def _embed_sent(
-    payload: NDArray[np.uint8], key: str, batch: Batch, unique_by: str | None
+    payload: NDArray[np.uint8], key: str, unique_by: str | None, batch: Batch
 ) -> EmbeddedRows:
     return _embed_batch(received(payload, key), batch, unique_by)
 
 
 def _embed_batch(estimator, batch: Batch, unique_by: str | None) -> EmbeddedRows:
-    first_row, smiles, names = batch
+    smiles = batch.smiles
     try:
         with parsed_once():
-            reasons = _unreadable(smiles, parse=unique_by == "drug")
-            vectors, kept = _embed_valid(estimator, smiles, reasons)
-            ids = drug_ids(smiles[kept]) if unique_by == "drug" else None
+            reasons = _unreadable(batch, parse=unique_by == "drug")
+            tried = np.delete(np.arange(len(smiles)), list(reasons))
+            embed = partial(embed_molecules, estimator)
+            vectors, kept = _of_each(embed, smiles, tried, reasons)
+            finite = np.isfinite(vectors).all(axis=1)
+            reasons |= dict.fromkeys(kept[~finite].tolist(), _NOT_FINITE)
+            vectors, kept = vectors[finite], kept[finite]
+            ids = None
+            if unique_by == "drug":
+                ids, told = _of_each(drug_ids, smiles, kept, reasons)
+                vectors, kept = vectors[np.isin(kept, told)], told
     except Exception as error:
-        error.add_note(f"while rows {first_row} to {first_row + len(smiles) - 1}")
+        error.add_note(f"while rows {batch.first_row} to {_last_row(batch)}")
         raise
-    return EmbeddedRows(
-        first_row=first_row,
-        n_rows=len(smiles),
-        rows=first_row + kept,
+    return replace(
+        _skipped_batch(batch, reasons),
+        rows=batch.first_row + kept,
         vectors=vectors,
         texts=smiles[kept],
-        names=names[kept],
+        names=batch.names[kept],
         ids=ids,
         columns={name: values[kept] for name, values in batch.columns.items()},
-        skipped=[
-            Skipped(first_row + i, smiles[i], reasons[i]) for i in sorted(reasons)
-        ],
     )
 
 
-def _unreadable(smiles: NDArray[np.object_], *, parse: bool) -> dict[int, str]:
-    """Find what is no molecule: all of it, or without parsing what is easily seen."""
+def _skipped_batch(batch: Batch, reasons: dict[int, str]) -> EmbeddedRows:
+    """Return what becomes of a batch of which nothing is kept."""
+    nothing = np.empty(0, dtype=object)
+    return EmbeddedRows(
+        first_row=batch.first_row,
+        n_rows=len(batch),
+        rows=np.empty(0, dtype=np.int64),
+        vectors=np.empty((0, 0), dtype=np.float32),
+        texts=nothing,
+        names=nothing,
+        ids=None,
+        columns=dict.fromkeys(batch.columns, nothing),
+        skipped=[
+            Skipped(batch.first_row + i, _as_listed(batch.smiles[i]), reasons[i])
+            for i in sorted(reasons)
+        ],
+        digest=int(row_digests(batch).sum()),
+    )
+
+
+def _as_listed(entry: object) -> object:
+    """Return an entry that is left out, or what stands for it."""
+    try:
+        text = str(entry)
+    except Exception:
+        return f"a {type(entry).__name__}"
+    if len(text) > _MOST_CHARACTERS:
+        return f"{text[:_SHOWN_CHARACTERS]}... of {len(text):,} characters"
+    return entry
+
+
+def row_digests(batch: Batch) -> NDArray[np.uint64]:
+    """Hash each row with its number.
+
+    Their sum, modulo 2**64, tells a library, and each beginning of one, from others,
+    however it is cut into batches.
+    """
+    rows = range(batch.first_row, batch.first_row + len(batch))
+    columns = [values.tolist() for values in batch.columns.values()]
+    entries = zip(
+        rows, batch.smiles.tolist(), batch.names.tolist(), *columns, strict=True
+    )
+    header = blake2b(repr(list(batch.columns)).encode(), digest_size=8)
+    hashes = bytearray()
+    for row in entries:
+        digest = header.copy()
+        digest.update(_bytes_of(row))
+        hashes += digest.digest()
+    return np.frombuffer(hashes, dtype="<u8").astype(np.uint64)
+
+
+def _bytes_of(row: tuple) -> bytes:
+    try:
+        return repr(row).encode("utf-8", "surrogatepass")
+    except Exception:  # of an object that cannot be written
+        return repr((row[0], *(type(value).__name__ for value in row[1:]))).encode()
+
+
+def _unreadable(batch: Batch, *, parse: bool) -> dict[int, str]:
+    """Find what is no molecule: all of it, or without parsing what is easily seen.
+
+    And what no database holds.
+    """
+    smiles = batch.smiles
     if parse:  # for the identities each molecule has to be read anyway
         valid = valid_smiles_mask(smiles)
     else:
         valid = np.array(
             [
-                isinstance(s, str) and s.strip().lower() not in MISSING_SMILES
+                isinstance(s, str)
+                and len(s) <= _MOST_CHARACTERS
+                and s.strip().lower() not in MISSING_SMILES
                 for s in smiles
             ]
         )
-    return {i: why_unreadable(smiles[i]) for i in np.flatnonzero(~valid).tolist()}
+    reasons = {i: why_unreadable(smiles[i]) for i in np.flatnonzero(~valid).tolist()}
+    for name, values in [("name", batch.names), *batch.columns.items()]:
+        for i, value in enumerate(values):
+            if isinstance(value, str) and len(value) > _MOST_CHARACTERS:
+                why = f"its {name!r} has more than {_MOST_CHARACTERS:,} characters"
+                reasons.setdefault(i, why)
+    return reasons
 
 
-def _embed_valid(
-    estimator, smiles: NDArray[np.object_], reasons: dict[int, str]
-) -> tuple[NDArray[np.float32], NDArray[np.intp]]:
-    """Embed the entries that are molecules; return which these are as well.
+def _of_each(
+    function: Callable,
+    smiles: NDArray[np.object_],
+    rows: NDArray[np.intp],
+    reasons: dict[int, str],
+) -> tuple[NDArray, NDArray[np.intp]]:
+    """Apply `function` to entries; return its values, and which entries have one.
 
-    Why others are left out is added to `reasons`, which names some already.
+    Why others are left out is added to `reasons`.
     """
-    tried = np.delete(np.arange(len(smiles)), list(reasons))
     errors: list[Exception] = []
-    parts = _embed_part(estimator, smiles, tried, reasons, errors)
+    parts = _of_part(function, smiles, rows, reasons, errors)
     if not parts:
         if len(errors) >= _ALL_FAIL:
             raise errors[-1]
-        return np.empty((0, 0), dtype=np.float32), tried[:0]
-    kept = np.concatenate([rows for rows, _ in parts])
-    vectors = np.concatenate([part for _, part in parts])
-    finite = np.isfinite(vectors).all(axis=1)
-    reasons |= dict.fromkeys(kept[~finite].tolist(), _NOT_FINITE)
-    return vectors[finite], kept[finite]
+        return np.empty((0, 0), dtype=np.float32), rows[:0]
+    return (
+        np.concatenate([values for _, values in parts]),
+        np.concatenate([kept for kept, _ in parts]),
+    )
 
 
-def _embed_part(
-    estimator,
+def _of_part(
+    function: Callable,
     smiles: NDArray[np.object_],
     rows: NDArray[np.intp],
     reasons: dict[int, str],
     errors: list[Exception],
-) -> list[tuple[NDArray[np.intp], NDArray[np.float32]]]:
-    """Embed entries; if some cannot be, find out which by halves."""
+) -> list[tuple[NDArray[np.intp], NDArray]]:
+    """Apply `function` to entries; if some have no value, find out which by halves.
+
+    `errors` are those of the last entries that follow each other.
+    """
     if not len(rows):
         return []
     try:
-        return [(rows, embed_molecules(estimator, smiles[rows]))]
+        values = function(smiles[rows])
     except InvalidSmilesError as error:
         if not error.indices:
             raise
         reasons |= dict.fromkeys(rows[error.indices].tolist(), INVALID)
         parts = [np.delete(rows, error.indices)]
-    except ValueError as error:
+    except (OSError, ImportError):
+        raise  # of the machine, not of a molecule
+    except Exception as error:
         if len(rows) == 1:
             errors.append(error)
-            reasons[int(rows[0])] = f"{type(error).__name__}: {error}"
+            if len(errors) >= _ALL_FAIL and not isinstance(error, ValueError):
+                raise  # nor is what so many fail of, unless they are refused
+            reasons[int(rows[0])] = _told(error)
             return []
         parts = np.array_split(rows, 2)
+    else:
+        errors.clear()
+        return [(rows, values)]
     return [
-        embedded
+        done
         for part in parts
-        for embedded in _embed_part(estimator, smiles, part, reasons, errors)
+        for done in _of_part(function, smiles, part, reasons, errors)
     ]
+
+
+def _told(error: Exception) -> str:
+    """Return an error as a reason that a database holds."""
+    text = f"{type(error).__name__}: {error}"[:_MOST_REASON]
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 # Writing
@@ -243,25 +430,35 @@ class SegmentWriter:
     """
 
     def __init__(
-        self, store: VectorStore, source: Source, start: int, unique_by: str | None
+        self,
+        store: VectorStore,
+        source: Source,
+        unique_by: str | None,
+        beginning: "Library | None",
     ):
         self.store = store
-        self.next_row = start
         self.unique_by = unique_by
-        self._fingerprint = source.fingerprint()
         self._batches: list[EmbeddedRows] = []
-        known = store.progress
-        goes_on = known is not None and not known["done"]
-        self.library = 0 if known is None else known["library"] + (not goes_on)
-        counts = dict(known["counts"]) if known and goes_on else {}
+        known = store.progress or {"library": -1, "done": True, "held": []}
+        goes_on = not known["done"]
+        self.held: list[dict] = known["held"]
+        self.library = known["library"] + (not goes_on)
+        begun = Library(**known["begun"]) if goes_on else beginning or Library()
+        self.begun = replace(begun, library=self.library, source=source.fingerprint())
+        self.next_row = begun.n_rows
+        counts: dict = dict(begun.counts)
         self.n_failed = counts.pop("n_failed", 0)
         self.readable = ReadableShare(**counts)
         self.failure: Skipped | None = None
         # What is to be there again if nothing of the library can be used.
-        self._before = {**(known or {}), **_NO_LIBRARY} if goes_on else known
-        self._n_skipped = store.n_skipped - (start if goes_on else 0)
+        self._n_skipped = known["n_skipped"] if goes_on else store.n_skipped
+        self._before: dict | None = None
+        if self.held:
+            last = {"library": self.library - 1, "begun": self.held[-1]}
+            self._before = {**known, **last, "done": True}
 
     def add(self, batch: EmbeddedRows) -> None:
+        batch = self._storable(batch)
         self.readable.add(batch.n_rows, [row[:3] for row in batch.skipped])
         failed = [s for s in batch.skipped if s.reason not in (MISSING, INVALID)]
         self.n_failed += len(failed)
@@ -277,17 +474,14 @@ class SegmentWriter:
         if not (done or batches):
             return
         skipped = [row for batch in batches for row in batch.skipped]
+        self.begun = self._read_so_far(batches)
+        begun = asdict(self.begun)
         progress = {
-            "source": self._fingerprint,
             "library": self.library,
-            "next_row": self.next_row,
-            "counts": {
-                "n_rows": self.readable.n_rows,
-                "n_missing": self.readable.n_missing,
-                "n_invalid": self.readable.n_invalid,
-                "n_failed": self.n_failed,
-            },
+            "begun": begun,
             "done": done,
+            "held": [*self.held, begun] if done else self.held,
+            "n_skipped": self._n_skipped,
         }
         batches = [batch for batch in batches if len(batch.rows)]
         if not batches:
@@ -331,6 +525,62 @@ class SegmentWriter:
                 self.store.forget_library(self._n_skipped, self._before)
             raise
         self.flush(done=True)
+        if self.n_failed:
+            # None where it failed before an interruption.
+            row, example = self.failure, ""
+            if row is not None:
+                example = f"; row {row.row}, {shortened(row.entry)}: {row.reason}"
+            warnings.warn(
+                f"X: {self.n_failed:,} of {self.readable.n_good:,} molecules cannot be "
+                f"embedded and are left out, see skipped_{example}.",
+                LibraryWarning,
+                stacklevel=2,
+            )
+
+    def _read_so_far(self, batches: list[EmbeddedRows]) -> "Library":
+        """Return the library with these batches behind what was written."""
+        digest, head = self.begun.digest, self.begun.head
+        for batch in batches:
+            digest = (digest + batch.digest) % (1 << 64)
+            head = head or [batch.first_row + batch.n_rows, digest]
+        readable = self.readable
+        return replace(
+            self.begun,
+            n_rows=self.next_row,
+            digest=digest,
+            head=head,
+            counts={
+                "n_rows": readable.n_rows,
+                "n_missing": readable.n_missing,
+                "n_invalid": readable.n_invalid,
+                "n_failed": self.n_failed,
+            },
+        )
+
+    def _storable(self, batch: EmbeddedRows) -> EmbeddedRows:
+        """Leave out what is so long that it would hinder all comparisons."""
+        n_components = self.store.n_components
+        if len(batch.rows) and batch.vectors.shape[1:] != (n_components,):
+            raise ValueError(
+                f"estimator must embed all molecules in {n_components:,} components. "
+                f"Got {batch.vectors.shape[1:]} for rows from {batch.first_row} on."
+            )
+        if not len(batch.rows):
+            return batch
+        with np.errstate(over="ignore", invalid="ignore"):
+            stored = self.store.to_stored(batch.vectors)
+            longest = np.linalg.norm(stored.astype(np.float64), axis=1)
+        good = longest <= LONGEST_VECTOR  # which NaN is not
+        if self.store.dtype == "float16":
+            good &= np.abs(stored).max(axis=1) <= _LARGEST_FLOAT16
+        if good.all():
+            return batch
+        left_out = [
+            Skipped(int(batch.rows[i]), batch.texts[i], _TOO_LONG)
+            for i in np.flatnonzero(~good).tolist()
+        ]
+        skipped = sorted(batch.skipped + left_out, key=lambda row: row.row)
+        return replace(_taken(batch, good), skipped=skipped)
 
     def _n_rows(self) -> int:
         """Rows of the library that were looked at."""
@@ -431,30 +681,106 @@ def check_some_readable(source: Source) -> None:
     readable.check(source)
 
 
+# What is there already
+
+
+@dataclass(frozen=True)
+class Library:
+    """A library that is in a store, as far as it was read.
+
+    Attributes
+    ----------
+    library, n_rows : int
+        Its number, and its rows.
+    source : str
+        Its fingerprint.
+    digest : int
+        The sum of its `row_digests`.
+    head : list of int
+        The number of rows of its first batch, and their sum: by these most other
+        libraries are told from it without being read to the end.
+    counts : dict of str to int
+        What its rows were.
+    """
+
+    library: int = -1
+    n_rows: int = 0
+    source: str = ""
+    digest: int = 0
+    head: list[int] = field(default_factory=list)
+    counts: dict[str, int] = field(default_factory=dict)
+
+
+def beginning_of(store: VectorStore, source: Source) -> tuple[Library | None, bool]:
+    """Find the longest library of a store with which `source` begins, to the byte.
+
+    Returns
+    -------
+    library : Library or None
+    is_all : bool
+        Whether `source` has no other rows.
+    """
+    open_ones = [Library(**known) for known in (store.progress or {}).get("held", [])]
+    found: Library | None = None
+    n_done, digest = 0, np.uint64(0)
+    if not open_ones:
+        return None, False
+    for batch in getattr(source, "look", source.iter_batches)(_COMPARED):
+        first, n_done = n_done, n_done + len(batch)
+        if not open_ones:
+            break
+        sums = np.cumsum(np.append(digest, row_digests(batch)))  # modulo 2**64
+        digest = sums[-1]
+
+        def agrees(n_rows: int, known: int, first=first, sums=sums) -> bool:
+            is_here = first < n_rows < first + len(sums)
+            return not is_here or int(sums[n_rows - first]) == known
+
+        alike = [
+            known
+            for known in open_ones
+            if agrees(*known.head) and agrees(known.n_rows, known.digest)
+        ]
+        ended = [known for known in alike if known.n_rows <= n_done]
+        open_ones = [known for known in alike if known.n_rows > n_done]
+        found = max(ended, key=lambda known: known.n_rows, default=found)
+        if not open_ones and (found is None or found.n_rows < n_done):
+            break
+    return found, found is not None and found.n_rows == n_done
+
+
 def is_complete(store: VectorStore, source: Source) -> bool:
     """Whether `source` is the last library that was added, and all of it is there."""
     known = store.progress
-    return bool(known and known["done"] and known["source"] == source.fingerprint())
+    if not (known and known["done"] and _is_last(store, source)):
+        return False
+    # Others are known by more than their first rows.
+    return not isinstance(source, IterableSource) or beginning_of(store, source)[1]
 
 
-def unfinished_start(store: VectorStore, source: Source) -> int | None:
-    """Return the row at which the last library goes on; None if none is unfinished.
+def _is_last(store: VectorStore, source: Source) -> bool:
+    progress = store.progress
+    return bool(progress and progress["begun"]["source"] == source.fingerprint())
+
+
+def _check_unfinished(store: VectorStore, source: Source) -> bool:
+    """Whether the last library is not finished.
 
     Raises
     ------
     ValueError
-        If one is unfinished and `source` is another one.
+        If it is not, and `source` is another one.
     """
     progress = store.progress
     if progress is None or progress["done"]:
-        return None
-    if progress["source"] != source.fingerprint():
+        return False
+    if not _is_last(store, source):
         raise ValueError(
-            f"X: {store.folder or 'the index'} holds {progress['next_row']:,} rows of "
-            "a library that is not finished, and X is another one. Give that library "
-            "to go on with it."
+            f"X: {store.folder or 'the index'} holds "
+            f"{progress['begun']['n_rows']:,} rows of a library that is not finished, "
+            "and X is another one. Give that library to go on with it."
         )
-    return progress["next_row"]
+    return True
 
 
 def add_library(
@@ -462,50 +788,68 @@ def add_library(
     estimator,
     source: Source,
     *,
-    start: int = 0,
     unique_by: str | None = "drug",
     batch_size: int = 4096,
     n_jobs: int | None = None,
     on_bad_smiles: str = "drop",
     progress: bool | str = "auto",
 ) -> None:
-    """Embed the rows of `source` from `start` on and append them to `store`.
+    """Embed the rows of `source` that are not in `store`, and append them.
 
     The store is held for writing until the end. What is done is kept when it is
-    interrupted or killed, and the store's progress says where to go on: see
-    :func:`unfinished_start`. The other parameters are those of ``MoleculeIndex``.
-    A library of which no row can be used is an error, see :class:`SegmentWriter`.
+    interrupted or killed, and the store's progress says where to go on. The other
+    parameters are those of ``MoleculeIndex``. A library of which no row can be used is
+    an error, see :class:`SegmentWriter`.
     """
-    writer = SegmentWriter(store, source, start, unique_by)
-    batches = embed_library(
-        estimator,
-        source,
-        start=start,
-        batch_size=batch_size,
-        n_jobs=n_jobs,
-        unique_by=unique_by,
+    with store.writing():
+        beginning = None
+        if not _check_unfinished(store, source):
+            beginning, is_all = beginning_of(store, source)
+            if beginning is not None:
+                _warn_of_known(store, beginning, is_all)
+            if is_all:
+                return
+        writer = SegmentWriter(store, source, unique_by, beginning)
+        batches = embed_library(
+            estimator,
+            source,
+            start=writer.next_row,
+            batch_size=batch_size,
+            n_jobs=n_jobs,
+            unique_by=unique_by,
+        )
+        with (
+            closing(batches),
+            progress_bar(
+                shown=progress,
+                total=source.n_rows,
+                initial=writer.next_row,
+                desc="Embedding",
+                unit=" molecules",
+            ) as bar,
+        ):
+            try:
+                for batch in batches:
+                    if on_bad_smiles == "raise":
+                        _raise_skipped(batch.skipped)
+                    writer.add(batch)
+                    bar.update(batch.n_rows)
+            except BaseException:
+                writer.flush(done=False)
+                raise
+            writer.finish(source)
+
+
+def _warn_of_known(store: VectorStore, known: Library, is_all: bool) -> None:
+    rows = f"all of its {known.n_rows:,}" if is_all else f"its first {known.n_rows:,}"
+    rest = "nothing is added" if is_all else "only the rows behind them are added"
+    removed = "; what was removed stays removed"
+    warnings.warn(
+        f"X: {rows} rows are in {store.folder or 'the index'} already, as library "
+        f"{known.library}: {rest}{removed if store.n_active < store.n_rows else ''}.",
+        LibraryWarning,
+        stacklevel=2,
     )
-    with (
-        store.writing(),
-        closing(batches),
-        progress_bar(
-            shown=progress,
-            total=source.n_rows,
-            initial=start,
-            desc="Embedding",
-            unit=" molecules",
-        ) as bar,
-    ):
-        try:
-            for batch in batches:
-                if on_bad_smiles == "raise":
-                    _raise_skipped(batch.skipped)
-                writer.add(batch)
-                bar.update(batch.n_rows)
-        except BaseException:
-            writer.flush(done=False)
-            raise
-        writer.finish(source)
 
 
 def _raise_skipped(skipped: Sequence[Skipped]) -> None:
@@ -542,6 +886,31 @@ def check_settings(
             )
 
 
+def open_store(folder: str | os.PathLike) -> VectorStore:
+    """Open the folder of an index, and look at what is told about it.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If it is none, or damaged.
+    """
+    store = VectorStore.open(folder)
+    path = Path(folder, DATABASE)
+    with reading(path, "what the embedder is"):
+        check_stored_identity(store.identity, store.n_components)
+    with reading(path, "which libraries are there"):
+        known = store.progress
+        if known is not None:
+            libraries = [Library(**told) for told in (known["begun"], *known["held"])]
+            numbers = [known["n_skipped"], known["library"], int(known["done"])]
+            for library in libraries:
+                head, counts = library.head, library.counts.values()
+                numbers += [library.n_rows, library.digest, *head, *counts]
+            if any(type(n) is not int or n < 0 for n in numbers):
+                raise ValueError("numbers of rows must be counts")
+    return store
+
+
 def make_store(
     folder: str | os.PathLike | None,
     source: Source,
@@ -567,9 +936,9 @@ def make_store(
             metric=metric,
             identity=identity,
         )
-    store = VectorStore.open(folder)
+    store = open_store(folder)
     check_settings(store, dtype=dtype, metric=metric, identity=identity)
-    unfinished = unfinished_start(store, source) is not None
+    unfinished = _check_unfinished(store, source)
     if store.progress and not (unfinished or is_complete(store, source)):
         raise FileExistsError(
             f"folder: {str(folder)!r} holds another library than X. Open it and call "

@@ -1,23 +1,22 @@
 """The embedder of an index: a copy of its own, and what tells it from another."""
 
-import os
 import warnings
 from copy import deepcopy
 from pathlib import Path
 
-import joblib
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.validation import check_is_fitted, column_or_1d
 
-from sklearn_molge._files.replacing import replacing
+from sklearn_molge._files.signing import dump_signed, load_signed
 from sklearn_molge._utils.genes import gene_names
-from sklearn_molge._utils.messages import first_few
+from sklearn_molge._utils.messages import first_few, shortened
+from sklearn_molge._utils.rows import group_means
 from sklearn_molge._utils.views import fitted_gene_names, is_embedder, resolve_views
-from sklearn_molge.exceptions import DataWarning
+from sklearn_molge.exceptions import CorruptFileError, DataWarning
 from sklearn_molge.expression import align_profiles, match_genes
 from sklearn_molge.library._store import STORED_METRICS
 from sklearn_molge.molecules import IDENTITY_VERSION
@@ -26,13 +25,17 @@ __all__ = [
     "align_queries",
     "check_genes",
     "check_identity",
+    "check_stored_identity",
     "check_unchanged",
     "choose_metric",
+    "combine_queries",
     "describe_index",
     "embed_molecules",
     "embed_profiles",
+    "has_embedder",
     "load_embedder",
     "own_copy",
+    "refuse_constant",
     "save_embedder",
     "with_gene_names",
 ]
@@ -51,7 +54,11 @@ _PROBES = (
 _N_PROFILES = 2
 # Queries that have fewer of the genes are refused; what else they lack is 0, unchanged.
 MIN_GENE_SHARE = 0.5
-_EMBEDDER = "embedder.joblib"
+_EMBEDDER = "embedder.pickle"
+_INSTEAD = (
+    "Or give the embedder, MoleculeIndex.open(folder, estimator=...): then this file "
+    "is not opened."
+)
 # Rounding differs between machines; another embedder differs by far more.
 _TOLERANCE = 1e-3
 
@@ -99,9 +106,22 @@ def choose_metric(estimator, metric: str) -> str:
 
 
 def embed_molecules(estimator, smiles: NDArray[np.object_]) -> NDArray[np.float32]:
-    """Project molecules into the joint space."""
+    """Project molecules into the joint space.
+
+    Raises
+    ------
+    ValueError
+        If there is not one vector a molecule.
+    """
     inner, molecules, _ = resolve_views(estimator, smiles, None)
-    return np.asarray(inner.transform(molecules), dtype=np.float32)
+    with np.errstate(over="ignore"):  # what becomes infinite is a row that is left out
+        vectors = np.asarray(inner.transform(molecules), dtype=np.float32)
+    if vectors.ndim != 2 or len(vectors) != len(smiles):
+        raise ValueError(
+            f"estimator must embed each molecule as one vector. Got {len(smiles)} "
+            f"molecules and an array of shape {vectors.shape}."
+        )
+    return vectors
 
 
 def embed_profiles(estimator, y: ArrayLike) -> NDArray[np.float32]:
@@ -112,8 +132,9 @@ def embed_profiles(estimator, y: ArrayLike) -> NDArray[np.float32]:
     ValueError
         If an embedding is not finite.
     """
-    inner, _, profiles = resolve_views(estimator, None, y)
-    vectors = np.asarray(inner.transform_ge(profiles), dtype=np.float32)
+    with np.errstate(over="ignore", invalid="ignore"):  # which is an error below
+        inner, _, profiles = resolve_views(estimator, None, y)
+        vectors = np.asarray(inner.transform_ge(profiles), dtype=np.float32)
     if not np.isfinite(vectors).all():
         bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
         raise ValueError(
@@ -121,6 +142,52 @@ def embed_profiles(estimator, y: ArrayLike) -> NDArray[np.float32]:
             f"[{first_few(bad.tolist())}]."
         )
     return vectors
+
+
+def refuse_constant(y) -> None:
+    """Refuse profiles that say nothing: zero, or the same in all genes."""
+    values = np.asarray(y)
+    if values.ndim != 2 or values.dtype.kind not in "fiub" or values.shape[1] < 2:
+        return  # what is no array of profiles is refused by the embedder
+    bad = np.flatnonzero(values.max(axis=1) == values.min(axis=1))
+    if bad.size:
+        raise ValueError(
+            "y must hold profiles whose genes differ. "
+            f"{bad.size} of {len(values)} have the same value in every gene: rows "
+            f"[{first_few(bad.tolist())}]."
+        )
+
+
+def combine_queries(
+    embedded: NDArray[np.float32], groups: ArrayLike
+) -> tuple[NDArray[np.float32], NDArray]:
+    """Average the profiles of each condition in the joint space; return their labels.
+
+    The rule of ``retrieval_ranks(per="drug")``. On real data (see
+    ``benchmarks/bench_queries.py``) none of the others was better: means or MODZ of
+    the profiles, means, quantiles or the best of the similarities or ranks.
+    """
+    # numpy makes the text "nan" of a NaN in a list of texts.
+    kind = None if hasattr(groups, "dtype") else object
+    given = np.asarray(groups, dtype=kind)
+    if given.ndim == 0 or len(given) != len(embedded):
+        raise ValueError(
+            f"groups must have one entry a profile, {len(embedded)}. Got "
+            f"{len(given) if given.ndim else shortened(groups)}."
+        )
+    conditions: NDArray = column_or_1d(given)
+    missing = np.flatnonzero(pd.isna(conditions))
+    if missing.size:
+        raise ValueError(
+            "groups must name the condition of every profile. "
+            f"Missing in rows [{first_few(missing.tolist())}]."
+        )
+    try:
+        labels, codes = np.unique(conditions, return_inverse=True)
+    except TypeError as error:
+        kinds = sorted({type(g).__name__ for g in conditions.tolist()})
+        raise ValueError(f"groups must be of one kind. Got {kinds}.") from error
+    return group_means(embedded, codes).astype(np.float32), labels
 
 
 # Genes
@@ -260,6 +327,32 @@ def describe_index(estimator, unique_by: str | None, genes=None) -> dict:
     }
 
 
+def check_stored_identity(identity: dict, n_components: int) -> None:
+    """Refuse what :func:`describe_index` cannot have returned.
+
+    Raises
+    ------
+    KeyError, TypeError, ValueError
+        If it is that.
+    """
+    if identity["unique_by"] not in ("drug", "smiles", None):
+        raise ValueError(f"unique_by cannot be {shortened(identity['unique_by'])}")
+    for part, n in (("probes", len(_PROBES)), ("profiles", _N_PROFILES)):
+        vectors = identity[part]
+        if vectors is None and part == "profiles":
+            continue
+        found = np.asarray(vectors, dtype=np.float32).shape
+        if found != (n, n_components):
+            raise ValueError(f"{part} have the shape {found}, not {n, n_components}")
+    genes = identity["genes"]
+    if genes is None:
+        return
+    columns = list(genes.values())
+    texts = all(isinstance(name, str) for column in columns for name in column)
+    if not (columns and texts and len({len(column) for column in columns}) == 1):
+        raise ValueError("genes are no table of texts")
+
+
 def check_identity(theirs: dict, ours: dict, where: str) -> None:
     """Refuse an index of another embedder.
 
@@ -375,23 +468,36 @@ def _n_genes(estimator) -> int | None:
 
 
 def save_embedder(folder: Path, estimator) -> None:
-    """Write the embedder beside its vectors; the file is whole or not there."""
-    with replacing(folder / _EMBEDDER) as draft:
-        joblib.dump(estimator, draft)
+    """Write the embedder beside its vectors, signed; the file is whole or not there."""
+    dump_signed(estimator, folder / _EMBEDDER)
 
 
-def load_embedder(folder: str | os.PathLike):
-    """Read the embedder, which runs the code that its pickle names.
+def has_embedder(folder: Path) -> bool:
+    """Whether the file is there, and one that can be read: a pipe is waited for."""
+    return (folder / _EMBEDDER).is_file()
+
+
+def load_embedder(folder: Path, *, trust: bool):
+    """Unpickle the embedder, if this installation wrote it or it is trusted.
 
     Raises
     ------
     FileNotFoundError
         If the folder holds none.
+    UntrustedFileError
+        If somebody else wrote it, or it was changed, and not `trust`.
+    CorruptFileError
+        If it is cut or damaged, or holds no embedder.
     """
-    path = Path(folder, _EMBEDDER)
-    if not path.exists():
+    path = folder / _EMBEDDER
+    if not has_embedder(folder):
         raise FileNotFoundError(
-            f"There is no {_EMBEDDER} in {str(folder)!r}: give `estimator`, or fit "
-            "again."
+            f"There is no file {_EMBEDDER} in {str(folder)!r}: give `estimator`, or "
+            "fit again."
         )
-    return joblib.load(path)
+    loaded = load_signed(path, trust=trust, instead=_INSTEAD)
+    if not hasattr(loaded, "fit"):
+        raise CorruptFileError(
+            path, "", f"it holds no embedder but {type(loaded).__name__}"
+        )
+    return loaded

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from html import escape
 from inspect import signature
-from itertools import chain, islice
+from itertools import chain, count, islice
 from numbers import Integral
 from pathlib import Path
 from typing import Protocol
@@ -105,7 +105,10 @@ INVALID = "not a valid SMILES"
 
 def why_unreadable(entry: object) -> str:
     """Tell, of an entry that is no molecule, what is missing from what is wrong."""
-    return MISSING if is_missing(entry) else INVALID
+    try:
+        return MISSING if is_missing(entry) else INVALID
+    except Exception:  # of an object that has no text
+        return INVALID
 
 
 @dataclass
@@ -725,9 +728,21 @@ class IterableSource:
 
     def fingerprint(self) -> str:
         """Return a hash of the first 1000 entries; to be called before any are read."""
-        if self._peeked is None:
-            self._peeked = list(islice(self._entries, _N_PEEKED))
-        return joblib.hash([_smiles_and_name(entry) for entry in self._peeked])
+        next(self.look(_N_PEEKED), None)
+        first = (self._peeked or [])[:_N_PEEKED]
+        return joblib.hash([_smiles_and_name(entry) for entry in first])
+
+    def look(self, batch_size: int) -> Iterator[Batch]:
+        """Yield batches from the first row on, which `iter_batches` yields again."""
+        kept = self._peeked = [] if self._peeked is None else self._peeked
+        for start in count(0, batch_size):
+            stop = start + batch_size
+            kept.extend(islice(self._entries, max(stop - len(kept), 0)))
+            rows = map(_smiles_and_name, kept[start:stop])
+            batches = list(_batches_of(rows, batch_size, start))
+            if not batches:
+                return
+            yield from batches
 
 
 def _smiles_and_name(entry: object) -> tuple[object, str]:

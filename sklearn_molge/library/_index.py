@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from numbers import Integral
+from numbers import Integral, Real
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +11,11 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 from sklearn.utils import check_consistent_length, check_random_state
-from sklearn.utils.validation import check_is_fitted, column_or_1d
+from sklearn.utils.validation import check_is_fitted
 
 from sklearn_molge._compat import HasMethods, Interval, StrOptions, _fit_context
 from sklearn_molge._utils.messages import first_few, first_few_at
-from sklearn_molge._utils.rows import as_smiles_array, group_means
+from sklearn_molge._utils.rows import as_smiles_array
 from sklearn_molge.library._answers import (
     Background,
     Null,
@@ -29,17 +29,20 @@ from sklearn_molge.library._build import (
     check_some_readable,
     is_complete,
     make_store,
-    unfinished_start,
+    open_store,
 )
 from sklearn_molge.library._embedder import (
     align_queries,
     check_identity,
     check_unchanged,
     choose_metric,
+    combine_queries,
     describe_index,
     embed_profiles,
+    has_embedder,
     load_embedder,
     own_copy,
+    refuse_constant,
     save_embedder,
     with_gene_names,
 )
@@ -50,6 +53,9 @@ from sklearn_molge.library._store import VectorStore
 from sklearn_molge.molecules import drug_ids
 
 __all__ = ["MoleculeIndex"]
+
+# No p-value of a query has to be known better, and each is held in memory.
+_MOST_PERMUTATIONS = 100_000
 
 
 class MoleculeIndex(BaseEstimator):
@@ -103,7 +109,9 @@ class MoleculeIndex(BaseEstimator):
         ``skipped_``, or raise before anything is embedded.
     n_jobs : int, default=None
         Processes that embed, on any backend of joblib; None is 1, or as a
-        ``joblib.parallel_config`` says. The result does not depend on it.
+        ``joblib.parallel_config`` says. The result does not depend on it, but for
+        molecules that end the process that embeds them: with 2 or more they are listed
+        in ``skipped_``.
     progress : bool or "auto", default="auto"
         Show a progress bar; "auto": on a terminal, after two seconds.
 
@@ -135,8 +143,8 @@ class MoleculeIndex(BaseEstimator):
     Notes
     -----
     The folder holds a database of SQLite with all texts, a file of vectors that is
-    memory-mapped, and the embedder as a joblib pickle: opening a folder from a source
-    that is not trusted runs its code, unless the embedder is given to :meth:`open`.
+    memory-mapped, and the embedder as a pickle, signed by your installation: that of
+    somebody else is run by :meth:`open` only where you say so.
     Rows count once a transaction says so, after their vectors have reached the disk: a
     kill leaves the rows of the last one. A few fixed molecules and profiles are
     embedded when the index is made, opened, extended and asked, so that it is never
@@ -253,7 +261,8 @@ class MoleculeIndex(BaseEstimator):
         Warns
         -----
         LibraryWarning
-            If less than 90 % of the rows of X are molecules.
+            If less than 90 % of the rows of X are molecules, or some cannot be
+            embedded; or if a process died.
         """
         source = as_source(X, names, columns)
         if self.unique_by == "drug":  # otherwise the embedder alone reads them
@@ -263,17 +272,24 @@ class MoleculeIndex(BaseEstimator):
             check_library(source, self.batch_size, self.n_jobs)
         estimator = own_copy(self.estimator)
         store = make_store(self.folder, source, **settings)
-        complete = is_complete(store, source)
-        if store.folder is not None and not complete:
-            save_embedder(store.folder, estimator)
         self._adopt(store, estimator)
-        if not complete:
-            self._add(source)
+        complete = is_complete(store, source)
+        if complete and (store.folder is None or has_embedder(store.folder)):
+            return self
+        with store.writing():
+            if store.folder is not None:
+                save_embedder(store.folder, estimator)
+            if not complete:
+                self._add(source)
         return self
 
     @_fit_context(prefer_skip_nested_validation=False)
     def partial_fit(self, X, y=None, *, names=None, columns="all"):
         """Add molecules; what is there stays as it is.
+
+        A library that is in the index already, all its rows in their order, is not
+        added again. Of one that begins with a library that is there, such as a file
+        that has grown, the rows behind it are added. A warning says so.
 
         Parameters
         ----------
@@ -302,7 +318,8 @@ class MoleculeIndex(BaseEstimator):
         Warns
         -----
         LibraryWarning
-            If less than 90 % of the rows of X are molecules.
+            If X, or its beginning, is in the index already; less than 90 % of its rows
+            are molecules; or some cannot be embedded.
         """
         if not hasattr(self, "store_"):
             return self.fit(X, names=names, columns=columns)
@@ -377,7 +394,7 @@ class MoleculeIndex(BaseEstimator):
         return self
 
     @classmethod
-    def open(cls, folder, *, estimator=None, **params):
+    def open(cls, folder, *, estimator=None, trust=False, **params):
         """Open the folder of an index; no molecule is read until it is needed.
 
         Parameters
@@ -385,8 +402,12 @@ class MoleculeIndex(BaseEstimator):
         folder : path-like
             The folder.
         estimator : estimator, default=None
-            The embedder. None unpickles the one in the folder, which runs the code
-            that it names.
+            The embedder. None unpickles the one in the folder if you wrote it: each
+            user's installation signs its own. Of a folder of somebody else, give the
+            embedder, and nothing of the folder is run.
+        trust : bool, default=False
+            Unpickle the embedder in the folder whoever wrote it, which runs the code
+            that it names. Only for folders of people whom you trust.
         **params : dict
             Other parameters of the class, such as `backend`.
 
@@ -398,14 +419,19 @@ class MoleculeIndex(BaseEstimator):
 
         Raises
         ------
+        UntrustedFileError
+            If the embedder in the folder was written by another user or installation,
+            or changed since: with what it would run.
         FileNotFoundError, ValueError
-            If `folder` is not that of an index, it is damaged or of an earlier release,
-            or `estimator` is another embedder than the one that made it.
+            If `folder` is not that of an index, it is damaged (CorruptFileError) or of
+            an earlier release, or `estimator` is another embedder than the one that
+            made it.
         """
+        _check_flags(trust=trust)
         folder = Path(folder)
-        store = VectorStore.open(folder)
+        store = open_store(folder)
         if estimator is None:
-            estimator = load_embedder(folder)
+            estimator = load_embedder(folder, trust=bool(trust))
         own: dict = {"metric": store.metric, "dtype": store.dtype}
         unique_by = store.identity["unique_by"]
         stored = store.identity.get("genes")
@@ -483,6 +509,7 @@ class MoleculeIndex(BaseEstimator):
             If `n_neighbors` is more than there are molecules, or `y` is no array of
             profiles.
         """
+        _check_flags(reverse=reverse, return_distance=return_distance)
         queries, _ = self._embed_queries(y, groups)
         scores, rows = self._top_k(queries, n_neighbors, reverse)
         if not return_distance:
@@ -518,6 +545,7 @@ class MoleculeIndex(BaseEstimator):
         InvalidSmilesError
             If one is not a molecule.
         """
+        _check_flags(reverse=reverse)
         queries, _ = self._embed_queries(y, groups)
         if isinstance(molecules, str):
             molecules = [molecules] * len(queries)
@@ -594,6 +622,8 @@ class MoleculeIndex(BaseEstimator):
         The genes must be of one scale, as z-scores are: permuted log intensities are
         no noise that a measurement could give.
         """
+        _check_flags(reverse=reverse)
+        _check_level(level)
         queries, labels, permuted = self._with_permutations(
             y, groups, n_permutations, random_state
         )
@@ -665,6 +695,8 @@ class MoleculeIndex(BaseEstimator):
         --------
         MoleculeQueryDisplay : The answer as pictures.
         """
+        _check_flags(reverse=reverse, pictures=pictures)
+        _check_level(level)
         queries, labels, permuted = self._with_permutations(
             y, groups, n_permutations, random_state
         )
@@ -798,7 +830,6 @@ class MoleculeIndex(BaseEstimator):
             self.store_,
             self.estimator_,
             source,
-            start=unfinished_start(self.store_, source) or 0,
             unique_by=self._unique_by,
             batch_size=self.batch_size,
             n_jobs=self.n_jobs,
@@ -824,18 +855,20 @@ class MoleculeIndex(BaseEstimator):
         return self._embed_aligned(y, names, groups)
 
     def _embed_aligned(self, y, names, groups):
-        _refuse_constant(y)
+        refuse_constant(y)
         embedded = embed_profiles(self.estimator_, y)
         if groups is not None:
-            embedded, names = _combine_queries(embedded, groups)
+            embedded, names = combine_queries(embedded, groups)
         self._check_directions(embedded)
         return embedded, names
 
     def _with_permutations(self, y, groups, n_permutations, random_state):
         """Return queries, their names, and a generator of the permuted ones of each."""
-        if not (isinstance(n_permutations, int | np.integer) and n_permutations >= 0):
+        is_int = isinstance(n_permutations, Integral)
+        if not (is_int and 0 <= n_permutations <= _MOST_PERMUTATIONS):
             raise ValueError(
-                f"n_permutations must be an int, at least 0. Got {n_permutations!r}."
+                f"n_permutations must be an int from 0 to {_MOST_PERMUTATIONS:,}. Got "
+                f"{n_permutations!r}."
             )
         y, names = self._read_profiles(y)
         queries, names = self._embed_aligned(y, names, groups)
@@ -875,7 +908,7 @@ class MoleculeIndex(BaseEstimator):
 
     def _top_k(self, queries, n_neighbors, reverse):
         n_active = self._check_not_empty()
-        is_int = isinstance(n_neighbors, Integral)
+        is_int = isinstance(n_neighbors, Integral) and n_neighbors is not True
         if not (is_int and 1 <= n_neighbors <= n_active):
             raise ValueError(
                 f"n_neighbors must be an int from 1 to {n_active:,}, the number of "
@@ -921,42 +954,13 @@ class MoleculeIndex(BaseEstimator):
         return rows
 
 
-def _refuse_constant(y) -> None:
-    """Refuse profiles that say nothing: zero, or the same in all genes."""
-    values = np.asarray(y)
-    if values.ndim != 2 or values.dtype.kind not in "fiub" or values.shape[1] < 2:
-        return  # what is no array of profiles is refused by the embedder
-    bad = np.flatnonzero(np.ptp(values, axis=1) == 0)
-    if bad.size:
-        raise ValueError(
-            "y must hold profiles whose genes differ. "
-            f"{bad.size} of {len(values)} have the same value in every gene: rows "
-            f"[{first_few(bad.tolist())}]."
-        )
+def _check_flags(**flags) -> None:
+    """Refuse what is no bool: the text "no" is true."""
+    for name, value in flags.items():
+        if not isinstance(value, bool | np.bool_):
+            raise ValueError(f"{name} must be True or False. Got {value!r}.")
 
 
-def _combine_queries(
-    embedded: NDArray[np.float32], groups: ArrayLike
-) -> tuple[NDArray[np.float32], NDArray]:
-    """Average the profiles of each condition in the joint space; return their labels.
-
-    The rule of ``retrieval_ranks(per="drug")``. On real data (see
-    ``benchmarks/bench_queries.py``) none of the others was better: means or MODZ of
-    the profiles, means, quantiles or the best of the similarities or ranks.
-    """
-    # numpy makes the text "nan" of a NaN in a list of texts.
-    kind = None if hasattr(groups, "dtype") else object
-    conditions: NDArray = column_or_1d(np.asarray(groups, dtype=kind))
-    check_consistent_length(embedded, conditions)
-    missing = np.flatnonzero(pd.isna(conditions))
-    if missing.size:
-        raise ValueError(
-            "groups must name the condition of every profile. "
-            f"Missing in rows [{first_few(missing.tolist())}]."
-        )
-    try:
-        labels, codes = np.unique(conditions, return_inverse=True)
-    except TypeError as error:
-        kinds = sorted({type(g).__name__ for g in conditions.tolist()})
-        raise ValueError(f"groups must be of one kind. Got {kinds}.") from error
-    return group_means(embedded, codes).astype(np.float32), labels
+def _check_level(level) -> None:
+    if not (isinstance(level, Real) and 0 <= float(level) <= 1):
+        raise ValueError(f"level must be a number from 0 to 1. Got {level!r}.")

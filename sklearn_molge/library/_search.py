@@ -15,6 +15,7 @@ from sklearn_molge._utils.messages import first_few
 from sklearn_molge.library._store import VectorStore
 
 __all__ = [
+    "LONGEST_VECTOR",
     "RowComparison",
     "check_query_vectors",
     "mid_ranks",
@@ -31,7 +32,7 @@ _PART = 1024  # queries of one product
 _BLOCK_SCORES = 2**19  # of one product: 2 MiB, which stay in cache
 _FEWEST_ROWS, _MOST_ROWS = 512, 4096  # of one product
 _PAIR_VALUES = 2**20  # components that are multiplied at a time in float64
-_LARGEST = 1e18  # length of a vector; above, float32 products could overflow
+LONGEST_VECTOR = 1e18  # above, float32 products could overflow
 
 
 def slices(n: int, size: int) -> Iterator[slice]:
@@ -87,10 +88,10 @@ class RowComparison:
         self.points = store.to_stored(queries)
         norms = np.linalg.norm(self.points.astype(np.float64), axis=1)
         longest = store.largest_norm
-        if max(longest, norms.max(initial=0)) > _LARGEST:
+        if max(longest, norms.max(initial=0)) > LONGEST_VECTOR:
             raise ValueError(
-                f"Vectors must not be longer than {_LARGEST:g}. Got {longest:g} in "
-                f"the store and {norms.max(initial=0):g} among the queries."
+                f"Vectors must not be longer than {LONGEST_VECTOR:g}. Got {longest:g} "
+                f"in the store and {norms.max(initial=0):g} among the queries."
             )
         self._squares = norms**2
         self.margin = _margin(store.n_components, norms, longest, self.euclidean)

@@ -590,3 +590,213 @@ def test_what_an_interrupted_library_was_is_counted_on(new, pipeline):
     with pytest.warns(LibraryWarning, match="20 of 60 rows"):
         again.partial_fit(X) if again.folder is None else again.fit(X)
     assert again.n_rows_ == 20
+
+
+# Rows that break what embeds them
+
+
+class Odd:
+    """Has no text."""
+
+    def __str__(self):
+        raise RuntimeError("no text")
+
+    __repr__ = __str__
+
+
+@pytest.mark.parametrize("unique_by", ["drug", "smiles", None])
+@pytest.mark.parametrize(
+    "entry", ["C\udc80", "C\x00C", "C" * 20_000, "C" * 2_000_000, b"\xff", Odd(), []]
+)
+def test_one_bad_entry_is_a_skipped_row(new, pipeline, unique_by, entry):
+    X = np.empty(4, dtype=object)
+    X[:] = ["CCO", None, "CCN", "CCC"]
+    X[1] = entry
+    index = new(pipeline, unique_by=unique_by).fit(X)
+    assert index.get_molecules()["smiles"].tolist() == ["CCO", "CCN", "CCC"]
+    assert index.skipped_["library_row"].tolist() == [1]
+    assert len(index.skipped_["entry"][0]) < 30_000
+
+
+@pytest.mark.parametrize("text", ["\udc80", "\x00", "n" * 1_000_001])
+def test_odd_names_and_columns(new, pipeline, text):
+    is_long = len(text) > 1
+    kept = ["CCO", "CCC"] if is_long else ["CCO", "CCN", "CCC"]
+    for name, given in (
+        ("names", {"names": ["a", text, "c"]}),
+        ("price", {"columns": {"price": ["a", text, "c"]}}),
+    ):
+        index = new(pipeline, name).fit(["CCO", "CCN", "CCC"], **given)
+        table = index.get_molecules()
+        assert table["smiles"].tolist() == kept
+        if is_long:
+            assert "more than 1,000,000 characters" in index.skipped_["reason"][0]
+        else:
+            assert table["name" if name == "names" else name][1] == text
+
+
+class Raising(BaseEstimator, TransformerMixin):
+    """Raises an error for molecules with bromine."""
+
+    def __init__(self, error=None):
+        self.error = error
+
+    def fit(self, X, y=None):
+        return self
+
+    def __sklearn_is_fitted__(self):
+        return True
+
+    def transform(self, X):
+        if any("Br" in text for text in X):
+            raise self.error
+        return X
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ValueError("half a pair: \udc80"),
+        RuntimeError("out of range"),
+        KeyError("Br"),
+        MemoryError(),
+        ZeroDivisionError("no atoms"),
+        IndexError("no bond"),
+    ],
+)
+@pytest.mark.parametrize("unique_by", ["drug", None])
+def test_one_molecule_that_raises_is_a_skipped_row(new, wrapped, error, unique_by):
+    estimator = make_pipeline(Raising(error), *wrapped)
+    smiles = ["CCO", "CCN", "CBr", "CCC"]
+    name = type(error).__name__
+    with pytest.warns(
+        LibraryWarning, match=rf"1 of 4 molecules .*row 2, 'CBr': {name}"
+    ):
+        index = new(estimator, batch_size=8, unique_by=unique_by).fit(smiles)
+    assert index.get_molecules()["smiles"].tolist() == ["CCO", "CCN", "CCC"]
+    assert index.skipped_["library_row"].tolist() == [2]
+
+
+def test_what_is_no_fault_of_a_molecule_is_raised(new, wrapped):
+    lost = make_pipeline(Raising(OSError("the server is gone")), *wrapped)
+    with pytest.raises(OSError, match="the server is gone"):
+        new(lost, "lost").fit(["CCO", "CBr", "CCN"])
+    many = ["CCO", *[f"{'C' * (i + 1)}Br" for i in range(16)], "CCN"]
+    broken = make_pipeline(Raising(RuntimeError("device lost")), *wrapped)
+    with pytest.raises(RuntimeError, match="device lost") as caught:
+        new(broken, "broken", batch_size=32).fit(many)
+    assert caught.value.__notes__ == ["while rows 0 to 17"]
+
+
+class Values(CCA):
+    """Puts small molecules where they should not be."""
+
+    value = 0.0
+
+    def transform(self, X):
+        vectors = np.array(super().transform(X), dtype=np.float64)
+        vectors[X.sum(axis=1) < 3] = self.value
+        return vectors
+
+
+@pytest.mark.parametrize("metric", ["correlation", "cosine", "dot", "euclidean"])
+@pytest.mark.parametrize("dtype", ["float32", "float16", "int8"])
+@pytest.mark.parametrize("value", [np.nan, -np.inf, 1e300, 1e38, 1e20, 1e5])
+def test_an_embedding_that_is_too_long_is_a_skipped_row(pipeline, metric, dtype, value):
+    features = pipeline[0].transform(STUDY.smiles)
+    values = Values(3, ridge=0.1).fit(features, STUDY.ge)
+    values.value = value
+    params = {"metric": metric, "dtype": dtype}
+    index = MoleculeIndex(make_pipeline(pipeline[0], values), **params)
+    index.fit(["CCO", "C", STUDY.smiles[0]])
+    has_length = metric in ("dot", "euclidean")
+    # The last two have a direction, which is all that the others compare.
+    left_out = (
+        not value <= 1e38
+        or value < 0
+        or (has_length and (value > 1e18 or dtype == "float16"))
+    )
+    assert index.skipped_["library_row"].tolist() == [1] * left_out
+    table = index.query(STUDY.ge[:2], 2, n_permutations=3)
+    assert np.isfinite(table["score"]).all()
+
+
+def test_an_embedder_that_loses_columns(pipeline, monkeypatch):
+    index = MoleculeIndex(pipeline).fit(["CCO"])
+    transform = Counting.transform
+
+    def short(self, X):
+        return transform(self, X)[:, : 2 if len(X) == 3 else 3]
+
+    monkeypatch.setattr(Counting, "transform", short)
+    with pytest.raises(ValueError, match=r"all molecules in 3 components. Got \(2,\)"):
+        index.partial_fit(GOOD[:3])
+    assert index.n_rows_ == 1
+
+
+class Deadly(CCA):
+    """Ends its process when it meets some molecules."""
+
+    def transform(self, X):
+        if (X.sum(axis=1) > 1).any() and os.getpid() != self.parent_:
+            os._exit(1)
+        return super().transform(X)
+
+
+def few_bits(smiles):
+    """One bit a molecule, two for those with bromine."""
+    features = np.zeros((len(smiles), 64))
+    features[np.arange(len(smiles)), [len(s) % 60 for s in smiles]] = 1
+    features[["Br" in s for s in smiles], 60] = 1
+    return features
+
+
+@pytest.mark.slow
+def test_a_molecule_that_kills_its_process_is_a_skipped_row(fresh_workers):
+    deadly = Deadly(3, ridge=0.1)
+    estimator = make_pipeline(FunctionTransformer(few_bits), deadly)
+    estimator.fit(STUDY.smiles, STUDY.ge)
+    deadly.parent_ = os.getpid()
+    X = ["CCO", "CCN", "CCC", "CCCBr", "CCCC", "x"]
+    params = {"batch_size": 2}
+    with pytest.warns(LibraryWarning) as caught:
+        index = MoleculeIndex(estimator, n_jobs=2, **params).fit(X)
+    alone = MoleculeIndex(estimator, **params).fit([s for s in X if s != "CCCBr"])
+    smiles = index.get_molecules()["smiles"].tolist()
+    assert smiles == alone.get_molecules()["smiles"].tolist()
+    rows = index.skipped_.set_index("library_row")["reason"]
+    assert rows.to_dict() == {3: "the process that embedded it died", 5: INVALID}
+    messages = [str(warning.message) for warning in caught]
+    assert any("were being embedded" in m for m in messages)
+    assert any("row 3, 'CCCBr': the process" in m for m in messages)
+
+
+# Two at a time
+
+
+def test_two_fits_into_one_new_folder(pipeline, tmp_path):
+    """The second is told, and the first ends as if it had been alone."""
+    folder = tmp_path / "index"
+    other = MoleculeIndex(pipeline, folder=folder, progress=False)
+    told = []
+    file = tmp_path / "library.smi"
+    file.write_text("".join(f"{text} x\n" for text in GOOD))
+    Counting.stops_after = np.inf
+    source = MoleculeFile(file)
+    read = source.iter_batches
+
+    def watched(batch_size, *, start=0):
+        for batch in read(batch_size, start=start):
+            if batch.first_row == 8 and batch_size == 4:
+                for X in (source.path, GOOD):
+                    with pytest.raises((BlockingIOError, ValueError)) as caught:
+                        other.fit(X)
+                    told.append(str(caught.value))
+            yield batch
+
+    source.iter_batches = watched
+    MoleculeIndex(pipeline, folder=folder, batch_size=4, progress=False).fit(source)
+    assert len(told) == 2
+    assert all(str(folder) in message for message in told)
+    whole = MoleculeIndex(pipeline, folder=tmp_path / "whole").fit(file)
+    assert contents(MoleculeIndex.open(folder)) == contents(whole)
