@@ -20,6 +20,7 @@ from sklearn.utils.parallel import Parallel, delayed
 from sklearn_molge._utils.messages import first_few
 from sklearn_molge._utils.progress import progress_bar
 from sklearn_molge.exceptions import InvalidSmilesError
+from sklearn_molge.library._database import DATABASE
 from sklearn_molge.library._embedder import check_identity, embed_molecules
 from sklearn_molge.library._file import (
     INVALID,
@@ -30,11 +31,7 @@ from sklearn_molge.library._file import (
     Source,
     why_unreadable,
 )
-from sklearn_molge.library._store import (
-    DATABASE,
-    Skipped,
-    VectorStore,
-)
+from sklearn_molge.library._store import Skipped, VectorStore
 from sklearn_molge.molecules import (
     MISSING_SMILES,
     drug_ids,
