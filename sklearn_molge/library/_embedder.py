@@ -15,7 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from sklearn_molge._files.replacing import replacing
 from sklearn_molge._utils.genes import gene_names
-from sklearn_molge._utils.messages import first_few
+from sklearn_molge._utils.messages import first_few, shortened
 from sklearn_molge._utils.views import fitted_gene_names, is_embedder, resolve_views
 from sklearn_molge.exceptions import DataWarning
 from sklearn_molge.expression import align_profiles, match_genes
@@ -24,6 +24,7 @@ from sklearn_molge.molecules import IDENTITY_VERSION
 
 __all__ = [
     "align_queries",
+    "check_description",
     "check_genes",
     "check_identity",
     "check_unchanged",
@@ -258,6 +259,40 @@ def describe_index(estimator, unique_by: str | None, genes=None) -> dict:
         "probes": molecules.tolist(),
         "profiles": None if profiles is None else profiles.tolist(),
     }
+
+
+def check_description(identity: dict, n_components: int) -> None:
+    """Refuse what :func:`describe_index` cannot have returned.
+
+    Raises
+    ------
+    ValueError
+        If it was changed.
+    """
+    known = {"unique_by", "identity_version", "genes", "probes", "profiles"}
+    if identity.keys() != known or identity["unique_by"] not in (
+        "drug",
+        "smiles",
+        None,
+    ):
+        raise ValueError(f"{shortened(identity)} describes no index")
+    genes = identity["genes"]
+    if genes is not None:
+        lists = list(genes.values())
+        texts = [text for column in lists for text in column]
+        is_table = {"gene_id", "symbol", "name"}.issuperset(genes) and lists
+        if not is_table or {type(text) for text in texts} - {str}:
+            raise ValueError(f"{shortened(genes)} are no genes")
+        if len({len(column) for column in lists}) != 1:
+            raise ValueError("the columns of genes are not of one length")
+    for name, n in (("probes", len(_PROBES)), ("profiles", _N_PROFILES)):
+        if name == "profiles" and identity[name] is None:
+            continue
+        points = np.array(identity[name])
+        if points.shape != (n, n_components) or points.dtype.kind not in "fi":
+            raise ValueError(f"{name} are of shape {points.shape}")
+        if not np.isfinite(points).all():
+            raise ValueError(f"{name} are not finite")
 
 
 def check_identity(theirs: dict, ours: dict, where: str) -> None:

@@ -14,6 +14,7 @@ from sklearn.utils import check_consistent_length, check_random_state
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
 from sklearn_molge._compat import HasMethods, Interval, StrOptions, _fit_context
+from sklearn_molge._files.reading import reading
 from sklearn_molge._utils.messages import first_few, first_few_at
 from sklearn_molge._utils.rows import as_smiles_array, group_means
 from sklearn_molge.library._answers import (
@@ -33,6 +34,7 @@ from sklearn_molge.library._build import (
 )
 from sklearn_molge.library._embedder import (
     align_queries,
+    check_description,
     check_identity,
     check_unchanged,
     choose_metric,
@@ -377,7 +379,7 @@ class MoleculeIndex(BaseEstimator):
         return self
 
     @classmethod
-    def open(cls, folder, *, estimator=None, **params):
+    def open(cls, folder, *, estimator=None, verify=False, **params):
         """Open the folder of an index; no molecule is read until it is needed.
 
         Parameters
@@ -387,6 +389,11 @@ class MoleculeIndex(BaseEstimator):
         estimator : estimator, default=None
             The embedder. None unpickles the one in the folder, which runs the code
             that it names.
+        verify : bool, default=False
+            Read everything, and compare it with the checksums that were written with
+            it. Otherwise the settings, the removed rows and what :meth:`calibrate`
+            wrote are compared, and the sizes of all parts, which costs no time; a bit
+            that flipped in a vector or a text goes unseen. See :func:`verify_index`.
         **params : dict
             Other parameters of the class, such as `backend`.
 
@@ -398,12 +405,20 @@ class MoleculeIndex(BaseEstimator):
 
         Raises
         ------
-        FileNotFoundError, ValueError
-            If `folder` is not that of an index, it is damaged or of an earlier release,
-            or `estimator` is another embedder than the one that made it.
+        FileNotFoundError
+            If `folder` is not that of an index, or one of its files is missing.
+        CorruptFileError
+            If it is damaged.
+        ValueError
+            If it is of an earlier release, or `estimator` is another embedder than the
+            one that made it.
         """
         folder = Path(folder)
         store = VectorStore.open(folder)
+        with reading(store.path, "table settings, the identity"):
+            check_description(store.identity, store.n_components)
+        if verify:
+            store.verify()
         if estimator is None:
             estimator = load_embedder(folder)
         own: dict = {"metric": store.metric, "dtype": store.dtype}

@@ -171,6 +171,7 @@ class VectorStore:
         self.metric: str = made["metric"]
         self.identity: dict = made["identity"]
         self.trust = False
+        self._seal = _seal(settings["made"])
         path = None if folder is None else folder / VECTORS
         self._vectors = StoredVectors(path, self.n_components, self.dtype, self.metric)
         self._connection = connection
@@ -219,7 +220,7 @@ class VectorStore:
         }
         if folder is None:
             connection = connect(":memory:")
-            _begin_database(connection, settings, made["key"])
+            _begin_database(connection, settings)
             return cls(None, settings, connection)
         folder = Path(folder).absolute()
         _refuse_used(folder)
@@ -231,7 +232,7 @@ class VectorStore:
                 closing(connect(draft, write=True)) as connection,
             ):
                 connection.execute("PRAGMA journal_mode = OFF")  # nothing to go back to
-                _begin_database(connection, settings, made["key"])
+                _begin_database(connection, settings)
             _claim(folder, draft)
         return cls(folder, settings)
 
@@ -431,7 +432,7 @@ class VectorStore:
             self._begin(connection, state)
 
     def _write_setting(self, db: sqlite3.Connection, name: str, value: str) -> None:
-        row = value, _seal(name, value, self.key), name
+        row = value, self._seal(name, value), name
         db.execute("UPDATE settings SET value = ?, digest = ? WHERE name = ?", row)
 
     # Writing
@@ -559,6 +560,24 @@ class VectorStore:
     ) -> NDArray[np.float32]:
         """Return rows in the space of :meth:`to_stored`, as they lie or in `out`."""
         return self._vectors.read(self.n_rows, rows, out)
+
+    def check_vectors(
+        self, are_good: NDArray[np.bool_], rows: int | NDArray[np.intp]
+    ) -> None:
+        """Refuse rows whose vectors cannot be those that were written.
+
+        `rows` tells which they are, or the first of them.
+
+        Raises
+        ------
+        CorruptFileError
+        """
+        if are_good.all():
+            return
+        at = int(np.flatnonzero(~are_good)[0])
+        row = rows + at if isinstance(rows, int) else rows[at]
+        why = "its values are not finite, or too large"
+        raise damaged(self._vectors.path or self.path, f"row {row:,}", why)
 
     def norms(self, rows: slice) -> NDArray[np.float32] | None:
         """Return the squared lengths of rows, which "euclidean" needs."""
@@ -854,17 +873,21 @@ def _snapshot(connection: sqlite3.Connection) -> Iterator[None]:
             connection.execute("ROLLBACK")
 
 
-def _begin_database(
-    connection: sqlite3.Connection, settings: dict[str, str], key: str
-) -> None:
+def _begin_database(connection: sqlite3.Connection, settings: dict[str, str]) -> None:
     write_schema(connection)
-    rows = [(name, value, _seal(name, value, key)) for name, value in settings.items()]
+    seal = _seal(settings["made"])
+    rows = [(name, value, seal(name, value)) for name, value in settings.items()]
     connection.executemany("INSERT INTO settings VALUES (?, ?, ?)", rows)
 
 
-def _seal(name: str, value: str, key: str) -> str:
-    """Return the checksum of a setting, which is of this store alone."""
-    return sha256(json.dumps([name, value, key]).encode()).hexdigest()[:32]
+def _seal(made: str) -> Callable[[str, str], str]:
+    """Return what gives the checksum of a setting, which is of this store alone."""
+    store = sha256(made.encode()).hexdigest()
+
+    def seal(name: str, value: str) -> str:
+        return sha256(f"{store}\n{name}\n{value}".encode()).hexdigest()[:32]
+
+    return seal
 
 
 def _read_settings(connection: sqlite3.Connection) -> dict[str, str]:
@@ -879,9 +902,9 @@ def _read_settings(connection: sqlite3.Connection) -> dict[str, str]:
     settings = {name: value for name, value, _ in rows}
     if settings.keys() != {"made", "state", "background"}:
         raise ValueError(f"it has {shortened(list(settings))}")
-    key = json.loads(settings["made"])["key"]
+    seal = _seal(settings["made"])
     for name, value, digest in rows:
-        if _seal(name, value, key) != digest:
+        if seal(name, value) != digest:
             raise ValueError(f"{name} does not have its checksum")
     return settings
 

@@ -175,20 +175,17 @@ class StoredVectors:
 
         Raises
         ------
-        FileNotFoundError, CorruptFileError
+        CorruptFileError
         """
         if self.path is None or not n_rows:
             return
         size = n_rows * self.record.itemsize
-        if not self.path.exists():
-            raise FileNotFoundError(
-                f"{self.path} is missing; the index was written with {size:,} bytes of "
-                "it."
-            )
-        found = self.path.stat().st_size
+        is_there = self.path.is_file()
+        found = self.path.stat().st_size if is_there else 0
         if found < size:
-            why = f"it has {found:,} bytes, and the index was written with {size:,}"
-            raise CorruptFileError(self.path, "", f"it is cut: {why}")
+            why = f"has {found:,} bytes" if is_there else "is missing"
+            written = f"it {why}, and the index was written with {size:,}"
+            raise CorruptFileError(self.path, "", written)
 
     def view(self, n_rows: int) -> NDArray[np.void]:
         """Return the first rows, not copied and read-only."""
