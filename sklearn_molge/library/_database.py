@@ -11,7 +11,7 @@ import json
 import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from functools import cache
 from hashlib import sha256
 from itertools import islice
@@ -129,7 +129,7 @@ def _target(path: Path, write: bool) -> str:
 
 def _check_journal(path: Path) -> None:
     """Refuse a journal of several databases: SQLite deletes the file that it names."""
-    with open(path, "rb") as file:
+    with suppress(FileNotFoundError), open(path, "rb") as file:  # of a commit that ends
         file.seek(max(0, file.seek(0, os.SEEK_END) - len(_JOURNAL_MARK)))
         if file.read() == _JOURNAL_MARK:
             raise CorruptFileError(path, "", "it is not the journal of an index")

@@ -804,22 +804,24 @@ class VectorStore:
             "ORDER BY first",
             (part, n),
         ).fetchall()
-        for first, end, digest in segments:
-            if first != stop or type(end) is not int or not first < end <= n:
-                break
-            where = f"rows {first:,} to {end - 1:,}"
+        for first, end, digest in [*segments, (n, None, "")]:
+            if first != stop:
+                why = f"the checksums of {part} go from {stop:,} to {first!r}"
+                raise self._damaged("table segments", f"{why}, of {n:,} rows")
+            if end is None:
+                return
+            if type(end) is not int or not first < end <= n:
+                raise self._damaged("table segments", f"{end!r} ends {part}")
             if read is None:
                 found = self._vectors.digest(first, end)
-                path, named = self._vectors.path or self.path, where
+                path, named = self._vectors.path or self.path, ""
             else:
                 found = digest_rows(read(first, end))
-                path, named = self.path, f"table {part}, {where}"
+                path, named = self.path, f"table {part}, "
             if found != digest:
-                raise damaged(path, named, "their checksum is another")
+                where = f"{named}rows {first:,} to {end - 1:,}"
+                raise damaged(path, where, "their checksum is another")
             stop = end
-        if stop != n:
-            why = f"the checksums of {part} end at {stop:,} of {n:,} rows"
-            raise self._damaged("table segments", why)
 
     def __getstate__(self) -> dict:
         """Hand on the path of a folder, or all of what is in memory."""
@@ -899,14 +901,15 @@ def _read_settings(connection: sqlite3.Connection) -> dict[str, str]:
         If they are not, or a setting is missing.
     """
     rows = connection.execute("SELECT name, value, digest FROM settings").fetchall()
-    settings = {name: value for name, value, _ in rows}
-    if settings.keys() != {"made", "state", "background"}:
-        raise ValueError(f"it has {shortened(list(settings))}")
-    seal = _seal(settings["made"])
-    for name, value, digest in rows:
+    found = {name: (value, digest) for name, value, digest in rows}
+    if found.keys() != {"made", "state", "background"}:
+        raise ValueError(f"it has {shortened(list(found))}")
+    seal = _seal(found["made"][0])
+    for name in ("made", "state", "background"):
+        value, digest = found[name]
         if seal(name, value) != digest:
             raise ValueError(f"{name} does not have its checksum")
-    return settings
+    return {name: value for name, (value, _) in found.items()}
 
 
 def _count_rows(connection: sqlite3.Connection) -> tuple[int, ...]:
