@@ -140,7 +140,8 @@ class MoleculeIndex(BaseEstimator):
     memory-mapped, and the embedder as a joblib pickle: opening a folder from a source
     that is not trusted runs its code, unless the embedder is given to :meth:`open`.
     Rows count once a transaction says so, after their vectors have reached the disk: a
-    kill leaves the rows of the last one. A few fixed molecules and profiles are
+    kill leaves the rows of the last one. All of it has checksums, see `verify` of
+    :meth:`open`. A few fixed molecules and profiles are
     embedded when the index is made, opened, extended and asked, so that it is never
     searched with another embedder than the one that made it.
 
