@@ -53,13 +53,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns
     -------
     code : int
-        0, or 1 where an audit found a violation, 2 after an error that is said on
-        stderr, 130 after an interruption.
+        0, or 1 where an audit found a violation or an index is damaged, 2 after an
+        error that is said on stderr, 130 after an interruption.
     """
     argv = sys.argv[1:] if argv is None else list(argv)
     parser = _make_parser()
     options = parser.parse_args(argv)
     try:
+        if options.command == "verify":
+            return _verify(options)
         _check(options)
         if options.command == "audit":
             return _audit(options)
@@ -222,6 +224,21 @@ def _audit(options: argparse.Namespace) -> int:
     return 1 if audit.violations else 0
 
 
+def _verify(options: argparse.Namespace) -> int:
+    from sklearn_molge.exceptions import CorruptFileError
+    from sklearn_molge.library import verify_index
+
+    try:
+        checked = verify_index(options.folder)
+    except CorruptFileError as error:
+        print(f"damaged: {error}")
+        return 1
+    for what, n in checked.items():
+        print(f"{n:>14,} {what}")
+    print(f"{options.folder}: all as it was written.")
+    return 0
+
+
 def _make_parser() -> argparse.ArgumentParser:
     """Return the parser of all commands."""
     parser = argparse.ArgumentParser(
@@ -259,6 +276,15 @@ def _make_parser() -> argparse.ArgumentParser:
     _add_data(audit)
     _add_split(audit)
     _add_common(audit)
+    verify = commands.add_parser(
+        "verify",
+        help="compare the folder of an index with its checksums",
+        description="Read all that an index of molecules has stored, and compare it "
+        "with the checksums that were written with it. The exit code is 1 where a part "
+        "is damaged.",
+    )
+    verify.add_argument("folder", type=Path, metavar="FOLDER", help="of the index")
+    verify.add_argument("--traceback", action="store_true", help=argparse.SUPPRESS)
     return parser
 
 

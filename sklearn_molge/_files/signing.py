@@ -25,7 +25,13 @@ from sklearn_molge._files.reading import reading
 from sklearn_molge._files.replacing import replacing
 from sklearn_molge.exceptions import UntrustedFileError
 
-__all__ = ["dump_signed", "load_signed", "signing_key", "user_cache_folder"]
+__all__ = [
+    "dump_signed",
+    "load_signed",
+    "signature",
+    "signing_key",
+    "user_cache_folder",
+]
 
 _MARK = b"sklearn_molge-signed-1\n"
 _CODE_BYTES = 32
@@ -105,6 +111,16 @@ def load_signed(
         raise UntrustedFileError(path, *names_in_pickle(body), instead)
     with reading(path, "the pickle"):
         return pickle.loads(body)
+
+
+def signature(content: bytes, *, purpose: str) -> str:
+    """Return a code of bytes that only this installation can tell.
+
+    For files that are no pickles, of which a library believes too much. What is signed
+    for one purpose is not for another, nor is it a signed pickle.
+    """
+    secret = hmac.digest(_secret(), purpose.encode(), "sha256")
+    return hmac.digest(secret, content, "sha256").hex()
 
 
 def _code(content, key: bytes | None) -> bytes:

@@ -12,7 +12,9 @@ from rdkit import Chem
 from scipy.spatial.distance import cdist
 from scipy.stats import false_discovery_control
 
+from sklearn_molge._files.reading import reading
 from sklearn_molge._utils.drawing import draw_molecule
+from sklearn_molge.exceptions import CorruptFileError
 from sklearn_molge.library._search import scores_of
 from sklearn_molge.library._store import VectorStore
 from sklearn_molge.molecules import MorganFingerprinter, check_smiles, drug_ids
@@ -22,6 +24,7 @@ __all__ = ["Background", "Null", "answer_table", "further_columns"]
 # Scores of the background that are held at a time, and molecules whose bits are.
 _BLOCK_SCORES = 4 * 2**20
 _BLOCK_MOLECULES = 2048
+_WORDS = 32  # of 64 bits, of a fingerprint
 # Molecules that stand for a larger library where queries are compared with noise.
 _MOST_SAMPLED = 2048
 # Products of single precision agree to a few units in the last place.
@@ -53,7 +56,9 @@ def answer_table(
     labels = np.arange(n_queries) if labels is None else np.asarray(labels)
     flat = rows.reshape(-1)
     molecules, names, ids, libraries, library_rows = store.molecules(flat)
-    drugs = ids if ids_are_drugs else drug_ids(molecules)
+    read = "table molecules, column smiles"
+    with reading(store.path, read):
+        drugs = ids if ids_are_drugs else drug_ids(molecules)
     columns: dict[str, ArrayLike] = {
         "query": np.repeat(labels, n_answers),
         "rank": np.tile(np.arange(1, n_answers + 1), n_queries),
@@ -74,10 +79,12 @@ def answer_table(
         percentiles = background.percentiles(store, scores, rows)
         columns["percentile"] = percentiles.reshape(-1)
     if background is not None and background.knows_training:
-        columns |= _training_columns(background, molecules, drugs)
+        with reading(store.path, read):
+            columns |= _training_columns(background, molecules, drugs)
     columns |= {"library": libraries, "library_row": library_rows, "index_row": flat}
     if pictures:
-        columns["structure"] = _structures(molecules)
+        with reading(store.path, read):
+            columns["structure"] = _structures(molecules)
     columns |= further_columns(store, flat, taken=columns)
     table = pd.DataFrame(columns)
     table.attrs |= {"metric": store.metric, "reverse": reverse}
@@ -236,6 +243,10 @@ class Background:
     def load(cls, store: VectorStore) -> Background | None:
         """Read what :meth:`save` wrote; None if nothing."""
         background = cls(*store.read_background())
+        found = background.bits.shape
+        if background.knows_training and found != (len(background.smiles), _WORDS):
+            why = f"fingerprints of shape {found} are not ours"
+            raise CorruptFileError(store.path, "table training", why)
         known = background.knows_profiles or background.knows_training
         return background if known else None
 
@@ -299,6 +310,7 @@ class Null:
         """
         sample = _sampled_rows(store)
         gallery = store.stored(sample).astype(np.float32)
+        store.check_vectors(np.isfinite(gallery).all(axis=1), sample)
         p_queries, p_answers = np.empty(len(queries)), np.empty(rows.shape)
         for i, (query, noise) in enumerate(zip(queries, permuted, strict=True)):
             points = store.to_stored(np.concatenate([query[None], noise]))

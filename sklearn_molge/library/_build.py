@@ -26,9 +26,10 @@ from sklearn_molge._files.reading import reading
 from sklearn_molge._utils.messages import first_few, shortened
 from sklearn_molge._utils.progress import progress_bar
 from sklearn_molge.exceptions import InvalidSmilesError, LibraryWarning
+from sklearn_molge.library._database import DATABASE
 from sklearn_molge.library._embedder import (
+    check_description,
     check_identity,
-    check_stored_identity,
     embed_molecules,
 )
 from sklearn_molge.library._file import (
@@ -41,11 +42,7 @@ from sklearn_molge.library._file import (
     why_unreadable,
 )
 from sklearn_molge.library._search import LONGEST_VECTOR
-from sklearn_molge.library._store import (
-    DATABASE,
-    Skipped,
-    VectorStore,
-)
+from sklearn_molge.library._store import Skipped, VectorStore
 from sklearn_molge.molecules import (
     MISSING_SMILES,
     drug_ids,
@@ -897,7 +894,7 @@ def open_store(folder: str | os.PathLike) -> VectorStore:
     store = VectorStore.open(folder)
     path = Path(folder, DATABASE)
     with reading(path, "what the embedder is"):
-        check_stored_identity(store.identity, store.n_components)
+        check_description(store.identity, store.n_components)
     with reading(path, "which libraries are there"):
         known = store.progress
         if known is not None:

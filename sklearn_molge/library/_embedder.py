@@ -23,9 +23,9 @@ from sklearn_molge.molecules import IDENTITY_VERSION
 
 __all__ = [
     "align_queries",
+    "check_description",
     "check_genes",
     "check_identity",
-    "check_stored_identity",
     "check_unchanged",
     "choose_metric",
     "combine_queries",
@@ -327,30 +327,38 @@ def describe_index(estimator, unique_by: str | None, genes=None) -> dict:
     }
 
 
-def check_stored_identity(identity: dict, n_components: int) -> None:
+def check_description(identity: dict, n_components: int) -> None:
     """Refuse what :func:`describe_index` cannot have returned.
 
     Raises
     ------
-    KeyError, TypeError, ValueError
-        If it is that.
+    ValueError
+        If it was changed.
     """
-    if identity["unique_by"] not in ("drug", "smiles", None):
-        raise ValueError(f"unique_by cannot be {shortened(identity['unique_by'])}")
-    for part, n in (("probes", len(_PROBES)), ("profiles", _N_PROFILES)):
-        vectors = identity[part]
-        if vectors is None and part == "profiles":
-            continue
-        found = np.asarray(vectors, dtype=np.float32).shape
-        if found != (n, n_components):
-            raise ValueError(f"{part} have the shape {found}, not {n, n_components}")
+    known = {"unique_by", "identity_version", "genes", "probes", "profiles"}
+    if identity.keys() != known or identity["unique_by"] not in (
+        "drug",
+        "smiles",
+        None,
+    ):
+        raise ValueError(f"{shortened(identity)} describes no index")
     genes = identity["genes"]
-    if genes is None:
-        return
-    columns = list(genes.values())
-    texts = all(isinstance(name, str) for column in columns for name in column)
-    if not (columns and texts and len({len(column) for column in columns}) == 1):
-        raise ValueError("genes are no table of texts")
+    if genes is not None:
+        lists = list(genes.values())
+        texts = [text for column in lists for text in column]
+        is_table = {"gene_id", "symbol", "name"}.issuperset(genes) and lists
+        if not is_table or {type(text) for text in texts} - {str}:
+            raise ValueError(f"{shortened(genes)} are no genes")
+        if len({len(column) for column in lists}) != 1:
+            raise ValueError("the columns of genes are not of one length")
+    for name, n in (("probes", len(_PROBES)), ("profiles", _N_PROFILES)):
+        if name == "profiles" and identity[name] is None:
+            continue
+        points = np.array(identity[name])
+        if points.shape != (n, n_components) or points.dtype.kind not in "fi":
+            raise ValueError(f"{name} are of shape {points.shape}")
+        if not np.isfinite(points).all():
+            raise ValueError(f"{name} are not finite")
 
 
 def check_identity(theirs: dict, ours: dict, where: str) -> None:

@@ -1,14 +1,20 @@
 """The molecules closest to queries, found by faiss: fast, not always all of them."""
 
+import hmac
 import json
+import warnings
+from hashlib import file_digest
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sklearn_molge._files.reading import reading
 from sklearn_molge._files.replacing import replace_bytes, replacing
+from sklearn_molge._files.signing import signature
 from sklearn_molge._utils.optional import import_optional
+from sklearn_molge.exceptions import CorruptFileError, LibraryWarning
 from sklearn_molge.library._search import (
     RowComparison,
     check_query_vectors,
@@ -17,7 +23,7 @@ from sklearn_molge.library._search import (
 )
 from sklearn_molge.library._store import VectorStore
 
-__all__ = ["FaissSearcher", "default_factory"]
+__all__ = ["FaissSearcher", "default_factory", "read_description"]
 
 _FLAT_ROWS = 200_000  # below, comparing all is as fast
 _ADDED = 65_536  # rows that are handed to faiss at a time
@@ -26,6 +32,7 @@ _MOST_TRAINED = 100_000  # of an index without lists
 _OUTGROWN = 4  # times the rows that the lists were made for
 _MOST_QUERIES = 4096  # at a time
 _INDEX, _DESCRIPTION = "index.faiss", "index.faiss.json"
+_MOST_DESCRIBED = 1 << 16  # bytes; the longest text in it is a factory of faiss
 _WIDENED = (1, 4, 16)  # times as many rows, where too few are left
 
 
@@ -45,6 +52,11 @@ class FaissSearcher:
     trained for. It finds candidates, more than asked for; the store's own rows then
     give their scores and their order, so both are those of the exact search.
 
+    faiss believes what a file says, so its description is signed by the installation
+    that wrote it, and has a checksum of it. One that is damaged is built anew; one that
+    another installation wrote is left as it is, and built again in memory, unless the
+    store says `trust`. Both are said, and so is a folder that cannot be written to.
+
     `factory` and `parameters` are `faiss_factory` and `faiss_parameters` of
     ``MoleculeIndex``.
     """
@@ -61,6 +73,7 @@ class FaissSearcher:
         self.parameters = parameters
         self._index: Any = None
         self._n_trained = 0
+        self._is_saved = store.folder is not None
         self._update()
 
     @property
@@ -115,7 +128,7 @@ class FaissSearcher:
 
     def _keys(self, comparison: RowComparison, found: NDArray) -> NDArray:
         """Return true keys; minus infinity where nothing was found or is left."""
-        good = found >= 0
+        good = (found >= 0) & (found < self.store.n_rows)
         if self.store.active is not None:
             good &= self.store.active[np.maximum(found, 0)]
         keys = np.full(found.shape, -np.inf)
@@ -141,7 +154,7 @@ class FaissSearcher:
             self._index.add(
                 self.store.stored(slice(start + rows.start, start + rows.stop))
             )
-        if self.store.folder is not None:
+        if self._is_saved and self.store.folder is not None:
             _save(self.store.folder, self._index, self._description())
 
     def _description(self) -> dict[str, Any]:
@@ -149,21 +162,45 @@ class FaissSearcher:
             "store": self.store.key,
             "factory": self.factory,
             "n_trained": self._n_trained,
-            "n_rows": self._index.ntotal,
+            "n_rows": 0 if self._index is None else self._index.ntotal,
         }
 
     def _load(self) -> None:
         _import_faiss()
         if self.store.folder is None:
             return
-        index, description = _load(self.store.folder)
-        if index is None:
-            return
-        self._index, self._n_trained = index, description.get("n_trained", 0)
-        if description != self._description() or index.d != self.store.n_components:
-            self._index, self._n_trained = None, 0
-            return
-        self._set_parameters()
+        path = self.store.folder / _INDEX
+        try:
+            description, is_ours = read_description(self.store.folder)
+            if description is None:
+                return
+            if not (is_ours or self.store.trust):
+                self._is_saved = False
+                why = (
+                    "was not written by this installation, or was changed since, and "
+                    "faiss believes what it reads. It stays as it is, and another is "
+                    "built in memory; open(..., trust=True) reads it, if you trust "
+                    "whoever wrote it"
+                )
+                warnings.warn(f"{path} {why}.", LibraryWarning, stacklevel=2)
+                return
+            self._n_trained = description["n_trained"]
+            expected = {**self._description(), "n_rows": description["n_rows"]}
+            if description != expected:  # of another store, or built in another way
+                self._n_trained = 0
+                return
+            with reading(path):
+                index = _import_faiss().read_index(str(path))
+                found = {"components": index.d, "rows": index.ntotal}
+                told = self.store.n_components, description["n_rows"]
+                if tuple(found.values()) != told:
+                    raise ValueError(f"it has {found}")
+            self._index = index
+            self._set_parameters()
+        except (CorruptFileError, OSError) as error:
+            self._n_trained = 0
+            why = f"{error} It is built anew."
+            warnings.warn(why, LibraryWarning, stacklevel=2)
 
     def _trained(self) -> Any:
         faiss = _import_faiss()
@@ -229,22 +266,55 @@ def _import_faiss() -> Any:
 
 def _save(folder: Path, index: Any, description: dict[str, Any]) -> None:
     """Put an index in the place of another; a kill leaves one of both, or none."""
-    with replacing(folder / _INDEX) as draft:
-        _import_faiss().write_index(index, str(draft))
-        # Without its description a file does not count.
-        (folder / _DESCRIPTION).unlink(missing_ok=True)
-    content = {**description, "n_bytes": (folder / _INDEX).stat().st_size}
-    replace_bytes(folder / _DESCRIPTION, json.dumps(content).encode())
-
-
-def _load(folder: Path) -> tuple[Any, dict[str, Any]]:
-    """Read an index and its description; None where it is not there whole."""
     path = folder / _INDEX
     try:
-        description = json.loads((folder / _DESCRIPTION).read_bytes())
-        whole = path.stat().st_size == description.pop("n_bytes")
-    except (FileNotFoundError, ValueError, KeyError):
-        return None, {}
-    if not whole:
-        return None, {}
-    return _import_faiss().read_index(str(path)), description
+        with replacing(path) as draft:
+            _import_faiss().write_index(index, str(draft))
+            with open(draft, "rb") as file:
+                digest = file_digest(file, "sha256").hexdigest()
+            # Without its description a file does not count.
+            (folder / _DESCRIPTION).unlink(missing_ok=True)
+        told = json.dumps({**description, "digest": digest})
+        content = {"index": told, "signature": _signature(told)}
+        replace_bytes(folder / _DESCRIPTION, json.dumps(content).encode())
+    except (OSError, RuntimeError) as error:  # faiss's, which names no kind
+        warnings.warn(
+            f"{path} could not be written ({error}): the index of faiss is kept in "
+            "memory alone, and built again by the next process.",
+            LibraryWarning,
+            stacklevel=2,
+        )
+
+
+def _signature(told: str) -> str:
+    return signature(told.encode(), purpose="index of faiss")
+
+
+def read_description(folder: Path) -> tuple[dict[str, Any] | None, bool]:
+    """Return what describes the index of faiss, and whether this installation wrote it.
+
+    None where there is no index of faiss, or it is not there whole after a kill.
+
+    Raises
+    ------
+    CorruptFileError
+        If one of both files is damaged.
+    """
+    path, described = folder / _INDEX, folder / _DESCRIPTION
+    if not (path.is_file() and described.is_file()):
+        return None, False
+    with reading(described):
+        with open(described, "rb") as file:
+            content = json.loads(file.read(_MOST_DESCRIBED))
+        told = str(content["index"])
+        is_ours = hmac.compare_digest(
+            _signature(told).encode(), str(content["signature"]).encode()
+        )
+        description = json.loads(told)
+        digest = description.pop("digest")
+        if not all(type(description[name]) is int for name in ("n_trained", "n_rows")):
+            raise ValueError("numbers of rows must be whole")
+    with reading(path), open(path, "rb") as file:
+        if file_digest(file, "sha256").hexdigest() != digest:
+            raise CorruptFileError(path, "", "its checksum is another")
+    return description, is_ours

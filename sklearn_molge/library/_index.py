@@ -146,7 +146,8 @@ class MoleculeIndex(BaseEstimator):
     memory-mapped, and the embedder as a pickle, signed by your installation: that of
     somebody else is run by :meth:`open` only where you say so.
     Rows count once a transaction says so, after their vectors have reached the disk: a
-    kill leaves the rows of the last one. A few fixed molecules and profiles are
+    kill leaves the rows of the last one. All of it has checksums, see `verify` of
+    :meth:`open`. A few fixed molecules and profiles are
     embedded when the index is made, opened, extended and asked, so that it is never
     searched with another embedder than the one that made it.
 
@@ -394,7 +395,7 @@ class MoleculeIndex(BaseEstimator):
         return self
 
     @classmethod
-    def open(cls, folder, *, estimator=None, trust=False, **params):
+    def open(cls, folder, *, estimator=None, trust=False, verify=False, **params):
         """Open the folder of an index; no molecule is read until it is needed.
 
         Parameters
@@ -408,6 +409,11 @@ class MoleculeIndex(BaseEstimator):
         trust : bool, default=False
             Unpickle the embedder in the folder whoever wrote it, which runs the code
             that it names. Only for folders of people whom you trust.
+        verify : bool, default=False
+            Read everything, and compare it with the checksums that were written with
+            it. Otherwise the settings, the removed rows and what :meth:`calibrate`
+            wrote are compared, and the sizes of all parts, which costs no time; a bit
+            that flipped in a vector or a text goes unseen. See :func:`verify_index`.
         **params : dict
             Other parameters of the class, such as `backend`.
 
@@ -422,14 +428,19 @@ class MoleculeIndex(BaseEstimator):
         UntrustedFileError
             If the embedder in the folder was written by another user or installation,
             or changed since: with what it would run.
-        FileNotFoundError, ValueError
-            If `folder` is not that of an index, it is damaged (CorruptFileError) or of
-            an earlier release, or `estimator` is another embedder than the one that
-            made it.
+        FileNotFoundError
+            If `folder` is not that of an index, or one of its files is missing.
+        CorruptFileError
+            If it is damaged.
+        ValueError
+            If it is of an earlier release, or `estimator` is another embedder than the
+            one that made it.
         """
-        _check_flags(trust=trust)
+        _check_flags(trust=trust, verify=verify)
         folder = Path(folder)
         store = open_store(folder)
+        if verify:
+            store.verify()
         if estimator is None:
             estimator = load_embedder(folder, trust=bool(trust))
         own: dict = {"metric": store.metric, "dtype": store.dtype}

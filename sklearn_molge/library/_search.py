@@ -33,6 +33,7 @@ _BLOCK_SCORES = 2**19  # of one product: 2 MiB, which stay in cache
 _FEWEST_ROWS, _MOST_ROWS = 512, 4096  # of one product
 _PAIR_VALUES = 2**20  # components that are multiplied at a time in float64
 LONGEST_VECTOR = 1e18  # above, float32 products could overflow
+_ROUNDING, _TINY = 1e-6, float(np.finfo(np.float32).tiny)  # in float64
 
 
 def slices(n: int, size: int) -> Iterator[slice]:
@@ -95,6 +96,9 @@ class RowComparison:
             )
         self._squares = norms**2
         self.margin = _margin(store.n_components, norms, longest, self.euclidean)
+        # No true key of vectors as they were written is larger.
+        self._limits = norms + longest if self.euclidean else norms * longest
+        self._limits = self._limits * (1 + _ROUNDING) + _TINY
         self._parts = [
             (part, np.ascontiguousarray(self.sign * self.points[part].T, np.float32))
             for part in slices(len(self.points), _PART)
@@ -121,6 +125,8 @@ class RowComparison:
                 np.matmul(gallery, columns, out=keys)
                 if norms is not None:
                     keys -= np.float32(self.sign / 2) * norms[:, None]
+                # A value that is not finite shows with any query.
+                self.store.check_vectors(np.isfinite(keys[:, 0]), rows.start)
                 yield rows, part, keys
 
     def exact(self, queries: NDArray[np.intp], rows: NDArray[np.intp]) -> NDArray:
@@ -136,6 +142,7 @@ class RowComparison:
             else:
                 a *= b
                 keys[pairs] = a.sum(axis=1)
+        self.store.check_vectors(np.abs(keys) <= self._limits[queries], rows)
         return np.multiply(keys, self.sign, out=keys)
 
     def as_fast(self, queries: slice | NDArray, exact: NDArray) -> NDArray:
@@ -202,6 +209,7 @@ def scores_of(
                 scores[i, j] = -cdist(points, gallery)
             else:
                 scores[i, j] = points @ gallery.T
+            store.check_vectors(np.isfinite(scores[i, j]).all(axis=0), rows[j])
     return scores
 
 

@@ -1,27 +1,48 @@
 """VectorStore: vectors of molecules with their texts, in memory or in a folder."""
 
-import errno
 import json
+import math
 import os
+import re
 import sqlite3
 import threading
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, nullcontext
+from hashlib import sha256
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sklearn_molge._files.replacing import is_draft, replace_bytes
-from sklearn_molge._utils.messages import first_few
+from sklearn_molge._files.reading import reading
+from sklearn_molge._files.replacing import is_draft, replacing
+from sklearn_molge._utils.messages import first_few, shortened
+from sklearn_molge.library._database import (
+    DATABASE,
+    as_array,
+    begin_writing,
+    bindable,
+    check_database,
+    check_version,
+    connect,
+    damaged,
+    digest_rows,
+    named_errors,
+    write_schema,
+)
 from sklearn_molge.library._vectors import StoredVectors
 
 __all__ = ["STORED_METRICS", "Skipped", "VectorStore"]
 
 STORED_METRICS = ("correlation", "cosine", "dot", "euclidean")
-DATABASE, VECTORS = "index.sqlite", "vectors.bin"
+_STORED_DTYPES = ("float32", "float16", "int8")
+VECTORS = "vectors.bin"
+# Joint spaces have at most some thousands; the probes of so many fit into one text.
+_MOST_COMPONENTS = 1 << 17
+_MOST_ROWS = 1 << 48  # more bytes than a file can have
+_ASKED = 65_536  # rows that are looked up at a time
 
 
 class Skipped(NamedTuple):
@@ -34,34 +55,54 @@ class Skipped(NamedTuple):
     """The row of the index that is the same molecule."""
 
 
-_APPLICATION = 0x6D6F6C67  # "molg": tells this database from other programs'
-# 1 had a manifest in JSON and a file a column; 2 knew no rows of libraries.
-_VERSION = 3
-_WAIT = 60.0  # seconds for a commit to end, or for readers to let one begin
-_CACHE_KIB = 262_144  # at most; adding ids touches pages everywhere in their index
+# What a database says is believed once it is of the right type and a value that can be.
 
-# An id that is the text itself is not stored with the molecule. `further` is a list in
-# JSON, the values of the library's further columns, which the state names. `ids` is in
-# the order of the texts, so that adding a sorted batch goes through it once. Rows of
-# `removed` and `skipped` are numbered by SQLite: a reader looks no further than when it
-# opened.
-_SCHEMA = """
-CREATE TABLE settings (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE molecules (
-    row INTEGER PRIMARY KEY, smiles TEXT NOT NULL, name TEXT NOT NULL, id TEXT,
-    library INTEGER NOT NULL, library_row INTEGER NOT NULL, further TEXT
-);
-CREATE TABLE ids (
-    id TEXT, row INTEGER, PRIMARY KEY (id, row)
-) WITHOUT ROWID;
-CREATE TABLE removed (row INTEGER NOT NULL);
-CREATE TABLE skipped (
-    library INTEGER NOT NULL, library_row INTEGER NOT NULL, entry TEXT NOT NULL,
-    reason TEXT NOT NULL, same_as INTEGER
-);
-CREATE TABLE background (profile BLOB NOT NULL);
-CREATE TABLE training (smiles TEXT NOT NULL, drug TEXT NOT NULL, bits BLOB NOT NULL);
-"""
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and 0 <= value < _MOST_ROWS
+
+
+def _are_columns(value: object) -> bool:
+    return isinstance(value, dict) and all(
+        isinstance(names, list) and all(isinstance(name, str) for name in names)
+        for names in value.values()
+    )
+
+
+_Checks = dict[str, Callable[[Any], bool]]
+_MADE: _Checks = {
+    "key": lambda v: isinstance(v, str) and re.fullmatch("[0-9a-f]{32}", v) is not None,
+    "n_components": lambda v: type(v) is int and 1 <= v <= _MOST_COMPONENTS,
+    "dtype": lambda v: v in _STORED_DTYPES,
+    "metric": lambda v: v in STORED_METRICS,
+    "identity": lambda v: isinstance(v, dict),
+}
+_STATE: _Checks = {
+    "n_rows": _is_count,
+    "n_removed": _is_count,
+    "n_skipped": _is_count,
+    "largest_norm": lambda v: isinstance(v, float) and 0 <= v < math.inf,
+    "progress": lambda v: v is None or isinstance(v, dict),
+    "columns": _are_columns,
+    "last_write": lambda v: isinstance(v, str),
+}
+
+
+def _checked(text: str, checks: _Checks) -> dict:
+    """Read settings in JSON.
+
+    Raises
+    ------
+    ValueError
+        If one is missing, or no allowed value.
+    """
+    values = json.loads(text)
+    if not isinstance(values, dict) or values.keys() != checks.keys():
+        raise ValueError(f"{shortened(values)} are not {list(checks)}")
+    for name, is_allowed in checks.items():
+        if not is_allowed(values[name]):
+            raise ValueError(f"{name} cannot be {shortened(values[name])}")
+    return values
 
 
 class _State(NamedTuple):
@@ -75,6 +116,13 @@ class _State(NamedTuple):
     columns: dict[str, list[str]] = {}
     last_write: str = ""
 
+    @classmethod
+    def read(cls, text: str) -> "_State":
+        state = cls(**_checked(text, _STATE))
+        if state.n_removed > state.n_rows:
+            raise ValueError(f"{state.n_removed} of {state.n_rows} rows are removed")
+        return state
+
 
 class VectorStore:
     """Rows that are appended, never changed, and marked when they are removed.
@@ -85,6 +133,10 @@ class VectorStore:
     kill at any moment leaves the index as it was before. Any number of processes may
     read, also while one writes; they see the rows of the moment at which they opened
     it. One may write at a time, and is told if another did.
+
+    All that is stored has a checksum. Those of settings, of removed rows and of the
+    background are compared whenever these are read, the others, which would cost a
+    reading of everything, by :meth:`verify`.
 
     Between calls no connection to a file is kept, so that threads, forks and pickles
     share none; a store in memory keeps its own.
@@ -99,6 +151,8 @@ class VectorStore:
         What the embedder is.
     key : str
         Tells this store from all others, whatever is appended to it.
+    trust : bool
+        Whether files in the folder are opened that another installation wrote.
     """
 
     def __init__(
@@ -107,13 +161,17 @@ class VectorStore:
         settings: dict[str, str],
         connection: sqlite3.Connection | None = None,
     ):
-        made = json.loads(settings["made"])
         self.folder = folder
+        with self._reading("table settings"):
+            made = _checked(settings["made"], _MADE)
+            state = _State.read(settings["state"])
         self.key: str = made["key"]
         self.n_components: int = made["n_components"]
         self.dtype: str = made["dtype"]
         self.metric: str = made["metric"]
         self.identity: dict = made["identity"]
+        self.trust = False
+        self._seal = _seal(settings["made"])
         path = None if folder is None else folder / VECTORS
         self._vectors = StoredVectors(path, self.n_components, self.dtype, self.metric)
         self._connection = connection
@@ -121,7 +179,7 @@ class VectorStore:
         self._write_lock = threading.Lock()  # held by the thread that writes
         self._writer: tuple[int, int] | None = None  # which that is, its connection
         self._writes_by: sqlite3.Connection | None = None
-        self._take(_State(**json.loads(settings["state"])))
+        self._take(state)
         self._vectors.check_size(self.n_rows)
 
     @classmethod
@@ -139,8 +197,15 @@ class VectorStore:
         Raises
         ------
         FileExistsError
-            If `folder` holds anything.
+            If `folder` holds anything, or another process begins an index there.
+        ValueError
+            If `n_components` are too many.
         """
+        if n_components > _MOST_COMPONENTS:
+            raise ValueError(
+                "estimator: the joint space of an index has at most "
+                f"{_MOST_COMPONENTS:,} components. Got {n_components:,}."
+            )
         made = {
             "key": uuid.uuid4().hex,
             "n_components": n_components,
@@ -151,18 +216,22 @@ class VectorStore:
         settings = {
             "made": json.dumps(made),
             "state": json.dumps(_State(last_write=uuid.uuid4().hex)._asdict()),
+            "background": digest_rows([], [], []),
         }
         if folder is None:
-            connection = _connect(":memory:")
-            _write_schema(connection, settings)
+            connection = connect(":memory:")
+            _begin_database(connection, settings)
             return cls(None, settings, connection)
         folder = Path(folder).absolute()
         _refuse_used(folder)
         folder.mkdir(parents=True, exist_ok=True)
         # By way of memory: SQLite's locks and that of the draft could meet over NFS.
-        with closing(_connect(":memory:")) as connection:
-            _write_schema(connection, settings)
-            replace_bytes(folder / DATABASE, connection.serialize())
+        with closing(connect(":memory:", write=True)) as connection:
+            _begin_database(connection, settings)
+            content = connection.serialize()
+        with replacing(folder / DATABASE) as draft:
+            draft.write_bytes(content)
+            _claim(folder, draft)
         return cls(folder, settings)
 
     @classmethod
@@ -171,9 +240,12 @@ class VectorStore:
 
         Raises
         ------
-        FileNotFoundError, ValueError
-            If it is not the folder of an index, or one of its files is missing, cut
-            or damaged.
+        FileNotFoundError
+            If it is not the folder of an index, or one of its files is missing.
+        CorruptFileError
+            If one is cut or damaged.
+        ValueError
+            If another release wrote it.
         """
         folder = Path(folder).absolute()
         path = folder / DATABASE
@@ -182,19 +254,33 @@ class VectorStore:
             raise FileNotFoundError(
                 f"{folder} is not the folder of a MoleculeIndex: it has no {DATABASE}."
             )
-        with _named_errors(folder), closing(_connect(path)) as connection:
-            (application,) = connection.execute("PRAGMA application_id").fetchone()
-            (version,) = connection.execute("PRAGMA user_version").fetchone()
-            if application != _APPLICATION:
-                raise ValueError(f"{path} is not the database of a MoleculeIndex.")
-            _check_version(version, str(path))
-            settings = dict(connection.execute("SELECT name, value FROM settings"))
-        try:
-            return cls(folder, settings)
-        except (KeyError, TypeError, json.JSONDecodeError) as error:
-            raise ValueError(
-                f"{path} is damaged: its settings lack {error}."
-            ) from error
+        with named_errors(path), closing(connect(path)) as connection:
+            check_database(connection, path)
+            with _snapshot(connection), reading(path, "table settings"):
+                settings = _read_settings(connection)
+                counts = _count_rows(connection)
+        store = cls(folder, settings)
+        store._check_counts(*counts)
+        return store
+
+    @property
+    def path(self) -> Path | str:
+        """The database, for messages."""
+        return "the index" if self.folder is None else self.folder / DATABASE
+
+    def _reading(self, part: str):
+        return reading(self.path, part)
+
+    def _damaged(self, part: str, why: str) -> Exception:
+        return damaged(self.path, part, why)
+
+    def _check_counts(self, *found: int) -> None:
+        """Compare the numbers of rows in the database with those that count."""
+        state = self._state
+        expected = state.n_rows, state.n_removed, state.n_skipped
+        for name, n, count in zip(_COUNTED, found, expected, strict=True):
+            if n != count:
+                raise self._damaged(f"table {name}", f"it has {n} of {count:,} rows")
 
     def _take(self, state: _State) -> None:
         self._state = state
@@ -234,12 +320,22 @@ class VectorStore:
             return None
         if kept is not None and kept[0] is state:
             return kept[1]
-        with self._connected() as connection:
-            removed = connection.execute(
-                "SELECT row FROM removed WHERE rowid <= ?", (state.n_removed,)
+        part = "table removed"
+        with self._connected() as connection, self._reading(part):
+            found = connection.execute(
+                "SELECT row FROM removed WHERE rowid <= ? ORDER BY rowid",
+                (state.n_removed,),
             ).fetchall()
+            self._check_segments(
+                connection, "removed", state.n_removed, lambda a, b: found[a:b]
+            )
+            removed = np.array(found, dtype=np.intp).reshape(-1)
+        if removed.min() < 0 or removed.max() >= state.n_rows:
+            raise self._damaged(part, f"not all are below {state.n_rows:,}")
         active = np.ones(state.n_rows, dtype=bool)
-        active[np.array(removed, dtype=np.intp)[:, 0]] = False
+        active[removed] = False
+        if np.count_nonzero(~active) != len(removed):
+            raise self._damaged(part, "a row comes twice")
         self._active = state, active
         return active
 
@@ -259,12 +355,10 @@ class VectorStore:
                 yield self._connection
 
     @contextmanager
-    def _new_connection(self) -> Iterator[sqlite3.Connection]:
+    def _new_connection(self, *, write: bool = False) -> Iterator[sqlite3.Connection]:
         assert self.folder is not None
-        with (
-            _named_errors(self.folder),
-            closing(_connect(self.folder / DATABASE)) as connection,
-        ):
+        path = self.folder / DATABASE
+        with named_errors(path), closing(connect(path, write=write)) as connection:
             yield connection
 
     @contextmanager
@@ -284,7 +378,11 @@ class VectorStore:
             )
         kept = self._connection
         try:
-            with nullcontext(kept) if kept else self._new_connection() as connection:
+            with (
+                nullcontext(kept)
+                if kept
+                else self._new_connection(write=True) as connection
+            ):
                 with self._lock:
                     self._begin(connection)
                 self._writer, self._writes_by = _this_thread(), connection
@@ -302,13 +400,9 @@ class VectorStore:
         self, connection: sqlite3.Connection, committed: _State | None = None
     ) -> None:
         """Take the lock, where nobody has written but a commit here, interrupted."""
-        connection.execute("PRAGMA busy_timeout = 0")  # who writes holds it for long
-        connection.execute("BEGIN IMMEDIATE")
-        connection.execute(f"PRAGMA busy_timeout = {int(1000 * _WAIT)}")
-        (state,) = connection.execute(
-            "SELECT value FROM settings WHERE name = 'state'"
-        ).fetchone()
-        last_write = json.loads(state)["last_write"]
+        begin_writing(connection)
+        with self._reading("table settings"):
+            last_write = _State.read(_read_settings(connection)["state"]).last_write
         if committed is not None and last_write == committed.last_write:
             self._take(committed)
         if last_write != self._state.last_write:
@@ -326,10 +420,7 @@ class VectorStore:
         with self.writing(), self._connected() as connection:
             try:
                 yield connection
-                connection.execute(
-                    "UPDATE settings SET value = ? WHERE name = 'state'",
-                    (json.dumps(state._asdict()),),
-                )
+                self._write_setting(connection, "state", json.dumps(state._asdict()))
                 connection.execute("COMMIT")
             except BaseException:
                 if connection.in_transaction:
@@ -337,6 +428,10 @@ class VectorStore:
                 self._begin(connection, state)
                 raise
             self._begin(connection, state)
+
+    def _write_setting(self, db: sqlite3.Connection, name: str, value: str) -> None:
+        row = value, self._seal(name, value), name
+        db.execute("UPDATE settings SET value = ?, digest = ? WHERE name = ?", row)
 
     # Writing
 
@@ -365,9 +460,10 @@ class VectorStore:
         first = self.n_rows
         rows = range(first, first + len(records))
         told_by = smiles if ids is None else ids
-        keys = _bindable(told_by)
-        own_ids = [None] * len(keys) if ids is None else keys
-        by_id = sorted(range(len(keys)), key=told_by.__getitem__)
+        keys = bindable(told_by)
+        n = len(keys)
+        own_ids = [None] * n if ids is None else keys
+        by_id = sorted(range(n), key=told_by.__getitem__)
         progress = self.progress if progress is None else progress
         library = (progress or {}).get("library", 0)
         places = rows if library_rows is None else library_rows
@@ -375,35 +471,30 @@ class VectorStore:
         if columns:
             named = {**named, str(library): list(columns)}
             values = zip(*(c.tolist() for c in columns.values()), strict=True)
-            further: list = [json.dumps(row) for row in values]
+            further: list = bindable(json.dumps(row) for row in values)
         else:
-            further = [None] * len(keys)
+            further = [None] * n
+        texts = bindable(smiles), bindable(names), own_ids
+        molecules = list(zip(rows, *texts, [library] * n, places, further, strict=True))
+        left_out = [(library, *row) for row in _bound_skipped(skipped)]
+        n_skipped = self._state.n_skipped
         with self._transaction(
             n_rows=rows.stop,
-            n_skipped=self._state.n_skipped + len(skipped),
+            n_skipped=n_skipped + len(left_out),
             largest_norm=max(largest, self.largest_norm),
             progress=progress,
             columns=named,
-        ) as connection:
-            connection.executemany(
-                f"INSERT INTO molecules VALUES (?, ?, ?, ?, {library}, ?, ?)",
-                zip(
-                    rows,
-                    _bindable(smiles),
-                    _bindable(names),
-                    own_ids,
-                    places,
-                    further,
-                    strict=True,
-                ),
+        ) as db:
+            db.executemany(
+                "INSERT INTO molecules VALUES (?, ?, ?, ?, ?, ?, ?)", molecules
             )
-            connection.executemany(
+            db.executemany(
                 "INSERT INTO ids VALUES (?, ?)", ((keys[i], first + i) for i in by_id)
             )
-            connection.executemany(
-                f"INSERT INTO skipped VALUES ({library}, ?, ?, ?, ?)",
-                [(s.row, _bound(str(s.entry)), s.reason, s.same_as) for s in skipped],
-            )
+            db.executemany("INSERT INTO skipped VALUES (?, ?, ?, ?, ?)", left_out)
+            _add_segment(db, "molecules", first, n, digest_rows(molecules))
+            _add_segment(db, "vectors", first, n, self._vectors.digest_of(records))
+            _add_segment(db, "skipped", n_skipped, len(left_out), digest_rows(left_out))
             if len(records):
                 self._vectors.write(records, first)
 
@@ -411,6 +502,14 @@ class VectorStore:
         """Take back the skipped rows of a library of which nothing else is here."""
         with self._transaction(n_skipped=n_skipped, progress=progress) as db:
             db.execute("DELETE FROM skipped WHERE rowid > ?", (n_skipped,))
+            db.execute(
+                "DELETE FROM segments WHERE part = 'skipped' AND stop > ?", (n_skipped,)
+            )
+            (first,) = db.execute(
+                "SELECT coalesce(max(stop), 0) FROM segments WHERE part = 'skipped'"
+            ).fetchone()
+            left = _skipped_rows(db, first, n_skipped)
+            _add_segment(db, "skipped", first, len(left), digest_rows(left))
 
     def remove(self, rows: NDArray[np.intp]) -> None:
         """Mark rows as removed; their numbers stay taken."""
@@ -419,10 +518,10 @@ class VectorStore:
             rows = rows[self.active[rows]]
         if not rows.size:
             return
-        with self._transaction(n_removed=self._state.n_removed + rows.size) as db:
-            db.executemany(
-                "INSERT INTO removed VALUES (?)", ((row,) for row in rows.tolist())
-            )
+        first, marks = self._state.n_removed, [(row,) for row in rows.tolist()]
+        with self._transaction(n_removed=first + len(marks)) as db:
+            db.executemany("INSERT INTO removed VALUES (?)", marks)
+            _add_segment(db, "removed", first, len(marks), digest_rows(marks))
 
     def write_background(
         self,
@@ -433,18 +532,20 @@ class VectorStore:
     ) -> None:
         """Put profiles and training molecules in the place of those that were there."""
         vectors = () if profiles is None else np.asarray(profiles, dtype="<f4")
+        blobs = [vector.tobytes() for vector in vectors]
+        packed = [row.tobytes() for row in bits.astype("<u8")]
+        texts = list(zip(bindable(smiles), bindable(drugs), strict=True))
         with self._transaction() as db:
             db.execute("DELETE FROM background")
             db.execute("DELETE FROM training")
             db.executemany(
-                "INSERT INTO background VALUES (?)",
-                ((vector.tobytes(),) for vector in vectors),
+                "INSERT INTO background VALUES (?)", ((blob,) for blob in blobs)
             )
-            packed = (row.tobytes() for row in bits.astype("<u8"))
             db.executemany(
                 "INSERT INTO training VALUES (?, ?, ?)",
-                zip(_bindable(smiles), _bindable(drugs), packed, strict=True),
+                ((*row, own) for row, own in zip(texts, packed, strict=True)),
             )
+            self._write_setting(db, "background", digest_rows(texts, blobs, packed))
 
     # Reading
 
@@ -458,6 +559,24 @@ class VectorStore:
         """Return rows in the space of :meth:`to_stored`, as they lie or in `out`."""
         return self._vectors.read(self.n_rows, rows, out)
 
+    def check_vectors(
+        self, are_good: NDArray[np.bool_], rows: int | NDArray[np.intp]
+    ) -> None:
+        """Refuse rows whose vectors cannot be those that were written.
+
+        `rows` tells which they are, or the first of them.
+
+        Raises
+        ------
+        CorruptFileError
+        """
+        if are_good.all():
+            return
+        at = int(np.flatnonzero(~are_good)[0])
+        row = rows + at if isinstance(rows, int) else rows[at]
+        why = "its values are not finite, or too large"
+        raise damaged(self._vectors.path or self.path, f"row {row:,}", why)
+
     def norms(self, rows: slice) -> NDArray[np.float32] | None:
         """Return the squared lengths of rows, which "euclidean" needs."""
         return self._vectors.norms(self.n_rows, rows)
@@ -468,24 +587,30 @@ class VectorStore:
         No others are read.
         """
         distinct, places = np.unique(rows, return_inverse=True)
-        with self._connected() as connection:
-            found = connection.execute(
-                "SELECT smiles, name, coalesce(m.id, smiles), library, library_row "
-                "FROM json_each(?) AS a "
-                "CROSS JOIN molecules AS m ON row = value ORDER BY a.key",
-                (json.dumps(distinct.tolist()),),
-            ).fetchall()
-        if len(found) != len(distinct):
-            raise ValueError(
-                f"{self.folder and self.folder / DATABASE} is damaged: it has "
-                f"{len(found)} of {len(distinct)} rows."
-            )
+        found = self._looked_up(
+            "smiles, name, coalesce(m.id, smiles), library, library_row", distinct
+        )
         columns = list(zip(*found, strict=True)) or [(), (), (), (), ()]
-        arrays: list[NDArray] = [
-            *(_as_array(column) for column in columns[:3]),
-            *(np.array(column, dtype=np.int64) for column in columns[3:]),
-        ]
-        return [array[places.reshape(-1)] for array in arrays]
+        with self._reading("table molecules"):
+            arrays = [as_array(column) for column in columns[:3]]
+            numbers = [_as_numbers(column) for column in columns[3:]]
+        return [array[places.reshape(-1)] for array in (*arrays, *numbers)]
+
+    def _looked_up(self, columns: str, rows: NDArray[np.intp]) -> list[tuple]:
+        """Return columns of distinct rows of the table of molecules, in their order."""
+        found: list[tuple] = []
+        with self._connected() as connection:
+            for first in range(0, len(rows), _ASKED):
+                asked = json.dumps(rows[first : first + _ASKED].tolist())
+                found += connection.execute(
+                    f"SELECT {columns} FROM json_each(?) AS a "
+                    "CROSS JOIN molecules AS m ON row = value ORDER BY a.key",
+                    (asked,),
+                )
+        if len(found) != len(rows):
+            why = f"it has {len(found):,} of {len(rows):,} rows"
+            raise self._damaged("table molecules", why)
+        return found
 
     def further_columns(self, rows: NDArray[np.intp]) -> dict[str, NDArray[np.object_]]:
         """Return the further columns of the libraries, by name; None where it has none.
@@ -495,19 +620,15 @@ class VectorStore:
         if not self._state.columns:
             return {}
         distinct, places = np.unique(rows, return_inverse=True)
-        with self._connected() as connection:
-            found = connection.execute(
-                "SELECT library, further FROM json_each(?) AS a "
-                "CROSS JOIN molecules AS m ON row = value ORDER BY a.key",
-                (json.dumps(distinct.tolist()),),
-            ).fetchall()
-        libraries = sorted({library for library, _ in found})
-        names = [n for i in libraries for n in self._state.columns.get(str(i), [])]
-        columns = {name: np.full(len(found), None, object) for name in names}
-        for i, (library, further) in enumerate(found):
-            own = self._state.columns.get(str(library), [])
-            for name, value in zip(own, json.loads(further or "[]"), strict=True):
-                columns[name][i] = value
+        found = self._looked_up("library, further", distinct)
+        with self._reading("table molecules, column further"):
+            libraries = sorted({library for library, _ in found})
+            names = [n for i in libraries for n in self._state.columns.get(str(i), [])]
+            columns = {name: np.full(len(found), None, object) for name in names}
+            for i, (library, further) in enumerate(found):
+                own = self._state.columns.get(str(library), [])
+                for name, value in zip(own, json.loads(further or "[]"), strict=True):
+                    columns[name][i] = value
         return {name: c[places.reshape(-1)] for name, c in columns.items()}
 
     def find(self, ids: Sequence[str]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
@@ -518,18 +639,23 @@ class VectorStore:
         """
         if not self.n_rows:
             return np.empty(0, np.intp), np.empty(0, np.intp)
-        with self._connected() as connection:
+        with self._connected() as connection, self._reading("table ids"):
             connection.execute(
                 "CREATE TEMP TABLE IF NOT EXISTS asked (place INTEGER PRIMARY KEY, id)"
             )
             connection.executemany(
-                "INSERT INTO asked VALUES (?, ?)", enumerate(_bindable(ids))
+                "INSERT INTO asked VALUES (?, ?)", enumerate(bindable(ids))
             )
             found = connection.execute(
-                "SELECT place, row FROM asked CROSS JOIN ids USING (id)"
+                "SELECT place, ids.row, coalesce(m.id, m.smiles) = ids.id "
+                "FROM asked CROSS JOIN ids USING (id) "
+                "LEFT JOIN molecules AS m ON m.row = ids.row"
             ).fetchall()
             connection.execute("DELETE FROM asked")
-        places, rows = np.array(found, dtype=np.intp).reshape(-1, 2).T
+        wrong = [row for _, row, is_its_own in found if not is_its_own]
+        if wrong:
+            raise self._damaged("table ids", f"{wrong[0]!r} is the row of another id")
+        places, rows = np.array(found, dtype=np.intp).reshape(-1, 3)[:, :2].T
         there = rows < self.n_rows
         if self.active is not None:
             there[there] = self.active[rows[there]]
@@ -547,16 +673,18 @@ class VectorStore:
         Each with the number of its library, its row there, the entry, the reason and
         the row of the store that is the same molecule.
         """
+        n_skipped, part = self._state.n_skipped, "table skipped"
         with self._connected() as connection:
-            found = connection.execute(
-                "SELECT library, library_row, entry, reason, same_as FROM skipped "
-                "WHERE rowid <= ? ORDER BY rowid",
-                (self._state.n_skipped,),
-            ).fetchall()
-        return [
-            (library, row, _text(entry), reason, same_as)
-            for library, row, entry, reason, same_as in found
-        ]
+            found = _skipped_rows(connection, 0, n_skipped)
+        if len(found) != n_skipped:
+            raise self._damaged(part, f"it has {len(found):,} of {n_skipped:,} rows")
+        if not found:
+            return []
+        libraries, rows, entries, reasons, same_as = zip(*found, strict=True)
+        with self._reading(part):
+            _as_numbers([*libraries, *rows, *(r for r in same_as if r is not None)])
+            texts = as_array(entries), as_array(reasons)
+        return list(zip(libraries, rows, *texts, same_as, strict=True))
 
     def read_background(
         self,
@@ -567,27 +695,136 @@ class VectorStore:
         NDArray[np.uint64],
     ]:
         """Return what :meth:`write_background` wrote; without profiles, None."""
-        with self._connected() as connection:
+        part = "tables background and training"
+        with (
+            self._connected() as connection,
+            _snapshot(connection),
+            self._reading(part),
+        ):
+            expected = _read_settings(connection)["background"]
             profiles = connection.execute(
                 "SELECT profile FROM background ORDER BY rowid"
             ).fetchall()
             training = connection.execute(
                 "SELECT smiles, drug, bits FROM training ORDER BY rowid"
             ).fetchall()
-        smiles, drugs, bits = zip(*training, strict=True) if training else ((), (), ())
-        vectors = np.frombuffer(b"".join(row for (row,) in profiles), dtype="<f4")
-        packed = np.frombuffer(b"".join(bits), dtype="<u8")
-        return (
-            vectors.reshape(-1, self.n_components) if profiles else None,
-            _as_array(smiles),
-            _as_array(drugs),
-            packed.reshape(len(bits), -1 if bits else 0),
-        )
+            blobs, packed = [row for (row,) in profiles], [row[2] for row in training]
+            if digest_rows([row[:2] for row in training], blobs, packed) != expected:
+                raise self._damaged(
+                    part, "they do not have the checksum of the settings"
+                )
+            smiles, drugs = as_array([r[0] for r in training]), [r[1] for r in training]
+            vectors = np.frombuffer(b"".join(blobs), dtype="<f4")
+            bits = np.frombuffer(b"".join(packed), dtype="<u8")
+            if not np.isfinite(vectors).all():
+                raise self._damaged(part, "profiles are not finite")
+            return (
+                vectors.reshape(len(blobs), self.n_components) if blobs else None,
+                smiles,
+                as_array(drugs),
+                bits.reshape(len(packed), -1 if packed else 0),
+            )
+
+    # Checksums
+
+    def verify(self) -> dict[str, int]:
+        """Compare all that is stored with the checksums that were written with it.
+
+        This reads everything; another process that writes may have to wait for so long.
+
+        Returns
+        -------
+        checked : dict of str to int
+            What was compared, and how many rows of it.
+
+        Raises
+        ------
+        CorruptFileError
+            With the first part that is damaged.
+        """
+        state = self._state
+        with self._connected() as db:
+            (found,) = db.execute("PRAGMA integrity_check(1)").fetchone()
+            if found != "ok":
+                raise self._damaged("", str(found))
+            self._verify_molecules(db)
+            self._check_segments(
+                db, "skipped", state.n_skipped, lambda a, b: _skipped_rows(db, a, b)
+            )
+            self._check_segments(db, "vectors", state.n_rows, None)
+        active, (profiles, smiles, *_) = self.active, self.read_background()
+        return {
+            "molecules": state.n_rows,
+            "vectors": state.n_rows,
+            "skipped rows": state.n_skipped,
+            "removed rows": 0 if active is None else int(np.count_nonzero(~active)),
+            "profiles of the background": 0 if profiles is None else len(profiles),
+            "molecules of the training set": len(smiles),
+        }
+
+    def _verify_molecules(self, db: sqlite3.Connection) -> None:
+        """Compare molecules with their checksums, and their ids with those of `ids`."""
+        there = asked = 0  # sums of hashes do not depend on an order
+
+        def read(first: int, stop: int) -> Iterator[tuple]:
+            nonlocal there
+            for row in db.execute(
+                "SELECT * FROM molecules WHERE row >= ? AND row < ? ORDER BY row",
+                (first, stop),
+            ):
+                own = row[1] if row[3] is None else row[3]
+                there += hash((row[0], own, type(own) is str))
+                yield row
+
+        self._check_segments(db, "molecules", self.n_rows, read)
+        for own, row in db.execute(
+            "SELECT id, row FROM ids WHERE row < ?", (self.n_rows,)
+        ):
+            asked += hash((row, own, type(own) is str))
+        if there != asked:
+            why = "its ids are not those of the molecules"
+            raise self._damaged("table ids", why)
+
+    def _check_segments(
+        self,
+        db: sqlite3.Connection,
+        part: str,
+        n: int,
+        read: Callable[[int, int], Iterable[tuple]] | None,
+    ) -> None:
+        """Compare the rows of a part, up to `n`, with their checksums.
+
+        `read` returns rows of a table; where it is None they are those of the file.
+        """
+        stop = 0
+        segments = db.execute(
+            "SELECT first, stop, digest FROM segments WHERE part = ? AND first < ? "
+            "ORDER BY first",
+            (part, n),
+        ).fetchall()
+        for first, end, digest in [*segments, (n, None, "")]:
+            if first != stop:
+                why = f"the checksums of {part} go from {stop:,} to {first!r}"
+                raise self._damaged("table segments", f"{why}, of {n:,} rows")
+            if end is None:
+                return
+            if type(end) is not int or not first < end <= n:
+                raise self._damaged("table segments", f"{end!r} ends {part}")
+            if read is None:
+                found = self._vectors.digest(first, end)
+                path, named = self._vectors.path or self.path, ""
+            else:
+                found = digest_rows(read(first, end))
+                path, named = self.path, f"table {part}, "
+            if found != digest:
+                where = f"{named}rows {first:,} to {end - 1:,}"
+                raise damaged(path, where, "their checksum is another")
+            stop = end
 
     def __getstate__(self) -> dict:
         """Hand on the path of a folder, or all of what is in memory."""
         if self.folder is not None:
-            return {"folder": self.folder}
+            return {"folder": self.folder, "trust": self.trust}
         assert self._connection is not None
         content = self._connection.serialize()
         return {"content": content, "records": self._vectors.view(self.n_rows).copy()}
@@ -595,15 +832,14 @@ class VectorStore:
     def __setstate__(self, state: dict) -> None:
         if "folder" in state:
             self.__dict__.update(vars(VectorStore.open(state["folder"])))
+            self.trust = state["trust"]
             return
-        connection = _connect(":memory:")
+        connection = connect(":memory:")
         with closing(sqlite3.connect(":memory:")) as received:
             received.deserialize(state["content"])
             received.backup(connection)  # one that may grow without a limit
-        (version,) = connection.execute("PRAGMA user_version").fetchone()
-        _check_version(version, "What was pickled")
-        settings = dict(connection.execute("SELECT name, value FROM settings"))
-        self.__init__(None, settings, connection)  # type: ignore[misc]
+        check_version(connection, "What was pickled")
+        self.__init__(None, _read_settings(connection), connection)  # type: ignore[misc]
         self._vectors.write(state["records"], 0)
 
     def __del__(self) -> None:
@@ -617,57 +853,125 @@ def _this_thread() -> tuple[int, int]:
     return os.getpid(), threading.get_ident()
 
 
-def _connect(path: Path | str) -> sqlite3.Connection:
-    """Connect to a database that is there, or make one in memory.
-
-    Rollback journal, not WAL: that needs memory shared by all readers, which network
-    file systems lack, and files beside the database, which a folder opened for reading
-    cannot have. "EXTRA" syncs the folder, too: what was committed outlives a power cut.
-    """
-    target = path if isinstance(path, str) else f"{path.absolute().as_uri()}?mode=rw"
-    connection = sqlite3.connect(
-        target, timeout=_WAIT, isolation_level=None, check_same_thread=False, uri=True
-    )
-    connection.execute("PRAGMA synchronous = EXTRA")
-    connection.execute("PRAGMA temp_store = MEMORY")
-    connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
-    return connection
+# The database
 
 
-def _write_schema(connection: sqlite3.Connection, settings: dict[str, str]) -> None:
-    connection.executescript(_SCHEMA)
-    connection.execute(f"PRAGMA application_id = {_APPLICATION}")
-    connection.execute(f"PRAGMA user_version = {_VERSION}")
-    connection.executemany("INSERT INTO settings VALUES (?, ?)", settings.items())
+_COUNTED = ("molecules", "removed", "skipped")
 
 
 @contextmanager
-def _named_errors(folder: Path) -> Iterator[None]:
-    """Say what an error of SQLite means, and in which file."""
-    path = folder / DATABASE
+def _snapshot(connection: sqlite3.Connection) -> Iterator[None]:
+    """Let all that is read in the block be of one moment."""
+    if connection.in_transaction:
+        yield
+        return
+    connection.execute("BEGIN")
     try:
         yield
-    except sqlite3.DatabaseError as error:
-        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-        if code == sqlite3.SQLITE_BUSY:
-            raise BlockingIOError(f"Another process is writing to {folder}.") from error
-        if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN):
-            raise PermissionError(f"{path} cannot be written to: {error}.") from error
-        if code == sqlite3.SQLITE_FULL:
-            raise OSError(errno.ENOSPC, str(error), str(path)) from error
-        if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-            raise ValueError(f"{path} is damaged: {error}.") from error
-        raise
+    finally:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
 
 
-def _check_version(version: int, where: str) -> None:
-    if version != _VERSION:
-        older = "an earlier" if version < _VERSION else "a later"
-        raise ValueError(
-            f"{where} is of version {version}, written by {older} release of "
-            f"sklearn_molge; this one reads version {_VERSION}. Fit the library again, "
-            "in another folder."
-        )
+def _begin_database(connection: sqlite3.Connection, settings: dict[str, str]) -> None:
+    write_schema(connection)
+    seal = _seal(settings["made"])
+    rows = [(name, value, seal(name, value)) for name, value in settings.items()]
+    connection.executemany("INSERT INTO settings VALUES (?, ?, ?)", rows)
+
+
+def _seal(made: str) -> Callable[[str, str], str]:
+    """Return what gives the checksum of a setting, which is of this store alone."""
+    store = sha256(made.encode()).hexdigest()
+
+    def seal(name: str, value: str) -> str:
+        return sha256(f"{store}\n{name}\n{value}".encode()).hexdigest()[:32]
+
+    return seal
+
+
+def _read_settings(connection: sqlite3.Connection) -> dict[str, str]:
+    """Return all settings, whose checksums are right.
+
+    Raises
+    ------
+    ValueError
+        If they are not, or a setting is missing.
+    """
+    rows = connection.execute("SELECT name, value, digest FROM settings").fetchall()
+    found = {name: (value, digest) for name, value, digest in rows}
+    if found.keys() != {"made", "state", "background"}:
+        raise ValueError(f"it has {shortened(list(found))}")
+    seal = _seal(found["made"][0])
+    for name in ("made", "state", "background"):
+        value, digest = found[name]
+        if seal(name, value) != digest:
+            raise ValueError(f"{name} does not have its checksum")
+    return {name: value for name, (value, _) in found.items()}
+
+
+def _count_rows(connection: sqlite3.Connection) -> tuple[int, ...]:
+    """Return how many rows the tables of `_COUNTED` have, by their last one."""
+    return connection.execute(
+        "SELECT (SELECT coalesce(max(row), -1) + 1 FROM molecules), "
+        "(SELECT coalesce(max(rowid), 0) FROM removed), "
+        "(SELECT coalesce(max(rowid), 0) FROM skipped)"
+    ).fetchone()
+
+
+def _add_segment(
+    db: sqlite3.Connection, part: str, first: int, n: int, digest: str
+) -> None:
+    if n:
+        row = part, first, first + n, digest
+        db.execute("INSERT INTO segments VALUES (?, ?, ?, ?)", row)
+
+
+def _skipped_rows(db: sqlite3.Connection, first: int, stop: int) -> list[tuple]:
+    return db.execute(
+        "SELECT library, library_row, entry, reason, same_as FROM skipped "
+        "WHERE rowid > ? AND rowid <= ? ORDER BY rowid",
+        (first, stop),
+    ).fetchall()
+
+
+def _bound_skipped(skipped: Sequence[Skipped]) -> list[tuple]:
+    entries = bindable(str(row.entry) for row in skipped)
+    reasons = bindable(row.reason for row in skipped)
+    return [
+        (row.row, entry, reason, row.same_as)
+        for row, entry, reason in zip(skipped, entries, reasons, strict=True)
+    ]
+
+
+def _as_numbers(values: Sequence[object]) -> NDArray[np.int64]:
+    bad = [value for value in values if type(value) is not int or value < 0]
+    if bad:
+        raise ValueError(f"{bad[0]!r} is not the number of a row or library")
+    return np.array(values, dtype=np.int64)
+
+
+# The folder
+
+
+def _claim(folder: Path, draft: Path) -> None:
+    """Give a draft its name as well, unless another process was first.
+
+    Raises
+    ------
+    FileExistsError
+        If it was.
+    """
+    path = folder / DATABASE
+    try:
+        os.link(draft, path)  # unlike a rename, it replaces nothing
+    except OSError as error:
+        if path.exists():
+            raise FileExistsError(
+                f"folder: another process has begun an index in {folder} at the same "
+                "time. Wait until it has ended, or give another folder."
+            ) from error
+        # A file system without links: the rename that follows has to do.
 
 
 def _refuse_earlier(folder: Path) -> None:
@@ -691,35 +995,3 @@ def _refuse_used(folder: Path) -> None:
             f"folder must be a new or an empty folder. {folder} holds "
             f"{first_few(found, n=5)}."
         )
-
-
-# Halves of surrogate pairs are text in Python, though not in SQLite: bytes are, then.
-
-
-def _bindable(texts: Iterable[str]) -> list:
-    listed = list(texts)
-    try:
-        "".join(listed).encode()
-    except UnicodeEncodeError:
-        return [_bound(text) for text in listed]
-    return listed
-
-
-def _bound(text: str) -> str | bytes:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return text.encode("utf-8", "surrogatepass")
-    return text
-
-
-def _text(value: str | bytes) -> str:
-    return value if isinstance(value, str) else value.decode("utf-8", "surrogatepass")
-
-
-def _as_array(texts: Sequence[str | bytes]) -> NDArray[np.object_]:
-    out = np.empty(len(texts), dtype=object)
-    out[:] = texts
-    for i in [i for i, text in enumerate(texts) if type(text) is bytes]:
-        out[i] = _text(texts[i])
-    return out

@@ -7,20 +7,24 @@ distance. On CCA embeddings of the public library it takes a third of the error 
 
 import os
 from functools import lru_cache
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.preprocessing import normalize
 
+from sklearn_molge._files.reading import reading
 from sklearn_molge._files.replacing import sync
 from sklearn_molge._utils.messages import first_few
 from sklearn_molge._utils.rows import standardize_rows
+from sklearn_molge.exceptions import CorruptFileError
 
 __all__ = ["StoredVectors", "prepare", "rotate"]
 
 _LARGEST_FLOAT16 = float(np.finfo(np.float16).max)
 _INT8_STEPS = 127
+_BLOCK_BYTES = 1 << 22  # that a checksum is taken of at a time
 
 
 def prepare(vectors: NDArray, metric: str) -> NDArray[np.float32]:
@@ -129,8 +133,16 @@ class StoredVectors:
         self, path: Path, records: NDArray[np.void], n_rows: int
     ) -> None:
         is_new = not path.exists()
+        # "r+b" or "w+b", but of no file that a symbolic link points to.
+        flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0)
+        flags |= getattr(os, "O_NOFOLLOW", 0)
+        if path.is_symlink():
+            raise PermissionError(
+                f"{path} is a symbolic link, which is not written to: what it points "
+                "to need not be part of this index."
+            )
         try:
-            with open(path, "w+b" if is_new else "r+b") as file:
+            with open(os.open(path, flags, 0o666), "r+b") as file:
                 file.truncate(n_rows * self.record.itemsize)
                 file.seek(n_rows * self.record.itemsize)
                 file.write(records.view(np.uint8).data if len(records) else b"")
@@ -142,27 +154,42 @@ class StoredVectors:
         if is_new:
             sync(path.parent)
 
+    def digest_of(self, records: NDArray[np.void]) -> str:
+        """Return the checksum of records as they lie in the file."""
+        content = records.view(np.uint8).data if len(records) else b""
+        return sha256(content).hexdigest()[:32]
+
+    def digest(self, first: int, stop: int) -> str:
+        """Return the checksum of rows that are stored.
+
+        Not by the memory map: a part of a disk that cannot be read ends the process.
+        """
+        if self.path is None:
+            return self.digest_of(np.ascontiguousarray(self._records[first:stop]))
+        digest, left = sha256(), (stop - first) * self.record.itemsize
+        with reading(self.path), open(self.path, "rb") as file:
+            file.seek(first * self.record.itemsize)
+            while block := file.read(min(left, _BLOCK_BYTES)):
+                digest.update(block)
+                left -= len(block)
+        return digest.hexdigest()[:32]
+
     def check_size(self, n_rows: int) -> None:
         """Raise where the file is missing or has fewer rows; more were being written.
 
         Raises
         ------
-        FileNotFoundError, ValueError
+        CorruptFileError
         """
         if self.path is None or not n_rows:
             return
         size = n_rows * self.record.itemsize
-        if not self.path.exists():
-            raise FileNotFoundError(
-                f"{self.path} is missing; the index was written with {size:,} bytes of "
-                "it."
-            )
-        found = self.path.stat().st_size
+        is_there = self.path.is_file()
+        found = self.path.stat().st_size if is_there else 0
         if found < size:
-            raise ValueError(
-                f"{self.path} is cut: it has {found:,} bytes, and the index was "
-                f"written with {size:,}."
-            )
+            why = f"has {found:,} bytes" if is_there else "is missing"
+            written = f"it {why}, and the index was written with {size:,}"
+            raise CorruptFileError(self.path, "", written)
 
     def view(self, n_rows: int) -> NDArray[np.void]:
         """Return the first rows, not copied and read-only."""
@@ -172,7 +199,9 @@ class StoredVectors:
             return view
         records = self._records  # another thread may map more of them meanwhile
         if len(records) != n_rows:
-            mapped = np.memmap(self.path, self.record, mode="r", shape=(n_rows,))
+            self.check_size(n_rows)  # what lies behind the end ends the process
+            with reading(self.path):
+                mapped = np.memmap(self.path, self.record, mode="r", shape=(n_rows,))
             records = np.asarray(mapped)  # slices of a memmap itself are slow
             self._records = records
         return records

@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pytest
 
+from sklearn_molge.exceptions import LibraryWarning
 from sklearn_molge.library import MoleculeIndex
 
 METRICS = ["correlation", "cosine", "dot", "euclidean"]
@@ -74,8 +75,12 @@ def add(index, first, n):
 
 def saved(faiss, folder):
     """Return the index of faiss in a folder, and its description."""
-    description = json.loads((folder / "index.faiss.json").read_text())
-    return faiss.read_index(str(folder / "index.faiss")), description
+    return faiss.read_index(str(folder / "index.faiss")), described(folder)
+
+
+def described(folder):
+    """Return what is signed."""
+    return json.loads(json.loads((folder / "index.faiss.json").read_text())["index"])
 
 
 @pytest.mark.parametrize("reverse", [False, True])
@@ -223,7 +228,7 @@ def test_stale_files_are_replaced(make, tmp_path, queries, damage):
     index = make(folder=folder)
     index.kneighbors(queries, 1)
     built, description = folder / "index.faiss", folder / "index.faiss.json"
-    right = json.loads(description.read_text())["store"]
+    right = described(folder)["store"]
     if damage == "cut":
         built.write_bytes(built.read_bytes()[:1000])
     elif damage == "no description":
@@ -235,8 +240,45 @@ def test_stale_files_are_replaced(make, tmp_path, queries, damage):
         for path in (built, description):
             path.write_bytes((tmp_path / "other" / path.name).read_bytes())
     opened = MoleculeIndex.open(folder, backend="faiss")
+    if damage in ("cut", "not JSON"):
+        with pytest.warns(LibraryWarning, match=r"index.faiss.* It is built anew"):
+            found = opened.kneighbors(queries, 5)
+    else:
+        found = opened.kneighbors(queries, 5)
+    assert_same(found, exact(index, queries, 5))
+    assert described(folder)["store"] == right
+
+
+def test_what_another_installation_wrote_is_not_read(make, tmp_path, queries):
+    """faiss believes what it reads, so it reads what we signed."""
+    folder = tmp_path / "index"
+    index = make(folder=folder)
+    index.kneighbors(queries, 1)
+    path = folder / "index.faiss.json"
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps({**content, "signature": "0" * 64}))
+    before = [p.read_bytes() for p in (path, folder / "index.faiss")]
+    opened = MoleculeIndex.open(folder, backend="faiss")
+    with pytest.warns(LibraryWarning, match=r"not written by this installation"):
+        found = opened.kneighbors(queries, 5)
+    assert_same(found, exact(index, queries, 5))
+    add(index, 3000, 10)
+    opened = MoleculeIndex.open(folder, backend="faiss")
+    with pytest.warns(LibraryWarning, match=r"another is built in memory"):
+        opened.kneighbors(queries, 5)
+    assert before == [p.read_bytes() for p in (path, folder / "index.faiss")]
+    opened = MoleculeIndex.open(folder, backend="faiss")
+    opened.store_.trust = True
     assert_same(opened.kneighbors(queries, 5), exact(index, queries, 5))
-    assert json.loads(description.read_text())["store"] == right
+    assert described(folder)["n_rows"] == 3010  # and signed by this one now
+
+
+def test_a_folder_that_cannot_be_written_keeps_it_in_memory(make, tmp_path, queries):
+    index = make(folder=tmp_path / "index")
+    (tmp_path / "index" / "index.faiss").mkdir()
+    with pytest.warns(LibraryWarning, match=r"index.faiss could not be written"):
+        found = index.kneighbors(queries, 5)
+    assert_same(found, exact(index, queries, 5))
 
 
 def test_more_rows_than_the_index_are_not_believed(make, tmp_path, queries):

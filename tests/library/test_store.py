@@ -16,6 +16,7 @@ import time
 import numpy as np
 import pytest
 
+from sklearn_molge.exceptions import CorruptFileError
 from sklearn_molge.library import MoleculeIndex
 from sklearn_molge.library._store import Skipped, VectorStore
 
@@ -186,7 +187,8 @@ def test_create_needs_an_empty_folder(tmp_path):
         create(tmp_path / "notes.txt")
     left = tmp_path / "left"
     left.mkdir()
-    (left / f".index.sqlite.{0:032x}.part").write_bytes(b"x")  # by a killed creation
+    name = f".index.sqlite.{'0123' * 8}.part"  # by a killed creation
+    (left / name).write_bytes(b"x")
     assert create(left).n_rows == 0
 
 
@@ -195,13 +197,13 @@ def test_open_says_what_is_wrong(tmp_path):
         VectorStore.open(tmp_path)
     path = tmp_path / "index.sqlite"
     path.write_bytes(b"no database, whatever its name says " * 100)
-    with pytest.raises(ValueError, match=r"index.sqlite is damaged: file is not a"):
+    with pytest.raises(CorruptFileError, match=r"index.sqlite .*: file is not a"):
         VectorStore.open(tmp_path)
     path.unlink()
     with sqlite3.connect(path) as connection:
         connection.execute("CREATE TABLE notes (text)")
     connection.close()
-    with pytest.raises(ValueError, match="not the database of a MoleculeIndex"):
+    with pytest.raises(CorruptFileError, match="not the database of a MoleculeIndex"):
         VectorStore.open(tmp_path)
     store = create(tmp_path / "index")
     with sqlite3.connect(store.folder / "index.sqlite") as connection:
@@ -225,7 +227,7 @@ def test_a_damaged_database(tmp_path):
     content = bytearray(path.read_bytes())
     content[8192:-4096] = bytes(len(content) - 8192 - 4096)
     path.write_bytes(content)
-    with pytest.raises(ValueError, match=r"index.sqlite is damaged"):
+    with pytest.raises(CorruptFileError, match=r"index.sqlite .*malformed"):
         VectorStore.open(store.folder).molecules(np.arange(5000))
 
 
@@ -235,10 +237,10 @@ def test_cut_and_missing_vectors(tmp_path):
     path = store.folder / "vectors.bin"
     with open(path, "r+b") as file:
         file.truncate(47)
-    with pytest.raises(ValueError, match=r"vectors.bin is cut: it has 47 .* with 48"):
+    with pytest.raises(CorruptFileError, match=r"vectors.bin .* has 47 .* with 48"):
         VectorStore.open(store.folder)
     path.unlink()
-    with pytest.raises(FileNotFoundError, match=r"vectors.bin is missing.* 48 bytes"):
+    with pytest.raises(CorruptFileError, match=r"vectors.bin .* is missing.* with 48"):
         VectorStore.open(store.folder)
 
 
@@ -248,7 +250,7 @@ def test_opening_reads_no_vector(tmp_path, monkeypatch):
     monkeypatch.setattr(np, "memmap", None)
     seen = VectorStore.open(store.folder)
     assert seen.n_rows == 3
-    with pytest.raises(TypeError):
+    with pytest.raises(ValueError, match="not callable"):
         seen.stored(slice(0, 1))
 
 
@@ -276,6 +278,255 @@ def test_relative_folders_survive_a_change_of_folder(tmp_path, monkeypatch):
     monkeypatch.chdir("/")
     check_prefix(pickle.loads(pickle.dumps(store)), 2)
     check_prefix(store, 2)
+
+
+# Damaged, or made by somebody else
+
+
+def edited(store, *statements, values=()):
+    """Change the database of a store by SQL."""
+    connection = sqlite3.connect(store.folder / "index.sqlite", isolation_level=None)
+    for statement in statements:
+        connection.execute(statement, values)
+    connection.close()
+
+
+@pytest.fixture
+def full(tmp_path):
+    """Return a store that holds something in every table, in two segments each."""
+    store = create(tmp_path / "index")
+    for first in (0, 4):
+        prices = {"price": np.array([1, 2, 3, 4], dtype=object)}
+        skipped = [Skipped(first + i, f"bad {i}", "no") for i in range(2)]
+        store.append(*batch(first, 4), columns=prices, skipped=skipped)
+        store.remove([first + 1])
+    bits = np.arange(4, dtype=np.uint64).reshape(2, 2)
+    store.write_background(np.eye(3, dtype=np.float32), ["C", "N"], ["c", "n"], bits)
+    return store
+
+
+CHECKED = {
+    "molecules": 8, "vectors": 8, "skipped rows": 4, "removed rows": 2,
+    "profiles of the background": 3, "molecules of the training set": 2,
+}  # fmt: skip
+
+
+def test_verify_counts_what_it_compared(full):
+    for seen in (full, reopened(full), pickle.loads(pickle.dumps(full))):
+        assert seen.verify() == CHECKED
+    old = VectorStore.open(full.folder)
+    full.append(*batch(8, 5), skipped=[Skipped(0, "x", "no")])
+    full.remove([8])
+    assert old.verify() == CHECKED  # of the moment at which it was opened
+    full.forget_library(1, None)  # within a segment
+    assert full.verify() == {
+        **CHECKED, "molecules": 13, "vectors": 13, "skipped rows": 1, "removed rows": 3
+    }  # fmt: skip
+    memory = create(None)
+    assert set(memory.verify().values()) == {0}
+    memory.append(*batch(0, 3), skipped=[Skipped(0, "\ud800", "no")])
+    assert pickle.loads(pickle.dumps(memory)).verify()["vectors"] == 3
+
+
+@pytest.mark.parametrize(
+    ("statement", "part"),
+    [
+        ("UPDATE molecules SET smiles = 'CC' WHERE row = 2", "molecules, rows 0 to 3"),
+        ("UPDATE molecules SET name = x'00' WHERE row = 7", "molecules, rows 4 to 7"),
+        ("UPDATE molecules SET id = 'other' WHERE row = 7", "molecules, rows 4 to 7"),
+        ("UPDATE molecules SET further = '[5]' WHERE row = 0", "molecules, rows 0 to"),
+        ("UPDATE molecules SET library_row = 9 WHERE row = 0", "molecules, rows 0 to"),
+        ("DELETE FROM molecules WHERE row = 3", "molecules, rows 0 to 3"),
+        ("UPDATE ids SET id = 'other' WHERE row = 7", "table ids"),
+        ("DELETE FROM ids WHERE row = 7", "table ids"),
+        ("INSERT INTO ids VALUES ('id7', 3)", "table ids"),
+        ("UPDATE skipped SET reason = 'yes' WHERE rowid = 4", "skipped, rows 2 to 3"),
+        ("UPDATE skipped SET same_as = 1 WHERE rowid = 1", "skipped, rows 0 to 1"),
+        ("UPDATE segments SET digest = '' WHERE part = 'vectors'", "rows 0 to 3"),
+        ("UPDATE segments SET stop = 'x' WHERE part = 'skipped'", "'x' ends skipped"),
+        ("DELETE FROM segments WHERE first = 4", "molecules go from 4 to 8, of 8 rows"),
+        ("INSERT INTO segments VALUES ('vectors', 5, 8, '')", "vectors go from 8 to 5"),
+    ],
+)
+def test_verify_finds_changed_rows(full, statement, part):
+    edited(full, statement)
+    seen = VectorStore.open(full.folder)
+    with pytest.raises(CorruptFileError, match=f"(sqlite|bin) .*{part}") as told:
+        seen.verify()
+    assert told.value.path.startswith(str(full.folder))
+
+
+def test_verify_finds_a_flipped_bit_of_a_vector(full):
+    path = full.folder / "vectors.bin"
+    content = bytearray(path.read_bytes())
+    content[5 * 12] ^= 1
+    path.write_bytes(content)
+    seen = VectorStore.open(full.folder)
+    with pytest.raises(CorruptFileError, match=r"vectors.bin.*rows 4 to 7: their"):
+        seen.verify()
+
+
+@pytest.mark.parametrize(
+    ("statement", "why"),
+    [
+        (
+            "UPDATE settings SET value = replace(value, 'dot', 'nonsense')",
+            "made does not",
+        ),
+        (
+            "UPDATE settings SET value = replace(value, ':', '')",
+            "does not have its check",
+        ),
+        ("UPDATE settings SET digest = 7 WHERE name = 'state'", "state does not"),
+        ("DELETE FROM settings WHERE name = 'state'", "it has"),
+        ("DELETE FROM molecules WHERE row = 7", "table molecules: it has 7 of 8"),
+        ("INSERT INTO molecules VALUES (8, '', '', '', 0, 0, '')", "has 9 of 8 rows"),
+        ("DELETE FROM skipped WHERE rowid = 4", "table skipped: it has 3 of 4 rows"),
+        ("DELETE FROM removed WHERE rowid = 2", "table removed: it has 1 of 2 rows"),
+        ("DROP TABLE ids", "its tables are not those of an index"),
+        ("CREATE VIEW v AS SELECT 1", "its tables are not those of an index"),
+        (
+            "CREATE TRIGGER t AFTER INSERT ON removed BEGIN DELETE FROM ids; END",
+            "its tables are not those of an index",
+        ),
+        ("PRAGMA application_id = 1", "not the database of a MoleculeIndex"),
+    ],
+)
+def test_open_refuses(full, statement, why):
+    edited(full, statement)
+    with pytest.raises(CorruptFileError, match=why) as told:
+        VectorStore.open(full.folder)
+    assert told.value.path == str(full.folder / "index.sqlite")
+
+
+@pytest.mark.parametrize(
+    "settings", [{"metric": "nonsense"}, {"dtype": "float64"}, {"d": -1}, {"d": "3"}]
+)
+def test_settings_that_cannot_be_are_refused_with_the_right_checksum(
+    tmp_path, settings
+):
+    path = tmp_path / "index"
+    with pytest.raises((ValueError, TypeError)):
+        create(path, **settings)
+    if path.exists():
+        with pytest.raises(CorruptFileError, match="cannot be"):
+            VectorStore.open(path)
+
+
+@pytest.mark.parametrize(
+    ("statement", "read"),
+    [
+        ("UPDATE removed SET row = -1 WHERE rowid = 1", lambda s: s.active),
+        ("UPDATE removed SET row = 6 WHERE rowid = 1", lambda s: s.active),
+        ("UPDATE background SET profile = x'00' WHERE rowid = 1", None),
+        ("UPDATE training SET bits = x'00' WHERE rowid = 1", None),
+        ("UPDATE training SET drug = 'x' WHERE rowid = 1", None),
+        ("DELETE FROM training", None),
+        ("UPDATE molecules SET library_row = 1.5 WHERE row = 2", "rows"),
+        ("UPDATE molecules SET library = -1 WHERE row = 2", "rows"),
+        ("UPDATE molecules SET name = x'ff' WHERE row = 2", "rows"),
+        ("UPDATE molecules SET name = cast(x'ff' AS text) WHERE row = 2", "rows"),
+        ("UPDATE molecules SET row = -5 WHERE row = 2", "rows"),
+        ("UPDATE molecules SET further = '[1, 2]' WHERE row = 2", "further"),
+        ("UPDATE molecules SET further = 'x' WHERE row = 2", "further"),
+        ("UPDATE ids SET row = 3 WHERE row = 2", lambda s: s.find(["id2"])),
+        ("UPDATE ids SET row = -2 WHERE row = 2", lambda s: s.find(["id2"])),
+        ("UPDATE ids SET row = 'x' WHERE row = 2", lambda s: s.find(["id2"])),
+        ("UPDATE skipped SET library = 'x' WHERE rowid = 1", lambda s: s.skipped()),
+        ("UPDATE skipped SET same_as = 0.5 WHERE rowid = 1", lambda s: s.skipped()),
+        ("UPDATE skipped SET entry = x'ff' WHERE rowid = 1", lambda s: s.skipped()),
+    ],
+)
+def test_what_is_read_is_checked_where_that_costs_nothing(full, statement, read):
+    reads = {
+        None: lambda s: s.read_background(),
+        "rows": lambda s: s.molecules(np.arange(8)),
+        "further": lambda s: s.further_columns(np.arange(8)),
+    }
+    edited(full, statement)
+    seen = VectorStore.open(full.folder)
+    with pytest.raises(CorruptFileError, match=r"table|column") as told:
+        reads.get(read, read)(seen)
+    assert told.value.path == str(full.folder / "index.sqlite")
+
+
+def test_removed_rows_that_cannot_be(tmp_path):
+    for rows in ([-1], [9], [2, -9]):
+        store = create(tmp_path / str(rows))
+        store.append(*batch(0, 3))
+        store.remove(rows)  # with the right checksum
+        seen = VectorStore.open(store.folder)
+        with pytest.raises(CorruptFileError, match="table removed"):
+            assert seen.active is None
+
+
+def test_a_text_longer_than_any_is_not_read(full):
+    edited(full, "UPDATE molecules SET name = zeroblob(70000000) WHERE row = 2")
+    with pytest.raises(CorruptFileError, match=r"index.sqlite.*too big"):
+        VectorStore.open(full.folder).molecules(np.arange(8))
+    with pytest.raises(ValueError, match=r"at most 16,777,216 characters. Got one of"):
+        full.append(np.ones((1, 3)), ["C"], ["x" * ((1 << 24) + 1)])
+
+
+def test_a_journal_that_would_delete_a_file(tmp_path):
+    """SQLite deletes the file that a journal names as that of several databases."""
+    store = create(tmp_path / "index")
+    store.append(*batch(0, 3000))
+    connection = sqlite3.connect(store.folder / "index.sqlite", isolation_level=None)
+    connection.execute("PRAGMA cache_size = 5")
+    connection.execute("BEGIN")
+    connection.execute("UPDATE molecules SET name = 'longer than it was before'")
+    for name in ("killed", "hostile"):
+        shutil.copytree(store.folder, tmp_path / name)
+    connection.close()
+    check_prefix(VectorStore.open(tmp_path / "killed"), 3000)  # it is rolled back
+    victim = tmp_path / "thesis.txt"
+    victim.write_text("years of work")
+    name = str(victim).encode()
+    with open(tmp_path / "hostile" / "index.sqlite-journal", "ab") as journal:
+        numbers = len(name).to_bytes(4, "big"), sum(name).to_bytes(4, "big")
+        page = (0x40000000 // 4096 + 1).to_bytes(4, "big")
+        journal.write(page + name + b"".join(numbers))
+        journal.write(bytes.fromhex("d9d505f920a163d7"))
+    with pytest.raises(CorruptFileError, match=r"sqlite-journal.*not the journal"):
+        VectorStore.open(tmp_path / "hostile").verify()
+    assert victim.read_text() == "years of work"
+
+
+@pytest.mark.parametrize("name", ["vectors.bin", "index.sqlite"])
+def test_links_are_not_followed_for_writing(full, tmp_path, name):
+    path, target = full.folder / name, tmp_path / "target"
+    path.rename(target)
+    path.symlink_to(target)
+    before = target.read_bytes()
+    seen = VectorStore.open(full.folder)
+    assert seen.verify() == CHECKED
+    with pytest.raises(PermissionError, match=f"{name} is a symbolic link"):
+        seen.append(*batch(8, 1))
+    assert target.read_bytes() == before
+
+
+def test_two_that_begin_in_one_folder(tmp_path, monkeypatch):
+    link = os.link
+
+    def be_second(draft, path):
+        monkeypatch.setattr(os, "link", link)
+        create(tmp_path / "index").append(*batch(0, 3))
+        link(draft, path)
+
+    monkeypatch.setattr(os, "link", be_second)
+    with pytest.raises(FileExistsError, match=r"another process has begun .*index"):
+        create(tmp_path / "index")
+    check_prefix(VectorStore.open(tmp_path / "index"), 3)
+    names = {path.name for path in (tmp_path / "index").iterdir()}
+    assert names == {"index.sqlite", "vectors.bin"}
+
+    def refuse(draft, path):
+        raise PermissionError(1, "a file system without links")
+
+    monkeypatch.setattr(os, "link", refuse)
+    create(tmp_path / "other").append(*batch(0, 3))
+    check_prefix(VectorStore.open(tmp_path / "other"), 3)
 
 
 # Readers and writers
