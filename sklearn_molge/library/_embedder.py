@@ -172,8 +172,9 @@ def combine_queries(
     given = np.asarray(groups, dtype=kind)
     if given.ndim == 0 or len(given) != len(embedded):
         raise ValueError(
-            f"groups must have one entry a profile, {len(embedded)}. Got "
-            f"{len(given) if given.ndim else shortened(groups)}."
+            "groups must have one entry a profile. Got inconsistent numbers of "
+            f"samples: {len(embedded)} profiles, and "
+            f"{len(given) if given.ndim else shortened(groups)} as groups."
         )
     conditions: NDArray = column_or_1d(given)
     missing = np.flatnonzero(pd.isna(conditions))

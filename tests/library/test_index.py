@@ -755,3 +755,34 @@ def test_unknown_and_bad_molecules(index, study):
         index.rank(study.ge[:2], [study.smiles[0], "CCCCCCCCCCCCCl"])
     with pytest.raises(InvalidSmilesError, match="index 0: 'no'"):
         index.rank(study.ge[:1], ["no"])
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"reverse": "no"}, "reverse must be True or False. Got 'no'"),
+        ({"pictures": 1}, "pictures must be True or False. Got 1"),
+        ({"n_permutations": 10**12}, "n_permutations must be an int from 0 to 100,000"),
+        ({"level": float("nan")}, "level must be a number from 0 to 1. Got nan"),
+        ({"level": "a"}, "level must be a number from 0 to 1. Got 'a'"),
+        ({"n_neighbors": True}, "n_neighbors must be an int from 1 .* Got True"),
+        ({"groups": ["a"]}, "groups must have one entry a profile, 2. Got 1"),
+        ({"groups": "a"}, "groups must have one entry a profile, 2. Got 'a'"),
+    ],
+)
+def test_odd_questions(index, study, given, told):
+    with pytest.raises(ValueError, match=told):
+        index.query(study.ge[:2], **given)
+
+
+@pytest.mark.parametrize("value", [1e200, -1e308, np.nan, np.inf])
+def test_values_that_no_profile_has(index, study, value):
+    profiles = study.ge[:3].astype(float)
+    profiles[1, 2] = value
+    for ask in (index.query, index.kneighbors, index.significance):
+        with pytest.raises(
+            ValueError, match=r"y: .* not finite, in rows \[1\]|Input y"
+        ):
+            ask(profiles)
+    with pytest.raises(ValueError, match="X must hold a molecule"):
+        index.calibrate([])
