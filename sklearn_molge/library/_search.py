@@ -209,7 +209,8 @@ def scores_of(
                 scores[i, j] = -cdist(points, gallery)
             else:
                 scores[i, j] = points @ gallery.T
-            store.check_vectors(np.isfinite(scores[i, j]).all(axis=0), rows[j])
+            are_good = np.logical_and.reduce(np.isfinite(scores[i, j]), axis=0)
+            store.check_vectors(are_good, rows[j])
     return scores
 
 
