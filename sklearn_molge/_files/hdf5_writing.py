@@ -103,7 +103,8 @@ class _Target(io.RawIOBase):
         self._place += n_read
         return n_read
 
-    def truncate(self, size: int) -> int:
+    def truncate(self, size: int | None = None) -> int:
+        size = self._place if size is None else size
         if self.error is None:
             try:
                 self._raw.truncate(size)

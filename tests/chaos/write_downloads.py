@@ -7,14 +7,16 @@ import re
 import time
 import warnings
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib import import_module
 
 import numpy as np
 import platformdirs
 from harness import Operation, forked, kill_all
 
-from sklearn_molge._files import signing
 from sklearn_molge.datasets import fetch_lincs, list_lincs_files
 
+# Private: what signs is called by index folders and caches alike.
+signing = import_module("sklearn_molge._files.signing")
 SUMS, *TABLES, PACKED = list_lincs_files("GSE70138", level=5)["name"]
 CONTENT = np.random.default_rng(0).bytes(30 * 2**16)  # not shrunk by packing
 

@@ -325,6 +325,9 @@ def test_a_kill_between_a_name_and_its_note(server, fetch, folder):
     (folder / f"{PACKED}.part.json").write_text("{}")
     server.seen.clear()
     fetch()
+    (folder / PACKED).write_bytes(server.files[PACKED])
+    (folder / f"{TABLE}.part.json").write_text("{}")
+    fetch()
     assert server.seen == []
     assert names_in(folder) == WHOLE
 

@@ -225,12 +225,12 @@ def test_the_next_writer_removes_drafts_of_dead_writers_only(tmp_path):
     alive = spawn.Event()
     writer = spawn.Process(target=write_and_wait, args=(path, alive))
     writer.start()
-    for target in (path, other):
-        dead = spawn.Process(target=write_and_die, args=(target,))
-        dead.start()
-        dead.join()
     try:
         assert alive.wait(60)
+        for target in (path, other):
+            dead = spawn.Process(target=write_and_die, args=(target,))
+            dead.start()
+            dead.join()
         assert len(list(filter(is_draft, tmp_path.iterdir()))) == 3
         replace_bytes(path, b"new")
         left = [p.name for p in tmp_path.iterdir() if is_draft(p)]

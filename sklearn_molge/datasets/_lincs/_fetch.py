@@ -209,14 +209,15 @@ class _LincsFolder:
             self._fetch_one(file, sums.get(file.name))
 
     def _fetch_one(self, file: LincsFile, known_hash: str | None) -> None:
-        if self._is_here(file.saved_as, None if file.is_packed else known_hash):
-            return
-        if self._is_here(file.name, known_hash):  # perhaps by a run that was killed
-            (self.folder / f"{file.name}.part.json").unlink(missing_ok=True)
-        else:
-            self._download(file, known_hash)
-        if file.is_packed:
-            self._unpack(file)
+        if not self._is_here(file.saved_as, None if file.is_packed else known_hash):
+            if not self._is_here(file.name, known_hash):
+                self._download(file, known_hash)
+            if file.is_packed:
+                self._unpack(file)
+        # What a run leaves that is killed when the file has just got its name.
+        left = [f"{file.name}.part", f"{file.name}.part.json"]
+        for name in [*left, file.name] if file.is_packed else left:
+            (self.folder / name).unlink(missing_ok=True)
 
     def _is_here(self, name: str, known_hash: str | None) -> bool:
         """Whether a finished file is there; a damaged one is removed."""
@@ -273,7 +274,6 @@ class _LincsFolder:
                 f"{packed} could not be unpacked ({error}) and was deleted; call "
                 "again to download it."
             ) from error
-        packed.unlink()
 
     def _read_record(self) -> dict[str, dict]:
         path = self.folder / RECORD

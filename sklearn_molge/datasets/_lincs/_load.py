@@ -347,7 +347,7 @@ class _ProfileStore:
         filled.append(np.load(path, mmap_mode="r"))
 
 
-def _map_new(path: Path, shape: tuple[int, int]) -> NDArray[np.float32]:
+def _map_new(path: Path, shape: tuple[int, int]) -> np.memmap:
     """Map a new ``.npy`` file for writing, with room on the disk for all of it."""
     header = np.lib.format.header_data_from_array_1_0(np.empty(0, np.float32))
     with open(path, "wb") as file:
