@@ -1,6 +1,6 @@
 """Callbacks of every training: scores of the validation part, and a checkpoint."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from os import PathLike
@@ -141,7 +141,7 @@ class TrainingCheckpoint(Callback):
 
     def _restore(self, net) -> None:
         try:
-            with undone_on_error(net), reading(self.path_):
+            with undone_on_error(net, net._parts), reading(self.path_):
                 state = from_plain(read_tensors(self.path_))
                 self._check(net, state)
                 for part in _PARTS:
@@ -193,10 +193,11 @@ def check_history(history) -> None:
 
 
 @contextmanager
-def undone_on_error(net) -> Iterator[None]:
-    """Leave a net as it was where the block raises."""
+def undone_on_error(net, names: Sequence[str]) -> Iterator[None]:
+    """Leave a net, and its parts of these names, as it was where the block raises."""
     attributes = dict(vars(net))
-    parts = [getattr(net, part) for part in _PARTS if hasattr(net, part)]
+    names = [f"{name}_" for name in names]
+    parts = [getattr(net, name) for name in names if hasattr(net, name)]
     states = [deepcopy(part.state_dict()) for part in parts]
     try:
         yield

@@ -489,7 +489,9 @@ class PairNet(NeuralNet):
             "f_history": f_history,
             **kwargs,
         }
-        with undone_on_error(self):
+        others = [checkpoint, f_optimizer, f_criterion, *kwargs.values()]
+        is_all = any(file is not None for file in others)
+        with undone_on_error(self, self._parts if is_all else self._modules):
             if checkpoint is not None:
                 if f_history is None and checkpoint.f_history is not None:
                     self.history = _read_history(checkpoint.f_history_)
@@ -544,7 +546,7 @@ class PairNet(NeuralNet):
             )
         load_part(self, "module_", state, path)
         checksum = self._towers._preparation.pop("checksum", None)
-        if checksum not in (None, _checksum(self._towers)):
+        if checksum is not None and checksum != _checksum(self._towers):
             raise CorruptFileError(path, "the weights", "their checksum differs")
         of_file = self._towers._preparation
         with reading(path, EXTRA_STATE):

@@ -134,7 +134,7 @@ class Checkpoint(TorchFiles):
         finally:
             shutil.rmtree(folder)
             kept.rename(folder)
-        losses = [epoch["train_loss"] for epoch in net.history]
+        losses = [epoch.get("train_loss", 0.0) for epoch in net.history]
         return [losses, net.transform(X), net.transform_ge(Y)]
 
 
