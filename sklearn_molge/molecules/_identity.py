@@ -329,7 +329,9 @@ def _may_be_ligand(fragment: _Fragment, *, organic: bool) -> bool:
 def _largest(fragments: Iterable[_Fragment]) -> list[_Fragment]:
     def size(fragment):
         mol = fragment.mol
-        return mol.GetNumHeavyAtoms(), Descriptors.HeavyAtomMolWt(mol), fragment.text
+        # A sum over atoms in their order: rounding must not choose between isomers.
+        weight = round(Descriptors.HeavyAtomMolWt(mol), 3)
+        return mol.GetNumHeavyAtoms(), weight, fragment.text
 
     ordered = sorted(fragments, key=size)
     largest = ordered[-1]
