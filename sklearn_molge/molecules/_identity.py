@@ -531,9 +531,9 @@ def _mobile_identity(text: str, stereo: bool) -> str:
     return "-".join([first, *_inchi_blocks(canonical, stereo=True).split("-")[1:]])
 
 
-# How often the enumerator starts, and with how many atoms in all; the tautomer that was
-# drawn is named of a larger molecule. A molecule of LINCS has up to 170 atoms, and needs
-# up to 5 starts with 114; a chain of enols would need 34 with 900, minutes.
+# How often the enumerator starts, and with how many atoms in all; of a larger molecule
+# the tautomer that was drawn is named. A molecule of LINCS has up to 170 atoms, and
+# needs up to 5 starts with 114; a chain of enols would need 34 with 900, minutes.
 _MAX_STARTS = 10
 _MAX_WORK = 1000
 _MAX_TAUTOMERIC = 400
