@@ -10,7 +10,7 @@ from sklearn_molge.expression import L1000Featurizer
 from sklearn_molge.metrics import bootstrap_scores, pairwise_similarity
 from sklearn_molge.model_selection import DrugCellLineKFold
 from sklearn_molge.molecules import MorganFingerprinter
-from sklearn_molge.retrieval import DoubleNNRetriever
+from sklearn_molge.retrieval import DoubleNNRetriever, OracleRetriever
 
 RNG = np.random.default_rng(0)
 X, Y = RNG.normal(size=(12, 6)), RNG.normal(size=(12, 8))
@@ -129,3 +129,11 @@ def test_labels_that_begin_alike_are_two():
     groups[3, 0] = ["d1"]
     with pytest.raises(TypeError, match="'drug' of groups must hold texts or numbers"):
         list(cv.split(X, groups=groups))
+
+
+def test_a_table_of_big_endian_numbers():
+    model = CCA(2, ridge=0.1, metric="dot").fit(X, Y)
+    oracle = OracleRetriever().fit(X, Y)
+    for estimator in (model, oracle):
+        expected = estimator.score(X, pd.DataFrame(Y))
+        assert estimator.score(X, pd.DataFrame(Y.astype(">f8"))) == expected

@@ -66,10 +66,10 @@ def label_text(label: object) -> str:
     """
     if isinstance(label, bytes):
         label = label.decode(errors="replace")
-    elif isinstance(label, Integral) or (
-        isinstance(label, Real) and float(label).is_integer()
-    ):
+    elif isinstance(label, Integral):
         label = int(label)
+    elif isinstance(label, Real) and float(label).is_integer():
+        label = int(float(label))
     return str(label).strip()
 
 

@@ -36,8 +36,12 @@ Blocks = Iterator[tuple[slice, NDArray]]
 
 def as_indexable(X):
     """Return X as it is where it has a shape, and as an array otherwise."""
-    is_array = hasattr(X, "shape") and not isinstance(X, memoryview)
-    return X if is_array else _as_array(X)
+    if not hasattr(X, "shape") or isinstance(X, memoryview):
+        return _as_array(X)
+    is_frame = hasattr(X, "columns") and hasattr(X, "dtypes")
+    if is_frame and any(getattr(t, "byteorder", "=") == ">" for t in X.dtypes):
+        return X.astype(np.float64)  # pandas takes no rows of big-endian numbers
+    return X
 
 
 def as_smiles_array(X: ArrayLike) -> NDArray[np.object_]:

@@ -142,7 +142,7 @@ _SIZED = frozenset({"dot", "euclidean", "tanimoto"})
 
 def _refuse_too_large(rows: NDArray, metric: str) -> None:
     """Refuse numbers whose products overflow."""
-    values = rows.data if sparse.issparse(rows) else rows
+    values: NDArray = sparse.csr_array(rows).data if sparse.issparse(rows) else rows
     if metric not in _SIZED or not values.size or values.dtype.kind != "f":
         return
     largest = max(float(values.max()), -float(values.min()))

@@ -79,7 +79,7 @@ def drug_ids(X: ArrayLike, *, stereo: bool = False) -> NDArray[np.object_]:
     named. It is not always the one that is usually drawn, so that the identity of such
     a molecule may differ from its InChIKey. Not merged: double bonds that move in an
     enone (they are different drugs, as norethisterone and noretynodrel), open and
-    closed rings, and sugars.
+    closed rings, sugars, and tautomers of more than 400 atoms.
 
     The paper (Finlayson et al. 2020) compares the SMILES text, which lets one drug be
     on both sides of a split.
@@ -329,7 +329,9 @@ def _may_be_ligand(fragment: _Fragment, *, organic: bool) -> bool:
 def _largest(fragments: Iterable[_Fragment]) -> list[_Fragment]:
     def size(fragment):
         mol = fragment.mol
-        return mol.GetNumHeavyAtoms(), Descriptors.HeavyAtomMolWt(mol), fragment.text
+        # A sum over atoms in their order: rounding must not choose between isomers.
+        weight = round(Descriptors.HeavyAtomMolWt(mol), 3)
+        return mol.GetNumHeavyAtoms(), weight, fragment.text
 
     ordered = sorted(fragments, key=size)
     largest = ordered[-1]
@@ -529,18 +531,22 @@ def _mobile_identity(text: str, stereo: bool) -> str:
     return "-".join([first, *_inchi_blocks(canonical, stereo=True).split("-")[1:]])
 
 
-# How often the enumerator starts, and with how many atoms in all. A molecule of LINCS
-# needs 5 starts with 114 atoms; a chain of enols would need 34 with 900, a minute.
+# How often the enumerator starts, and with how many atoms in all; of a larger molecule
+# the tautomer that was drawn is named. A molecule of LINCS has up to 170 atoms, and
+# needs up to 5 starts with 114; a chain of enols would need 34 with 900, minutes.
 _MAX_STARTS = 10
 _MAX_WORK = 1000
+_MAX_TAUTOMERIC = 400
 
 
 def _canonical_tautomer(mol: Chem.Mol, *, stereo: bool) -> Chem.Mol:
     # Within its limits the enumerator sees a part of the tautomers of a tetracycline:
     # which ones depends on where it starts, and so it starts again from the best.
+    if mol.GetNumAtoms() > _MAX_TAUTOMERIC:
+        return mol
     enumerator = _enumerator(stereo=stereo)
     seen: list[str] = []
-    n_starts = min(_MAX_STARTS, max(1, _MAX_WORK // mol.GetNumAtoms()))
+    n_starts = min(_MAX_STARTS, _MAX_WORK // mol.GetNumAtoms())
     while (text := Chem.MolToSmiles(mol)) not in seen and len(seen) < n_starts:
         seen.append(text)
         found = enumerator.Enumerate(mol)

@@ -146,7 +146,7 @@ def n_rows(array):
 class Arrays(Kind):
     """An estimator, and an odd array in one of its arguments."""
 
-    name = "arrays"
+    name = "arrays-fit"
     estimators = ESTIMATORS
 
     def prepare(self, folder):

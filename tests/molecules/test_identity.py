@@ -337,3 +337,8 @@ def test_thirteen_names_of_lincs_are_one_drug_each(shared_data):
     rifabutin = table.loc[table["cmap_name"] == "rifabutin", "canonical_smiles"]
     # Three structures: two tautomers, and one with another side chain.
     assert len(set(drug_ids(rifabutin))) == 2
+
+
+def test_the_order_of_atoms_does_not_choose_between_fragments_of_one_weight():
+    first, second = "CC(O)=CC(C)=O.O=C1CC(=O)C=C1", "C(C(C)=O)=C(O)C.O=C1C=CC(=O)C1"
+    assert len(set(drug_ids([first, second]))) == 1
