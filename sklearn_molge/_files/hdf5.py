@@ -3,7 +3,8 @@
 That library trusts what it reads: damaged object headers, B-trees and heaps end in
 crashes and endless loops, and links lead out of the file. So the parts to be read are
 walked here first, in Python: every structure lies inside the file and is its own, every
-size fits what holds it, every chunk is there. What no writer of profiles uses is refused.
+size fits what holds it, every chunk is there. What no writer of profiles uses, is
+refused.
 
 The layout is that of "HDF5 File Format Specification Version 3.0", by The HDF Group.
 """
@@ -24,7 +25,7 @@ from numpy.typing import NDArray
 
 from sklearn_molge._files.reading import reading
 
-__all__ = ["SEAL_ATTRIBUTE", "Hdf5File", "inflate", "open_hdf5", "seal"]
+__all__ = ["SEAL_ATTRIBUTE", "Hdf5File", "Stored", "inflate", "open_hdf5", "seal"]
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 NOWHERE = 2**64 - 1  # the address of what was never written
@@ -83,9 +84,12 @@ class Stored:
 class Hdf5File(h5py.File):
     """A file that is open for reading, and what the walk found in it.
 
-    `stored` has the datasets of the parts that may be read, by their names.
+    `names` are those in the root, `parts` those asked for that are there, and `stored`
+    has the datasets in these, by their names.
     """
 
+    names: set[str]
+    parts: set[str]
     stored: dict[str, Stored]
     runs: NDArray  # of the seal, none where there is no seal
 
@@ -151,10 +155,9 @@ def open_hdf5(
     with file:
         with reading(path), io.FileIO(path) as raw:
             walk.go_on(raw, file)
-            for part in parts:
-                walk.visit(part)
+            file.parts = {part for part in parts if walk.visit(part)}
             walk.finish()
-        file.stored = walk.stored
+        file.names, file.stored = walk.names, walk.stored
         file.runs = np.empty(0, RUN) if runs is None else runs
         yield file
 
@@ -265,11 +268,16 @@ class _Walk:
 
     # ---- objects
 
-    def visit(self, name: str) -> None:
-        """Walk through a group or dataset, and all that is in it."""
+    @property
+    def names(self) -> set[str]:
+        return set(self._links[""])
+
+    def visit(self, name: str) -> bool:
+        """Walk through a group or dataset and all in it; say whether it is there."""
         address = self._find(name)
         if address is not None:
             self._visit(address, name)
+        return address is not None
 
     def _find(self, name: str) -> int | None:
         parent, _, own = name.rpartition("/")
