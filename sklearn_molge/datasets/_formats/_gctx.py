@@ -229,7 +229,8 @@ def open_gctx(path: str | os.PathLike[str]) -> Iterator[Hdf5File]:
 def check_layout(file: Hdf5File) -> None:
     """Raise where the file is not in GCTX's layout."""
     names = MATRIX, f"{COLUMN_META}/id", f"{ROW_META}/id"
-    nodes = [file[name] if name in file.stored else None for name in names]
+    with reading(file.filename):
+        nodes = [file[name] if name in file.stored else None for name in names]
     for name, node in zip(names, nodes, strict=True):
         if node is None:
             raise CorruptFileError(
