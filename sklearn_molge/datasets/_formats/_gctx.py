@@ -229,27 +229,21 @@ def open_gctx(path: str | os.PathLike[str]) -> Iterator[Hdf5File]:
 def check_layout(file: Hdf5File) -> None:
     """Raise where the file is not in GCTX's layout."""
     names = MATRIX, f"{COLUMN_META}/id", f"{ROW_META}/id"
-    with reading(file.filename):
-        nodes = [file[name] if name in file.stored else None for name in names]
-    for name, node in zip(names, nodes, strict=True):
-        if node is None:
+    for name in names:
+        if name not in file.stored:
             raise CorruptFileError(
                 file.filename, f"dataset {name!r}", "it is not there: no GCTX file"
             )
-    matrix, obs_ids, gene_ids = nodes
-    if matrix.shape != (obs_ids.size, gene_ids.size):
-        raise CorruptFileError(
-            file.filename,
-            f"dataset {MATRIX!r}",
-            f"it must have shape ({obs_ids.size}, {gene_ids.size}), one entry for each "
-            f"of the ids in {COLUMN_META!r} and {ROW_META!r}. Got shape {matrix.shape}",
-        )
-    if matrix.dtype.kind not in "fiu":
-        raise CorruptFileError(
-            file.filename,
-            f"dataset {MATRIX!r}",
-            f"it must hold real numbers. Got dtype {matrix.dtype}",
-        )
+    with reading(file.filename, f"dataset {MATRIX!r}"):
+        matrix, obs_ids, gene_ids = (file[name] for name in names)
+        if matrix.shape != (obs_ids.size, gene_ids.size):
+            raise ValueError(
+                f"it must have shape ({obs_ids.size}, {gene_ids.size}), one entry for "
+                f"each of the ids in {COLUMN_META!r} and {ROW_META!r}. "
+                f"Got shape {matrix.shape}"
+            )
+        if matrix.dtype.kind not in "fiu":
+            raise ValueError(f"it must hold real numbers. Got dtype {matrix.dtype}")
 
 
 def _read_axis(
@@ -286,14 +280,13 @@ def read_columns(
     size = file[f"{group}/id"].size
     columns = {}
     with reading(file.filename, f"group {group!r}"):
-        nodes = dict(file[group].items())
-    for name, node in nodes.items():
-        if name == "id" or not isinstance(node, h5py.Dataset) or not wanted(name):
-            continue
-        values = _read_values(node, size, positions, file)
-        if h5py.check_string_dtype(node.dtype) is not None:
-            values[values == ""] = np.nan
-        columns[name] = pd.Series(values, dtype=values.dtype)
+        for name, node in file[group].items():
+            if name == "id" or not isinstance(node, h5py.Dataset) or not wanted(name):
+                continue
+            values = _read_values(node, size, positions, file)
+            if h5py.check_string_dtype(node.dtype) is not None:
+                values[values == ""] = np.nan
+            columns[name] = pd.Series(values, dtype=values.dtype)
     index = pd.RangeIndex(size if positions is None else len(positions))
     return pd.DataFrame(columns, index=index)
 
@@ -320,14 +313,14 @@ def _read_values(
     positions: NDArray[np.intp] | None,
     file: Hdf5File,
 ) -> NDArray:
-    if dataset.size != size:
+    values = _stored_entries(dataset, file)
+    if len(values) != size:
         raise CorruptFileError(
             file.filename,
             f"dataset {dataset.name!r}",
             f"it must have {size} entries, as many as there are ids. "
             f"Got shape {dataset.shape}",
         )
-    values = _stored_entries(dataset, file)
     if positions is not None:
         values = values[positions]
     if h5py.check_string_dtype(dataset.dtype) is not None:
