@@ -94,6 +94,10 @@ class Hdf5File(h5py.File):
     stored: dict[str, Stored]
     runs: NDArray  # of the seal, none where there is no seal
 
+    @property
+    def is_sealed(self) -> bool:
+        return len(self.runs) > 0
+
     def check_values(self, part: str) -> None:
         """Unpack the chunks of all datasets in a part, and see whether they fit.
 
@@ -312,13 +316,9 @@ class _Walk:
             )
         messages = self._messages(address)
         self._objects.add(address)
-        cached = self._cached.get(address)
-        if cached and [cached] != [
-            data[:16] for kind, data in messages if kind == TABLE
-        ]:
-            raise ValueError(
-                "what leads to it says where its links are, and it does not"
-            )
+        tables = [data[:16] for kind, data in messages if kind == TABLE]
+        if address in self._cached and tables not in ([], [self._cached[address]]):
+            raise ValueError("a link to it says something else of where its links are")
         if self.attributes:
             for kind, data in messages:
                 if kind == ATTRIBUTE:

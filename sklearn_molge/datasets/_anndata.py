@@ -58,6 +58,8 @@ MARK = "sklearn_molge"
 # Where var keeps the index of `genes`, since its own holds the genes' names.
 GENE_INDEX = "study_index"
 BLOCK_BYTES = 2**24
+# A matrix up to here is compared with its checksum though it is mapped: it takes 10 ms.
+COMPARED_BYTES = 2**24
 # Of every object in the file, so that the mapped matrix starts at a cache line.
 ALIGNMENT = 64
 ARRAY_ATTRIBUTES = {"encoding-type": "array", "encoding-version": "0.2.0"}
@@ -508,11 +510,16 @@ def _matrix(file: Hdf5File, shape: tuple[int, int], mode: str | None) -> NDArray
             f"it must be an array of shape {shape}, one row for each of obs and one "
             f"column for each of var. Got {stored and stored.shape}",
         )
-    if mode is None or 0 in shape:
+    is_whole = mode is None or 0 in shape
+    if is_whole or stored.chunk_bytes <= COMPARED_BYTES:
         file.check_matrix()
+    if is_whole:
         file.check_values("X")
         with reading(file.filename, "part 'X'"):
-            return file["X"][...].astype(np.float32, copy=False)
+            values = file["X"][...].astype(np.float32, copy=False)
+            if not file.is_sealed and np.isinf(values).any():
+                raise ValueError(f"{np.isinf(values).sum():,} values are infinite")
+        return values
     if file["X"].dtype != np.float32 or stored.chunks or not len(stored.places):
         raise ValueError(
             f"{file.filename}: part 'X' is compressed, in chunks or not float32, and "

@@ -674,7 +674,10 @@ class Study:
         that are open in this process.
 
         A file of :meth:`save` has checksums. That of the tables is compared at once,
-        that of the matrix only where it is read whole: with ``mmap_mode=None``.
+        that of the matrix where it is read whole, with ``mmap_mode=None``, or has at
+        most 16 MiB: a larger one that is mapped is not read, and may be damaged. To
+        change the file by other programs, delete the attribute ``sklearn_molge_seal``
+        of its root.
         """
         from sklearn_molge.datasets._anndata import read_study_parts
 

@@ -126,10 +126,15 @@ def read_gctx(
     ------
     FileNotFoundError
         If there is no such file.
+    CorruptFileError
+        If the file is not HDF5 or not in the layout of GCTX, is damaged, not complete
+        or without a part of its chunks, leads to other files by links, or was changed
+        since :func:`write_gctx` wrote it. Only whole matrices are compared with their
+        checksum; metadata always are.
     ValueError
-        If the file is not HDF5 or not in the layout of GCTX, holds nothing of the
-        name or position asked for, or values asked for are infinite, or missing with
-        ``missing="raise"``; counts them, and names samples and genes.
+        If it holds nothing of the name or position asked for, or values asked for are
+        infinite, or missing with ``missing="raise"``; counts them, and names samples
+        and genes.
 
     Warns
     -----
@@ -425,6 +430,10 @@ def write_gctx(
     text. A missing text is stored as the empty text, and comes back as missing; an
     empty text comes back as missing, too. A missing value in a column of numbers is
     NaN. "-666" is not used: it would come back as text.
+
+    Checksums stand behind the end of the HDF5, where other programs do not look.
+    `read_gctx` refuses a file that was changed since; whoever changes one on purpose
+    deletes the attribute ``sklearn_molge_seal`` of its root.
 
     Examples
     --------
