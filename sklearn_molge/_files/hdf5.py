@@ -468,7 +468,7 @@ class _Walk:
         level = head[5]
         if level > MAX_LEVELS:
             raise ValueError(f"a B-tree of {level} levels, more than {MAX_LEVELS}")
-        bounds: NDArray | None = None
+        bounds: list[tuple] = []
         nodes = [address]
         for depth in range(level, -1, -1):
             found = []
@@ -480,14 +480,15 @@ class _Walk:
                 body = self.claim(node, 24 + n * entry.itemsize + key.itemsize)[24:]
                 whole = np.frombuffer(body + bytes(8), entry)
                 found.append((whole["key"], whole["child"][:-1]))
-            if bounds is not None and kind == 1:
+            if bounds and kind == 1:
                 _check_within(bounds, found)
-            bounds = [
-                (keys[i], keys[i + 1])
-                for keys, _ in found
-                for i in range(len(keys) - 1)
-            ]
-            nodes = [child for _, children in found for child in children.tolist()]
+            if depth:
+                bounds = [
+                    (keys[i], keys[i + 1])
+                    for keys, _ in found
+                    for i in range(len(keys) - 1)
+                ]
+                nodes = [child for _, children in found for child in children.tolist()]
         return found
 
     # ---- datasets
@@ -1053,16 +1054,18 @@ def _read_seal(raw: io.FileIO) -> NDArray | None:
     if end < 0:
         return None
     crc, n, magic = SEAL_END.unpack(_read_at(raw, end, SEAL_END.size))
-    start = end - n * RUN.itemsize
     if magic != SEAL_MAGIC:
         return None
-    table = _read_at(raw, max(start, 0), end - max(start, 0))
-    runs = np.frombuffer(table, RUN) if start > 0 else None
-    starts = () if runs is None else [*runs["start"].tolist(), start]
-    if zlib.crc32(table) != crc or starts[:1] != [0] or sorted(set(starts)) != starts:
+    start = end - n * RUN.itemsize
+    if start <= 0:
         raise ValueError("the seal at its end is damaged")
+    table = _read_at(raw, start, end - start)
     # Where the last run ends is for the check.
-    return np.append(runs, np.array([(start, 0, 2)], RUN))
+    runs = np.append(np.frombuffer(table, RUN), np.array([(start, 0, 2)], RUN))
+    starts = runs["start"].tolist()
+    if zlib.crc32(table) != crc or starts[0] != 0 or sorted(set(starts)) != starts:
+        raise ValueError("the seal at its end is damaged")
+    return runs
 
 
 def _check_runs(raw: io.FileIO, runs: NDArray, *, is_matrix: bool) -> None:

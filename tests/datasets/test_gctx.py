@@ -676,6 +676,40 @@ def test_hdf5_of_another_layout(path, name, replaced):
         read_gctx(path)
 
 
+def test_damaged_bytes_are_told(path):
+    """Among them those of the fill value, which crashed the library."""
+    whole = path.read_bytes()
+    for at in range(0, len(whole), len(whole) // 150):
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 16]) + whole[at + 1 :])
+        with pytest.raises(CorruptFileError, match=r"small\.gctx cannot be read"):
+            read_gctx(path)
+
+
+def test_ids_in_another_file(tmp_path):
+    path = write_plain(tmp_path / "x.gctx", np.zeros((2, 3)))
+    with h5py.File(path, "a") as file:
+        del file["0/META/COL/id"]
+        file.create_dataset(
+            "0/META/COL/id", (2,), "S20", external=[("/etc/passwd", 0, 40)]
+        )
+    with pytest.raises(CorruptFileError, match=r"COL/id': .* in another file"):
+        read_gctx(path)
+
+
+def test_more_than_the_file_can_hold(tmp_path):
+    path = write_plain(tmp_path / "x.gctx", np.zeros((2, 3)))
+    with h5py.File(path, "a") as file:
+        for name, shape in (
+            ("0/DATA/0/matrix", (10**6, 4000)),
+            ("0/META/COL/id", (10**6,)),
+            ("0/META/ROW/id", (4000,)),
+        ):
+            del file[name]
+            file.create_dataset(name, shape, "f4", chunks=(100,) * len(shape))
+    with pytest.raises(CorruptFileError, match="chunks, more than a file of"):
+        read_gctx(path)
+
+
 def test_metadata_of_another_length(path):
     with changing(path) as file:
         file["0/META/ROW/wrong"] = [1, 2]

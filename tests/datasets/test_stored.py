@@ -513,6 +513,53 @@ def test_files_that_lack_a_part(tmp_path, part, message):
         Study.load(path)
 
 
+@pytest.mark.parametrize("mode", ["r", None])
+def test_damaged_bytes_are_told(tmp_path, mode):
+    path = tmp_path / "study.h5ad"
+    make().save(path)
+    whole = path.read_bytes()
+    for at in range(0, len(whole), len(whole) // 50):
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 16]) + whole[at + 1 :])
+        with pytest.raises(CorruptFileError, match=r"study\.h5ad cannot be read"):
+            Study.load(path, mmap_mode=mode)
+
+
+def test_a_zeroed_heap_of_texts_does_not_hang(tmp_path):
+    path = tmp_path / "study.h5ad"
+    make().save(path)
+    make().to_anndata().write_h5ad(tmp_path / "foreign.h5ad")
+    for name in ("study.h5ad", "foreign.h5ad"):
+        content = bytearray((tmp_path / name).read_bytes())
+        at = content.find(b"GCOL")
+        content[at + 256 : at + 320] = bytes(64)
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(CorruptFileError, match=name):
+            Study.load(tmp_path / name)
+
+
+def test_values_in_another_file(tmp_path):
+    path = tmp_path / "study.h5ad"
+    make().to_anndata().write_h5ad(path)
+    with h5py.File(path, "r+") as file, h5py.File(tmp_path / "x.h5", "w") as other:
+        file.copy("X", other)
+        del file["X"]
+        file["X"] = h5py.ExternalLink("x.h5", "X")
+    for mode in ("r", None):
+        with pytest.raises(
+            CorruptFileError, match=r"study\.h5ad .*'X': .*not followed"
+        ):
+            Study.load(path, mmap_mode=mode)
+
+
+def test_infinite_values_of_a_file_without_checksums(tmp_path):
+    path = tmp_path / "study.h5ad"
+    make().to_anndata().write_h5ad(path)
+    with h5py.File(path, "r+") as file:
+        file["X"][0, 0] = np.inf
+    with pytest.raises(CorruptFileError, match="'X': 1 values are infinite"):
+        Study.load(path, mmap_mode=None)
+
+
 def test_matrices_that_cannot_be_mapped(tmp_path):
     path = tmp_path / "study.h5ad"
     study = make()
