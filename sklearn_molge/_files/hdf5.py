@@ -240,7 +240,7 @@ class _Walk:
             self._cached[root] = cached
         messages = self._object(root)
         self.root_attributes = {
-            _attribute_parts(data)[0] for kind, data in messages if kind == ATTRIBUTE
+            _attribute_name(data) for kind, data in messages if kind == ATTRIBUTE
         }
         self._links[""] = self._read_links(messages, "")
 
@@ -840,6 +840,11 @@ class _Type:
         self.end += n * base.size
         if base.size != self.size or self.end > len(data) or base.texts or not n:
             raise ValueError("its type of named values is damaged")
+
+
+def _attribute_name(data: bytes) -> str:
+    at = 9 if data[0] == 3 else 8
+    return data[at : data.index(b"\0", at)].decode(errors="replace")
 
 
 def _attribute_parts(data: bytes) -> tuple[str, _Type, bytes, bytes]:
