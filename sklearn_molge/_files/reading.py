@@ -61,4 +61,5 @@ def _corrupt(error: Exception, path, part) -> Exception:
     part = part() if callable(part) else part
     if str(path) in str(error) and isinstance(error, OSError | ValueError):
         return CorruptFileError(path, part, str(error).replace(str(path), "it"))
-    return CorruptFileError(path, part, f"{type(error).__name__}: {error}")
+    kind = "" if type(error) is ValueError else f"{type(error).__name__}: "
+    return CorruptFileError(path, part, f"{kind}{error}")

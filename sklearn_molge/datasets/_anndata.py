@@ -7,7 +7,6 @@ import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import h5py
@@ -15,7 +14,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from sklearn_molge._files.hdf5 import SEAL_ATTRIBUTE, Hdf5File, open_hdf5, seal
 from sklearn_molge._files.hdf5_writing import writing_hdf5
+from sklearn_molge._files.reading import reading
 from sklearn_molge._files.replacing import replacing
 from sklearn_molge._utils.messages import first_few
 from sklearn_molge._utils.optional import import_optional
@@ -40,7 +41,7 @@ from sklearn_molge.datasets._formats._values import check_values, warn_of_scale
 from sklearn_molge.datasets._quantities import QUANTITIES
 from sklearn_molge.datasets._selection import Funnel, as_tuple, keep_molecules
 from sklearn_molge.datasets._texts import unify_case
-from sklearn_molge.exceptions import DataWarning
+from sklearn_molge.exceptions import CorruptFileError, DataWarning
 from sklearn_molge.expression import match_genes
 from sklearn_molge.molecules import IDENTITY_VERSION
 
@@ -58,6 +59,8 @@ MARK = "sklearn_molge"
 # Where var keeps the index of `genes`, since its own holds the genes' names.
 GENE_INDEX = "study_index"
 BLOCK_BYTES = 2**24
+# A matrix up to here is compared with its checksum though it is mapped: it takes 10 ms.
+COMPARED_BYTES = 2**24
 # Of every object in the file, so that the mapped matrix starts at a cache line.
 ALIGNMENT = 64
 ARRAY_ATTRIBUTES = {"encoding-type": "array", "encoding-version": "0.2.0"}
@@ -417,20 +420,18 @@ def write_study(study, path: str | os.PathLike[str]) -> None:
     """Write the file beside `path`, and give it its name when it is complete."""
     anndata = _import_anndata("Study.save")
     obs, var, mark = _checked_tables(study)
-    with (
-        replacing(path) as draft,
-        writing_hdf5(draft, alignment_threshold=1, alignment_interval=ALIGNMENT) as (
-            file,
-            check,
-        ),
-    ):
-        with warnings.catch_warnings():
-            # A study may hold a profile twice.
-            warnings.filterwarnings("ignore", ".*names are not unique", UserWarning)
-            tables = anndata.AnnData(obs=obs, var=var, uns={MARK: mark})
-        anndata.io.write_elem(file, "/", tables)
-        check()
-        _write_matrix(file, study, check)
+    with warnings.catch_warnings():
+        # A study may hold a profile twice.
+        warnings.filterwarnings("ignore", ".*names are not unique", UserWarning)
+        tables = anndata.AnnData(obs=obs, var=var, uns={MARK: mark})
+    aligned = {"alignment_threshold": 1, "alignment_interval": ALIGNMENT}
+    with replacing(path) as draft:
+        with writing_hdf5(draft, **aligned) as (file, check):
+            anndata.io.write_elem(file, "/", tables)
+            check()
+            _write_matrix(file, study, check)
+            file.attrs[SEAL_ATTRIBUTE] = True
+        seal(draft, "X")
 
 
 def _checked_tables(study) -> tuple[pd.DataFrame, pd.DataFrame, dict]:
@@ -478,72 +479,62 @@ def _write_matrix(file: h5py.File, study, check: Callable[[], None]) -> None:
 def read_study_parts(path: str | os.PathLike[str], *, mmap_mode: str | None) -> dict:
     """Return the arguments of Study from a file that `write_study` wrote."""
     anndata = _import_anndata("Study.load")
-    with _open(path) as file:
+    parts = "X", "obs", "var", f"uns/{MARK}"
+    with open_hdf5(path, *parts) as file:
         mark = _read(file, f"uns/{MARK}", anndata)
         obs, var = (_read(file, name, anndata) for name in ("obs", "var"))
         X = _matrix(file, (len(obs), len(var)), mmap_mode)
-    try:
+    told = f"the tables and the part 'uns/{MARK}', which describes them"
+    with reading(path, told):
         own = _own_parts(obs, var, mark, X)
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(
-            f"{os.fspath(path)}: the tables and the part 'uns/{MARK}', which describes "
-            f"them, do not belong together: {error}"
-        ) from error
-    _tell_old_drugs(mark, where=os.fspath(path))
+        _tell_old_drugs(mark, where=os.fspath(path))
     return own
 
 
-def _open(path: str | os.PathLike[str]) -> h5py.File:
-    if not Path(path).exists():
-        raise FileNotFoundError(f"There is no file {os.fspath(path)!r}.")
-    try:
-        return h5py.File(path, "r")
-    except OSError as error:
-        # The operating system's own refusals (rights, a folder) carry a number.
-        if error.errno is not None:
-            raise
-        raise ValueError(
-            f"{os.fspath(path)} is no file of Study.save, or is cut or damaged: it "
-            f"cannot be read as HDF5: {error}"
-        ) from error
-
-
-def _read(file: h5py.File, part: str, anndata):
-    if part not in file:
-        raise ValueError(
-            f"{file.filename} has no part {part!r}: it was not written by Study.save. "
-            "A file of AnnData's becomes a study by "
-            "Study.from_anndata(anndata.read_h5ad(path))."
+def _read(file: Hdf5File, part: str, anndata):
+    if part not in file.parts:
+        raise CorruptFileError(
+            file.filename,
+            f"part {part!r}",
+            "it is not there: the file was not written by Study.save. A file of "
+            "AnnData's becomes a study by Study.from_anndata(anndata.read_h5ad(path))",
         )
-    try:
+    file.check_values(part)
+    with reading(file.filename, f"part {part!r}"):
         return anndata.io.read_elem(file[part])
-    except Exception as error:
-        raise ValueError(
-            f"{file.filename}: part {part!r} cannot be read: {error}"
-        ) from error
 
 
-def _matrix(file: h5py.File, shape: tuple[int, int], mode: str | None) -> NDArray:
-    matrix = file.get("X")
-    if not isinstance(matrix, h5py.Dataset) or matrix.shape != shape:
-        raise ValueError(
-            f"{file.filename}: part 'X' must be an array of shape {shape}, one row for "
-            f"each of obs and one column for each of var. Got {matrix!r}."
+def _matrix(file: Hdf5File, shape: tuple[int, int], mode: str | None) -> NDArray:
+    stored = file.stored.get("X")
+    if stored is None or stored.shape != shape:
+        raise CorruptFileError(
+            file.filename,
+            "part 'X'",
+            f"it must be an array of shape {shape}, one row for each of obs and one "
+            f"column for each of var. Got {stored and stored.shape}",
         )
-    if mode is None or 0 in shape:
-        return matrix[...]
-    offset = matrix.id.get_offset()
-    if offset is None or matrix.dtype != np.float32:
+    is_whole = mode is None or 0 in shape
+    if is_whole or stored.chunk_bytes <= COMPARED_BYTES:
+        file.check_matrix()
+    if is_whole:
+        file.check_values("X")
+        with reading(file.filename, "part 'X'"):
+            values = file["X"][...].astype(np.float32, copy=False)
+            if not file.is_sealed and np.isinf(values).any():
+                raise ValueError(f"{np.isinf(values).sum():,} values are infinite")
+        return values
+    if file["X"].dtype != np.float32 or stored.chunks or not len(stored.places):
         raise ValueError(
             f"{file.filename}: part 'X' is compressed, in chunks or not float32, and "
             "cannot be memory-mapped. Pass mmap_mode=None, or save it by Study.save."
         )
+    offset = file.userblock_size + int(stored.places[0, 0])
     if mode == "r":
-        return np.memmap(file.filename, matrix.dtype, "r", offset, shape)
+        return np.memmap(file.filename, np.float32, "r", offset, shape)
     with open(file.filename, "rb") as handle:
         pages = mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_COPY)
     # Not a numpy.memmap: joblib's workers would open the file and miss what changed.
-    values = np.frombuffer(memoryview(pages), matrix.dtype, matrix.size, offset)
+    values = np.frombuffer(memoryview(pages), np.float32, shape[0] * shape[1], offset)
     return values.reshape(shape)
 
 

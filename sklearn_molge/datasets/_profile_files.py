@@ -8,12 +8,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, islice
 
-import h5py
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from sklearn_molge._compat import StrOptions, validate_params
+from sklearn_molge._files.hdf5 import open_hdf5
 from sklearn_molge._files.reading import reading
 from sklearn_molge._files.text import check_is_file
 from sklearn_molge._utils.messages import first_few
@@ -26,7 +26,7 @@ from sklearn_molge.datasets._columns import (
     standard_genes,
 )
 from sklearn_molge.datasets._formats._gct import read_gct
-from sklearn_molge.datasets._formats._gctx import MATRIX, read_gctx
+from sklearn_molge.datasets._formats._gctx import read_gctx
 from sklearn_molge.datasets._formats._values import (
     MISSING_OPTIONS,
     check_values,
@@ -189,10 +189,10 @@ def _kind_of(path: str | os.PathLike[str]) -> str:
             "unpack it, or save the sheet as CSV."
         )
     if start == HDF5_MAGIC:
-        with h5py.File(path, "r") as file:
-            if MATRIX in file:
+        with open_hdf5(path) as file:
+            if "0" in file.names:
                 return "gctx"
-            if "X" in file and "obs" in file and "var" in file:
+            if {"X", "obs", "var"} <= file.names:
                 return "h5ad"
         raise ValueError(f"{os.fspath(path)} is HDF5, but neither GCTX nor AnnData.")
     with reading(path):
@@ -235,11 +235,17 @@ def _warn(text: str) -> None:
 
 def _of_anndata(path: str | os.PathLike[str]) -> pd.DataFrame:
     anndata = import_optional("anndata", extra="anndata", needed_by="read_profiles")
-    adata = anndata.read_h5ad(path)
-    if adata.X is None:
-        raise ValueError(f"{os.fspath(path)}: X is empty; there are no profiles.")
-    values = adata.X.toarray() if hasattr(adata.X, "toarray") else np.asarray(adata.X)
-    return pd.DataFrame(values, index=adata.obs_names, columns=_gene_names(adata.var))
+    parts = {}
+    with open_hdf5(path, "X", "obs", "var") as file:
+        file.check_matrix()
+        for part in file.parts:
+            file.check_values(part)
+            with reading(path, f"part {part!r}"):
+                parts[part] = anndata.io.read_elem(file[part])
+    with reading(path, "X, obs and var together"):
+        X, obs, var = (parts[part] for part in ("X", "obs", "var"))
+        values = X.toarray() if hasattr(X, "toarray") else np.asarray(X)
+        return pd.DataFrame(values, index=obs.index, columns=_gene_names(var))
 
 
 # ------------------------------------------------------------------- tables of text

@@ -13,6 +13,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from sklearn_molge._compat import Interval, StrOptions, validate_params
+from sklearn_molge._files.reading import reading
 from sklearn_molge._utils.genes import gene_names
 from sklearn_molge._utils.messages import counted
 from sklearn_molge._utils.typing import RandomState
@@ -672,11 +673,17 @@ class Study:
         while they work. Replacing it (also by :meth:`save`) does not change studies
         that are open in this process.
 
-        The values of the matrix are not checked against damage; the tables are read.
+        A file of :meth:`save` has checksums. That of the tables is compared at once,
+        that of the matrix where it is read whole, with ``mmap_mode=None``, or has at
+        most 16 MiB: a larger one that is mapped is not read, and may be damaged. To
+        change the file by other programs, delete the attribute ``sklearn_molge_seal``
+        of its root.
         """
         from sklearn_molge.datasets._anndata import read_study_parts
 
-        return cls(**read_study_parts(path, mmap_mode=mmap_mode))
+        parts = read_study_parts(path, mmap_mode=mmap_mode)
+        with reading(path):
+            return cls(**parts)
 
     @classmethod
     @validate_params(

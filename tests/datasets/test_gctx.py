@@ -2,6 +2,7 @@
 
 import tracemalloc
 import zlib
+from contextlib import contextmanager
 
 import h5py
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.testing import assert_array_equal
 from pandas.testing import assert_frame_equal, assert_index_equal
 
 from sklearn_molge.datasets import GctData, read_gct, read_gctx, write_gctx
+from sklearn_molge.exceptions import CorruptFileError
 
 N_SAMPLES, N_GENES = 23, 37
 
@@ -71,6 +73,14 @@ def write_plain(path, matrix, layout=None, dtype=None, **attributes):
         file["0/META/COL/id"] = np.array([f"s{i}" for i in range(n_samples)], dtype="S")
         file["0/META/ROW/id"] = np.array([f"g{i}" for i in range(n_genes)], dtype="S")
     return path
+
+
+@contextmanager
+def changing(path):
+    """Open a file of `write_gctx` to change it, which its seal forbids."""
+    with h5py.File(path, "a") as file:
+        del file.attrs["sklearn_molge_seal"]
+        yield file
 
 
 @pytest.fixture
@@ -180,21 +190,42 @@ def test_threads_change_nothing(tmp_path, n_jobs, layout):
     assert_array_equal(part.matrix, matrix[np.ix_(rows, genes)])
 
 
-def test_chunks_that_were_never_written_hold_the_fill_value(tmp_path):
-    expected = np.full((20, 30), 7, dtype=np.float32)
-    expected[:5, :10] = 1
-    layouts = ((5, 10), {}), ((5, 10), {"compression": 1, "shuffle": True})
-    for number, (chunks, options) in enumerate(layouts):
+def test_chunks_that_were_never_written(tmp_path):
+    layouts = ({}, {"compression": 1, "shuffle": True}, {"compression": "lzf"})
+    for number, options in enumerate(layouts):
         path = write_plain(tmp_path / f"{number}.gctx", np.zeros((20, 30)))
         with h5py.File(path, "a") as file:
             del file["0/DATA/0/matrix"]
             dataset = file.create_dataset(
                 "0/DATA/0/matrix", (20, 30), np.float32,
-                fillvalue=7, chunks=chunks, **options,
+                fillvalue=7, chunks=(5, 10), **options,
             )  # fmt: skip
             dataset[:5, :10] = 1
-        part = read_gctx(path, samples=[19, 2, 0], genes=[29, 3, 15])
-        assert_array_equal(part.matrix, expected[[19, 2, 0]][:, [29, 3, 15]])
+        for samples in (None, [0], [19, 2]):
+            with pytest.raises(
+                CorruptFileError, match=r"matrix'.*: 11 of 12 chunks are missing"
+            ):
+                read_gctx(path, samples=samples)
+
+
+@pytest.mark.parametrize("name", ["0/DATA/0/matrix", "0/META/COL/id", "0/META/ROW/x"])
+@pytest.mark.parametrize("chunks", [None, (1,)])
+def test_values_that_were_never_written(tmp_path, name, chunks):
+    path = write_plain(tmp_path / "x.gctx", np.zeros((2, 3)))
+    shape = (2, 3) if "matrix" in name else (2,) if "COL" in name else (3,)
+    with h5py.File(path, "a") as file:
+        if name in file:
+            del file[name]
+        if chunks:
+            chunks = chunks * len(shape)
+            dataset = file.create_dataset(name, shape, np.float32, chunks=chunks)
+            dataset[(0,) * len(shape)] = 5
+        else:
+            file.create_dataset(name, shape, np.float32)
+    with pytest.raises(
+        CorruptFileError, match=rf"x\.gctx.*'{name}'.*(never written|are missing)"
+    ):
+        read_gctx(path)
 
 
 def test_chunk_without_some_of_its_filters(tmp_path):
@@ -217,36 +248,46 @@ def test_damaged_chunk(tmp_path):
     with h5py.File(path, "a") as file:
         dataset = file["0/DATA/0/matrix"].id
         dataset.write_direct_chunk((0, 0), b"not gzip")
-    with pytest.raises(ValueError, match=r"x\.gctx: a chunk of its matrix is damaged"):
+    with pytest.raises(CorruptFileError, match=r"x\.gctx.*/matrix'.*Error -3"):
         read_gctx(path, genes=[5, 0])
     with h5py.File(path, "a") as file:
         dataset = file["0/DATA/0/matrix"].id
         dataset.write_direct_chunk((0, 0), zlib.compress(b"short"))
-    with pytest.raises(ValueError, match=r"damaged: it has 5 bytes, not 192"):
+    with pytest.raises(CorruptFileError, match="a chunk has 5 bytes instead of 192"):
         read_gctx(path, genes=[5, 0])
 
 
-@pytest.mark.parametrize("case", ["userblock", "never written", "external", "compact"])
+def test_chunk_that_unpacks_to_more_than_it_should(tmp_path):
+    path = write_plain(
+        tmp_path / "x.gctx", np.zeros((2**9, 2**9)), {"compression": 9}, "<f4"
+    )
+    with h5py.File(path, "a") as file:
+        dataset = file["0/DATA/0/matrix"].id
+        bomb = zlib.compress(bytes(2**24), 9)
+        dataset.write_direct_chunk((0, 0), bomb)
+    for genes in (None, [5]):
+        with pytest.raises(
+            CorruptFileError, match=r"unpacks to more than [\d,]+ bytes"
+        ):
+            read_gctx(path, genes=genes)
+
+
+@pytest.mark.parametrize("case", ["userblock", "compact"])
 def test_values_that_are_not_one_plain_stretch_of_the_file(tmp_path, case):
     matrix = np.arange(12.0, dtype=np.float32).reshape(3, 4)
     path = tmp_path / "x.gctx"
     write_plain(path, matrix, userblock_size=512 if case == "userblock" else 0)
     options = {}
-    if case == "external":
-        options["external"] = [(str(tmp_path / "raw"), 0, 48)]
     if case == "compact":
         options["dcpl"] = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
         options["dcpl"].set_layout(h5py.h5d.COMPACT)
-    if case == "never written":
-        matrix[...] = 7
     if case != "userblock":
         with h5py.File(path, "a") as file:
             del file["0/DATA/0/matrix"]
             dataset = file.create_dataset(
                 "0/DATA/0/matrix", (3, 4), np.float32, fillvalue=7, **options
             )
-            if case != "never written":
-                dataset[...] = matrix
+            dataset[...] = matrix
     part = read_gctx(path, samples=[2, 0], genes=[3, 1])
     assert_array_equal(part.matrix, matrix[[2, 0]][:, [3, 1]])
     assert_array_equal(read_gctx(path).matrix, matrix)
@@ -610,14 +651,16 @@ def test_missing_file(tmp_path):
 def test_not_hdf5(tmp_path):
     path = tmp_path / "text.gctx"
     path.write_text("#1.3\n")
-    with pytest.raises(ValueError, match=r"text\.gctx cannot be read as HDF5"):
+    with pytest.raises(
+        ValueError, match=r"text\.gctx cannot be read: it is no HDF5 file"
+    ):
         read_gctx(path)
 
 
 def test_truncated_hdf5(path):
     path.write_bytes(path.read_bytes()[:-500])
     with pytest.raises(
-        ValueError, match=r"small\.gctx cannot be read as HDF5.*truncated"
+        CorruptFileError, match=r"small\.gctx cannot be read: .* it was cut"
     ):
         read_gctx(path)
 
@@ -625,18 +668,52 @@ def test_truncated_hdf5(path):
 @pytest.mark.parametrize("name", ["0/DATA/0/matrix", "0/META/ROW/id", "0/META/COL/id"])
 @pytest.mark.parametrize("replaced", [True, False])
 def test_hdf5_of_another_layout(path, name, replaced):
-    with h5py.File(path, "a") as file:
+    with changing(path) as file:
         del file[name]
         if replaced:
             file.create_group(name)
-    with pytest.raises(ValueError, match=rf"small\.gctx is not a GCTX .* '{name}'"):
+    with pytest.raises(CorruptFileError, match=rf"small\.gctx.*'{name}'.*no GCTX file"):
+        read_gctx(path)
+
+
+def test_damaged_bytes_are_told(path):
+    """Among them those of the fill value, which crashed the library."""
+    whole = path.read_bytes()
+    for at in range(0, len(whole), len(whole) // 150):
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 16]) + whole[at + 1 :])
+        with pytest.raises(CorruptFileError, match=r"small\.gctx cannot be read"):
+            read_gctx(path)
+
+
+def test_ids_in_another_file(tmp_path):
+    path = write_plain(tmp_path / "x.gctx", np.zeros((2, 3)))
+    with h5py.File(path, "a") as file:
+        del file["0/META/COL/id"]
+        file.create_dataset(
+            "0/META/COL/id", (2,), "S20", external=[("/etc/passwd", 0, 40)]
+        )
+    with pytest.raises(CorruptFileError, match=r"COL/id': .* in another file"):
+        read_gctx(path)
+
+
+def test_more_than_the_file_can_hold(tmp_path):
+    path = write_plain(tmp_path / "x.gctx", np.zeros((2, 3)))
+    with h5py.File(path, "a") as file:
+        for name, shape in (
+            ("0/DATA/0/matrix", (10**6, 4000)),
+            ("0/META/COL/id", (10**6,)),
+            ("0/META/ROW/id", (4000,)),
+        ):
+            del file[name]
+            file.create_dataset(name, shape, "f4", chunks=(100,) * len(shape))
+    with pytest.raises(CorruptFileError, match="chunks, more than a file of"):
         read_gctx(path)
 
 
 def test_metadata_of_another_length(path):
-    with h5py.File(path, "a") as file:
+    with changing(path) as file:
         file["0/META/ROW/wrong"] = [1, 2]
-    with pytest.raises(ValueError, match=r"'/0/META/ROW/wrong' must have 37 entries"):
+    with pytest.raises(CorruptFileError, match=r"'/0/META/ROW/wrong': .* 37 entries"):
         read_gctx(path)
 
 
@@ -676,7 +753,7 @@ def test_values_that_are_none(tmp_path, layout, value):
     data.matrix[20, 4] = value
     path = tmp_path / "holes.gctx"
     write_gctx(path, data)
-    with h5py.File(path, "a") as file:
+    with changing(path) as file:
         del file["0/DATA/0/matrix"]
         file.create_dataset("0/DATA/0/matrix", data=data.matrix, **LAYOUTS[layout])
     absent = int(not np.isinf(value))

@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sklearn_molge.datasets import Study, make_perturbation_study
+from sklearn_molge.exceptions import CorruptFileError
 from sklearn_molge.retrieval import DoubleNNRetriever
 
 anndata = pytest.importorskip("anndata")
@@ -459,14 +460,14 @@ def test_files_that_are_no_study(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"There is no file .*study.h5ad"):
         Study.load(path)
     path.write_bytes(b"")
-    with pytest.raises(ValueError, match=r"study.h5ad is no file of Study.save, or is"):
+    with pytest.raises(CorruptFileError, match=r"study.h5ad .* it is no HDF5 file"):
         Study.load(path)
     path.write_text("a,b\n1,2\n")
-    with pytest.raises(ValueError, match=r"study.h5ad is no file of Study.save, or is"):
+    with pytest.raises(CorruptFileError, match=r"study.h5ad .* it is no HDF5 file"):
         Study.load(path)
     with h5py.File(path, "w") as file:
         file["x"] = 1
-    with pytest.raises(ValueError, match=r"study.h5ad has no part 'uns/sklearn_molge'"):
+    with pytest.raises(ValueError, match=r"part 'uns/sklearn_molge': it is not"):
         Study.load(path)
     anndata.AnnData(np.ones((2, 2), np.float32)).write_h5ad(path)
     with pytest.raises(ValueError, match=r"Study.from_anndata\(anndata.read_h5ad"):
@@ -475,24 +476,26 @@ def test_files_that_are_no_study(tmp_path):
         Study.load(path, mmap_mode="w")
 
 
-@pytest.mark.parametrize("kept", [0.02, 0.5, 0.97, 0.9999])
+@pytest.mark.parametrize("kept", [0.02, 0.5, 0.97, 0.9999, 1 - 1e-9])
 def test_cut_files(tmp_path, kept):
     path = tmp_path / "study.h5ad"
     make(100).save(path)
     whole = path.read_bytes()
     path.write_bytes(whole[: int(len(whole) * kept)])
     for mode in ("r", "c", None):
-        with pytest.raises(ValueError, match=r"study.h5ad is no file .*cut or damaged"):
+        with pytest.raises(
+            CorruptFileError, match=r"study.h5ad .*(was cut|is missing)"
+        ):
             Study.load(path, mmap_mode=mode)
 
 
 @pytest.mark.parametrize(
     ("part", "message"),
     [
-        ("X", "part 'X' must be an array of shape"),
-        ("obs", "has no part 'obs'"),
-        ("var", "has no part 'var'"),
-        ("obs/cell_line", "part 'obs' cannot be read"),
+        ("X", "part 'X': it must be an array of shape"),
+        ("obs", "part 'obs': it is not there"),
+        ("var", "part 'var': it is not there"),
+        ("obs/cell_line", "part 'obs'"),
         ("uns/sklearn_molge/genes", "part 'uns/sklearn_molge', which describes"),
         ("uns/sklearn_molge/obs/types", "part 'uns/sklearn_molge', which describes"),
     ],
@@ -502,8 +505,59 @@ def test_files_that_lack_a_part(tmp_path, part, message):
     make().save(path)
     with h5py.File(path, "r+") as file:
         del file[part]
+    with pytest.raises(CorruptFileError, match=r"study.h5ad.* its seal is missing"):
+        Study.load(path)
+    with h5py.File(path, "r+") as file:
+        del file.attrs["sklearn_molge_seal"]
     with pytest.raises(ValueError, match=f"study.h5ad.*{message}"):
         Study.load(path)
+
+
+@pytest.mark.parametrize("mode", ["r", None])
+def test_damaged_bytes_are_told(tmp_path, mode):
+    path = tmp_path / "study.h5ad"
+    make().save(path)
+    whole = path.read_bytes()
+    for at in range(0, len(whole), len(whole) // 50):
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 16]) + whole[at + 1 :])
+        with pytest.raises(CorruptFileError, match=r"study\.h5ad cannot be read"):
+            Study.load(path, mmap_mode=mode)
+
+
+def test_a_zeroed_heap_of_texts_does_not_hang(tmp_path):
+    path = tmp_path / "study.h5ad"
+    make().save(path)
+    make().to_anndata().write_h5ad(tmp_path / "foreign.h5ad")
+    for name in ("study.h5ad", "foreign.h5ad"):
+        content = bytearray((tmp_path / name).read_bytes())
+        at = content.find(b"GCOL")
+        content[at + 256 : at + 320] = bytes(64)
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(CorruptFileError, match=name):
+            Study.load(tmp_path / name)
+
+
+def test_values_in_another_file(tmp_path):
+    path = tmp_path / "study.h5ad"
+    make().to_anndata().write_h5ad(path)
+    with h5py.File(path, "r+") as file, h5py.File(tmp_path / "x.h5", "w") as other:
+        file.copy("X", other)
+        del file["X"]
+        file["X"] = h5py.ExternalLink("x.h5", "X")
+    for mode in ("r", None):
+        with pytest.raises(
+            CorruptFileError, match=r"study\.h5ad .*'X': .*not followed"
+        ):
+            Study.load(path, mmap_mode=mode)
+
+
+def test_infinite_values_of_a_file_without_checksums(tmp_path):
+    path = tmp_path / "study.h5ad"
+    make().to_anndata().write_h5ad(path)
+    with h5py.File(path, "r+") as file:
+        file["X"][0, 0] = np.inf
+    with pytest.raises(CorruptFileError, match="'X': 1 values are infinite"):
+        Study.load(path, mmap_mode=None)
 
 
 def test_matrices_that_cannot_be_mapped(tmp_path):
@@ -516,7 +570,7 @@ def test_matrices_that_cannot_be_mapped(tmp_path):
     with h5py.File(path, "r+") as file:
         del file["X"]
         file["X"] = np.ones((2, 2), dtype=np.float32)
-    with pytest.raises(ValueError, match=r"'X' must be an array of shape \(7, 5\)"):
+    with pytest.raises(ValueError, match=r"'X': it must be an array of shape \(7, 5\)"):
         Study.load(path)
 
 

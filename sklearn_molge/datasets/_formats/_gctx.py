@@ -13,7 +13,9 @@ import pandas as pd
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from sklearn_molge._compat import Interval, StrOptions, validate_params
+from sklearn_molge._files.hdf5 import SEAL_ATTRIBUTE, Hdf5File, open_hdf5, seal
 from sklearn_molge._files.hdf5_writing import writing_hdf5
+from sklearn_molge._files.reading import reading
 from sklearn_molge._files.replacing import replacing
 from sklearn_molge._utils.messages import first_few
 from sklearn_molge.datasets._formats._gctdata import (
@@ -25,6 +27,7 @@ from sklearn_molge.datasets._formats._gctdata import (
 )
 from sklearn_molge.datasets._formats._gctx_matrix import read_matrix
 from sklearn_molge.datasets._formats._values import MISSING_OPTIONS, check_values
+from sklearn_molge.exceptions import CorruptFileError
 
 __all__ = [
     "COLUMN_META",
@@ -124,10 +127,15 @@ def read_gctx(
     ------
     FileNotFoundError
         If there is no such file.
+    CorruptFileError
+        If the file is not HDF5 or not in the layout of GCTX, is damaged, not complete
+        or without a part of its chunks, leads to other files by links, or was changed
+        since :func:`write_gctx` wrote it. Only whole matrices are compared with their
+        checksum; metadata always are.
     ValueError
-        If the file is not HDF5 or not in the layout of GCTX, holds nothing of the
-        name or position asked for, or values asked for are infinite, or missing with
-        ``missing="raise"``; counts them, and names samples and genes.
+        If it holds nothing of the name or position asked for, or values asked for are
+        infinite, or missing with ``missing="raise"``; counts them, and names samples
+        and genes.
 
     Warns
     -----
@@ -167,12 +175,13 @@ def read_gctx(
     """
     dtype = check_dtype(dtype)
     with open_gctx(path) as file:
-        matrix = check_layout(file)
+        check_layout(file)
         rows, obs = _read_axis(file, COLUMN_META, samples, "samples")
         columns, gene_frame = _read_axis(file, ROW_META, genes, "genes")
         values = np.empty((len(rows), len(columns)), dtype=dtype)
         read_matrix(
-            matrix,
+            file,
+            MATRIX,
             rows,
             columns,
             values,
@@ -200,8 +209,10 @@ def read_gctx_values(
 ) -> None:
     """Read the matrix alone, at these positions in the file, into an array."""
     with open_gctx(path) as file:
+        check_layout(file)
         read_matrix(
-            check_layout(file),
+            file,
+            MATRIX,
             samples,
             genes,
             out,
@@ -215,50 +226,34 @@ def read_gctx_values(
 
 
 @contextmanager
-def open_gctx(path: str | os.PathLike[str]) -> Iterator[h5py.File]:
-    """Open a file for reading; say what is wrong where it is no HDF5."""
-    if not Path(path).exists():
-        raise FileNotFoundError(f"There is no file {os.fspath(path)!r}.")
-    try:
-        file = h5py.File(path, "r")
-    except OSError as error:
-        # The operating system's own refusals (rights, a folder) carry a number.
-        if error.errno is not None:
-            raise
-        raise ValueError(
-            f"{os.fspath(path)} cannot be read as HDF5, the format of GCTX files: "
-            f"{error}"
-        ) from error
-    with file:
+def open_gctx(path: str | os.PathLike[str]) -> Iterator[Hdf5File]:
+    """Open a file for reading, once what will be read of it is known to be sound."""
+    with open_hdf5(path, MATRIX, COLUMN_META, ROW_META, attributes=False) as file:
         yield file
 
 
-def check_layout(file: h5py.File) -> h5py.Dataset:
-    """Return the matrix, unread; raise where the file is not in GCTX's layout."""
+def check_layout(file: Hdf5File) -> None:
+    """Raise where the file is not in GCTX's layout."""
     names = MATRIX, f"{COLUMN_META}/id", f"{ROW_META}/id"
-    nodes = [file.get(name) for name in names]
-    for name, node in zip(names, nodes, strict=True):
-        if not isinstance(node, h5py.Dataset):
-            raise ValueError(
-                f"{file.filename} is not a GCTX file: it has no dataset {name!r}."
+    for name in names:
+        if name not in file.stored:
+            raise CorruptFileError(
+                file.filename, f"dataset {name!r}", "it is not there: no GCTX file"
             )
-    matrix, obs_ids, gene_ids = nodes
-    if matrix.shape != (obs_ids.size, gene_ids.size):
-        raise ValueError(
-            f"{file.filename}: dataset {MATRIX!r} must have shape "
-            f"({obs_ids.size}, {gene_ids.size}), one entry for each of the ids in "
-            f"{COLUMN_META!r} and {ROW_META!r}. Got shape {matrix.shape}."
-        )
-    if matrix.dtype.kind not in "fiu":
-        raise ValueError(
-            f"{file.filename}: dataset {MATRIX!r} must hold real numbers. "
-            f"Got dtype {matrix.dtype}."
-        )
-    return matrix
+    with reading(file.filename, f"dataset {MATRIX!r}"):
+        matrix, obs_ids, gene_ids = (file[name] for name in names)
+        if matrix.shape != (obs_ids.size, gene_ids.size):
+            raise ValueError(
+                f"it must have shape ({obs_ids.size}, {gene_ids.size}), one entry for "
+                f"each of the ids in {COLUMN_META!r} and {ROW_META!r}. "
+                f"Got shape {matrix.shape}"
+            )
+        if matrix.dtype.kind not in "fiu":
+            raise ValueError(f"it must hold real numbers. Got dtype {matrix.dtype}")
 
 
 def _read_axis(
-    file: h5py.File, group: str, subset: Subset, name: str
+    file: Hdf5File, group: str, subset: Subset, name: str
 ) -> tuple[NDArray[np.intp], pd.DataFrame]:
     """Return the positions asked for, and their metadata."""
     positions = resolve_subset(
@@ -273,7 +268,7 @@ def _read_axis(
 
 
 def read_frame(
-    file: h5py.File, group: str, positions: NDArray[np.intp] | None = None
+    file: Hdf5File, group: str, positions: NDArray[np.intp] | None = None
 ) -> pd.DataFrame:
     """Read the metadata of an axis, or of some `positions` of it, indexed by id."""
     frame = read_columns(file, group, positions)
@@ -281,7 +276,7 @@ def read_frame(
 
 
 def read_columns(
-    file: h5py.File,
+    file: Hdf5File,
     group: str,
     positions: NDArray[np.intp] | None = None,
     *,
@@ -290,21 +285,21 @@ def read_columns(
     """Read the metadata of an axis without its ids, in the columns `wanted`."""
     size = file[f"{group}/id"].size
     columns = {}
-    for name, node in file[group].items():
-        if name == "id" or not isinstance(node, h5py.Dataset) or not wanted(name):
-            continue
-        values = _read_values(node, size, positions, file)
-        if h5py.check_string_dtype(node.dtype) is not None:
-            values[values == ""] = np.nan
-        columns[name] = pd.Series(values, dtype=values.dtype)
+    with reading(file.filename, f"group {group!r}"):
+        for name, node in file[group].items():
+            if name == "id" or not isinstance(node, h5py.Dataset) or not wanted(name):
+                continue
+            values = _read_values(node, size, positions, file)
+            if h5py.check_string_dtype(node.dtype) is not None:
+                values[values == ""] = np.nan
+            columns[name] = pd.Series(values, dtype=values.dtype)
     index = pd.RangeIndex(size if positions is None else len(positions))
     return pd.DataFrame(columns, index=index)
 
 
-def read_raw_ids(file: h5py.File, group: str) -> NDArray[np.bytes_]:
+def read_raw_ids(file: Hdf5File, group: str) -> NDArray[np.bytes_]:
     """Read all ids of an axis as UTF-8 in one array: a third of a list of texts."""
-    node = file[f"{group}/id"]
-    values = np.asarray(node[()]).ravel()
+    values = _stored_entries(file[f"{group}/id"], file)
     if values.dtype.kind == "S" and not (values.view(np.uint8) > 127).any():
         return values
     texts = _read_ids(file, group, None)
@@ -312,7 +307,7 @@ def read_raw_ids(file: h5py.File, group: str) -> NDArray[np.bytes_]:
 
 
 def _read_ids(
-    file: h5py.File, group: str, positions: NDArray[np.intp] | None
+    file: Hdf5File, group: str, positions: NDArray[np.intp] | None
 ) -> pd.Index:
     node = file[f"{group}/id"]
     return text_index(_read_values(node, node.size, positions, file))
@@ -322,14 +317,16 @@ def _read_values(
     dataset: h5py.Dataset,
     size: int,
     positions: NDArray[np.intp] | None,
-    file: h5py.File,
+    file: Hdf5File,
 ) -> NDArray:
-    if dataset.size != size:
-        raise ValueError(
-            f"{file.filename}: dataset {dataset.name!r} must have {size} entries, as "
-            f"many as there are ids. Got shape {dataset.shape}."
+    values = _stored_entries(dataset, file)
+    if len(values) != size:
+        raise CorruptFileError(
+            file.filename,
+            f"dataset {dataset.name!r}",
+            f"it must have {size} entries, as many as there are ids. "
+            f"Got shape {dataset.shape}",
         )
-    values = np.asarray(dataset[()]).ravel()
     if positions is not None:
         values = values[positions]
     if h5py.check_string_dtype(dataset.dtype) is not None:
@@ -341,8 +338,14 @@ def _read_values(
     return np.fromiter(values, dtype=object, count=len(values))
 
 
+def _stored_entries(dataset: h5py.Dataset, file: Hdf5File) -> NDArray:
+    with reading(file.filename, f"dataset {dataset.name!r}"):
+        file.check_values(dataset.name.removeprefix("/"))
+        return np.asarray(dataset[()]).ravel()
+
+
 def _decode(
-    entries: list[bytes], dataset: h5py.Dataset, file: h5py.File
+    entries: list[bytes], dataset: h5py.Dataset, file: Hdf5File
 ) -> NDArray[np.object_]:
     try:
         texts = [entry.decode() for entry in entries]
@@ -429,6 +432,10 @@ def write_gctx(
     empty text comes back as missing, too. A missing value in a column of numbers is
     NaN. "-666" is not used: it would come back as text.
 
+    Checksums stand behind the end of the HDF5, where other programs do not look.
+    `read_gctx` refuses a file that was changed since; whoever changes one on purpose
+    deletes the attribute ``sklearn_molge_seal`` of its root.
+
     Examples
     --------
     >>> import tempfile
@@ -456,17 +463,20 @@ def write_gctx(
     layout = _matrix_layout(matrix.shape, compression, chunks)
     obs_columns = _stored_columns(data.obs, "obs")
     gene_columns = _stored_columns(data.genes, "genes")
-    with replacing(path) as draft, writing_hdf5(draft) as (file, check):
-        file.attrs["version"] = VERSION
-        file.attrs["src"] = Path(path).name
-        single = np.can_cast(matrix.dtype, np.float32)
-        stored = np.float32 if single else np.float64
-        node = file.create_dataset(MATRIX, matrix.shape, stored, **layout)
-        for rows in _blocks_of_chunks(node):
-            node[rows] = matrix[rows]
-            check()
-        _write_columns(file, COLUMN_META, obs_columns)
-        _write_columns(file, ROW_META, gene_columns)
+    with replacing(path) as draft:
+        with writing_hdf5(draft) as (file, check):
+            file.attrs["version"] = VERSION
+            file.attrs["src"] = Path(path).name
+            file.attrs[SEAL_ATTRIBUTE] = True
+            single = np.can_cast(matrix.dtype, np.float32)
+            stored = np.float32 if single else np.float64
+            node = file.create_dataset(MATRIX, matrix.shape, stored, **layout)
+            for rows in _blocks_of_chunks(node):
+                node[rows] = matrix[rows]
+                check()
+            _write_columns(file, COLUMN_META, obs_columns)
+            _write_columns(file, ROW_META, gene_columns)
+        seal(draft, MATRIX)
 
 
 def _blocks_of_chunks(node: h5py.Dataset) -> Iterator[slice]:
@@ -567,7 +577,7 @@ def _as_bytes(texts: Sequence[str]) -> NDArray[np.bytes_]:
     return np.array(encoded, dtype=f"S{max(width, 1)}")
 
 
-def _write_columns(file: h5py.File, group: str, columns: dict[str, NDArray]) -> None:
+def _write_columns(file: Hdf5File, group: str, columns: dict[str, NDArray]) -> None:
     node = file.create_group(group, track_order=True)
     for name, values in columns.items():
         if values.dtype.kind == "S" and (values.view(np.uint8) > 127).any():

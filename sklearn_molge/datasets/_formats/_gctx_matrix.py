@@ -5,17 +5,17 @@ thread in at a time, and which reads scattered rows several times slower.
 """
 
 import io
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import h5py
 import numpy as np
-from h5py.h5d import StoreInfo
 from joblib import Parallel, delayed
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
+from sklearn_molge._files.hdf5 import Hdf5File, Stored, inflate
+from sklearn_molge._files.reading import reading
 from sklearn_molge._utils.progress import progress_bar
 
 __all__ = ["read_matrix"]
@@ -28,14 +28,15 @@ CHUNK_GAP = 2**16
 # A task is long beside its start, and short beside the whole: threads stay near each
 # other in the file.
 TASK_BYTES = 2**23
-# The filters that are undone here, and what the name of each is to HDF5.
-FILTERS = {h5py.h5z.FILTER_SHUFFLE: "shuffle", h5py.h5z.FILTER_DEFLATE: "gzip"}
+# The filters that are undone here.
+FILTERS = {(), ("gzip",), ("shuffle", "gzip")}
 
 Selector = slice | NDArray[np.intp]
 
 
 def read_matrix(
-    dataset: h5py.Dataset,
+    file: Hdf5File,
+    name: str,
     rows: NDArray[np.intp],
     columns: NDArray[np.intp],
     out: NDArray[np.floating],
@@ -44,20 +45,32 @@ def read_matrix(
     progress: bool | str,
     n_jobs: int | None = None,
 ) -> None:
-    """Read ``dataset[rows][:, columns]`` into `out`; the rest is as of `read_gctx`.
+    """Read ``file[name][rows][:, columns]`` into `out`; the rest is as of `read_gctx`.
 
     `rows` and `columns` are positions in any order, repeats allowed.
     """
     if out.size == 0:
         return
     out = np.asarray(out)
-    with progress_bar(
-        shown=progress, total=out.size, desc="Reading", unit=" values", unit_scale=True
-    ) as bar:
-        raw = _raw_matrix(dataset)
+    with (
+        reading(file.filename, f"dataset {name!r}"),
+        progress_bar(
+            shown=progress,
+            total=out.size,
+            desc="Reading",
+            unit=" values",
+            unit_scale=True,
+        ) as bar,
+    ):
+        dataset, stored = file[name], file.stored[name]
+        raw = _raw_matrix(file, dataset, stored)
         everything = out.shape == dataset.shape and all(
             isinstance(_as_slice(positions), slice) for positions in (rows, columns)
         )
+        if everything:
+            file.check_matrix()
+        if raw is None:
+            file.check_values(name)
         if everything and not (raw and raw.filters):
             _read_everything(dataset, out, chunk_bytes, bar)
         elif raw is None:
@@ -65,9 +78,9 @@ def read_matrix(
         else:
             in_lines = not raw.filters and raw.chunks in (None, (1, raw.shape[1]))
             tasks = (
-                _line_tasks(dataset, raw, rows, columns, out)
+                _line_tasks(raw, rows, columns, out)
                 if in_lines
-                else _band_tasks(dataset, raw, rows, columns, out, chunk_bytes)
+                else _band_tasks(raw, rows, columns, out, chunk_bytes)
             )
             # In threads, whatever the backend: all write into one array.
             parallel = Parallel(
@@ -124,7 +137,8 @@ def _read_chunks(
 class _RawMatrix:
     """A matrix whose bytes can be read without HDF5.
 
-    `chunks` is None for one plain stretch, which then begins at `offset`.
+    `chunks` is None for one plain stretch. `places` has (byte, length, mask of the
+    filters left out) of each chunk, row by row.
     """
 
     path: str
@@ -132,8 +146,7 @@ class _RawMatrix:
     dtype: np.dtype
     chunks: tuple[int, int] | None
     filters: tuple[str, ...]
-    offset: int
-    fillvalue: float
+    places: NDArray[np.int64]
 
     def read(self, file: io.FileIO, offset: int, part: NDArray) -> None:
         """Fill `part`, which is contiguous, from `offset` on."""
@@ -142,17 +155,18 @@ class _RawMatrix:
             raise ValueError(f"{self.path} ends inside its matrix.")
 
     def unpack(
-        self, file: io.FileIO, chunk: StoreInfo, rows: NDArray, columns: NDArray
+        self,
+        file: io.FileIO,
+        place: tuple[int, int, int],
+        rows: NDArray,
+        columns: NDArray,
     ) -> NDArray:
         """Return ``chunk[rows][:, columns]`` of a packed chunk."""
-        packed = np.empty(chunk.size, dtype=np.uint8)
-        self.read(file, chunk.byte_offset, packed)
+        start, n_bytes, left_out = place
+        packed = np.empty(n_bytes, dtype=np.uint8)
+        self.read(file, start, packed)
         # Bit i of the mask: stored without the i-th filter.
-        undone = [
-            name
-            for i, name in enumerate(self.filters)
-            if not chunk.filter_mask >> i & 1
-        ]
+        undone = [name for i, name in enumerate(self.filters) if not left_out >> i & 1]
         raw = self._inflate(packed) if "gzip" in undone else packed
         if "shuffle" not in undone:
             return raw.view(self.dtype).reshape(self.chunks)[np.ix_(rows, columns)]
@@ -165,45 +179,31 @@ class _RawMatrix:
 
     def _inflate(self, packed: NDArray[np.uint8]) -> NDArray[np.uint8]:
         size = int(np.prod(self.chunks or self.shape)) * self.dtype.itemsize
-        damaged = f"{self.path}: a chunk of its matrix is damaged"
-        try:
-            raw = np.frombuffer(zlib.decompress(packed.data, bufsize=size), np.uint8)
-        except zlib.error as error:
-            raise ValueError(f"{damaged}: {error}") from error
+        raw = np.frombuffer(inflate(packed.data, size), np.uint8)
         if raw.nbytes != size:
-            raise ValueError(f"{damaged}: it has {raw.nbytes} bytes, not {size}.")
+            raise ValueError(f"a chunk has {raw.nbytes:,} bytes instead of {size:,}")
         return raw
 
 
-def _raw_matrix(dataset: h5py.Dataset) -> _RawMatrix | None:
-    """Return where the bytes are, or None where only HDF5 can tell or decode them."""
-    plist = dataset.id.get_create_plist()
-    layout = plist.get_layout()
-    codes = [plist.get_filter(i)[0] for i in range(plist.get_nfilters())]
-    filters = tuple(FILTERS.get(code, "other") for code in codes)
+def _raw_matrix(
+    file: Hdf5File, dataset: h5py.Dataset, stored: Stored
+) -> _RawMatrix | None:
+    """Return where the bytes are, or None where only HDF5 can decode them."""
     if (
-        layout not in (h5py.h5d.CONTIGUOUS, h5py.h5d.CHUNKED)
-        or filters not in {(), ("gzip",), ("shuffle", "gzip")}
+        stored.filters not in FILTERS
+        or not len(stored.places)
         or dataset.id.get_type() != h5py.h5t.py_create(dataset.dtype)
-        or dataset.file.userblock_size != 0
-        or dataset.file.driver not in {"sec2", "stdio"}
     ):
         return None
-    offset = 0
-    if layout == h5py.h5d.CONTIGUOUS:
-        # None where nothing was written, or the values are in another file.
-        offset = dataset.id.get_offset()
-        stored = dataset.id.get_storage_size()
-        if offset is None or stored != dataset.size * dataset.dtype.itemsize:
-            return None
+    places = stored.places.astype(np.int64)
+    places[:, 0] += file.userblock_size
     return _RawMatrix(
-        path=dataset.file.filename,
+        path=file.filename,
         shape=dataset.shape,
         dtype=dataset.dtype,
         chunks=dataset.chunks,
-        filters=filters,
-        offset=offset,
-        fillvalue=dataset.fillvalue,
+        filters=stored.filters,
+        places=places,
     )
 
 
@@ -211,7 +211,6 @@ def _raw_matrix(dataset: h5py.Dataset) -> _RawMatrix | None:
 
 
 def _line_tasks(
-    dataset: h5py.Dataset,
     raw: _RawMatrix,
     rows: NDArray[np.intp],
     columns: NDArray[np.intp],
@@ -234,10 +233,10 @@ def _line_tasks(
         targets = order[first : first + step].tolist()
         wanted = rows[targets].tolist()
         if raw.chunks is None:
-            starts = [raw.offset + row * n_columns * itemsize for row in wanted]
+            offset = int(raw.places[0, 0])
+            starts = [offset + row * n_columns * itemsize for row in wanted]
         else:
-            find = dataset.id.get_chunk_info_by_coord
-            starts = [find((row, 0)).byte_offset for row in wanted]
+            starts = raw.places[wanted, 0].tolist()
         lines = list(zip(targets, starts, strict=True))
         yield delayed(_read_lines)(raw, block.spans, inside, lines, out)
 
@@ -246,7 +245,7 @@ def _read_lines(
     raw: _RawMatrix,
     spans: list[tuple[int, int]],
     inside: NDArray[np.intp],
-    lines: list[tuple[int, int | None]],
+    lines: list[tuple[int, int]],
     out: NDArray[np.floating],
 ) -> int:
     ends = np.cumsum([end - begin for begin, end in spans])
@@ -258,9 +257,6 @@ def _read_lines(
     same_type = line.dtype == out.dtype
     with io.FileIO(raw.path) as file:
         for target, start in lines:
-            if start is None:
-                out[target] = raw.fillvalue
-                continue
             for shift, part in parts:
                 raw.read(file, start + shift, part)
             if same_type:  # "clip" writes in place; no position is out of range
@@ -294,24 +290,21 @@ def _by_chunk(positions: NDArray[np.intp], size: int) -> list[_Part]:
 
 
 def _band_tasks(
-    dataset: h5py.Dataset,
     raw: _RawMatrix,
     rows: NDArray[np.intp],
     columns: NDArray[np.intp],
     out: NDArray[np.floating],
     chunk_bytes: int,
 ) -> Iterator[tuple]:
-    height, width = dataset.chunks
+    height, width = raw.chunks or raw.shape
     parts = _by_chunk(columns, width)
     bands = _by_chunk(rows, height)
     step = max(TASK_BYTES // (height * width * raw.dtype.itemsize * len(parts)), 1)
-    find = dataset.id.get_chunk_info_by_coord
+    n_across = -(-raw.shape[1] // width)
+    numbers = np.array([part.number for part in parts])
     for first in range(0, len(bands), step):
         work = [
-            (
-                band,
-                [find((band.number * height, part.number * width)) for part in parts],
-            )
+            (band, raw.places[band.number * n_across + numbers].tolist())
             for band in bands[first : first + step]
         ]
         yield delayed(_read_bands)(raw, work, parts, out, chunk_bytes)
@@ -319,24 +312,22 @@ def _band_tasks(
 
 def _read_bands(
     raw: _RawMatrix,
-    work: list[tuple[_Part, list[StoreInfo]]],
+    work: list[tuple[_Part, list[tuple[int, int, int]]]],
     parts: list[_Part],
     out: NDArray[np.floating],
     chunk_bytes: int,
 ) -> int:
     targets = [_as_slice(part.target) for part in parts]
     with io.FileIO(raw.path) as file:
-        for band, infos in work:
+        for band, places in work:
             rows = _as_slice(band.target)
             stored = []
-            for info, part, target in zip(infos, parts, targets, strict=True):
-                if info.byte_offset is None:
-                    out[_grid(rows, target)] = raw.fillvalue
-                elif raw.filters:  # whole: nothing of it can be read before
-                    picked = raw.unpack(file, info, band.inside, part.inside)
+            for place, part, target in zip(places, parts, targets, strict=True):
+                if raw.filters:  # whole: nothing of it can be read before
+                    picked = raw.unpack(file, place, band.inside, part.inside)
                     out[_grid(rows, target)] = picked
                 else:
-                    stored.append((info.byte_offset, _as_slice(part.inside), target))
+                    stored.append((place[0], _as_slice(part.inside), target))
             if stored:
                 _read_plain_band(file, raw, band, stored, out, chunk_bytes)
     return sum(len(band.target) for band, _ in work) * out.shape[1]
