@@ -12,6 +12,7 @@ import tempfile
 import time
 import warnings
 import zlib
+from collections import Counter
 from pathlib import Path
 
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
@@ -30,7 +31,6 @@ COLUMNS = {
     "two writers": [*FULL, "unclear errors"],
     "read-only": [*FULL, "unclear errors"],
 }
-BAD = {"another result", "half files", "drafts left", "crashes", "unclear errors"}
 
 
 def operations(names):
@@ -111,31 +111,39 @@ def main(arguments=None):
 
 def show(asked, folder):
     """Print a table an accident, and all that was not as it should be."""
-    chosen = list(operations(asked.operation))
-    bad, totals = [], {}
-    for accident in asked.accident or ACCIDENTS:
+    rows = {accident: [] for accident in asked.accident or ACCIDENTS}
+    bad = []
+    for operation in operations(asked.operation):
+        began = time.perf_counter()
+        trials = Trials(operation, folder / operation.name)
+        try:
+            for accident, lines in rows.items():
+                lines.append((operation.name, try_one(accident, trials, asked)))
+        finally:
+            getattr(operation, "close", lambda: None)()
+        took = time.perf_counter() - began
+        print(f"{operation.name}: {took:.0f} s, {len(trials.bad)} bad", flush=True)
+        for text in trials.bad[:5]:
+            print("    " + text.replace("\n", "\n    "), flush=True)
+        bad += trials.bad
+    for accident, lines in rows.items():
         print(f"\n{accident:<20}" + "".join(f"{c:>16}" for c in COLUMNS[accident]))
-        for operation in chosen:
-            own = folder / accident / operation.name
-            own.mkdir(parents=True)
-            rng = np.random.default_rng(
-                [asked.seed, zlib.crc32(f"{accident} {operation.name}".encode())]
+        for name, counts in lines:
+            print(
+                f"{name:<20}" + "".join(f"{counts[c]:>16,}" for c in COLUMNS[accident])
             )
-            began = time.perf_counter()
-            trials = Trials(operation, own)
-            try:
-                ACCIDENTS[accident](trials, rng, asked.n)
-            finally:
-                getattr(operation, "close", lambda: None)()
-            totals[accident] = totals.get(accident, 0) + trials.counts["kills"]
-            cells = "".join(f"{trials.counts[c]:>16,}" for c in COLUMNS[accident])
-            took = f"{time.perf_counter() - began:8.0f} s"
-            print(f"{operation.name:<20}{cells}{took}", flush=True)
-            for text in trials.bad[:5]:
-                print("    " + text.replace("\n", "\n    "), flush=True)
-            bad += trials.bad
-    print(f"\n{totals.get('kill', 0):,} kills; {len(bad)} not as they should be.")
+    n_kills = sum(counts["kills"] for _, counts in rows.get("kill", ()))
+    print(f"\n{n_kills:,} kills; {len(bad)} not as they should be.")
     return int(bool(bad))
+
+
+def try_one(accident, trials, asked):
+    """Return the counts of one accident."""
+    name = f"{accident} {trials.operation.name}"
+    trials.counts = Counter()
+    rng = np.random.default_rng([asked.seed, zlib.crc32(name.encode())])
+    ACCIDENTS[accident](trials, rng, asked.n)
+    return trials.counts
 
 
 if __name__ == "__main__":

@@ -196,7 +196,7 @@ class Trials:
         self.operation, self.folder = operation, folder
         self.work, own = folder / "work", folder / "own"
         self.counts, self.bad = Counter(), []
-        own.mkdir()
+        own.mkdir(parents=True)
         operation.before = None
         operation.prepare(own)
         if operation.is_warmed:

@@ -6,15 +6,21 @@ from pathlib import Path
 
 import pytest
 
-N = 3
+N = 4
+OPERATIONS = [
+    "study-save",
+    "load-lincs-mmap",
+    "index-fit",
+    "save-params",
+    "fetch-lincs",
+]
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="forks, kills and small disks")
 def test_nothing_that_writes_breaks_by_accident():
-    ran = subprocess.run(
-        [sys.executable, str(Path(__file__).parent), "-n", str(N)],
-        capture_output=True,
-        text=True,
-    )
+    command = [sys.executable, str(Path(__file__).parent), "-n", str(N)]
+    for name in OPERATIONS:
+        command += ["--operation", name]
+    ran = subprocess.run(command, capture_output=True, text=True)
     assert ran.returncode == 0, ran.stdout + ran.stderr
