@@ -439,6 +439,7 @@ class MoleculeIndex(BaseEstimator):
         _check_flags(trust=trust, verify=verify)
         folder = Path(folder)
         store = open_store(folder)
+        store.trust = bool(trust)
         if verify:
             store.verify()
         if estimator is None:
