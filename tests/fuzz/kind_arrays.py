@@ -275,8 +275,8 @@ class Groups(Kind):
             groups[place] = value
         return [
             groups, groups.tolist(),
-            pd.DataFrame(groups, columns=["drug", "cell_line"], dtype=object), groups[:, :1],
-            groups[:5], groups.T,
+            pd.DataFrame(groups, columns=["drug", "cell_line"], dtype=object),
+            groups[:, :1], groups[:5], groups.T,
         ][rng.choice(6, p=[0.3, 0.3, 0.25, 0.05, 0.05, 0.05])]  # fmt: skip
 
     def use(self, case):
