@@ -126,7 +126,7 @@ def odd_array(rng, array):
         try:
             with np.errstate(all="ignore"):
                 array = change(rng, array)
-        except (TypeError, ValueError, OverflowError):
+        except (TypeError, ValueError, OverflowError, NotImplementedError):
             continue
         if not isinstance(array, np.ndarray) or array.ndim != 2 or not array.size:
             break
@@ -275,8 +275,8 @@ class Groups(Kind):
             groups[place] = value
         return [
             groups, groups.tolist(),
-            pd.DataFrame(groups, columns=["drug", "cell_line"]), groups[:, :1],
-            groups[:5], groups.T,
+            pd.DataFrame(groups, columns=["drug", "cell_line"], dtype=object),
+            groups[:, :1], groups[:5], groups.T,
         ][rng.choice(6, p=[0.3, 0.3, 0.25, 0.05, 0.05, 0.05])]  # fmt: skip
 
     def use(self, case):
