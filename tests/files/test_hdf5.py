@@ -141,6 +141,21 @@ def test_chunks_that_unpack_to_something_else(tmp_path, packed, message):
         read(path)
 
 
+def test_keys_by_which_a_chunk_is_not_found(tmp_path):
+    """The library reads zeros where the last key of a B-tree is too small."""
+    path = tmp_path / "x.h5"
+    with h5py.File(path, "w") as file:
+        file.create_dataset("a/x", data=np.arange(6, dtype="i8") + 1, chunks=(2,))
+    content = bytearray(path.read_bytes())
+    at = content.find(b"TREE\x01")
+    last = at + 24 + 3 * (8 + 16 + 8) + 8  # behind three keys and children
+    assert content[last] == 6
+    content[last] = 0
+    path.write_bytes(content)
+    with pytest.raises(CorruptFileError, match=r"'a/x': its chunks are not in order"):
+        read(path)
+
+
 def test_collections_of_texts_that_would_hang(tmp_path):
     """An object of length 0 is an endless loop in the library (2.0.0)."""
     path = write(tmp_path / "x.h5")
