@@ -184,10 +184,17 @@ def _our_tables() -> set[tuple]:
 
 
 @contextmanager
-def named_errors(path: Path) -> Iterator[None]:
-    """Say what an error of SQLite means, and of which file."""
+def named_errors(path: Path, *, write: bool = False) -> Iterator[None]:
+    """Say what an error of SQLite means, and of which file.
+
+    While one writes, others than SQLite's may be those of a library that is read.
+    """
     try:
         yield
+    except UnicodeDecodeError as error:  # SQLite says what it found in a schema
+        if write:
+            raise
+        raise CorruptFileError(path, "", str(error)) from error
     except (sqlite3.ProgrammingError, sqlite3.InterfaceError):
         raise  # a call of ours was wrong
     except sqlite3.Error as error:

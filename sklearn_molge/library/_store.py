@@ -358,7 +358,10 @@ class VectorStore:
     def _new_connection(self, *, write: bool = False) -> Iterator[sqlite3.Connection]:
         assert self.folder is not None
         path = self.folder / DATABASE
-        with named_errors(path), closing(connect(path, write=write)) as connection:
+        with (
+            named_errors(path, write=write),
+            closing(connect(path, write=write)) as connection,
+        ):
             yield connection
 
     @contextmanager

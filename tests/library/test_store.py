@@ -460,6 +460,15 @@ def test_removed_rows_that_cannot_be(tmp_path):
             assert seen.active is None
 
 
+def test_a_schema_that_is_no_text(full):
+    path = full.folder / "index.sqlite"
+    content = path.read_bytes()
+    at = content.index(b"CREATE TABLE skipped")
+    path.write_bytes(content[:at] + b"CREATE TABLE\xa2kipped" + content[at + 20 :])
+    with pytest.raises(CorruptFileError, match=r"index.sqlite cannot be read"):
+        VectorStore.open(full.folder)
+
+
 def test_a_text_longer_than_any_is_not_read(full):
     edited(full, "UPDATE molecules SET name = zeroblob(70000000) WHERE row = 2")
     with pytest.raises(CorruptFileError, match=r"index.sqlite.*too big"):
