@@ -11,7 +11,6 @@ import resource
 import select
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import traceback
@@ -139,16 +138,15 @@ def try_case(kind, seed, number):
     return ("accepted", "") if why is None else ("wrong", why)
 
 
-def work(kind, seed, numbers, out):
+def work(kind, seed, numbers, folder, out):
     """Run cases in this process, and write a line before and after each."""
     warnings.simplefilter("ignore")
-    with tempfile.TemporaryDirectory(prefix="fuzz-") as folder:
-        kind.prepare(Path(folder))
-        _limit_memory()
-        for number in numbers:
-            print(json.dumps([number, None, ""]), file=out, flush=True)
-            outcome, text = try_case(kind, seed, number)
-            print(json.dumps([number, outcome, text[:2000]]), file=out, flush=True)
+    kind.prepare(folder)
+    _limit_memory()
+    for number in numbers:
+        print(json.dumps([number, None, ""]), file=out, flush=True)
+        outcome, text = try_case(kind, seed, number)
+        print(json.dumps([number, outcome, text[:2000]]), file=out, flush=True)
 
 
 def _limit_memory():
@@ -158,50 +156,78 @@ def _limit_memory():
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
-def run(name, seed, start, stop):
+def run(kind, seed, start, stop):
     """Yield (number, outcome, text) of each case, whatever becomes of its process."""
     while start < stop:
-        for number, outcome, text in _one_process(name, seed, start, stop):
+        for number, outcome, text in _one_process(kind, seed, start, stop):
             start = number + 1
             yield number, outcome, text
 
 
-def _one_process(name, seed, start, stop):
-    """Run cases in a process, up to one that kills it."""
+def _one_process(kind, seed, start, stop):
+    """Run cases in a fork of this process, up to one that kills it."""
     mine, theirs = os.pipe()
-    command = [sys.executable, str(Path(__file__).parent), "--worker", str(theirs)]
-    command += ["--kind", name, "--seed", str(seed), "--cases", f"{start}:{stop}"]
     with (
+        tempfile.TemporaryDirectory(prefix="fuzz-") as folder,
         tempfile.TemporaryFile() as errors,
-        subprocess.Popen(
-            command, pass_fds=[theirs], stdout=errors, stderr=errors
-        ) as process,
         os.fdopen(mine, "rb", buffering=0) as lines,
     ):
+        sys.stdout.flush()
+        pid = os.fork()
+        if pid == 0:
+            _child(kind, seed, range(start, stop), Path(folder), theirs, errors)
         os.close(theirs)
-        began, pending = None, b""
-        while True:
-            # The first case waits for imports and the good input.
-            limit = SECONDS * (10 if began is None else 1)
-            if not select.select([lines], [], [], limit)[0]:
-                process.send_signal(signal.SIGKILL)
-                yield began, "hang", f"more than {limit:g} s"
-                return
-            chunk = lines.read(1 << 16)
-            if not chunk:
-                break
-            *whole, pending = (pending + chunk).split(b"\n")
-            for number, outcome, text in map(json.loads, whole):
-                began = number if outcome is None else None
-                if outcome is not None:
-                    yield number, outcome, text
-                    began = -1
-        code = process.wait()
-        if code and (began is None or began < 0):
-            errors.seek(0)
-            raise RuntimeError(errors.read().decode(errors="replace")[-4000:])
-        if code:
-            yield began, "crash", f"ended with {_ending(code)}"
+        why = "nobody asks for the rest"
+        try:
+            number, why = yield from _follow(lines)
+        finally:
+            if why is not None:
+                os.kill(pid, signal.SIGKILL)
+            code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        errors.seek(0)
+        said = errors.read().decode(errors="replace")
+        if why is None and number is None and code:
+            raise RuntimeError(said[-4000:])
+        if why is not None:
+            yield number, "hang", why
+        elif number is not None:
+            yield number, "crash", f"ended with {_ending(code)}: {said[-400:]}"
+
+
+def _child(kind, seed, numbers, folder, pipe, errors):
+    """Run cases with all that is printed in a file, and end this process."""
+    code = 1
+    try:
+        os.setsid()
+        for stream in (1, 2):
+            os.dup2(errors.fileno(), stream)
+        with open(pipe, "w", encoding="utf-8") as out:
+            work(kind, seed, numbers, folder, out)
+        code = 0
+    except BaseException:
+        traceback.print_exc()
+        sys.stderr.flush()
+    finally:
+        os._exit(code)
+
+
+def _follow(lines):
+    """Yield what a process says; return the case that it is at, and why it hangs."""
+    began, pending, limit = None, b"", 10 * SECONDS  # the good input may take longer
+    while True:
+        if not select.select([lines], [], [], limit)[0]:
+            if began is None:
+                raise RuntimeError(f"no case began within {limit:g} s")
+            return began, f"more than {limit:g} s"
+        chunk = lines.read(1 << 16)
+        if not chunk:
+            return began, None
+        limit = SECONDS
+        *whole, pending = (pending + chunk).split(b"\n")
+        for number, outcome, text in map(json.loads, whole):
+            began = number if outcome is None else None
+            if outcome is not None:
+                yield number, outcome, text
 
 
 def _ending(code):

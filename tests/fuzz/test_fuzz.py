@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-N = 150
+N = 50
 KINDS = [
     path.stem.removeprefix("kind_")
     for path in sorted(Path(__file__).parent.glob("kind_*.py"))
