@@ -81,9 +81,8 @@ class UntrustedFileError(ValueError):
     --------
     >>> from sklearn_molge.exceptions import UntrustedFileError
     >>> print(UntrustedFileError("embedder.pickle", ["os.system"]))
-    embedder.pickle is a pickle that this installation did not write, or that was
-    changed since. Opening it runs the code that it names: os.system. Give trust=True if
-    you trust whoever wrote it.
+    embedder.pickle is a pickle that this installation did not write. Opening it runs
+    the code that it names: os.system. Give trust=True only if you trust whoever wrote it.
     """
 
     def __init__(
@@ -100,11 +99,11 @@ class UntrustedFileError(ValueError):
     def __str__(self) -> str:
         named = first_few(self.names, write=str, n=20) or "nothing"
         more = "" if self.is_all else ", and what cannot be told without running it"
+        instead = f"{self.instead} " if self.instead else ""
         return (
-            f"{self.path} is a pickle that this installation did not write, or that "
-            "was changed since. Opening it runs the code that it names: "
-            f"{named}{more}. Give trust=True if you trust whoever wrote it. "
-            f"{self.instead}".rstrip()
+            f"{self.path} is a pickle that this installation did not write. Opening it "
+            f"runs the code that it names: {named}{more}. {instead}Give trust=True "
+            "only if you trust whoever wrote it."
         )
 
 

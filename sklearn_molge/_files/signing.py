@@ -2,8 +2,9 @@
 
 A pickle calls whatever it names. So each that the library writes ends with a code
 (HMAC-SHA256) of its bytes and a secret of the user, and is unpickled only where the
-code is right, or where the caller trusts it by name. The secret lies in the user's
-folder for data, readable by nobody else.
+code is right, or where the caller says so. The secret lies in the user's folder for
+data, readable by nobody else. A checksum before the code tells damage from the hand of
+somebody else.
 """
 
 import hmac
@@ -15,6 +16,7 @@ import stat
 import sys
 import warnings
 from functools import cache
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +25,10 @@ import platformdirs
 
 from sklearn_molge._files.reading import reading
 from sklearn_molge._files.replacing import replacing
-from sklearn_molge.exceptions import UntrustedFileError
+from sklearn_molge.exceptions import CorruptFileError, UntrustedFileError
 
 __all__ = [
+    "check_signed",
     "dump_signed",
     "load_signed",
     "signature",
@@ -33,8 +36,9 @@ __all__ = [
     "user_cache_folder",
 ]
 
-_MARK = b"sklearn_molge-signed-1\n"
-_CODE_BYTES = 32
+_MARK = b"sklearn_molge-signed-2\n"
+_CODE_BYTES, _CHECKSUM_BYTES = 32, 32
+_END_BYTES = _CHECKSUM_BYTES + _CODE_BYTES
 _SECRET_BYTES = 32
 
 
@@ -60,15 +64,15 @@ def dump_signed(
     What only cloudpickle can write, such as a lambda, is written by it. `key` is one of
     :func:`signing_key`; None is the installation's secret itself.
     """
-    with replacing(path) as draft:
-        try:
-            content = pickle.dumps(value, protocol=5)
-        except (pickle.PicklingError, AttributeError, TypeError):
-            content = cloudpickle.dumps(value, protocol=5)
-        with open(draft, "wb") as file:
-            file.write(_MARK)
-            file.write(content)
-            file.write(_code(content, key))
+    try:
+        content = pickle.dumps(value, protocol=5)
+    except (pickle.PicklingError, AttributeError, TypeError):
+        content = cloudpickle.dumps(value, protocol=5)
+    with replacing(path) as draft, open(draft, "wb") as file:
+        file.write(_MARK)
+        file.write(content)
+        file.write(_checksum(content))
+        file.write(_code(content, key))
 
 
 def load_signed(
@@ -93,17 +97,14 @@ def load_signed(
 
     Raises
     ------
-    UntrustedFileError
-        If another installation wrote it, it was changed since, or it is no file of
-        ours, and not `trust`.
     CorruptFileError
-        If it is cut, or unpickling fails.
+        If it is empty, cut or damaged, or unpickling fails.
+    UntrustedFileError
+        If another installation wrote it, or it is no file of ours, and not `trust`.
     """
-    path = Path(path)
-    with reading(path):
-        content = memoryview(path.read_bytes())
-    is_ours = bytes(content[: len(_MARK)]) == _MARK
-    body = content[len(_MARK) : -_CODE_BYTES] if is_ours else content
+    content = _read_checked(path)
+    is_ours = content[: len(_MARK)] == _MARK
+    body = content[len(_MARK) : -_END_BYTES] if is_ours else content
     is_signed = is_ours and hmac.compare_digest(
         _code(body, key), content[-_CODE_BYTES:]
     )
@@ -111,6 +112,31 @@ def load_signed(
         raise UntrustedFileError(path, *names_in_pickle(body), instead)
     with reading(path, "the pickle"):
         return pickle.loads(body)
+
+
+def check_signed(path: str | os.PathLike[str]) -> None:
+    """Compare a file with its checksum, whoever wrote it.
+
+    Raises
+    ------
+    CorruptFileError
+        If it is not what :func:`dump_signed` wrote, or was changed.
+    """
+    if _read_checked(path)[: len(_MARK)] != _MARK:
+        raise CorruptFileError(path, "", "it is no signed pickle")
+
+
+def _read_checked(path: str | os.PathLike[str]) -> memoryview:
+    """Return what a file holds; one of ours has its checksum."""
+    with reading(path):
+        content = memoryview(Path(path).read_bytes())
+    if not content:
+        raise CorruptFileError(path, "", "it is empty")
+    if content[: len(_MARK)] == _MARK:
+        checksum = content[-_END_BYTES:-_CODE_BYTES]
+        if _checksum(content[len(_MARK) : -_END_BYTES]) != checksum:
+            raise CorruptFileError(path, "", "it was cut or changed")
+    return content
 
 
 def signature(content: bytes, *, purpose: str) -> str:
@@ -121,6 +147,10 @@ def signature(content: bytes, *, purpose: str) -> str:
     """
     secret = hmac.digest(_secret(), purpose.encode(), "sha256")
     return hmac.digest(secret, content, "sha256").hex()
+
+
+def _checksum(content) -> bytes:
+    return sha256(content).digest()
 
 
 def _code(content, key: bytes | None) -> bytes:

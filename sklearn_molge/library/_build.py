@@ -33,8 +33,7 @@ from sklearn_molge.library._embedder import (
     embed_molecules,
 )
 from sklearn_molge.library._file import (
-    INVALID,
-    MISSING,
+    is_unreadable,
     Batch,
     IterableSource,
     ReadableShare,
@@ -380,7 +379,8 @@ def _of_part(
     except InvalidSmilesError as error:
         if not error.indices:
             raise
-        reasons |= dict.fromkeys(rows[error.indices].tolist(), INVALID)
+        bad = rows[error.indices].tolist()
+        reasons |= {row: why_unreadable(smiles[row]) for row in bad}
         parts = [np.delete(rows, error.indices)]
     except (OSError, ImportError):
         raise  # of the machine, not of a molecule
@@ -457,7 +457,7 @@ class SegmentWriter:
     def add(self, batch: EmbeddedRows) -> None:
         batch = self._storable(batch)
         self.readable.add(batch.n_rows, [row[:3] for row in batch.skipped])
-        failed = [s for s in batch.skipped if s.reason not in (MISSING, INVALID)]
+        failed = [s for s in batch.skipped if not is_unreadable(s.reason)]
         self.n_failed += len(failed)
         self.failure = self.failure or next(iter(failed), None)
         self._batches.append(batch)
@@ -850,7 +850,7 @@ def _warn_of_known(store: VectorStore, known: Library, is_all: bool) -> None:
 
 
 def _raise_skipped(skipped: Sequence[Skipped]) -> None:
-    invalid = [(s.row, s.entry) for s in skipped if s.reason in (MISSING, INVALID)]
+    invalid = [(s.row, s.entry) for s in skipped if is_unreadable(s.reason)]
     if invalid:
         rows, entries = zip(*invalid, strict=True)
         raise InvalidSmilesError(rows, entries)

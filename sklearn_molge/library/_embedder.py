@@ -11,7 +11,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted, column_or_1d
 
-from sklearn_molge._files.signing import dump_signed, load_signed
+from sklearn_molge._files.signing import check_signed, dump_signed, load_signed
 from sklearn_molge._utils.genes import gene_names
 from sklearn_molge._utils.messages import first_few, shortened
 from sklearn_molge._utils.rows import group_means
@@ -24,6 +24,7 @@ from sklearn_molge.molecules import IDENTITY_VERSION
 __all__ = [
     "align_queries",
     "check_description",
+    "check_embedder",
     "check_genes",
     "check_identity",
     "check_unchanged",
@@ -56,7 +57,7 @@ _N_PROFILES = 2
 MIN_GENE_SHARE = 0.5
 _EMBEDDER = "embedder.pickle"
 _INSTEAD = (
-    "Or give the embedder, MoleculeIndex.open(folder, estimator=...): then this file "
+    "Give the embedder, MoleculeIndex.open(folder, estimator=...): then this file "
     "is not opened."
 )
 # Rounding differs between machines; another embedder differs by far more.
@@ -484,6 +485,19 @@ def save_embedder(folder: Path, estimator) -> None:
 def has_embedder(folder: Path) -> bool:
     """Whether the file is there, and one that can be read: a pipe is waited for."""
     return (folder / _EMBEDDER).is_file()
+
+
+def check_embedder(folder: Path) -> None:
+    """Compare the file with its checksum; nothing in it is run.
+
+    Raises
+    ------
+    CorruptFileError
+        If it is missing or damaged.
+    """
+    if not has_embedder(folder):
+        raise CorruptFileError(folder / _EMBEDDER, "", "it is missing")
+    check_signed(folder / _EMBEDDER)
 
 
 def load_embedder(folder: Path, *, trust: bool):

@@ -25,7 +25,7 @@ from sklearn_molge._files.reading import reading
 from sklearn_molge._files.text import look_into
 from sklearn_molge._utils.messages import first_few
 from sklearn_molge._utils.rows import as_smiles_array
-from sklearn_molge.exceptions import LibraryWarning
+from sklearn_molge.exceptions import InvalidSmilesError, LibraryWarning
 from sklearn_molge.library._columns import (
     N_SAMPLED,
     Column,
@@ -39,7 +39,7 @@ from sklearn_molge.library._columns import (
 )
 from sklearn_molge.library._opening import check_path
 from sklearn_molge.library._readers import FORMATS, Table, format_of
-from sklearn_molge.molecules import valid_smiles_mask
+from sklearn_molge.molecules import check_smiles, valid_smiles_mask
 
 __all__ = [
     "INVALID",
@@ -50,6 +50,7 @@ __all__ = [
     "MoleculeFile",
     "ReadableShare",
     "Source",
+    "is_unreadable",
     "why_unreadable",
 ]
 
@@ -106,9 +107,20 @@ INVALID = "not a valid SMILES"
 def why_unreadable(entry: object) -> str:
     """Tell, of an entry that is no molecule, what is missing from what is wrong."""
     try:
-        return MISSING if is_missing(entry) else INVALID
+        if is_missing(entry):
+            return MISSING
+        check_smiles([entry])
+    except InvalidSmilesError as error:
+        (why,) = error.reasons
+        return f"{INVALID}: {why}" if why else INVALID
     except Exception:  # of an object that has no text
         return INVALID
+    return INVALID
+
+
+def is_unreadable(reason: str) -> bool:
+    """Whether a reason is one of :func:`why_unreadable`."""
+    return reason == MISSING or reason.startswith(INVALID)
 
 
 @dataclass
@@ -134,7 +146,7 @@ class ReadableShare:
         for row, entry, reason in bad:
             if reason == MISSING:
                 self.n_missing += 1
-            elif reason == INVALID:
+            elif is_unreadable(reason):
                 self.n_invalid += 1
                 if len(self.examples) < _N_EXAMPLES:
                     self.examples.append((row, entry, reason))
@@ -161,7 +173,7 @@ class ReadableShare:
             "is not valid"
         )
         if self.examples:
-            shown = first_few(self.examples, write=lambda e: f"row {e[0]}: {e[1]!r}")
+            shown = first_few(self.examples, write=lambda e: f"row {e[0]}: {shortened(e[1])}")
             message += f" ({shown})"
         if not self.n_good:
             raise ValueError(f"{message}.")

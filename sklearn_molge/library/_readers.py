@@ -420,6 +420,12 @@ class _Dialect:
             return False
         return not any(map(self._stands_alone, lines[1:]))
 
+    def is_open(self, line: str) -> bool:
+        """Whether a quote of a line is not closed in it."""
+        table = self.read([line, ""])
+        next(table)
+        return table.line_num > 1
+
     def _stands_alone(self, line: str) -> bool:
         cells = self.cells(line)
         if line.count('"') % 2 or len(cells) != len(self.columns):
@@ -580,7 +586,10 @@ def _careful_rows(
         begin = done
         for row in _until_error(table):
             end = done + table.line_num
-            if end - begin > 1 and not dialect.is_row(lines[begin:end]):
+            is_last = end == len(lines) and end - begin == 1
+            if (end - begin > 1 and not dialect.is_row(lines[begin:end])) or (
+                is_last and dialect.is_open(lines[begin])
+            ):
                 _warn_open(path, lines[begin])
                 row, end = dialect.cells(lines[begin]), begin + 1
                 n_lines = 0

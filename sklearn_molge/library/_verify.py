@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+from sklearn_molge.library._embedder import check_embedder
 from sklearn_molge.library._faiss import read_description
 from sklearn_molge.library._store import VectorStore
 
@@ -12,8 +13,7 @@ __all__ = ["verify_index"]
 def verify_index(folder: str | os.PathLike[str]) -> dict[str, int]:
     """Compare all that an index has stored with its checksums.
 
-    Neither the embedder is unpickled, which is signed and compared whenever an index is
-    opened, nor is anything else in the folder run. Everything is read once, with about
+    Nothing in the folder is run, and the embedder is not unpickled. Everything is read once, with about
     the speed of the disk; a process that writes to the index may have to wait.
     ``python -m sklearn_molge verify FOLDER`` calls this.
 
@@ -64,6 +64,8 @@ def verify_index(folder: str | os.PathLike[str]) -> dict[str, int]:
     5
     """
     checked = VectorStore.open(folder).verify()
+    check_embedder(Path(folder))
+    checked["embedder"] = 1
     described, _ = read_description(Path(folder))
     checked["rows of the index of faiss"] = described["n_rows"] if described else 0
     return checked
