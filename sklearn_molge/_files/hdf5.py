@@ -47,7 +47,7 @@ FILTERS = {1: "gzip", 2: "shuffle", 3: "fletcher32", 32000: "lzf"}
 SPACE, LINK_INFO, TYPE, OLD_FILL, FILL, LINK, EXTERNAL, LAYOUT = range(1, 9)
 PIPELINE, ATTRIBUTE, CONTINUATION, TABLE, ATTRIBUTE_INFO = 0xB, 0xC, 0x10, 0x11, 0x15
 # Of the extension of the superblock: those that do not change how a file is read.
-HARMLESS = {0x00, 0x13, 0x16, 0x17}
+HARMLESS = {0x00, CONTINUATION, 0x13, 0x16, 0x17}
 
 ELSEWHERE, LISTED = -1, "/"  # the address of other links; a name that none can have
 
