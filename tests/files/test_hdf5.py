@@ -218,3 +218,23 @@ def test_attributes_that_are_not_read_may_be_anything(tmp_path):
         file.attrs["x"] = np.void(b"any bytes")
     with open_hdf5(path, "a", attributes=False) as file:
         assert file["a"][()] == 1
+
+
+def test_a_file_that_remembers_its_free_space_is_read(tmp_path):
+    # The superblock's own header goes on elsewhere then.
+    path = tmp_path / "a.h5"
+    space = {"fs_strategy": "page", "fs_persist": True}
+    with h5py.File(path, "w", **space) as file:
+        file["x"] = np.arange(3)
+    with open_hdf5(path, "x") as file:
+        assert file["x"][:].tolist() == [0, 1, 2]
+
+
+def test_shuffled_texts_are_read(tmp_path):
+    path = tmp_path / "a.h5"
+    how = {"chunks": (7,), "compression": "gzip", "shuffle": True}
+    with h5py.File(path, "w") as file:
+        file.create_dataset("x", data=["é", "", "abc"] * 10, **how)
+    with open_hdf5(path, "x") as file:
+        file.check_values("x")
+        assert file["x"].asstr()[:3].tolist() == ["é", "", "abc"]
