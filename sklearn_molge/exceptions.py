@@ -81,8 +81,9 @@ class UntrustedFileError(ValueError):
     --------
     >>> from sklearn_molge.exceptions import UntrustedFileError
     >>> print(UntrustedFileError("embedder.pickle", ["os.system"]))
-    embedder.pickle is a pickle that this installation did not write. Opening it runs
-    the code that it names: os.system. Give trust=True only if you trust whoever wrote it.
+    embedder.pickle is a pickle that this installation did not write. Opening it
+    runs the code that it names: os.system. Give trust=True only if you trust
+    whoever wrote it.
     """
 
     def __init__(

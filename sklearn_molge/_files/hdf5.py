@@ -153,9 +153,10 @@ def open_hdf5(
         walk.open()
         if runs is None and SEAL_ATTRIBUTE in walk.root_attributes:
             raise ValueError(
-                "its seal is missing: it was cut, or changed since it was written. If "
-                f"you changed it yourself, delete the attribute {SEAL_ATTRIBUTE!r} of "
-                "its root"
+                "its seal is missing: it was cut, or another program has opened it for "
+                "writing, or copied it, since. Where that was you, write it anew (as "
+                "by anndata.read_h5ad and write_h5ad), or delete the attribute "
+                f"{SEAL_ATTRIBUTE!r} of its root"
             )
         file = Hdf5File(path, "r")
     with file:

@@ -3,7 +3,7 @@
 A pickle calls whatever it names. So each that the library writes ends with a code
 (HMAC-SHA256) of its bytes and a secret of the user, and is unpickled only where the
 code is right, or where the caller says so. The secret lies in the user's folder for
-data, readable by nobody else. A checksum before the code tells damage from the hand of
+data, readable by nobody else. A checksum behind the code tells damage from the hand of
 somebody else.
 """
 
@@ -68,11 +68,12 @@ def dump_signed(
         content = pickle.dumps(value, protocol=5)
     except (pickle.PicklingError, AttributeError, TypeError):
         content = cloudpickle.dumps(value, protocol=5)
+    code = _code(content, key)
     with replacing(path) as draft, open(draft, "wb") as file:
         file.write(_MARK)
         file.write(content)
-        file.write(_checksum(content))
-        file.write(_code(content, key))
+        file.write(code)
+        file.write(_checksum(content, code))
 
 
 def load_signed(
@@ -105,9 +106,8 @@ def load_signed(
     content = _read_checked(path)
     is_ours = content[: len(_MARK)] == _MARK
     body = content[len(_MARK) : -_END_BYTES] if is_ours else content
-    is_signed = is_ours and hmac.compare_digest(
-        _code(body, key), content[-_CODE_BYTES:]
-    )
+    code = content[-_END_BYTES:-_CHECKSUM_BYTES]
+    is_signed = is_ours and hmac.compare_digest(_code(body, key), code)
     if not is_signed and not trust:
         raise UntrustedFileError(path, *names_in_pickle(body), instead)
     with reading(path, "the pickle"):
@@ -133,8 +133,11 @@ def _read_checked(path: str | os.PathLike[str]) -> memoryview:
     if not content:
         raise CorruptFileError(path, "", "it is empty")
     if content[: len(_MARK)] == _MARK:
-        checksum = content[-_END_BYTES:-_CODE_BYTES]
-        if _checksum(content[len(_MARK) : -_END_BYTES]) != checksum:
+        code, checksum = (
+            content[-_END_BYTES:-_CHECKSUM_BYTES],
+            content[-_CHECKSUM_BYTES:],
+        )
+        if _checksum(content[len(_MARK) : -_END_BYTES], code) != checksum:
             raise CorruptFileError(path, "", "it was cut or changed")
     return content
 
@@ -149,8 +152,10 @@ def signature(content: bytes, *, purpose: str) -> str:
     return hmac.digest(secret, content, "sha256").hex()
 
 
-def _checksum(content) -> bytes:
-    return sha256(content).digest()
+def _checksum(content, code) -> bytes:
+    found = sha256(content)
+    found.update(code)
+    return found.digest()
 
 
 def _code(content, key: bytes | None) -> bytes:

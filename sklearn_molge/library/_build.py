@@ -33,11 +33,11 @@ from sklearn_molge.library._embedder import (
     embed_molecules,
 )
 from sklearn_molge.library._file import (
-    is_unreadable,
     Batch,
     IterableSource,
     ReadableShare,
     Source,
+    is_unreadable,
     why_unreadable,
 )
 from sklearn_molge.library._search import LONGEST_VECTOR

@@ -23,7 +23,7 @@ from sklearn.utils import check_consistent_length
 from sklearn_molge._compat import Interval, StrOptions, validate_params
 from sklearn_molge._files.reading import reading
 from sklearn_molge._files.text import look_into
-from sklearn_molge._utils.messages import first_few
+from sklearn_molge._utils.messages import first_few, shortened
 from sklearn_molge._utils.rows import as_smiles_array
 from sklearn_molge.exceptions import InvalidSmilesError, LibraryWarning
 from sklearn_molge.library._columns import (
@@ -173,7 +173,9 @@ class ReadableShare:
             "is not valid"
         )
         if self.examples:
-            shown = first_few(self.examples, write=lambda e: f"row {e[0]}: {shortened(e[1])}")
+            shown = first_few(
+                self.examples, write=lambda e: f"row {e[0]}: {shortened(e[1])}"
+            )
             message += f" ({shown})"
         if not self.n_good:
             raise ValueError(f"{message}.")
@@ -579,7 +581,10 @@ class FileDescription:
         width = max(map(len, items))
         lines = [f"{key:{width}}  {value}" for key, value in items.items()]
         if len(self.bad_rows):
-            lines += ["bad rows", self.bad_rows.to_string(index=False)]
+            lines += [
+                "bad rows",
+                self.bad_rows.to_string(index=False, max_colwidth=100),
+            ]
         return "\n".join(lines)
 
     def _repr_html_(self):

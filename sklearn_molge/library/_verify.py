@@ -13,8 +13,9 @@ __all__ = ["verify_index"]
 def verify_index(folder: str | os.PathLike[str]) -> dict[str, int]:
     """Compare all that an index has stored with its checksums.
 
-    Nothing in the folder is run, and the embedder is not unpickled. Everything is read once, with about
-    the speed of the disk; a process that writes to the index may have to wait.
+    Nothing in the folder is run, and the embedder is not unpickled. Everything is read
+    once, with about the speed of the disk; a process that writes to the index may have
+    to wait.
     ``python -m sklearn_molge verify FOLDER`` calls this.
 
     Parameters

@@ -9,8 +9,8 @@ import joblib
 import numpy as np
 import pytest
 
-from sklearn_molge._files.signing import dump_signed, load_signed
-from sklearn_molge.exceptions import UntrustedFileError
+from sklearn_molge._files.signing import check_signed, dump_signed, load_signed
+from sklearn_molge.exceptions import CorruptFileError, UntrustedFileError
 
 
 class Payload:
@@ -51,12 +51,16 @@ def test_every_changed_byte_is_found(tmp_path):
     content = path.read_bytes()
     for at in range(len(content)):
         path.write_bytes(content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
-        with pytest.raises(UntrustedFileError):
+        with pytest.raises((CorruptFileError, UntrustedFileError)):
             load_signed(path)
+        with pytest.raises(CorruptFileError):
+            check_signed(path)
     for end in range(len(content)):
         path.write_bytes(content[:end])
-        with pytest.raises(UntrustedFileError):
+        with pytest.raises((CorruptFileError, UntrustedFileError)):
             load_signed(path)
+    path.write_bytes(content)
+    check_signed(path)
 
 
 def test_another_installation_refuses_it(tmp_path):
@@ -81,3 +85,17 @@ def test_another_installation_refuses_it(tmp_path):
     assert stat.S_IMODE(key.stat().st_mode) == 0o600
     key.chmod(0o644)
     assert "other users can read" in run(str(tmp_path / "other")).stderr
+
+
+def test_damage_is_told_from_the_hand_of_another(tmp_path):
+    path = tmp_path / "value"
+    dump_signed([1, "two"], path)
+    content = bytearray(path.read_bytes())
+    content[40] ^= 1
+    path.write_bytes(content)
+    for trust in (False, True):
+        with pytest.raises(CorruptFileError, match="value cannot be read: it was cut"):
+            load_signed(path, trust=trust)
+    path.write_bytes(b"")
+    with pytest.raises(CorruptFileError, match="it is empty"):
+        load_signed(path, trust=True)

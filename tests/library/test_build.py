@@ -190,10 +190,19 @@ def test_each_molecule_is_read_once(wrapped, monkeypatch):
     assert len(texts) - 1 == len(set(texts)) > 30
 
 
-@pytest.mark.parametrize("entry", ["-666", 'a\t"b"\nc', "é", "a\x00b", ""])
-def test_entries_of_any_kind_are_listed(new, pipeline, entry):
+@pytest.mark.parametrize(
+    ("entry", "reason"),
+    [
+        ("-666", "missing"),
+        ("", "missing"),
+        ('a\t"b"\nc', INVALID),
+        ("é", f"{INVALID}: no SMILES has the character 'é'"),
+        ("a\x00b", rf"{INVALID}: no SMILES has the character '\x00'"),
+        ("C" * 1001, f"{INVALID}: 1,001 heavy atoms, more than max_atoms=1000"),
+    ],
+)
+def test_entries_of_any_kind_are_listed(new, pipeline, entry, reason):
     index = new(pipeline).fit(["CCO", entry])
-    reason = "missing" if entry in ("", "-666") else INVALID
     assert index.skipped_["reason"].tolist() == [reason]
     assert new(pipeline).fit(["CCO", entry]).skipped_["entry"].tolist() == [entry]
 
@@ -294,7 +303,7 @@ def test_profiles_whose_embedding_is_not_finite(pipeline):
     broken = clone(pipeline).fit(STUDY.smiles, STUDY.ge)
     broken[-1].y_mean_ = broken[-1].y_mean_ * np.nan
     index = MoleculeIndex(broken).fit(GOOD[:5])
-    message = r"y: the embedding of 2 profiles is not finite.*\[0, 1\]"
+    message = r"the projection of 2 of 2 rows is no finite number, first row 0"
     with pytest.raises(ValueError, match=message):
         index.kneighbors(STUDY.ge[:2])
 

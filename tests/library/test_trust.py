@@ -15,7 +15,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn_molge.alignment import CCA
 from sklearn_molge.datasets import make_perturbation_study
 from sklearn_molge.exceptions import CorruptFileError, UntrustedFileError
-from sklearn_molge.library import MoleculeIndex
+from sklearn_molge.library import MoleculeIndex, verify_index
 from sklearn_molge.molecules import MorganFingerprinter
 
 STUDY = make_perturbation_study(30, n_cell_lines=1, n_genes=12, random_state=0)
@@ -52,7 +52,7 @@ def test_the_pickle_of_somebody_else_is_named_and_not_run(pipe, folder, dump, tm
     made = tmp_path / "made"
     with open(embedder_of(folder), "wb") as file:
         dump(Payload(made), file)
-    with pytest.raises(UntrustedFileError, match=r"mkdir.*trust=True.*estimator=") as e:
+    with pytest.raises(UntrustedFileError, match=r"mkdir.*estimator=.*trust=True") as e:
         MoleculeIndex.open(folder)
     assert e.value.path == str(embedder_of(folder))
     index = MoleculeIndex.open(folder, estimator=pipe)
@@ -66,7 +66,7 @@ def test_the_pickle_of_somebody_else_is_named_and_not_run(pipe, folder, dump, tm
 OTHER = """
 import sys
 import joblib
-from sklearn_molge.library import MoleculeIndex
+from sklearn_molge.library import MoleculeIndex, verify_index
 pipe, smiles = joblib.load(sys.argv[1])
 MoleculeIndex(pipe, folder=sys.argv[2]).fit(smiles)
 """
@@ -89,14 +89,16 @@ def test_an_index_of_another_user_opens_by_name(pipe, tmp_path):
 
 
 @pytest.mark.parametrize("at", [0, 40, -40, -1])
-def test_a_changed_embedder_is_not_run(folder, at):
+@pytest.mark.parametrize("trust", [False, True])
+def test_a_changed_embedder_is_not_run(folder, at, trust):
     content = bytearray(embedder_of(folder).read_bytes())
     content[at] ^= 1
     embedder_of(folder).write_bytes(content)
-    with pytest.raises(UntrustedFileError, match=r"embedder\.pickle"):
-        MoleculeIndex.open(folder)
-    with pytest.raises(UntrustedFileError):
-        MoleculeIndex.open(folder, trust=False)
+    expected = UntrustedFileError if at == 0 and not trust else CorruptFileError
+    with pytest.raises(expected, match=r"embedder\.pickle"):
+        MoleculeIndex.open(folder, trust=trust)
+    with pytest.raises(CorruptFileError, match=r"embedder\.pickle"):
+        verify_index(folder)
 
 
 @pytest.mark.parametrize("trust", ["no", 1, None])

@@ -99,7 +99,7 @@ def test_an_identity_that_cannot_be(index, tmp_path, change_identity, why):
         tmp_path / "other", n_components=8, dtype="float32", metric="dot",
         identity=identity,
     )  # fmt: skip
-    with pytest.raises(CorruptFileError, match=f"identity: .*{why}"):
+    with pytest.raises(CorruptFileError, match=f"what the embedder is: .*{why}"):
         MoleculeIndex.open(other.folder, estimator=index.estimator_)
 
 
