@@ -487,6 +487,9 @@ def _usual_form(parent: Chem.Mol) -> Chem.Mol:
     matches = [m for pattern in _UNUSUAL for m in parent.GetSubstructMatches(pattern)]
     if not matches:
         return parent
+    if len(matches) > 1:  # they may overlap, and the order of atoms must not choose
+        ranks = list(Chem.CanonicalRankAtoms(parent, includeChirality=False))
+        matches.sort(key=lambda match: (len(match), [ranks[i] for i in match]))
     drawn = Chem.RWMol(parent)
     Chem.Kekulize(drawn, clearAromaticFlags=True)
     done: set[int] = set()

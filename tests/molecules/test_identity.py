@@ -342,3 +342,8 @@ def test_thirteen_names_of_lincs_are_one_drug_each(shared_data):
 def test_the_order_of_atoms_does_not_choose_between_fragments_of_one_weight():
     first, second = "CC(O)=CC(C)=O.O=C1CC(=O)C=C1", "C(C(C)=O)=C(O)C.O=C1C=CC(=O)C1"
     assert len(set(drug_ids([first, second]))) == 1
+
+
+def test_the_order_of_atoms_does_not_choose_between_n_hydroxides():
+    first, second = "c1(=O)c2c(n(C)c(=O)n1O)ncn2C", "Cn1cnc2c1c(=O)n(O)c(=O)n2C"
+    assert len(set(drug_ids([first, second]))) == 1
