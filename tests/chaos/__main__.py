@@ -50,12 +50,19 @@ def try_kills(trials, rng, n):
 
 
 def try_disks(trials, rng, n):
-    """Run it on disks of `n` sizes, up to what it needs."""
+    """Run it on disks of `n` sizes, from what is there up to what it needs."""
     trials.fresh(trials.work)
+    before = bytes_in(trials.work)
     trials.operation.run(trials.work)
-    need = sum(p.stat().st_size for p in trials.work.rglob("*") if p.is_file())
-    for size in np.linspace(8192, 2 * need + 65536, n, dtype=int):
+    need = before + 1.5 * bytes_in(trials.work) + 32768
+    for size in np.linspace(max(before, 8192), need, n, dtype=int):
         trials.fill(int(size) // 4096 * 4096)
+
+
+def bytes_in(folder):
+    """Return the bytes of all files, in pages."""
+    sizes = [p.stat().st_size for p in folder.rglob("*") if p.is_file()]
+    return sum(-(-size // 4096) * 4096 for size in sizes)
 
 
 def try_two(trials, rng, n):

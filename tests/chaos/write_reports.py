@@ -1,6 +1,5 @@
 """Evaluations: results that are kept, and the report."""
 
-import numpy as np
 from harness import Operation
 from sklearn.pipeline import make_pipeline
 
@@ -33,10 +32,10 @@ class EvaluateStudy(Operation):
 
     def run(self, folder):
         report = evaluate(0, cache_folder=folder / "cache")
-        np.save(folder / "answer.npy", report.ranks.select_dtypes("number"))
+        self.keep(report.ranks.select_dtypes("number"))
 
     def result(self, folder):
-        return [np.load(folder / "answer.npy")]
+        return self.kept()
 
     def look(self, folder):
         """Each result is whole: the repetition shows it."""
