@@ -266,7 +266,7 @@ _KINDS: dict[str, tuple[re.Pattern[bytes], Callable[[Path], Any]]] = {
         lambda path: io.BufferedReader(_Streams(path, bz2.BZ2Decompressor), _BLOCK),
     ),
     "xz": (
-        re.compile(rb"\xfd7zXZ\x00|\x5d\x00\x00"),
+        re.compile(rb"\xfd7zXZ|\x5d\x00\x00"),
         lambda path: io.BufferedReader(_Streams(path, lzma.LZMADecompressor), _BLOCK),
     ),
     "zstd": (re.compile(rb"\x28\xb5\x2f\xfd"), _open_zstd),

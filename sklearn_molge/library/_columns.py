@@ -74,14 +74,15 @@ def is_smiles_column(name: str) -> bool:
 
 def distinct_names(columns: Sequence[object]) -> list[str]:
     """Return names of columns, a second "x" as "x.1", as pandas does."""
-    names: list[str] = []
+    names: dict[str, None] = {}
+    counts: dict[str, int] = {}  # else many empty names would take for ever
     for column in map(str, columns):
-        name, n = column, 0
+        name, n = column, counts.get(column, 0)
         while name in names:
             n += 1
             name = f"{column}.{n}"
-        names.append(name)
-    return names
+        names[name], counts[column] = None, n
+    return list(names)
 
 
 def is_missing(entry: object) -> bool:

@@ -891,3 +891,10 @@ def test_pipes_and_devices_are_not_waited_for(tmp_path):
         MoleculeFile(tmp_path / "x.smi")
     with pytest.raises(ValueError, match="Got '/dev/zero', a device"):
         MoleculeFile("/dev/zero", format="smi")
+
+
+def test_many_columns_without_a_name(tmp_path):
+    path = write(tmp_path / "x.csv", "smiles,name" + "," * 50_000 + "\nCCO,a\n")
+    library = MoleculeFile(path)
+    assert read(library) == (["CCO"], ["a"])
+    assert library.describe().columns[-2:] == (".49998", ".49999")
