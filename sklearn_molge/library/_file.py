@@ -109,7 +109,7 @@ def why_unreadable(entry: object) -> str:
     try:
         if is_missing(entry):
             return MISSING
-        check_smiles([entry])
+        check_smiles(np.array([entry], dtype=object))
     except InvalidSmilesError as error:
         (why,) = error.reasons
         return f"{INVALID}: {why}" if why else INVALID
