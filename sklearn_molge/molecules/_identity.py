@@ -31,7 +31,7 @@ __all__ = [
     "parent_molecule",
 ]
 
-IDENTITY_VERSION = 2
+IDENTITY_VERSION = 3
 """Which rule :func:`drug_ids` follows. Identities of different versions cannot be
 compared: what stores them stores this number as well."""
 

@@ -303,7 +303,7 @@ def test_profiles_whose_embedding_is_not_finite(pipeline):
     broken = clone(pipeline).fit(STUDY.smiles, STUDY.ge)
     broken[-1].y_mean_ = broken[-1].y_mean_ * np.nan
     index = MoleculeIndex(broken).fit(GOOD[:5])
-    message = r"the projection of 2 of 2 rows is no finite number, first row 0"
+    message = r"y has values too large.* of 2 of 2 rows"
     with pytest.raises(ValueError, match=message):
         index.kneighbors(STUDY.ge[:2])
 

@@ -317,7 +317,7 @@ def test_names_with_several_identities():
 
 
 def test_version_is_a_number_to_be_stored():
-    assert IDENTITY_VERSION == 2
+    assert IDENTITY_VERSION == 3
 
 
 def test_thirteen_names_of_lincs_are_one_drug_each(shared_data):
