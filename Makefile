@@ -4,7 +4,6 @@ VENV ?= .venv
 DATA ?= simulated
 LEVEL ?= 5
 OUT ?= demo-output
-N ?= 1000
 KIND ?=
 OPERATION ?=
 BIN := $(VENV)/bin
@@ -34,11 +33,11 @@ test: lint
 
 # As N=100000, or KIND=gctx: mutated inputs, see docs/reliability.md.
 fuzz: $(READY)
-	$(BIN)/python tests/fuzz -n $(N) $(addprefix --kind ,$(KIND))
+	$(BIN)/python tests/fuzz -n $(or $(N),1000) $(addprefix --kind ,$(KIND))
 
 # As N=100, or OPERATION=study-save: kills, full disks, two writers, read-only folders.
 chaos: $(READY)
-	$(BIN)/python tests/chaos -n $(N) $(addprefix --operation ,$(OPERATION))
+	$(BIN)/python tests/chaos -n $(or $(N),80) $(addprefix --operation ,$(OPERATION))
 
 lint: $(READY)
 	$(BIN)/ruff check .

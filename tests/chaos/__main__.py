@@ -93,6 +93,10 @@ def main(arguments=None):
     parser.add_argument("--accident", action="append", choices=list(ACCIDENTS))
     parser.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args(arguments)
+    known = [operation.name for operation in operations(None)]
+    unknown = set(asked.operation or ()) - set(known)
+    if unknown:
+        parser.error(f"--operation {unknown}: there are {', '.join(known)}")
     prefix = None if "CHAOS_MOUNTS" in os.environ else private_mounts()
     if prefix is not None:  # once more, where a small disk can be mounted
         command = [*prefix, sys.executable, *sys.argv]
