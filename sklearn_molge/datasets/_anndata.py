@@ -520,8 +520,8 @@ def _matrix(file: Hdf5File, shape: tuple[int, int], mode: str | None) -> NDArray
         file.check_values("X")
         with reading(file.filename, "part 'X'"):
             values = file["X"][...].astype(np.float32, copy=False)
-            if not file.is_sealed and np.isinf(values).any():
-                raise ValueError(f"{np.isinf(values).sum():,} values are infinite")
+            if not file.is_sealed:
+                _check_unsealed(values, file.filename)
         return values
     if file["X"].dtype != np.float32 or stored.chunks or not len(stored.places):
         raise ValueError(
@@ -536,6 +536,20 @@ def _matrix(file: Hdf5File, shape: tuple[int, int], mode: str | None) -> NDArray
     # Not a numpy.memmap: joblib's workers would open the file and miss what changed.
     values = np.frombuffer(memoryview(pages), np.float32, shape[0] * shape[1], offset)
     return values.reshape(shape)
+
+
+def _check_unsealed(values: NDArray, path: str) -> None:
+    """Look at values that no checksum vouches for."""
+    if np.isinf(values).any():
+        raise ValueError(f"{np.isinf(values).sum():,} values are infinite")
+    n_missing = int(np.isnan(values).sum())
+    if n_missing:
+        warnings.warn(
+            f"{path}: {n_missing:,} of {values.size:,} values of X are missing (NaN), "
+            "and estimators refuse them.",
+            DataWarning,
+            stacklevel=2,
+        )
 
 
 def _import_anndata(needed_by: str):

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sklearn_molge.datasets import Study, make_perturbation_study
-from sklearn_molge.exceptions import CorruptFileError
+from sklearn_molge.exceptions import CorruptFileError, DataWarning
 from sklearn_molge.retrieval import DoubleNNRetriever
 
 anndata = pytest.importorskip("anndata")
@@ -557,6 +557,10 @@ def test_infinite_values_of_a_file_without_checksums(tmp_path):
     with h5py.File(path, "r+") as file:
         file["X"][0, 0] = np.inf
     with pytest.raises(CorruptFileError, match="'X': 1 values are infinite"):
+        Study.load(path, mmap_mode=None)
+    with h5py.File(path, "r+") as file:
+        file["X"][0, 0] = np.nan
+    with pytest.warns(DataWarning, match=r"1 of [\d,]+ values of X are missing"):
         Study.load(path, mmap_mode=None)
 
 
