@@ -19,7 +19,15 @@ try:
 except ImportError:  # Windows
     fcntl = None
 
-__all__ = ["alone_in", "is_draft", "replace_bytes", "replacing", "reserve", "sync"]
+__all__ = [
+    "alone_in",
+    "is_draft",
+    "remove_drafts",
+    "replace_bytes",
+    "replacing",
+    "reserve",
+    "sync",
+]
 
 _SUFFIX = ".part"
 _DRAFT = re.compile(r"\..+\.[0-9a-f]{32}\.part", re.DOTALL)
@@ -61,7 +69,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     """
     final = Path(path)
     _check(final)
-    _sweep(final)
+    remove_drafts(final)
     old = _rights(final)
     is_new = not os.path.lexists(final)
     state = "no file was written" if is_new else "the file there is as it was"
@@ -234,8 +242,8 @@ def _lock(handle: int, *, shared: bool) -> bool | None:
     return True
 
 
-def _sweep(final: Path) -> None:
-    """Remove the drafts of this file whose writers are dead."""
+def remove_drafts(final: Path) -> None:
+    """Remove the drafts of a file whose writers are dead."""
     start = _beginning(final)
     with suppress(OSError), os.scandir(final.parent) as entries:
         for entry in entries:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sklearn_molge._files.reading import reading
-from sklearn_molge._files.replacing import is_draft, replacing
+from sklearn_molge._files.replacing import is_draft, remove_drafts, replacing
 from sklearn_molge._utils.messages import first_few, shortened
 from sklearn_molge.library._database import (
     DATABASE,
@@ -388,6 +388,8 @@ class VectorStore:
             ):
                 with self._lock:
                     self._begin(connection)
+                if self.folder is not None:  # of a kill while the folder was claimed
+                    remove_drafts(self.folder / DATABASE)
                 self._writer, self._writes_by = _this_thread(), connection
                 try:
                     yield

@@ -823,3 +823,14 @@ def test_an_index_is_not_written_by_two(tmp_path, index_of):
                 call()
         assert opened.kneighbors(np.eye(4), 3)[1].shape == (4, 3)
     assert opened.remove("0").n_molecules_ == 2
+
+
+def test_who_writes_removes_what_a_kill_left_of_the_creation(tmp_path):
+    store = create(tmp_path / "index")
+    left = store.folder / f".index.sqlite.{'0123' * 8}.part"
+    left.hardlink_to(store.folder / "index.sqlite")
+    VectorStore.open(store.folder)
+    assert left.exists()  # readers change nothing
+    VectorStore.open(store.folder).append(*batch(0, 3))
+    assert not left.exists()
+    assert VectorStore.open(store.folder).n_rows == 3
