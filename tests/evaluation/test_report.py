@@ -337,3 +337,12 @@ def test_from_figure_rasterizes_large_scatters_and_leaves_the_figure():
     assert len(large.svg) < 200_000
     assert small.svg.startswith("<svg")
     assert small.png.startswith(b"\x89PNG")
+
+
+def test_ends_that_are_texts_are_no_interval(tmp_path):
+    frame = pd.DataFrame({"mrr": [0.5], "mrr_low": ["a"], "mrr_high": [0.6]})
+    report = StudyReport("A", [Section("One", {"t": ReportTable(frame)})])
+    report.save(tmp_path / "report")
+    page = Path(tmp_path, "report", "report.html").read_text(encoding="utf-8")
+    assert ">a<" in page
+    assert "[a" not in page

@@ -185,21 +185,29 @@ def _is_bound(name: str, frame: pd.DataFrame) -> bool:
     for end in ("_low", "_high"):
         if name.endswith(end):
             base = name.removesuffix(end)
-            return {base, f"{base}_low", f"{base}_high"} <= set(frame.columns)
+            return base in frame.columns and _has_interval(base, frame)
     return False
 
 
 def _column(name: str, frame: pd.DataFrame, columns: Columns) -> Column:
-    values = frame[name].dropna()
-    numeric = bool(len(values)) and all(
-        isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
-        for value in values
-    )
+    numeric = bool(frame[name].notna().any()) and _holds_numbers(frame[name])
     info = columns.get(name) or ColumnInfo(name.replace("_", " "))
     if name == "difference" and "p_value" not in frame.columns:
         info = replace(info, help="")  # not to the baseline
-    has_interval = f"{name}_low" in frame.columns and f"{name}_high" in frame.columns
-    return Column(name, info, numeric, has_interval)
+    return Column(name, info, numeric, _has_interval(name, frame))
+
+
+def _has_interval(name: str, frame: pd.DataFrame) -> bool:
+    ends = (f"{name}_low", f"{name}_high")
+    return all(end in frame.columns and _holds_numbers(frame[end]) for end in ends)
+
+
+def _holds_numbers(values: pd.Series) -> bool:
+    """Whether a column has no other values, but may have missing ones."""
+    return all(
+        isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
+        for value in values.dropna()
+    )
 
 
 def _cells(head: pd.DataFrame, frame: pd.DataFrame, column: Column) -> Iterator[Cell]:
