@@ -175,6 +175,12 @@ class Scaling(nn.Module):
         self.mean.copy_(mean)
         self.scale.copy_(torch.where(scale > 0, scale, 1.0))
 
+    def _load_from_state_dict(self, state_dict, prefix, *args):
+        """Take what a file has; dividing by 0 is what no training learns."""
+        super()._load_from_state_dict(state_dict, prefix, *args)
+        if not bool((self.scale >= torch.finfo(self.scale.dtype).tiny).all()):
+            args[-1].append(f"{prefix}scale must be positive")
+
     def forward(self, x: Tensor) -> Tensor:
         """Scale the rows of `x`."""
         return (x - self.mean) / self.scale
