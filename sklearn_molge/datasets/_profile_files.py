@@ -137,10 +137,8 @@ def read_profiles(
     Examples
     --------
     >>> import tempfile
-    >>> from collections import Counter
-    from collections.abc import Iterable, Sequence
-    from dataclasses import dataclass, field
-        >>> from sklearn_molge.datasets import read_profiles
+    >>> from pathlib import Path
+    >>> from sklearn_molge.datasets import read_profiles
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     path = Path(folder) / "query.csv"
     ...     _ = path.write_text("gene,case 1,case 2\n780,1.5,-2\n5720,0.5,3\n")
