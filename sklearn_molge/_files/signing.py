@@ -148,8 +148,7 @@ def signature(content: bytes, *, purpose: str) -> str:
     For files that are no pickles, of which a library believes too much. What is signed
     for one purpose is not for another, nor is it a signed pickle.
     """
-    secret = hmac.digest(_secret(), purpose.encode(), "sha256")
-    return hmac.digest(secret, content, "sha256").hex()
+    return hmac.digest(signing_key(purpose), content, "sha256").hex()
 
 
 def _checksum(content, code) -> bytes:

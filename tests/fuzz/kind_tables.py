@@ -7,6 +7,7 @@ from itertools import product
 
 import numpy as np
 from harness import FileKind, same
+from kind_gct import bare
 from mutations import PIECES, mutate
 
 from sklearn_molge.datasets import load_lincs, read_profiles
@@ -52,13 +53,6 @@ def slow_cells(content, sep, quoting):
         if any(cell.strip(' \t\xa0\ufeff\u200b"') for cell in row):
             rows.append([bare(cell) for cell in row])
     return rows
-
-
-def bare(cell):
-    cell = cell.strip().strip("\ufeff\u200b").strip()
-    while len(cell) > 1 and cell[0] == cell[-1] == '"':
-        cell = cell[1:-1].replace('""', '"').strip()
-    return cell
 
 
 class Profiles(FileKind):
