@@ -11,9 +11,8 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
-from hashlib import blake2b
 from itertools import chain, islice
 from pathlib import Path
 
@@ -40,6 +39,15 @@ from sklearn_molge.library._file import (
     is_unreadable,
     why_unreadable,
 )
+from sklearn_molge.library._libraries import (
+    Library,
+    beginning_of,
+    check_libraries,
+    check_unfinished,
+    is_complete,
+    row_digests,
+    warn_of_known,
+)
 from sklearn_molge.library._search import LONGEST_VECTOR
 from sklearn_molge.library._store import Skipped, VectorStore
 from sklearn_molge.molecules import (
@@ -57,7 +65,6 @@ __all__ = [
     "check_settings",
     "check_some_readable",
     "embed_library",
-    "is_complete",
     "make_store",
     "open_store",
 ]
@@ -74,8 +81,6 @@ _ALL_FAIL = 16
 _MOST_CHARACTERS = 1_000_000
 _SHOWN_CHARACTERS = 100  # of longer ones
 _MOST_REASON = 2000
-# Rows that are compared at a time with those of libraries that are there.
-_COMPARED = 1000
 _LARGEST_FLOAT16 = float(np.finfo(np.float16).max)
 # So many rows are looked at until there is a molecule.
 _LOOKED_AT = 64
@@ -286,33 +291,6 @@ def _as_listed(entry: object) -> object:
     return entry
 
 
-def row_digests(batch: Batch) -> NDArray[np.uint64]:
-    """Hash each row with its number.
-
-    Their sum, modulo 2**64, tells a library, and each beginning of one, from others,
-    however it is cut into batches.
-    """
-    rows = range(batch.first_row, batch.first_row + len(batch))
-    columns = [values.tolist() for values in batch.columns.values()]
-    entries = zip(
-        rows, batch.smiles.tolist(), batch.names.tolist(), *columns, strict=True
-    )
-    header = blake2b(repr(list(batch.columns)).encode(), digest_size=8)
-    hashes = bytearray()
-    for row in entries:
-        digest = header.copy()
-        digest.update(_bytes_of(row))
-        hashes += digest.digest()
-    return np.frombuffer(hashes, dtype="<u8").astype(np.uint64)
-
-
-def _bytes_of(row: tuple) -> bytes:
-    try:
-        return repr(row).encode("utf-8", "surrogatepass")
-    except Exception:  # of an object that cannot be written
-        return repr((row[0], *(type(value).__name__ for value in row[1:]))).encode()
-
-
 def _unreadable(batch: Batch, *, parse: bool) -> dict[int, str]:
     """Find what is no molecule: all of it, or without parsing what is easily seen.
 
@@ -431,7 +409,7 @@ class SegmentWriter:
         store: VectorStore,
         source: Source,
         unique_by: str | None,
-        beginning: "Library | None",
+        beginning: Library | None,
     ):
         self.store = store
         self.unique_by = unique_by
@@ -534,7 +512,7 @@ class SegmentWriter:
                 stacklevel=2,
             )
 
-    def _read_so_far(self, batches: list[EmbeddedRows]) -> "Library":
+    def _read_so_far(self, batches: list[EmbeddedRows]) -> Library:
         """Return the library with these batches behind what was written."""
         digest, head = self.begun.digest, self.begun.head
         for batch in batches:
@@ -678,108 +656,6 @@ def check_some_readable(source: Source) -> None:
     readable.check(source)
 
 
-# What is there already
-
-
-@dataclass(frozen=True)
-class Library:
-    """A library that is in a store, as far as it was read.
-
-    Attributes
-    ----------
-    library, n_rows : int
-        Its number, and its rows.
-    source : str
-        Its fingerprint.
-    digest : int
-        The sum of its `row_digests`.
-    head : list of int
-        The number of rows of its first batch, and their sum: by these most other
-        libraries are told from it without being read to the end.
-    counts : dict of str to int
-        What its rows were.
-    """
-
-    library: int = -1
-    n_rows: int = 0
-    source: str = ""
-    digest: int = 0
-    head: list[int] = field(default_factory=list)
-    counts: dict[str, int] = field(default_factory=dict)
-
-
-def beginning_of(store: VectorStore, source: Source) -> tuple[Library | None, bool]:
-    """Find the longest library of a store with which `source` begins, to the byte.
-
-    Returns
-    -------
-    library : Library or None
-    is_all : bool
-        Whether `source` has no other rows.
-    """
-    open_ones = [Library(**known) for known in (store.progress or {}).get("held", [])]
-    found: Library | None = None
-    n_done, digest = 0, np.uint64(0)
-    if not open_ones:
-        return None, False
-    for batch in getattr(source, "look", source.iter_batches)(_COMPARED):
-        first, n_done = n_done, n_done + len(batch)
-        if not open_ones:
-            break
-        sums = np.cumsum(np.append(digest, row_digests(batch)))  # modulo 2**64
-        digest = sums[-1]
-
-        def agrees(n_rows: int, known: int, first=first, sums=sums) -> bool:
-            is_here = first < n_rows < first + len(sums)
-            return not is_here or int(sums[n_rows - first]) == known
-
-        alike = [
-            known
-            for known in open_ones
-            if agrees(*known.head) and agrees(known.n_rows, known.digest)
-        ]
-        ended = [known for known in alike if known.n_rows <= n_done]
-        open_ones = [known for known in alike if known.n_rows > n_done]
-        found = max(ended, key=lambda known: known.n_rows, default=found)
-        if not open_ones and (found is None or found.n_rows < n_done):
-            break
-    return found, found is not None and found.n_rows == n_done
-
-
-def is_complete(store: VectorStore, source: Source) -> bool:
-    """Whether `source` is the last library that was added, and all of it is there."""
-    known = store.progress
-    if not (known and known["done"] and _is_last(store, source)):
-        return False
-    # Others are known by more than their first rows.
-    return not isinstance(source, IterableSource) or beginning_of(store, source)[1]
-
-
-def _is_last(store: VectorStore, source: Source) -> bool:
-    progress = store.progress
-    return bool(progress and progress["begun"]["source"] == source.fingerprint())
-
-
-def _check_unfinished(store: VectorStore, source: Source) -> bool:
-    """Whether the last library is not finished.
-
-    Raises
-    ------
-    ValueError
-        If it is not, and `source` is another one.
-    """
-    progress = store.progress
-    if progress is None or progress["done"]:
-        return False
-    if not _is_last(store, source):
-        raise ValueError(
-            f"X: {store.folder or 'the index'} holds "
-            f"{progress['begun']['n_rows']:,} rows of a library that is not finished, "
-            "and X is another one. Give that library to go on with it."
-        )
-    return True
-
-
 def add_library(
     store: VectorStore,
     estimator,
@@ -800,10 +676,10 @@ def add_library(
     """
     with store.writing():
         beginning = None
-        if not _check_unfinished(store, source):
+        if not check_unfinished(store, source):
             beginning, is_all = beginning_of(store, source)
             if beginning is not None:
-                _warn_of_known(store, beginning, is_all)
+                warn_of_known(store, beginning, is_all)
             if is_all:
                 return
         writer = SegmentWriter(store, source, unique_by, beginning)
@@ -835,18 +711,6 @@ def add_library(
                 writer.flush(done=False)
                 raise
             writer.finish(source)
-
-
-def _warn_of_known(store: VectorStore, known: Library, is_all: bool) -> None:
-    rows = f"all of its {known.n_rows:,}" if is_all else f"its first {known.n_rows:,}"
-    rest = "nothing is added" if is_all else "only the rows behind them are added"
-    removed = "; what was removed stays removed"
-    warnings.warn(
-        f"X: {rows} rows are in {store.folder or 'the index'} already, as library "
-        f"{known.library}: {rest}{removed if store.n_active < store.n_rows else ''}.",
-        LibraryWarning,
-        stacklevel=2,
-    )
 
 
 def _raise_skipped(skipped: Sequence[Skipped]) -> None:
@@ -896,15 +760,7 @@ def open_store(folder: str | os.PathLike) -> VectorStore:
     with reading(path, "what the embedder is"):
         check_description(store.identity, store.n_components)
     with reading(path, "which libraries are there"):
-        known = store.progress
-        if known is not None:
-            libraries = [Library(**told) for told in (known["begun"], *known["held"])]
-            numbers = [known["n_skipped"], known["library"], int(known["done"])]
-            for library in libraries:
-                head, counts = library.head, library.counts.values()
-                numbers += [library.n_rows, library.digest, *head, *counts]
-            if any(type(n) is not int or n < 0 for n in numbers):
-                raise ValueError("numbers of rows must be counts")
+        check_libraries(store.progress)
     return store
 
 
@@ -935,7 +791,7 @@ def make_store(
         )
     store = open_store(folder)
     check_settings(store, dtype=dtype, metric=metric, identity=identity)
-    unfinished = _check_unfinished(store, source)
+    unfinished = check_unfinished(store, source)
     if store.progress and not (unfinished or is_complete(store, source)):
         raise FileExistsError(
             f"folder: {str(folder)!r} holds another library than X. Open it and call "

@@ -27,7 +27,6 @@ from sklearn_molge.library._build import (
     check_library,
     check_settings,
     check_some_readable,
-    is_complete,
     make_store,
     open_store,
 )
@@ -48,6 +47,7 @@ from sklearn_molge.library._embedder import (
 )
 from sklearn_molge.library._faiss import FaissSearcher
 from sklearn_molge.library._file import Source, as_source
+from sklearn_molge.library._libraries import is_complete
 from sklearn_molge.library._search import mid_ranks, scores_of, top_k
 from sklearn_molge.library._store import VectorStore
 from sklearn_molge.molecules import drug_ids
