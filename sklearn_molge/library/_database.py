@@ -10,7 +10,7 @@ import errno
 import json
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from functools import cache
 from hashlib import sha256
@@ -20,21 +20,26 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from sklearn_molge._utils.messages import shortened
 from sklearn_molge.exceptions import CorruptFileError
 
 __all__ = [
     "DATABASE",
     "as_array",
     "as_text",
+    "begin_database",
     "begin_writing",
     "bindable",
     "check_database",
     "check_version",
     "connect",
+    "count_rows",
     "damaged",
     "digest_rows",
     "named_errors",
-    "write_schema",
+    "read_settings",
+    "setting_seal",
+    "snapshot",
 ]
 
 DATABASE = "index.sqlite"
@@ -142,7 +147,7 @@ def begin_writing(connection: sqlite3.Connection) -> None:
     connection.execute(f"PRAGMA busy_timeout = {int(1000 * _WAIT)}")
 
 
-def write_schema(connection: sqlite3.Connection) -> None:
+def _write_schema(connection: sqlite3.Connection) -> None:
     """Make the tables."""
     connection.executescript(_SCHEMA)
     connection.execute(f"PRAGMA application_id = {_APPLICATION}")
@@ -300,3 +305,67 @@ def digest_rows(rows: Iterable[tuple], *blobs: Sequence[bytes]) -> str:
 
 def _written_bytes(value: bytes) -> list[str]:
     return [value.hex()]  # unlike any text
+
+
+# What is in it
+
+
+@contextmanager
+def snapshot(connection: sqlite3.Connection) -> Iterator[None]:
+    """Let all that is read in the block be of one moment."""
+    if connection.in_transaction:
+        yield
+        return
+    connection.execute("BEGIN")
+    try:
+        yield
+    finally:
+        with suppress(sqlite3.OperationalError):  # where an error has ended it
+            connection.execute("ROLLBACK")
+
+
+def begin_database(connection: sqlite3.Connection, settings: dict[str, str]) -> None:
+    """Make the tables, and write the settings with their checksums."""
+    _write_schema(connection)
+    seal = setting_seal(settings["made"])
+    rows = [(name, value, seal(name, value)) for name, value in settings.items()]
+    connection.executemany("INSERT INTO settings VALUES (?, ?, ?)", rows)
+
+
+def setting_seal(made: str) -> Callable[[str, str], str]:
+    """Return what gives the checksum of a setting, which is of this store alone."""
+    store = sha256(made.encode()).hexdigest()
+
+    def seal(name: str, value: str) -> str:
+        return sha256(f"{store}\n{name}\n{value}".encode()).hexdigest()[:32]
+
+    return seal
+
+
+def read_settings(connection: sqlite3.Connection) -> dict[str, str]:
+    """Return all settings, whose checksums are right.
+
+    Raises
+    ------
+    ValueError
+        If they are not, or a setting is missing.
+    """
+    rows = connection.execute("SELECT name, value, digest FROM settings").fetchall()
+    found = {name: (value, digest) for name, value, digest in rows}
+    if found.keys() != {"made", "state", "background"}:
+        raise ValueError(f"it has {shortened(list(found))}")
+    seal = setting_seal(found["made"][0])
+    for name in ("made", "state", "background"):
+        value, digest = found[name]
+        if seal(name, value) != digest:
+            raise ValueError(f"{name} does not have its checksum")
+    return {name: value for name, (value, _) in found.items()}
+
+
+def count_rows(connection: sqlite3.Connection) -> tuple[int, ...]:
+    """Return the numbers of rows of molecules, removed and skipped, by the last ones."""
+    return connection.execute(
+        "SELECT (SELECT coalesce(max(row), -1) + 1 FROM molecules), "
+        "(SELECT coalesce(max(rowid), 0) FROM removed), "
+        "(SELECT coalesce(max(rowid), 0) FROM skipped)"
+    ).fetchone()

@@ -8,8 +8,7 @@ import sqlite3
 import threading
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager, nullcontext, suppress
-from hashlib import sha256
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,15 +21,19 @@ from sklearn_molge._utils.messages import first_few, shortened
 from sklearn_molge.library._database import (
     DATABASE,
     as_array,
+    begin_database,
     begin_writing,
     bindable,
     check_database,
     check_version,
     connect,
+    count_rows,
     damaged,
     digest_rows,
     named_errors,
-    write_schema,
+    read_settings,
+    setting_seal,
+    snapshot,
 )
 from sklearn_molge.library._vectors import StoredVectors
 
@@ -171,7 +174,7 @@ class VectorStore:
         self.metric: str = made["metric"]
         self.identity: dict = made["identity"]
         self.trust = False
-        self._seal = _seal(settings["made"])
+        self._seal = setting_seal(settings["made"])
         path = None if folder is None else folder / VECTORS
         self._vectors = StoredVectors(path, self.n_components, self.dtype, self.metric)
         self._connection = connection
@@ -220,14 +223,14 @@ class VectorStore:
         }
         if folder is None:
             connection = connect(":memory:")
-            _begin_database(connection, settings)
+            begin_database(connection, settings)
             return cls(None, settings, connection)
         folder = Path(folder).absolute()
         _refuse_used(folder)
         folder.mkdir(parents=True, exist_ok=True)
         # By way of memory: SQLite's locks and that of the draft could meet over NFS.
         with closing(connect(":memory:", write=True)) as connection:
-            _begin_database(connection, settings)
+            begin_database(connection, settings)
             content = connection.serialize()
         with replacing(folder / DATABASE) as draft:
             draft.write_bytes(content)
@@ -256,9 +259,9 @@ class VectorStore:
             )
         with named_errors(path), closing(connect(path)) as connection:
             check_database(connection, path)
-            with _snapshot(connection), reading(path, "table settings"):
-                settings = _read_settings(connection)
-                counts = _count_rows(connection)
+            with snapshot(connection), reading(path, "table settings"):
+                settings = read_settings(connection)
+                counts = count_rows(connection)
         store = cls(folder, settings)
         store._check_counts(*counts)
         return store
@@ -407,7 +410,7 @@ class VectorStore:
         """Take the lock, where nobody has written but a commit here, interrupted."""
         begin_writing(connection)
         with self._reading("table settings"):
-            last_write = _State.read(_read_settings(connection)["state"]).last_write
+            last_write = _State.read(read_settings(connection)["state"]).last_write
         if committed is not None and last_write == committed.last_write:
             self._take(committed)
         if last_write != self._state.last_write:
@@ -703,10 +706,10 @@ class VectorStore:
         part = "tables background and training"
         with (
             self._connected() as connection,
-            _snapshot(connection),
+            snapshot(connection),
             self._reading(part),
         ):
-            expected = _read_settings(connection)["background"]
+            expected = read_settings(connection)["background"]
             profiles = connection.execute(
                 "SELECT profile FROM background ORDER BY rowid"
             ).fetchall()
@@ -844,7 +847,7 @@ class VectorStore:
             received.deserialize(state["content"])
             received.backup(connection)  # one that may grow without a limit
         check_version(connection, "What was pickled")
-        self.__init__(None, _read_settings(connection), connection)  # type: ignore[misc]
+        self.__init__(None, read_settings(connection), connection)  # type: ignore[misc]
         self._vectors.write(state["records"], 0)
 
     def __del__(self) -> None:
@@ -862,66 +865,6 @@ def _this_thread() -> tuple[int, int]:
 
 
 _COUNTED = ("molecules", "removed", "skipped")
-
-
-@contextmanager
-def _snapshot(connection: sqlite3.Connection) -> Iterator[None]:
-    """Let all that is read in the block be of one moment."""
-    if connection.in_transaction:
-        yield
-        return
-    connection.execute("BEGIN")
-    try:
-        yield
-    finally:
-        with suppress(sqlite3.OperationalError):  # where an error has ended it
-            connection.execute("ROLLBACK")
-
-
-def _begin_database(connection: sqlite3.Connection, settings: dict[str, str]) -> None:
-    write_schema(connection)
-    seal = _seal(settings["made"])
-    rows = [(name, value, seal(name, value)) for name, value in settings.items()]
-    connection.executemany("INSERT INTO settings VALUES (?, ?, ?)", rows)
-
-
-def _seal(made: str) -> Callable[[str, str], str]:
-    """Return what gives the checksum of a setting, which is of this store alone."""
-    store = sha256(made.encode()).hexdigest()
-
-    def seal(name: str, value: str) -> str:
-        return sha256(f"{store}\n{name}\n{value}".encode()).hexdigest()[:32]
-
-    return seal
-
-
-def _read_settings(connection: sqlite3.Connection) -> dict[str, str]:
-    """Return all settings, whose checksums are right.
-
-    Raises
-    ------
-    ValueError
-        If they are not, or a setting is missing.
-    """
-    rows = connection.execute("SELECT name, value, digest FROM settings").fetchall()
-    found = {name: (value, digest) for name, value, digest in rows}
-    if found.keys() != {"made", "state", "background"}:
-        raise ValueError(f"it has {shortened(list(found))}")
-    seal = _seal(found["made"][0])
-    for name in ("made", "state", "background"):
-        value, digest = found[name]
-        if seal(name, value) != digest:
-            raise ValueError(f"{name} does not have its checksum")
-    return {name: value for name, (value, _) in found.items()}
-
-
-def _count_rows(connection: sqlite3.Connection) -> tuple[int, ...]:
-    """Return how many rows the tables of `_COUNTED` have, by their last one."""
-    return connection.execute(
-        "SELECT (SELECT coalesce(max(row), -1) + 1 FROM molecules), "
-        "(SELECT coalesce(max(rowid), 0) FROM removed), "
-        "(SELECT coalesce(max(rowid), 0) FROM skipped)"
-    ).fetchone()
 
 
 def _add_segment(
