@@ -363,7 +363,7 @@ def read_settings(connection: sqlite3.Connection) -> dict[str, str]:
 
 
 def count_rows(connection: sqlite3.Connection) -> tuple[int, ...]:
-    """Return the numbers of rows of molecules, removed and skipped, by the last ones."""
+    """Return how many rows molecules, removed and skipped have, by their last."""
     return connection.execute(
         "SELECT (SELECT coalesce(max(row), -1) + 1 FROM molecules), "
         "(SELECT coalesce(max(rowid), 0) FROM removed), "
