@@ -308,6 +308,21 @@ def test_profiles_whose_embedding_is_not_finite(pipeline):
         index.kneighbors(STUDY.ge[:2])
 
 
+class Silent(CCA):
+    """Gives NaN, and says nothing."""
+
+    def transform_ge(self, y):
+        return np.full_like(super().transform_ge(y), np.nan)
+
+
+def test_an_embedder_that_gives_nan_without_a_word():
+    embedder = make_pipeline(MorganFingerprinter(fp_size=64), Silent(3, ridge=0.1))
+    index = MoleculeIndex(embedder.fit(STUDY.smiles, STUDY.ge)).fit(GOOD[:5])
+    message = r"y: the embedding of 2 profiles is not finite.*\[0, 1\]"
+    with pytest.raises(ValueError, match=message):
+        index.kneighbors(STUDY.ge[:2])
+
+
 def test_the_embedder_is_found_inside_a_frozen_one(net):
     index = MoleculeIndex(FrozenEstimator(net)).fit(GOOD[:5])
     assert index.metric_ == net.metric
