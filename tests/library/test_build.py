@@ -29,12 +29,9 @@ STUDY = make_perturbation_study(
 )
 GOOD = list(dict.fromkeys(STUDY.smiles))
 MISSING, INVALID = "no structure is given", "not a valid SMILES"
-# loky replaces a worker that grows, as by importing torch; its warning, raised as an
-# error in a thread of its own, would leave the others waiting.
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:A worker stopped:UserWarning"),
-    pytest.mark.filterwarnings("ignore::sklearn_molge.exceptions.LibraryWarning"),
-]
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::sklearn_molge.exceptions.LibraryWarning"
+)
 
 
 class Counting(CCA):
