@@ -174,8 +174,9 @@ def text_fault(entry: str) -> str | None:
         return f"no SMILES has the character {odd!r}"
     beyond = _BEYOND_OPENSMILES.search(word)
     if beyond:
+        atom = word[beyond.start() :].partition("]")[0] + "]"
         return (
-            f"{beyond.group()} goes beyond what an atom has: charges of -{MAX_CHARGE} "
+            f"{atom} goes beyond what an atom has: charges of -{MAX_CHARGE} "
             f"to {MAX_CHARGE}, isotopes of 0 to 999, 0 to 9 hydrogens"
         )
     return None
@@ -226,8 +227,8 @@ def may_be_tangled(n_atoms, n_bonds):
     return (n_atoms > 200) | (n_bonds - n_atoms > 30)
 
 
-# More than four neighbours: S, P, I, or an element that is written in brackets.
-_MAY_BE_CROWDED = re.compile(r"[SPI\[]")
+# More than four neighbours: S, P, I, or an element in brackets other than C, N and O.
+_MAY_BE_CROWDED = re.compile(r"[SPI]|\[\d*(?![CNOcno](?![a-z]))")
 
 
 @lru_cache(maxsize=1)

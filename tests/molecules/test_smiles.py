@@ -311,7 +311,7 @@ ODD_TEXTS = {
     "\ufeffCC": "the character",
     "CC\u200b": "the character",
     "CC\u2192": "the character",
-    "[C+9999]": r"\[C\+9999 goes beyond",
+    "[C+9999]": r"\[C\+9999\] goes beyond",
     "[U+128]": "goes beyond",
     "[CH4-16]": "goes beyond",
     "[65548C]": "goes beyond",
