@@ -12,6 +12,9 @@ from ._identity import drug_ids as drug_ids
 from ._identity import identity_report as identity_report
 from ._identity import name_conflicts as name_conflicts
 from ._identity import parent_molecule as parent_molecule
+from ._kernels import DescriptorKernel as DescriptorKernel
+from ._kernels import StructureKernel as StructureKernel
+from ._kernels import TanimotoKernel as TanimotoKernel
 from ._smiles import MAX_ATOMS as MAX_ATOMS
 from ._smiles import MISSING_SMILES as MISSING_SMILES
 from ._smiles import canonical_smiles as canonical_smiles

@@ -1,10 +1,12 @@
 """Fingerprints: MorganFingerprinter and MoleculeFingerprinter."""
 
 from collections.abc import Callable
+from functools import partial
 from itertools import chain
 from numbers import Integral
 
 import numpy as np
+from rdkit.Avalon import pyAvalonTools
 from rdkit.Chem import rdFingerprintGenerator, rdMolDescriptors
 from scipy import sparse
 from sklearn import get_config
@@ -190,6 +192,7 @@ _GENERATORS: dict[str, Callable] = {
     "rdkit": rdFingerprintGenerator.GetRDKitFPGenerator,
 }
 _CHIRAL = ("atom_pair", "torsion")
+_AVALON = "avalon"
 _KEYS = {"maccs": (rdMolDescriptors.GetMACCSKeysFingerprint, 167)}
 
 
@@ -201,12 +204,14 @@ class MoleculeFingerprinter(FingerprintTransformer):
 
     Parameters
     ----------
-    kind : {"atom_pair", "torsion", "rdkit", "maccs"}, default="atom_pair"
+    kind : {"atom_pair", "torsion", "rdkit", "avalon", "maccs"}, default="atom_pair"
         What a bit stands for:
 
         - "atom_pair": two atoms and the bonds between them along the shortest path;
         - "torsion": four atoms in a chain;
         - "rdkit": paths and branched subgraphs of 1 to 7 bonds;
+        - "avalon": atoms, bonds, paths and rings of the Avalon toolkit (Gedeck et al.
+          2006);
         - "maccs": the 166 public MACCS keys in 167 bits, as in RDKit: key i is bit i
           and bit 0 is never set.
     fp_size : int, default=2048
@@ -255,7 +260,7 @@ class MoleculeFingerprinter(FingerprintTransformer):
     _parameter_constraints: dict = {
         **FingerprintTransformer._parameter_constraints,
         "max_atoms": [Interval(Integral, 1, MAX_ATOMS, closed="both")],
-        "kind": [StrOptions({*_GENERATORS, *_KEYS})],
+        "kind": [StrOptions({*_GENERATORS, *_KEYS, _AVALON})],
     }
 
     def __init__(
@@ -289,6 +294,11 @@ class MoleculeFingerprinter(FingerprintTransformer):
             if self.count:
                 raise ValueError(f'count=True is not possible for kind "{self.kind}".')
             return _KEYS[self.kind][0]
+        if self.kind == _AVALON:
+            function = pyAvalonTools.GetAvalonFP
+            if self.count:
+                function = pyAvalonTools.GetAvalonCountFP
+            return partial(function, nBits=self.fp_size)
         options = {"includeChirality": True} if self.include_chirality else {}
         generator = _GENERATORS[self.kind](fpSize=self.fp_size, **options)
         return generator.GetCountFingerprint if self.count else generator.GetFingerprint
