@@ -163,7 +163,7 @@ def comparison(estimator: object, X: Rows) -> Comparison:
     model, molecules, _ = resolve_views(estimator, X, None)
     distinct, codes = _drop_repeated(molecules)
     if is_embedder(model):
-        prepared = compare_embedded(model, distinct)
+        prepared = _compare_in_joint_space(model, distinct)
         prepare, compare = prepared.prepare, prepared.compare
         codes = prepared.codes[codes]
     else:
@@ -173,6 +173,14 @@ def comparison(estimator: object, X: Rows) -> Comparison:
         return prepare(resolve_views(estimator, None, y)[2])
 
     return Comparison(prepare_outer, compare, codes, is_embedder(model), molecules)
+
+
+def _compare_in_joint_space(model: Embedder, X: Rows) -> Comparison:
+    """Prepare X as the model says; by its `metric` where it says nothing of its own."""
+    prepared = getattr(model, "compare_to", lambda X: None)(X)
+    if isinstance(prepared, Comparison):
+        return prepared
+    return compare_embedded(model, X)
 
 
 def compare_embedded(model: Embedder, X: Rows) -> Comparison:

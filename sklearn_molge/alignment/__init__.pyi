@@ -6,6 +6,9 @@ from ._batches import Triplets as Triplets
 from ._cca import CCA as CCA
 from ._coordinated import CoordinatedEmbedder as CoordinatedEmbedder
 from ._fitted_tower import FittedTower as FittedTower
+from ._gaussian_process import (
+    GaussianProcessRetriever as GaussianProcessRetriever,
+)
 from ._presets import PRESETS as PRESETS
 from ._search_space import finlayson2020_search_space as finlayson2020_search_space
 from ._search_space import recommended_search_space as recommended_search_space

@@ -1,6 +1,5 @@
 """Kernels of molecules, in the shape of scikit-learn's kernels."""
 
-
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
@@ -10,7 +9,6 @@ from sklearn.gaussian_process.kernels import (
     GenericKernelMixin,
     Hyperparameter,
     Kernel,
-    KernelOperator,
     NormalizedKernelMixin,
 )
 from sklearn.metrics.pairwise import euclidean_distances
@@ -26,7 +24,7 @@ from sklearn_molge.molecules._fingerprints import (
     MorganFingerprinter,
 )
 
-__all__ = ["DescriptorKernel", "StructureKernel", "TanimotoKernel", "fit_kernel"]
+__all__ = ["DescriptorKernel", "StructureKernel", "TanimotoKernel"]
 
 _FP_SIZE = 2048
 # Above this share of entries that are set, dense products are the quicker ones.
@@ -34,17 +32,6 @@ _DENSE = 0.03
 _BLOCK_ROWS = 4096
 # Of counts there are fewer; each level costs a product.
 _MOST_LEVELS = 1000
-
-
-def fit_kernel(kernel: Kernel, X: Rows) -> None:
-    """Hand the training molecules to every kernel inside `kernel` that learns."""
-    if isinstance(kernel, KernelOperator):
-        fit_kernel(kernel.k1, X)
-        fit_kernel(kernel.k2, X)
-    elif hasattr(kernel, "kernel"):  # Exponentiation
-        fit_kernel(kernel.kernel, X)
-    elif hasattr(kernel, "fit"):
-        kernel.fit(X)
 
 
 class _MoleculeKernel(GenericKernelMixin, NormalizedKernelMixin, Kernel):
@@ -328,7 +315,8 @@ class StructureKernel(_MoleculeKernel):
         self._weights()
         self.kernels_ = [clone(kernel) for _, kernel in self._parts()]
         for kernel in self.kernels_:
-            fit_kernel(kernel, X)
+            if hasattr(kernel, "fit"):
+                kernel.fit(X)
         return self
 
     def __call__(self, X, Y=None, eval_gradient=False):

@@ -1,0 +1,932 @@
+"""GaussianProcessRetriever: effects predicted from structure, with their variance."""
+
+import warnings
+from dataclasses import dataclass, replace
+from itertools import product
+from numbers import Integral, Real
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import linalg, optimize
+from sklearn.base import (
+    BaseEstimator,
+    ClassNamePrefixFeaturesOutMixin,
+    TransformerMixin,
+    clone,
+)
+from sklearn.gaussian_process.kernels import RBF, Kernel, KernelOperator
+from sklearn.metrics.pairwise import euclidean_distances
+from sklearn.preprocessing import normalize
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted
+
+from sklearn_molge._compat import (
+    Interval,
+    StrOptions,
+    _check_sample_weight,
+    _fit_context,
+    _safe_indexing,
+)
+from sklearn_molge._utils.checks import check_finite, check_same_rows
+from sklearn_molge._utils.rows import (
+    distinct_rows,
+    is_text,
+    rank_blocks,
+    take_distinct,
+)
+from sklearn_molge._utils.views import Comparison
+from sklearn_molge.base import (
+    EmbedderMixin,
+    check_molecules,
+    check_profiles,
+    identify_drugs,
+    one_row_per_drug,
+)
+from sklearn_molge.exceptions import JointSpaceWarning
+from sklearn_molge.molecules import StructureKernel
+
+__all__ = ["GaussianProcessRetriever"]
+
+_HERITABILITIES = (0.3, 0.5, 0.7, 0.85, 1.0)
+_COMPONENTS = (30, 60, 100, 150)
+_N_FOLDS = 5
+# Each of the 25 fits of a choice is a decomposition of as many molecules.
+_MOST_CHOOSING = 1500
+# Up to here one decomposition takes less than a minute.
+_MOST_EXACT = 5000
+_N_INDUCING = 2000
+_N_COHORT = 1000
+# Variances depend on a direction by its lambda alone, and smoothly.
+_N_NODES = 12
+_SMALLEST_EFFECT = 1e-6
+_SMALLEST_NOISE = 1e-4
+_JITTER = 1e-10
+_INDEFINITE = 1e-6
+_BLOCK = 8192
+
+
+class GaussianProcessRetriever(
+    ClassNamePrefixFeaturesOutMixin, TransformerMixin, EmbedderMixin, BaseEstimator
+):
+    r"""Predict the effect of a molecule from its structure, and how sure that is.
+
+    Profiles are projected into the space that separates drugs from the noise of their
+    replicates. There a Gaussian process over molecules gives each candidate a mean
+    effect and its variance, and a query is compared with both: by the likelihood of the
+    query with and without the candidate, and by the cosine to the mean.
+
+    Parameters
+    ----------
+    kernel : kernel or None, default=None
+        A kernel of scikit-learn's kind over molecules, with value 1 for a molecule and
+        itself: :class:`~sklearn_molge.molecules.TanimotoKernel`, ``RBF``, sums of such
+        whose weights add to 1. None is
+        :class:`~sklearn_molge.molecules.StructureKernel` for SMILES, and for features
+        ``RBF`` with the root of half the median squared distance as its length.
+    n_components : int or "auto", default=100
+        Largest number of directions, those with the largest ratio of drug effects to
+        noise; "auto" takes the best of 30, 60, 100 and 150.
+    heritability : float or "auto", default="auto"
+        Share of the variance of drug effects that the kernel explains, above 0 and at
+        most 1; the rest is a molecule's own. "auto" takes the best of 0.3, 0.5, 0.7,
+        0.85 and 1. Both choices are by the mean reciprocal rank in a 5-fold
+        cross-validation over at most 1,500 training molecules.
+    score_by : {"combined", "log_likelihood_ratio", "cosine"}, default="combined"
+        What :meth:`similarity` is: one of the two scores, or the mean of both, each in
+        standard deviations over a cohort, see Notes.
+    unit_profiles : bool, default=True
+        Scale each profile to unit length first.
+    n_pca_components : int, default=180
+        Principal components of the profiles that are kept before drugs are separated.
+    shrinkage : float, default=0.3
+        Share of the noise's covariance that is replaced by a multiple of the identity,
+        from 0 to 1.
+    n_inducing : int, "auto" or None, default="auto"
+        Number of inducing molecules of the FITC approximation. None is exact; "auto" is
+        exact up to 5,000 molecules, and takes 2,000 above.
+    optimizer : {"fmin_l_bfgs_b"} or None, default=None
+        Maximise the marginal likelihood over the free parameters of the kernel, as
+        ``GaussianProcessRegressor`` does. None keeps them: on real profiles the
+        likelihood prefers kernels that rank worse.
+    random_state : int, RandomState instance or None, default=None
+        Assigns molecules to folds and chooses inducing molecules; pass an int for the
+        same result each time.
+
+    Attributes
+    ----------
+    kernel_ : kernel
+        The kernel used, fitted on the training molecules.
+    n_components_ : int
+        Number of directions in which drugs differ by more than noise.
+    heritability_ : float
+        The share used.
+    effect_variances_ : ndarray of shape (n_components_,)
+        Variance of drug effects in each direction, in units of the noise of a profile
+        of weight 1, in descending order.
+    calibration_ : ndarray of shape (n_components_,)
+        Mean squared error of leave-one-out predictions, in units of their variance: 1
+        for a model that holds. Variances of the score are multiplied by it.
+    log_marginal_likelihood_ : float
+        Of the molecules' mean profiles, over all directions; NaN with inducing
+        molecules.
+    cv_scores_ : dict of (float, int) to float
+        Cross-validated mean reciprocal rank of each pair of `heritability` and
+        `n_components` tried; empty where both were given.
+    n_molecules_ : int
+        Number of distinct training molecules.
+    n_inducing_ : int or None
+        Number of inducing molecules; None where the process is exact.
+    mean_ : ndarray of shape (n_genes_in_,)
+        Mean of the profiles, of unit length where `unit_profiles` is set.
+    rotations_ : ndarray of shape (n_genes_in_, n_components_)
+        Projects profiles into the joint space.
+    n_genes_in_ : int
+        Number of genes.
+    gene_names_in_ : ndarray of shape (n_genes_in_,)
+        Names of the genes; only where `y` had names, see
+        :func:`~sklearn_molge.base.check_profiles`.
+    n_features_in_ : int
+        Number of molecule features; only where X held features.
+
+    See Also
+    --------
+    sklearn.gaussian_process.GaussianProcessRegressor : One output and one noise.
+    CCA : Linear, without variances.
+
+    Notes
+    -----
+    W is the covariance of profiles within drugs, shrunk; B, the total covariance less
+    W, that of drug effects. The directions are the generalised eigenvectors of (B, W):
+    the noise of a profile of weight w has variance 1/w there, and effects have
+    variances :math:`\lambda_k`. This is linear discriminant analysis with random
+    classes, known from speaker verification as PLDA (Ioffe 2006). Over molecules, the
+    mean of a drug's profiles, n their total weight, has in direction k the covariance
+
+    .. math:: \lambda_k (h^2 K + (1 - h^2) I) + \operatorname{diag}(1 / n).
+
+    One eigendecomposition of :math:`n^{1/2} (h^2 K + (1 - h^2) I) n^{1/2}` serves all
+    directions. A candidate with mean :math:`\mu` and variance v there scores a query q
+
+    .. math:: \sum_k \log N(q_k; \mu_k, c_k (v_k + 1)) -
+        \log N(q_k; 0, c_k (\lambda_k + 1))
+
+    with the calibration :math:`c_k`. "combined" standardises this and the cosine of q
+    and :math:`\mu` by the mean and standard deviation of the query's scores against
+    the leave-one-out predictions of the training molecules (T-norm, Auckenthaler et al.
+    2000), so it does not depend on the other candidates. A candidate's own effect,
+    the share :math:`1 - h^2`, is unknown even where it was in training.
+
+    Without a molecule that has two profiles the noise is taken as the same in all
+    directions, with the mean variance of the smaller half of the principal components
+    (as in probabilistic PCA, Tipping and Bishop 1999).
+
+    References
+    ----------
+    S. Ioffe, "Probabilistic linear discriminant analysis", ECCV 2006.
+
+    R. Auckenthaler, M. Carey and H. Lloyd-Thomas, "Score normalization for
+    text-independent speaker verification systems", Digital Signal Processing 10 (2000).
+
+    E. Snelson and Z. Ghahramani, "Sparse Gaussian processes using pseudo-inputs",
+    NIPS 2005.
+
+    Examples
+    --------
+    >>> from sklearn_molge.alignment import GaussianProcessRetriever
+    >>> from sklearn_molge.datasets import make_perturbation_study
+    >>> from sklearn_molge.molecules import MorganFingerprinter, TanimotoKernel
+    >>> study = make_perturbation_study(n_molecules=30, level=5, random_state=0)
+    >>> kernel = TanimotoKernel(MorganFingerprinter(count=True))
+    >>> retriever = GaussianProcessRetriever(kernel, heritability=0.85)
+    >>> retriever.fit(study.smiles, study.ge).similarity(
+    ...     ["CCO", "c1ccccc1O"], study.ge[:3]
+    ... ).shape
+    (3, 2)
+    >>> mean, std = retriever.predict(["CCO"], return_std=True)
+    >>> mean.shape == std.shape == (1, retriever.n_components_)
+    True
+    """
+
+    metric = "cosine"
+
+    _parameter_constraints: dict = {
+        "kernel": [Kernel, None],
+        "n_components": [
+            Interval(Integral, 1, None, closed="left"),
+            StrOptions({"auto"}),
+        ],
+        "heritability": [Interval(Real, 0, 1, closed="right"), StrOptions({"auto"})],
+        "score_by": [StrOptions({"combined", "log_likelihood_ratio", "cosine"})],
+        "unit_profiles": ["boolean"],
+        "n_pca_components": [Interval(Integral, 1, None, closed="left")],
+        "shrinkage": [Interval(Real, 0, 1, closed="both")],
+        "n_inducing": [
+            Interval(Integral, 1, None, closed="left"),
+            StrOptions({"auto"}),
+            None,
+        ],
+        "optimizer": [StrOptions({"fmin_l_bfgs_b"}), None],
+        "random_state": ["random_state"],
+    }
+
+    def __init__(
+        self,
+        kernel=None,
+        *,
+        n_components=100,
+        heritability="auto",
+        score_by="combined",
+        unit_profiles=True,
+        n_pca_components=180,
+        shrinkage=0.3,
+        n_inducing="auto",
+        optimizer=None,
+        random_state=None,
+    ):
+        self.kernel = kernel
+        self.n_components = n_components
+        self.heritability = heritability
+        self.score_by = score_by
+        self.unit_profiles = unit_profiles
+        self.n_pca_components = n_pca_components
+        self.shrinkage = shrinkage
+        self.n_inducing = n_inducing
+        self.optimizer = optimizer
+        self.random_state = random_state
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y, sample_weight=None):
+        """Separate drugs from noise, and fit the process over the molecules.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples,) or (n_samples, n_features)
+            Molecule of each row: SMILES, or features where `kernel` takes them.
+        y : array-like of shape (n_samples, n_genes)
+            Profile of each row.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weight of each row, at least 0: the variance of its noise is 1 / weight.
+            Equal to 1 by default; other than in most estimators their size counts.
+
+        Returns
+        -------
+        self : object
+            Fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            If there are fewer than two molecules (10 for "auto"), molecules differ by
+            no more than the noise of their profiles, a weight is negative, or the
+            kernel is not positive semi-definite.
+        InvalidSmilesError
+            With index and text of every bad SMILES.
+
+        Warns
+        -----
+        JointSpaceWarning
+            If no molecule has two profiles, so that the noise is assumed.
+        """
+        X = check_molecules(self, X, reset=True, accept_sparse="csr")
+        y = check_profiles(self, y, reset=True, dtype=np.float64)
+        check_same_rows(X=X, y=y)
+        weights = _check_sample_weight(
+            sample_weight, y, dtype=np.float64, ensure_non_negative=True
+        )
+        used = np.flatnonzero(weights > 0)
+        molecules, codes = _distinct_molecules(_safe_indexing(X, used))
+        if molecules.shape[0] < 2:
+            raise ValueError(
+                f"X must hold at least 2 distinct molecules. Got {molecules.shape[0]}, "
+                f"n_samples={len(y)}."
+            )
+        rng = check_random_state(self.random_state)
+        replicates = _Replicates(self._scaled(y[used]), codes, weights[used])
+        if len(codes) == molecules.shape[0]:
+            warnings.warn(
+                f"None of the {len(codes):,} molecules of X has two profiles: the "
+                "noise is assumed to be the same in all directions. Give replicates, "
+                "or profiles in several cell lines.",
+                JointSpaceWarning,
+                stacklevel=3,
+            )
+        inducing = self._choose_inducing(molecules.shape[0], rng)
+        self._basis = molecules
+        if inducing is not None:
+            self._basis = _safe_indexing(molecules, inducing)
+        self.kernel_ = self._fit_kernel(self._basis)
+        if self.optimizer is not None:
+            self._optimize_kernel(molecules, replicates, inducing)
+        self.cv_scores_ = self._score_choices(molecules, replicates, rng)
+        self.heritability_, self.n_components_ = self.heritability, self.n_components
+        if self.cv_scores_:
+            best = max(self.cv_scores_, key=lambda choice: self.cv_scores_[choice])
+            self.heritability_, self.n_components_ = best
+        self._fit_process(molecules, replicates, inducing)
+        return self
+
+    def transform(self, X):
+        """Predict the mean effects of molecules, which are their joint space.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_molecules,) or (n_molecules, n_features)
+            Molecules, as in `fit`.
+
+        Returns
+        -------
+        mean : ndarray of shape (n_molecules, n_components_)
+            In standard deviations of the noise of one profile.
+        """
+        return self.predict(X)
+
+    def predict(self, X, return_std=False):
+        """Predict the effects of molecules, in the joint space.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_molecules,) or (n_molecules, n_features)
+            Molecules, as in `fit`.
+        return_std : bool, default=False
+            Return the standard deviation too.
+
+        Returns
+        -------
+        mean : ndarray of shape (n_molecules, n_components_)
+            Mean effect, in standard deviations of the noise of one profile.
+        std : ndarray of shape (n_molecules, n_components_)
+            Standard deviation of the effect about its mean, without the noise of a
+            profile; only where `return_std` is True.
+        """
+        check_is_fitted(self)
+        X = check_molecules(self, X, reset=False, accept_sparse="csr")
+        parts = [
+            self._predict(_safe_indexing(X, np.arange(start, min(start + _BLOCK, n))))
+            for n in [X.shape[0]]
+            for start in range(0, n, _BLOCK)
+        ]
+        mean, variance = (np.concatenate(values) for values in zip(*parts, strict=True))
+        return (mean, np.sqrt(variance)) if return_std else mean
+
+    def transform_ge(self, y):
+        """Project profiles into the joint space.
+
+        Parameters
+        ----------
+        y : array-like of shape (n_profiles, n_genes)
+            Profiles.
+
+        Returns
+        -------
+        coordinates : ndarray of shape (n_profiles, n_components_)
+            In standard deviations of the noise of one profile.
+        """
+        check_is_fitted(self)
+        y = check_profiles(self, y, reset=False, dtype=np.float64)
+        with np.errstate(over="ignore", invalid="ignore"):
+            coordinates = (self._scaled(y) - self.mean_) @ self.rotations_
+        return check_finite(coordinates, name="y", of="the projection")
+
+    def compare_to(self, X):
+        """Predict a fixed set of molecules once, to be compared with many profiles.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_molecules,) or (n_molecules, n_features)
+            Molecules, as in `fit`.
+
+        Returns
+        -------
+        compare : callable
+            Takes profiles of shape (n_profiles, n_genes), and returns their scores by
+            `score_by`: an array of shape (n_profiles, n_molecules), larger meaning
+            closer, in nats for "log_likelihood_ratio", in standard deviations over the
+            training molecules for "combined".
+        """
+        mean, std = self.predict(X, return_std=True)
+        distinct, codes = take_distinct(np.hstack([mean, std]))
+        mean, std = np.hsplit(distinct, 2)
+        candidates = _Effects(mean, std**2)
+        scores = _Scores(self.effect_variances_, self.calibration_, self.score_by)
+
+        return Comparison(
+            self.transform_ge,
+            lambda queries: scores.compare(queries, candidates, self._cohort),
+            codes,
+            True,
+            X,
+        )
+
+    def _scaled(self, y):
+        return normalize(y) if self.unit_profiles else y
+
+    def _fit_kernel(self, molecules):
+        if self.kernel is not None:
+            kernel = clone(self.kernel)
+        elif is_text(molecules):
+            kernel = StructureKernel()
+        else:
+            squares = euclidean_distances(molecules, squared=True)
+            apart = squares[squares > 0]
+            kernel = RBF(np.sqrt(np.median(apart) / 2), "fixed")
+        _hand_training(kernel, molecules)
+        return kernel
+
+    def _choose_inducing(self, n_molecules, rng):
+        """Rows of the inducing molecules; None for an exact process."""
+        n = self.n_inducing
+        if n == "auto":
+            n = None if n_molecules <= _MOST_EXACT else _N_INDUCING
+        self.n_inducing_ = None if n is None or n >= n_molecules else int(n)
+        if self.n_inducing_ is None:
+            return None
+        return np.sort(rng.permutation(n_molecules)[: self.n_inducing_])
+
+    def _optimize_kernel(self, molecules, replicates, inducing):
+        """Maximise the marginal likelihood over the kernel's free parameters."""
+        if inducing is not None:
+            raise ValueError(
+                "optimizer needs an exact process: n_inducing=None. "
+                f"Got n_inducing={self.n_inducing!r}, {molecules.shape[0]:,} molecules."
+            )
+        share = 0.85 if self.heritability == "auto" else self.heritability
+        space = replicates.separate(self.n_pca_components, self.shrinkage)
+        counts, means = replicates.means(space)
+
+        def loss(theta):
+            self.kernel_.theta = theta
+            K, gradients = self.kernel_(molecules, eval_gradient=True)
+            process = _ExactProcess.fit(K, counts, means, space.variances, share)
+            slope = process.likelihood_gradient(counts, means)
+            return (
+                -process.log_likelihood,
+                -share * np.einsum("ij,ijp->p", slope, gradients),
+            )
+
+        if len(self.kernel_.theta):
+            best = optimize.minimize(
+                loss, self.kernel_.theta, jac=True, bounds=self.kernel_.bounds
+            )
+            self.kernel_.theta = best.x
+
+    def _score_choices(self, molecules, replicates, rng):
+        """Mean reciprocal rank of each choice on molecules left out in turn."""
+        shares = _HERITABILITIES if self.heritability == "auto" else [self.heritability]
+        sizes = _COMPONENTS if self.n_components == "auto" else [self.n_components]
+        choices = list(product(shares, sizes))
+        if len(choices) == 1:
+            return {}
+        n = molecules.shape[0]
+        if n < 2 * _N_FOLDS:
+            raise ValueError(
+                f'heritability="auto" and n_components="auto" need at least '
+                f"{2 * _N_FOLDS} distinct molecules for a cross-validation. Got {n}."
+            )
+        taken = np.sort(rng.permutation(n)[:_MOST_CHOOSING])
+        part = replicates.of_molecules(taken)
+        K = self.kernel_(_safe_indexing(molecules, taken))
+        fold = rng.permutation(len(taken)) % _N_FOLDS
+        totals = dict.fromkeys(choices, 0.0)
+        for left_out in range(_N_FOLDS):
+            held = fold == left_out
+            for choice, total in self._score_fold(K, part, held, choices).items():
+                totals[choice] += total / len(part.codes)
+        return totals
+
+    def _score_fold(self, K, replicates, held, choices):
+        """Sum of the reciprocal ranks of the profiles of the molecules `held`."""
+        train = replicates.of_molecules(np.flatnonzero(~held))
+        test = replicates.of_molecules(np.flatnonzero(held))
+        space = train.separate(self.n_pca_components, self.shrinkage)
+        if not len(space.variances):  # of no use: each molecule is as near
+            return dict.fromkeys(choices, len(test.codes) * 2 / (held.sum() + 1))
+        counts, means = train.means(space)
+        queries, totals = space.project(test.profiles), {}
+        among, across = K[np.ix_(~held, ~held)], K[np.ix_(held, ~held)]
+        for share in dict.fromkeys(share for share, _ in choices):
+            process = _ExactProcess.fit(among, counts, means, space.variances, share)
+            candidates = process.predict(across, np.diag(K)[held])
+            for size in (size for s, size in choices if s == share):
+                scores = _Scores.fit(process, counts, means, self.score_by, size)
+                similarities = scores.compare(
+                    queries[:, :size], candidates.first(size), process.left_out
+                )
+                blocks = [(slice(None), similarities)]
+                ranks = rank_blocks(blocks, test.codes, np.ones(held.sum()))
+                totals[share, size] = np.sum(1 / ranks)
+        return totals
+
+    def _fit_process(self, molecules, replicates, inducing):
+        space = replicates.separate(self.n_pca_components, self.shrinkage)
+        space = space.first(self.n_components_)
+        if not len(space.variances):
+            raise ValueError(
+                f"The {molecules.shape[0]:,} molecules of X differ by no more than the "
+                f"noise of the {len(replicates.codes):,} profiles in y: there is "
+                "nothing to predict."
+            )
+        counts, means = replicates.means(space)
+        share, variances = self.heritability_, space.variances
+        if inducing is None:
+            K = self.kernel_(molecules)
+            process = _ExactProcess.fit(K, counts, means, variances, share)
+        else:
+            process = _InducedProcess.fit(
+                self.kernel_(molecules, self._basis),
+                self.kernel_.diag(molecules),
+                inducing,
+                (counts, means, variances, share),
+            )
+        scores = _Scores.fit(process, counts, means, self.score_by)
+        step = -(-molecules.shape[0] // _N_COHORT)
+        self._cohort = process.left_out.rows(slice(None, None, step))
+        self._process = process.without_training()
+        self.calibration_ = scores.calibration
+        self.log_marginal_likelihood_ = process.log_likelihood
+        self.n_components_ = len(variances)
+        self.n_molecules_ = molecules.shape[0]
+        self.effect_variances_ = variances
+        self.mean_, self.rotations_ = space.mean, space.rotations
+
+    def _predict(self, X):
+        rows, codes = take_distinct(self.kernel_(X, self._basis))
+        diagonal = np.empty(len(rows))
+        diagonal[codes] = self.kernel_.diag(X)
+        effects = self._process.predict(rows, diagonal)
+        return effects.mean[codes], effects.variance[codes]
+
+    @property
+    def _n_features_out(self):
+        return self.n_components_
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.string = True
+        tags.input_tags.sparse = True
+        tags.transformer_tags.preserves_dtype = []
+        return tags
+
+
+def _distinct_molecules(X):
+    """Return a row for each distinct molecule of X, and which of them each row is."""
+    first, codes = distinct_rows(X)
+    if not is_text(X):
+        return _safe_indexing(X, first), codes
+    drugs = identify_drugs(X, None, codes)
+    gallery, rows = one_row_per_drug(drugs, codes, None)
+    return _safe_indexing(X, rows), np.searchsorted(gallery, drugs)
+
+
+def _hand_training(kernel, molecules):
+    """Hand the training molecules to every kernel inside `kernel` that learns."""
+    if isinstance(kernel, KernelOperator):
+        _hand_training(kernel.k1, molecules)
+        _hand_training(kernel.k2, molecules)
+    elif hasattr(kernel, "fit"):
+        kernel.fit(molecules)
+
+
+# -- the space in which drugs differ ---------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Space:
+    """Directions in which the noise of a profile has variance 1.
+
+    Attributes
+    ----------
+    mean : ndarray of shape (n_genes,)
+    rotations : ndarray of shape (n_genes, n_components)
+    variances : ndarray of shape (n_components,)
+        Variances of drug effects, in descending order.
+    """
+
+    mean: NDArray
+    rotations: NDArray
+    variances: NDArray
+
+    def project(self, profiles: NDArray) -> NDArray:
+        return (profiles - self.mean) @ self.rotations
+
+    def first(self, k: int) -> "_Space":
+        return _Space(self.mean, self.rotations[:, :k], self.variances[:k])
+
+
+@dataclass(frozen=True)
+class _Replicates:
+    """Profiles, the molecule of each, and weights: noise has variance 1 / weight."""
+
+    profiles: NDArray
+    codes: NDArray
+    weights: NDArray
+
+    def of_molecules(self, chosen: NDArray) -> "_Replicates":
+        """Return the profiles of some molecules, numbered in the order of `chosen`."""
+        place = np.full(self.codes.max() + 1, -1)
+        place[chosen] = np.arange(len(chosen))
+        codes = place[self.codes]
+        rows = codes >= 0
+        return _Replicates(self.profiles[rows], codes[rows], self.weights[rows])
+
+    def means(self, space: _Space) -> tuple[NDArray, NDArray]:
+        """Return total weight and weighted mean in `space` of each molecule."""
+        return self._means(space.project(self.profiles))
+
+    def _means(self, rows: NDArray) -> tuple[NDArray, NDArray]:
+        n = np.bincount(self.codes, self.weights)
+        columns = (np.bincount(self.codes, self.weights * row) for row in rows.T)
+        return n, np.stack(list(columns), axis=1) / n[:, None]
+
+    def separate(self, n_pca_components: int, shrinkage: float) -> _Space:
+        """Find the directions, by variance between drugs over that within."""
+        total = self.weights.sum()
+        mean = self.weights @ self.profiles / total
+        centred = self.profiles - mean
+        roots = np.sqrt(self.weights / total)[:, None]
+        axes, sizes, _ = linalg.svd(
+            (roots * centred).T, full_matrices=False, overwrite_a=True
+        )
+        kept = sizes > sizes[0] * max(centred.shape) * np.finfo(float).eps
+        axes = axes[:, kept][:, :n_pca_components]
+        rows = centred @ axes
+        spread = sizes[kept][:n_pca_components] ** 2
+        noise = self._noise(rows, spread, shrinkage)
+        # The mean of w (z - mean)^2 holds the noise once a row, whatever its weight.
+        between = np.diag(spread) - noise * (len(rows) / total)
+        variances, vectors = linalg.eigh(between, noise)
+        order = np.argsort(-variances, kind="stable")
+        order = order[variances[order] > _SMALLEST_EFFECT]
+        vectors = vectors[:, order]
+        largest = np.argmax(np.abs(vectors), axis=0)
+        vectors = vectors * np.sign(vectors[largest, np.arange(len(order))])
+        return _Space(mean, axes @ vectors, variances[order])
+
+    def _noise(self, rows, spread, shrinkage) -> NDArray:
+        """Covariance of the noise of a profile of weight 1."""
+        n_free = len(rows) - (self.codes.max() + 1)
+        identity = np.eye(rows.shape[1])
+        if n_free == 0:
+            return identity * spread[len(spread) // 2 :].mean()
+        within = rows - self._means(rows)[1][self.codes]
+        noise = (self.weights[:, None] * within).T @ within / n_free
+        level = np.trace(noise) / len(noise)
+        if level <= spread.sum() * np.finfo(float).eps:  # replicates that are the same
+            level = spread.mean() * _SMALLEST_NOISE
+        return (1 - shrinkage) * noise + max(shrinkage, _JITTER) * level * identity
+
+
+# -- the process over molecules --------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Effects:
+    """Mean and variance of effects: (n_molecules, n_components) each."""
+
+    mean: NDArray
+    variance: NDArray
+
+    def first(self, k: int) -> "_Effects":
+        return _Effects(self.mean[:, :k], self.variance[:, :k])
+
+    def rows(self, chosen) -> "_Effects":
+        return _Effects(self.mean[chosen], self.variance[chosen])
+
+
+@dataclass(frozen=True)
+class _ExactProcess:
+    """The process after it has seen the training molecules.
+
+    Attributes
+    ----------
+    vectors : ndarray of shape (n_molecules, n_molecules)
+        Eigenvectors of n^1/2 (h2 K + (1 - h2) I) n^1/2, times n^1/2.
+    values : ndarray of shape (n_molecules,)
+        Its eigenvalues.
+    coefficients : ndarray of shape (n_molecules, n_components)
+        A mean effect is the kernel to the training molecules times these.
+    variances : ndarray of shape (n_components,)
+        Variances of drug effects.
+    share : float
+        Heritability.
+    left_out : _Effects or None
+        Effect of each training molecule, predicted from the others.
+    log_likelihood : float
+        Of the means.
+    """
+
+    vectors: NDArray
+    values: NDArray
+    coefficients: NDArray
+    variances: NDArray
+    share: float
+    left_out: _Effects
+    log_likelihood: float
+
+    @classmethod
+    def fit(cls, K, counts, means, variances, share) -> "_ExactProcess":
+        roots = np.sqrt(counts)[:, None]
+        covariance = share * K + (1 - share) * np.eye(len(K))
+        values, vectors = linalg.eigh(roots * covariance * roots.T, overwrite_a=True)
+        if values[0] < -_INDEFINITE * values[-1]:
+            raise ValueError(
+                "kernel must be positive semi-definite over the training molecules. "
+                f"Got eigenvalues from {values[0]:.3g} to {values[-1]:.3g}."
+            )
+        values = np.maximum(values, 0)
+        precisions = 1 / (variances * values[:, None] + 1)
+        rotated = vectors.T @ (roots * means)
+        solved = vectors @ (rotated * precisions)
+        own = counts[:, None] * (vectors**2 @ precisions)
+        left_out = _Effects(
+            means - roots * solved / own, np.maximum(1 / own - 1 / counts[:, None], 0)
+        )
+        log_likelihood = 0.5 * (
+            np.log(precisions).sum()
+            - np.sum(rotated**2 * precisions)
+            + len(variances) * np.log(counts / (2 * np.pi)).sum()
+        )
+        return cls(
+            roots * vectors,
+            values,
+            share * variances * (roots * solved),
+            variances,
+            share,
+            left_out,
+            float(log_likelihood),
+        )
+
+    def predict(self, K: NDArray, diagonal: NDArray) -> _Effects:
+        """Predict molecules from their kernel to the training molecules."""
+        precisions = 1 / (self.variances * self.values[:, None] + 1)
+        known = (self.share * K @ self.vectors) ** 2 @ precisions
+        prior = self.share * diagonal[:, None] + (1 - self.share)
+        variance = self.variances * np.maximum(prior - self.variances * known, 0)
+        return _Effects(K @ self.coefficients, variance)
+
+    def likelihood_gradient(self, counts, means) -> NDArray:
+        """Gradient of the likelihood with respect to the entries of h2 K."""
+        precisions = 1 / (self.variances * self.values[:, None] + 1)
+        vectors = self.vectors  # which hold n^1/2 already
+        rotated = vectors.T @ means
+        solved = vectors @ (rotated * precisions * np.sqrt(self.variances))
+        trace = (vectors * (precisions @ self.variances)) @ vectors.T
+        return 0.5 * (solved @ solved.T - trace)
+
+    def without_training(self) -> "_ExactProcess":
+        return replace(self, left_out=None)
+
+
+@dataclass(frozen=True)
+class _InducedProcess:
+    """The FITC approximation: molecules depend on each other by the inducing ones.
+
+    Attributes
+    ----------
+    whitening : ndarray of shape (n_inducing, n_inducing)
+        Turns the kernel to the inducing molecules into features with product K.
+    coefficients : ndarray of shape (n_inducing, n_components)
+        A mean effect is the features times these.
+    factors : ndarray of shape (n_nodes, n_inducing, n_inducing)
+        Inverse Cholesky factors of the precision of the features, for each node.
+    nodes : ndarray of shape (n_nodes,)
+        Logarithms of variances, between which those of a direction are interpolated.
+    """
+
+    whitening: NDArray
+    coefficients: NDArray
+    factors: NDArray
+    nodes: NDArray
+    variances: NDArray
+    share: float
+    left_out: _Effects
+    log_likelihood: float = np.nan
+
+    @classmethod
+    def fit(cls, K, diagonal, inducing, training) -> "_InducedProcess":
+        counts, means, variances, share = training
+        among = K[inducing] + _JITTER * np.eye(len(inducing))
+        whitening = linalg.solve_triangular(
+            linalg.cholesky(among, lower=True), np.eye(len(among)), lower=True
+        ).T
+        features = K @ whitening
+        own = share * np.maximum(diagonal - np.sum(features**2, axis=1), 0) + 1 - share
+        fitted = [
+            _solve_direction(features, own, counts, mean, variance, share)
+            for mean, variance in zip(means.T, variances, strict=True)
+        ]
+        coefficients, left_means, left_variances = (
+            np.stack(parts, axis=1) for parts in zip(*fitted, strict=True)
+        )
+        nodes = np.linspace(
+            np.log(variances[-1]), np.log(variances[0]), min(_N_NODES, len(variances))
+        )
+        factors = np.stack(
+            [_factor(features, own, counts, np.exp(node), share)[0] for node in nodes]
+        )
+        left_out = _Effects(left_means, left_variances)
+        return cls(whitening, coefficients, factors, nodes, variances, share, left_out)
+
+    def predict(self, K: NDArray, diagonal: NDArray) -> _Effects:
+        """Predict molecules from their kernel to the inducing molecules."""
+        features = K @ self.whitening
+        own = self.share * np.maximum(diagonal - np.sum(features**2, axis=1), 0)
+        own = own + 1 - self.share
+        known = [np.sum((features @ f.T) ** 2, axis=1) for f in self.factors]
+        shared = self.share * _between(self.nodes, known, np.log(self.variances))
+        return _Effects(
+            features @ self.coefficients, self.variances * (own[:, None] + shared)
+        )
+
+    def without_training(self) -> "_InducedProcess":
+        return replace(self, left_out=None)
+
+
+def _factor(features, own, counts, variance, share):
+    """Inverse Cholesky factor of I + h2 F' N F, and N, the weight of each molecule."""
+    weights = variance / (variance * own + 1 / counts)
+    precision = share * (features.T * weights) @ features
+    precision[np.diag_indices_from(precision)] += 1
+    inverse = linalg.solve_triangular(
+        linalg.cholesky(precision, lower=True), np.eye(len(precision)), lower=True
+    )
+    return inverse, weights
+
+
+def _solve_direction(features, own, counts, mean, variance, share):
+    """Coefficients, and the left-out means and variances of the training molecules."""
+    inverse, weights = _factor(features, own, counts, variance, share)
+    projected = features @ inverse.T
+    solved = projected.T @ (weights * mean)
+    # C^-1 by Woodbury, C = variance (h2 F F' + own) + 1 / counts.
+    scaled = weights / variance
+    weighted_mean = scaled * (mean - share * (projected @ solved))
+    diagonal = scaled * (1 - share * weights * np.sum(projected**2, axis=1))
+    left_variance = np.maximum(1 / diagonal - 1 / counts, 0)
+    left_mean = mean - weighted_mean / diagonal
+    return share * (inverse.T @ solved), left_mean, left_variance
+
+
+def _between(nodes, values, at) -> NDArray:
+    """Interpolate linearly between the values at the nodes: (n_rows, len(at))."""
+    values = np.stack(values, axis=1)
+    if len(nodes) == 1:
+        return np.repeat(values, len(at), axis=1)
+    right = np.clip(np.searchsorted(nodes, at), 1, len(nodes) - 1)
+    share = (at - nodes[right - 1]) / np.maximum(
+        nodes[right] - nodes[right - 1], 1e-300
+    )
+    share = np.clip(share, 0, 1)
+    return values[:, right - 1] * (1 - share) + values[:, right] * share
+
+
+# -- scores ----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Scores:
+    """How near queries are to effects: by likelihood, by cosine or by both."""
+
+    variances: NDArray
+    calibration: NDArray
+    score_by: str
+
+    @classmethod
+    def fit(cls, process, counts, means, score_by, n_components=None) -> "_Scores":
+        left_out = process.left_out
+        errors = (means - left_out.mean) ** 2
+        expected = left_out.variance + 1 / counts[:, None]
+        # A molecule whose mean is noise says little about the calibration.
+        calibration = np.average(
+            errors / expected, axis=0, weights=np.minimum(counts, 1)
+        )
+        calibration = np.maximum(calibration, _SMALLEST_EFFECT)
+        k = n_components
+        return cls(process.variances[:k], calibration[:k], score_by)
+
+    def compare(self, queries, candidates: _Effects, cohort: _Effects) -> NDArray:
+        """Scores of the queries (rows) against the candidates (columns)."""
+        cohort = cohort.first(len(self.variances))
+        kinds = {"cosine": self._cosine, "log_likelihood_ratio": self._ratio}
+        if self.score_by in kinds:
+            return kinds[self.score_by](queries, candidates)
+        total = np.zeros((len(queries), len(candidates.mean)))
+        for score in kinds.values():
+            against = score(queries, cohort)
+            spread = against.std(axis=1, keepdims=True)
+            spread[spread == 0] = 1
+            centre = against.mean(axis=1, keepdims=True)
+            total += (score(queries, candidates) - centre) / (2 * spread)
+        return total
+
+    def _cosine(self, queries, effects):
+        return normalize(queries) @ normalize(effects.mean).T
+
+    def _ratio(self, queries, effects):
+        variance = self.calibration * (effects.variance + 1)
+        prior = self.calibration * (self.variances + 1)
+        squares = queries**2
+        distances = squares @ (1 / variance).T
+        distances -= 2 * queries @ (effects.mean / variance).T
+        distances += np.sum(effects.mean**2 / variance + np.log(variance), axis=1)
+        without = squares @ (1 / prior) + np.log(prior).sum()
+        return 0.5 * (without[:, None] - distances)
