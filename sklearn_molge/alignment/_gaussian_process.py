@@ -34,7 +34,7 @@ from sklearn_molge._utils.rows import (
     rank_blocks,
     take_distinct,
 )
-from sklearn_molge._utils.views import Comparison
+from sklearn_molge._utils.views import Comparison, drop_repeated
 from sklearn_molge.base import (
     EmbedderMixin,
     check_molecules,
@@ -404,7 +404,7 @@ class GaussianProcessRetriever(
             training molecules for "combined".
         """
         mean, std = self.predict(X, return_std=True)
-        distinct, codes = take_distinct(np.hstack([mean, std]))
+        distinct, codes = drop_repeated(np.hstack([mean, std]))
         mean, std = np.hsplit(distinct, 2)
         candidates = _Effects(mean, std**2)
         scores = _Scores(self.effect_variances_, self.calibration_, self.score_by)
