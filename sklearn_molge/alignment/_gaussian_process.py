@@ -496,9 +496,9 @@ class GaussianProcessRetriever(
         everything = np.arange(len(among))
         for share in dict.fromkeys(share for share, _ in choices):
             process = _Committee.fit(
-                lambda _: among, [everything], counts, means, space.variances, share
+                [among], [everything], counts, means, space.variances, share
             )
-            candidates = process.predict(lambda _: across, np.diag(K)[held])
+            candidates = process.predict([across], np.diag(K)[held])
             for size in (size for s, size in choices if s == share):
                 scores = _Scores.fit(process, counts, means, self.score_by, size)
                 similarities = scores.compare(
@@ -520,7 +520,7 @@ class GaussianProcessRetriever(
             )
         counts, means = replicates.means(space)
         self._process = _Committee.fit(
-            lambda part: self.kernel_(_safe_indexing(molecules, part)),
+            (self.kernel_(_safe_indexing(molecules, part)) for part in parts),
             parts,
             counts,
             means,
@@ -546,10 +546,8 @@ class GaussianProcessRetriever(
         diagonal = np.empty(len(distinct))
         diagonal[codes] = self.kernel_.diag(X)
         ends = np.cumsum([len(part) for part in parts])
-        columns = dict(
-            zip(map(id, parts), np.split(distinct, ends[:-1], 1), strict=True)
-        )
-        effects = self._process.predict(lambda part: columns[id(part)], diagonal)
+        kernels = np.split(distinct, ends[:-1], axis=1)
+        effects = self._process.predict(kernels, diagonal)
         return effects.rows(codes)
 
     @property
@@ -791,13 +789,11 @@ class _Committee:
     left_out: _Effects | None
 
     @classmethod
-    def fit(cls, kernel_of, parts, counts, means, variances, share) -> "_Committee":
-        """Fit a process on each part; ``kernel_of(part)`` is the kernel within it."""
+    def fit(cls, kernels, parts, counts, means, variances, share) -> "_Committee":
+        """Fit a process on each part; `kernels` yields the kernel within each."""
         experts, mean, variance = [], np.empty_like(means), np.empty_like(means)
-        for part in parts:
-            expert = _ExactProcess.fit(
-                kernel_of(part), counts[part], means[part], variances, share
-            )
+        for K, part in zip(kernels, parts, strict=True):
+            expert = _ExactProcess.fit(K, counts[part], means[part], variances, share)
             mean[part] = expert.left_out.mean
             variance[part] = expert.left_out.variance
             experts.append(replace(expert, left_out=None))
@@ -808,8 +804,8 @@ class _Committee:
         """Of the means, the parts taken as independent."""
         return sum(expert.log_likelihood for expert in self.experts)
 
-    def predict(self, kernel_to, diagonal: NDArray) -> _Effects:
-        """Predict molecules; ``kernel_to(part)`` is their kernel to a part.
+    def predict(self, kernels: list[NDArray], diagonal: NDArray) -> _Effects:
+        """Predict molecules from their kernels to the parts.
 
         Precisions add, less the prior's, which each expert counts; so do the means
         that they weigh. With one expert this is its own prediction.
@@ -817,8 +813,8 @@ class _Committee:
         share, variances = self.experts[0].share, self.experts[0].variances
         prior = np.maximum(share * variances * diagonal[:, None], _TINY)
         precision, weighted = (1 - len(self.experts)) / prior, 0.0
-        for expert, part in zip(self.experts, self.parts, strict=True):
-            mean, variance = expert.predict(kernel_to(part), diagonal)
+        for expert, K in zip(self.experts, kernels, strict=True):
+            mean, variance = expert.predict(K, diagonal)
             known = 1 / np.clip(variance, _TINY, prior)
             precision = precision + known
             weighted = weighted + known * mean
