@@ -52,15 +52,11 @@ _COMPONENTS = (30, 60, 100, 150)
 _N_FOLDS = 5
 # Each of the 25 fits of a choice is a decomposition of as many molecules.
 _MOST_CHOOSING = 1500
-# Up to here one decomposition takes less than a minute.
-_MOST_EXACT = 5000
-_N_INDUCING = 2000
 _N_COHORT = 1000
-# Variances depend on a direction by its lambda alone, and smoothly.
-_N_NODES = 12
 _SMALLEST_EFFECT = 1e-6
 _SMALLEST_NOISE = 1e-4
 _JITTER = 1e-10
+_TINY = 1e-12
 _INDEFINITE = 1e-6
 _BLOCK = 8192
 
@@ -101,9 +97,10 @@ class GaussianProcessRetriever(
     shrinkage : float, default=0.3
         Share of the noise's covariance that is replaced by a multiple of the identity,
         from 0 to 1.
-    n_inducing : int, "auto" or None, default="auto"
-        Number of inducing molecules of the FITC approximation. None is exact; "auto" is
-        exact up to 5,000 molecules, and takes 2,000 above.
+    max_expert_size : int, default=5000
+        Most molecules of one exact process. More are divided into parts of similar
+        molecules, at least half as large, with a process each, and the processes'
+        predictions are combined by the Bayesian committee machine (Tresp 2000).
     optimizer : {"fmin_l_bfgs_b"} or None, default=None
         Maximise the marginal likelihood over the free parameters of the kernel, as
         ``GaussianProcessRegressor`` does. None keeps them: on real profiles the
@@ -127,15 +124,14 @@ class GaussianProcessRetriever(
         Mean squared error of leave-one-out predictions, in units of their variance: 1
         for a model that holds. Variances of the score are multiplied by it.
     log_marginal_likelihood_ : float
-        Of the molecules' mean profiles, over all directions; NaN with inducing
-        molecules.
+        Of the molecules' mean profiles, over all directions.
     cv_scores_ : dict of (float, int) to float
         Cross-validated mean reciprocal rank of each pair of `heritability` and
         `n_components` tried; empty where both were given.
     n_molecules_ : int
         Number of distinct training molecules.
-    n_inducing_ : int or None
-        Number of inducing molecules; None where the process is exact.
+    n_experts_ : int
+        Number of processes; 1 is exact.
     mean_ : ndarray of shape (n_genes_in_,)
         Mean of the profiles, of unit length where `unit_profiles` is set.
     rotations_ : ndarray of shape (n_genes_in_, n_components_)
@@ -187,8 +183,7 @@ class GaussianProcessRetriever(
     R. Auckenthaler, M. Carey and H. Lloyd-Thomas, "Score normalization for
     text-independent speaker verification systems", Digital Signal Processing 10 (2000).
 
-    E. Snelson and Z. Ghahramani, "Sparse Gaussian processes using pseudo-inputs",
-    NIPS 2005.
+    V. Tresp, "A Bayesian committee machine", Neural Computation 12 (2000).
 
     Examples
     --------
@@ -220,11 +215,7 @@ class GaussianProcessRetriever(
         "unit_profiles": ["boolean"],
         "n_pca_components": [Interval(Integral, 1, None, closed="left")],
         "shrinkage": [Interval(Real, 0, 1, closed="both")],
-        "n_inducing": [
-            Interval(Integral, 1, None, closed="left"),
-            StrOptions({"auto"}),
-            None,
-        ],
+        "max_expert_size": [Interval(Integral, 2, None, closed="left")],
         "optimizer": [StrOptions({"fmin_l_bfgs_b"}), None],
         "random_state": ["random_state"],
     }
@@ -239,7 +230,7 @@ class GaussianProcessRetriever(
         unit_profiles=True,
         n_pca_components=180,
         shrinkage=0.3,
-        n_inducing="auto",
+        max_expert_size=5000,
         optimizer=None,
         random_state=None,
     ):
@@ -250,7 +241,7 @@ class GaussianProcessRetriever(
         self.unit_profiles = unit_profiles
         self.n_pca_components = n_pca_components
         self.shrinkage = shrinkage
-        self.n_inducing = n_inducing
+        self.max_expert_size = max_expert_size
         self.optimizer = optimizer
         self.random_state = random_state
 
@@ -310,19 +301,16 @@ class GaussianProcessRetriever(
                 JointSpaceWarning,
                 stacklevel=3,
             )
-        inducing = self._choose_inducing(molecules.shape[0], rng)
-        self._basis = molecules
-        if inducing is not None:
-            self._basis = _safe_indexing(molecules, inducing)
-        self.kernel_ = self._fit_kernel(self._basis)
+        self.kernel_ = self._fit_kernel(molecules)
         if self.optimizer is not None:
-            self._optimize_kernel(molecules, replicates, inducing)
+            self._optimize_kernel(molecules, replicates)
+        parts = self._divide(molecules, rng)
         self.cv_scores_ = self._score_choices(molecules, replicates, rng)
         self.heritability_, self.n_components_ = self.heritability, self.n_components
         if self.cv_scores_:
             best = max(self.cv_scores_, key=lambda choice: self.cv_scores_[choice])
             self.heritability_, self.n_components_ = best
-        self._fit_process(molecules, replicates, inducing)
+        self._fit_process(molecules, replicates, parts)
         return self
 
     def transform(self, X):
@@ -365,7 +353,8 @@ class GaussianProcessRetriever(
             for n in [X.shape[0]]
             for start in range(0, n, _BLOCK)
         ]
-        mean, variance = (np.concatenate(values) for values in zip(*parts, strict=True))
+        mean = np.concatenate([part.mean for part in parts])
+        variance = np.concatenate([part.variance for part in parts])
         return (mean, np.sqrt(variance)) if return_std else mean
 
     def transform_ge(self, y):
@@ -432,23 +421,24 @@ class GaussianProcessRetriever(
         _hand_training(kernel, molecules)
         return kernel
 
-    def _choose_inducing(self, n_molecules, rng):
-        """Rows of the inducing molecules; None for an exact process."""
-        n = self.n_inducing
-        if n == "auto":
-            n = None if n_molecules <= _MOST_EXACT else _N_INDUCING
-        self.n_inducing_ = None if n is None or n >= n_molecules else int(n)
-        if self.n_inducing_ is None:
-            return None
-        return np.sort(rng.permutation(n_molecules)[: self.n_inducing_])
+    def _divide(self, molecules, rng):
+        """Divide the molecules into parts of similar ones, one expert each."""
+        parts, done = [np.arange(molecules.shape[0])], []
+        while parts:
+            part = parts.pop()
+            if len(part) <= self.max_expert_size:
+                done.append(np.sort(part))
+                continue
+            rows = _safe_indexing(molecules, part)
+            pole = rng.randint(len(part))
+            near = self.kernel_(rows, _safe_indexing(rows, [pole]))[:, 0]
+            far = self.kernel_(rows, _safe_indexing(rows, [np.argmin(near)]))[:, 0]
+            order = np.argsort(near - far, kind="stable")
+            parts += np.array_split(part[order], 2)
+        return done
 
-    def _optimize_kernel(self, molecules, replicates, inducing):
+    def _optimize_kernel(self, molecules, replicates):
         """Maximise the marginal likelihood over the kernel's free parameters."""
-        if inducing is not None:
-            raise ValueError(
-                "optimizer needs an exact process: n_inducing=None. "
-                f"Got n_inducing={self.n_inducing!r}, {molecules.shape[0]:,} molecules."
-            )
         share = 0.85 if self.heritability == "auto" else self.heritability
         space = replicates.separate(self.n_pca_components, self.shrinkage)
         counts, means = replicates.means(space)
@@ -503,9 +493,12 @@ class GaussianProcessRetriever(
         counts, means = train.means(space)
         queries, totals = space.project(test.profiles), {}
         among, across = K[np.ix_(~held, ~held)], K[np.ix_(held, ~held)]
+        everything = np.arange(len(among))
         for share in dict.fromkeys(share for share, _ in choices):
-            process = _ExactProcess.fit(among, counts, means, space.variances, share)
-            candidates = process.predict(across, np.diag(K)[held])
+            process = _Committee.fit(
+                [among], [everything], counts, means, space.variances, share
+            )
+            candidates = process.predict([across], np.diag(K)[held])
             for size in (size for s, size in choices if s == share):
                 scores = _Scores.fit(process, counts, means, self.score_by, size)
                 similarities = scores.compare(
@@ -516,7 +509,7 @@ class GaussianProcessRetriever(
                 totals[share, size] = np.sum(1 / ranks)
         return totals
 
-    def _fit_process(self, molecules, replicates, inducing):
+    def _fit_process(self, molecules, replicates, parts):
         space = replicates.separate(self.n_pca_components, self.shrinkage)
         space = space.first(self.n_components_)
         if not len(space.variances):
@@ -526,34 +519,36 @@ class GaussianProcessRetriever(
                 "nothing to predict."
             )
         counts, means = replicates.means(space)
-        share, variances = self.heritability_, space.variances
-        if inducing is None:
-            K = self.kernel_(molecules)
-            process = _ExactProcess.fit(K, counts, means, variances, share)
-        else:
-            process = _InducedProcess.fit(
-                self.kernel_(molecules, self._basis),
-                self.kernel_.diag(molecules),
-                inducing,
-                (counts, means, variances, share),
-            )
-        scores = _Scores.fit(process, counts, means, self.score_by)
+        self._process = _Committee.fit(
+            (self.kernel_(_safe_indexing(molecules, part)) for part in parts),
+            parts,
+            counts,
+            means,
+            space.variances,
+            self.heritability_,
+        )
+        self.calibration_ = _Scores.fit(self._process, counts, means).calibration
         step = -(-molecules.shape[0] // _N_COHORT)
-        self._cohort = process.left_out.rows(slice(None, None, step))
-        self._process = process.without_training()
-        self.calibration_ = scores.calibration
-        self.log_marginal_likelihood_ = process.log_likelihood
-        self.n_components_ = len(variances)
+        self._cohort = self._process.left_out.rows(slice(None, None, step))
+        self._process = replace(self._process, left_out=None)
+        self._molecules = molecules
+        self.log_marginal_likelihood_ = self._process.log_likelihood
+        self.n_components_ = len(space.variances)
+        self.n_experts_ = len(parts)
         self.n_molecules_ = molecules.shape[0]
-        self.effect_variances_ = variances
+        self.effect_variances_ = space.variances
         self.mean_, self.rotations_ = space.mean, space.rotations
 
     def _predict(self, X):
-        rows, codes = take_distinct(self.kernel_(X, self._basis))
-        diagonal = np.empty(len(rows))
+        parts = self._process.parts
+        kernels = [self.kernel_(X, _safe_indexing(self._molecules, p)) for p in parts]
+        distinct, codes = take_distinct(np.hstack(kernels))
+        diagonal = np.empty(len(distinct))
         diagonal[codes] = self.kernel_.diag(X)
-        effects = self._process.predict(rows, diagonal)
-        return effects.mean[codes], effects.variance[codes]
+        ends = np.cumsum([len(part) for part in parts])
+        kernels = np.split(distinct, ends[:-1], axis=1)
+        effects = self._process.predict(kernels, diagonal)
+        return effects.rows(codes)
 
     @property
     def _n_features_out(self):
@@ -719,7 +714,7 @@ class _ExactProcess:
     coefficients: NDArray
     variances: NDArray
     share: float
-    left_out: _Effects
+    left_out: _Effects | None
     log_likelihood: float
 
     @classmethod
@@ -755,13 +750,16 @@ class _ExactProcess:
             float(log_likelihood),
         )
 
-    def predict(self, K: NDArray, diagonal: NDArray) -> _Effects:
-        """Predict molecules from their kernel to the training molecules."""
+    def predict(self, K: NDArray, diagonal: NDArray) -> tuple[NDArray, NDArray]:
+        """Mean and variance of what the kernel explains of molecules.
+
+        K is their kernel to the training molecules.
+        """
         precisions = 1 / (self.variances * self.values[:, None] + 1)
         known = (self.share * K @ self.vectors) ** 2 @ precisions
-        prior = self.share * diagonal[:, None] + (1 - self.share)
+        prior = self.share * diagonal[:, None]
         variance = self.variances * np.maximum(prior - self.variances * known, 0)
-        return _Effects(K @ self.coefficients, variance)
+        return K @ self.coefficients, variance
 
     def likelihood_gradient(self, counts, means) -> NDArray:
         """Gradient of the likelihood with respect to the entries of h2 K."""
@@ -772,111 +770,55 @@ class _ExactProcess:
         trace = (vectors * (precisions @ self.variances)) @ vectors.T
         return 0.5 * (solved @ solved.T - trace)
 
-    def without_training(self) -> "_ExactProcess":
-        return replace(self, left_out=None)
-
 
 @dataclass(frozen=True)
-class _InducedProcess:
-    """The FITC approximation: molecules depend on each other by the inducing ones.
+class _Committee:
+    """Exact processes over parts of the molecules, whose predictions are combined.
 
     Attributes
     ----------
-    whitening : ndarray of shape (n_inducing, n_inducing)
-        Turns the kernel to the inducing molecules into features with product K.
-    coefficients : ndarray of shape (n_inducing, n_components)
-        A mean effect is the features times these.
-    factors : ndarray of shape (n_nodes, n_inducing, n_inducing)
-        Inverse Cholesky factors of the precision of the features, for each node.
-    nodes : ndarray of shape (n_nodes,)
-        Logarithms of variances, between which those of a direction are interpolated.
+    experts : list of _ExactProcess
+    parts : list of ndarray
+        The molecules of each expert.
+    left_out : _Effects or None
+        Effect of each training molecule, predicted by its expert from its others.
     """
 
-    whitening: NDArray
-    coefficients: NDArray
-    factors: NDArray
-    nodes: NDArray
-    variances: NDArray
-    share: float
-    left_out: _Effects
-    log_likelihood: float = np.nan
+    experts: list[_ExactProcess]
+    parts: list[NDArray]
+    left_out: _Effects | None
 
     @classmethod
-    def fit(cls, K, diagonal, inducing, training) -> "_InducedProcess":
-        counts, means, variances, share = training
-        among = K[inducing] + _JITTER * np.eye(len(inducing))
-        whitening = linalg.solve_triangular(
-            linalg.cholesky(among, lower=True), np.eye(len(among)), lower=True
-        ).T
-        features = K @ whitening
-        own = share * np.maximum(diagonal - np.sum(features**2, axis=1), 0) + 1 - share
-        fitted = [
-            _solve_direction(features, own, counts, mean, variance, share)
-            for mean, variance in zip(means.T, variances, strict=True)
-        ]
-        coefficients, left_means, left_variances = (
-            np.stack(parts, axis=1) for parts in zip(*fitted, strict=True)
-        )
-        nodes = np.linspace(
-            np.log(variances[-1]), np.log(variances[0]), min(_N_NODES, len(variances))
-        )
-        factors = np.stack(
-            [_factor(features, own, counts, np.exp(node), share)[0] for node in nodes]
-        )
-        left_out = _Effects(left_means, left_variances)
-        return cls(whitening, coefficients, factors, nodes, variances, share, left_out)
+    def fit(cls, kernels, parts, counts, means, variances, share) -> "_Committee":
+        """Fit a process on each part; `kernels` yields the kernel within each."""
+        experts, mean, variance = [], np.empty_like(means), np.empty_like(means)
+        for K, part in zip(kernels, parts, strict=True):
+            expert = _ExactProcess.fit(K, counts[part], means[part], variances, share)
+            mean[part] = expert.left_out.mean
+            variance[part] = expert.left_out.variance
+            experts.append(replace(expert, left_out=None))
+        return cls(experts, parts, _Effects(mean, variance))
 
-    def predict(self, K: NDArray, diagonal: NDArray) -> _Effects:
-        """Predict molecules from their kernel to the inducing molecules."""
-        features = K @ self.whitening
-        own = self.share * np.maximum(diagonal - np.sum(features**2, axis=1), 0)
-        own = own + 1 - self.share
-        known = [np.sum((features @ f.T) ** 2, axis=1) for f in self.factors]
-        shared = self.share * _between(self.nodes, known, np.log(self.variances))
-        return _Effects(
-            features @ self.coefficients, self.variances * (own[:, None] + shared)
-        )
+    @property
+    def log_likelihood(self) -> float:
+        """Of the means, the parts taken as independent."""
+        return sum(expert.log_likelihood for expert in self.experts)
 
-    def without_training(self) -> "_InducedProcess":
-        return replace(self, left_out=None)
+    def predict(self, kernels: list[NDArray], diagonal: NDArray) -> _Effects:
+        """Predict molecules from their kernels to the parts.
 
-
-def _factor(features, own, counts, variance, share):
-    """Inverse Cholesky factor of I + h2 F' N F, and N, the weight of each molecule."""
-    weights = variance / (variance * own + 1 / counts)
-    precision = share * (features.T * weights) @ features
-    precision[np.diag_indices_from(precision)] += 1
-    inverse = linalg.solve_triangular(
-        linalg.cholesky(precision, lower=True), np.eye(len(precision)), lower=True
-    )
-    return inverse, weights
-
-
-def _solve_direction(features, own, counts, mean, variance, share):
-    """Coefficients, and the left-out means and variances of the training molecules."""
-    inverse, weights = _factor(features, own, counts, variance, share)
-    projected = features @ inverse.T
-    solved = projected.T @ (weights * mean)
-    # C^-1 by Woodbury, C = variance (h2 F F' + own) + 1 / counts.
-    scaled = weights / variance
-    weighted_mean = scaled * (mean - share * (projected @ solved))
-    diagonal = scaled * (1 - share * weights * np.sum(projected**2, axis=1))
-    left_variance = np.maximum(1 / diagonal - 1 / counts, 0)
-    left_mean = mean - weighted_mean / diagonal
-    return share * (inverse.T @ solved), left_mean, left_variance
-
-
-def _between(nodes, values, at) -> NDArray:
-    """Interpolate linearly between the values at the nodes: (n_rows, len(at))."""
-    values = np.stack(values, axis=1)
-    if len(nodes) == 1:
-        return np.repeat(values, len(at), axis=1)
-    right = np.clip(np.searchsorted(nodes, at), 1, len(nodes) - 1)
-    share = (at - nodes[right - 1]) / np.maximum(
-        nodes[right] - nodes[right - 1], 1e-300
-    )
-    share = np.clip(share, 0, 1)
-    return values[:, right - 1] * (1 - share) + values[:, right] * share
+        Precisions add, less the prior's, which each expert counts; so do the means
+        that they weigh. With one expert this is its own prediction.
+        """
+        share, variances = self.experts[0].share, self.experts[0].variances
+        prior = np.maximum(share * variances * diagonal[:, None], _TINY)
+        precision, weighted = (1 - len(self.experts)) / prior, 0.0
+        for expert, K in zip(self.experts, kernels, strict=True):
+            mean, variance = expert.predict(K, diagonal)
+            known = 1 / np.clip(variance, _TINY, prior)
+            precision = precision + known
+            weighted = weighted + known * mean
+        return _Effects(weighted / precision, 1 / precision + (1 - share) * variances)
 
 
 # -- scores ----------------------------------------------------------------------------
@@ -891,7 +833,7 @@ class _Scores:
     score_by: str
 
     @classmethod
-    def fit(cls, process, counts, means, score_by, n_components=None) -> "_Scores":
+    def fit(cls, process, counts, means, score_by="combined", k=None) -> "_Scores":
         left_out = process.left_out
         errors = (means - left_out.mean) ** 2
         expected = left_out.variance + 1 / counts[:, None]
@@ -900,8 +842,8 @@ class _Scores:
             errors / expected, axis=0, weights=np.minimum(counts, 1)
         )
         calibration = np.maximum(calibration, _SMALLEST_EFFECT)
-        k = n_components
-        return cls(process.variances[:k], calibration[:k], score_by)
+        variances = process.experts[0].variances
+        return cls(variances[:k], calibration[:k], score_by)
 
     def compare(self, queries, candidates: _Effects, cohort: _Effects) -> NDArray:
         """Scores of the queries (rows) against the candidates (columns)."""

@@ -15,6 +15,7 @@ from sklearn.metrics.pairwise import euclidean_distances
 from sklearn.utils import gen_batches
 from sklearn.utils.validation import check_array
 
+from sklearn_molge._compat import _safe_indexing
 from sklearn_molge._utils.checks import check_named
 from sklearn_molge._utils.rows import as_smiles_array
 from sklearn_molge._utils.typing import Matrix, Rows
@@ -41,7 +42,7 @@ class _MoleculeKernel(GenericKernelMixin, NormalizedKernelMixin, Kernel):
     of features.
     """
 
-    _fitted: tuple[NDArray, object, Matrix] | None = None
+    _fitted: tuple[dict[str, int], object, Matrix] | None = None
     _last: tuple[NDArray, Matrix] | None = None
 
     def fit(self, X: Rows):
@@ -62,7 +63,8 @@ class _MoleculeKernel(GenericKernelMixin, NormalizedKernelMixin, Kernel):
         if transformer is not None:
             texts = as_smiles_array(X)
             features = transformer.fit_transform(texts)
-            self._fitted = texts, transformer, features
+            rows = {text: row for row, text in enumerate(texts)}
+            self._fitted = rows, transformer, features
         return self
 
     def __call__(self, X, Y=None, eval_gradient=False):
@@ -98,8 +100,9 @@ class _MoleculeKernel(GenericKernelMixin, NormalizedKernelMixin, Kernel):
         texts = as_smiles_array(X)
         if self._fitted is not None:
             known, transformer, features = self._fitted
-            if np.array_equal(texts, known):
-                return features
+            rows = [known.get(text, -1) for text in texts]
+            if min(rows, default=-1) >= 0:
+                return _safe_indexing(features, rows)
         if self._last is not None and np.array_equal(texts, self._last[0]):
             return self._last[1]
         features = self._transform(transformer, texts)
