@@ -456,11 +456,18 @@ def cached(path, compute):
 
 
 def read_extra(folder):
-    """Return the other sources, NAME.npz and NAME.obs.csv each, by name."""
-    return {
-        path.stem: load_signatures(path, path.with_suffix(".obs.csv"))
-        for path in sorted(Path(folder).glob("*.npz"))
-    }
+    """Return the other sources, NAME.npz and NAME.obs.csv each, by name.
+
+    Of a consensus over cell lines the stronger half is taken.
+    """
+    found = {}
+    for path in sorted(Path(folder).glob("*.npz")):
+        study = load_signatures(path, path.with_suffix(".obs.csv"))
+        if (study.obs["covered_lines"] == "*").all():
+            norms = np.linalg.norm(study.ge, axis=1)
+            study = study[np.flatnonzero(norms > np.median(norms))]
+        found[path.stem] = study
+    return found
 
 
 def with_sources(study, train, test, extra, options, *, n_drugs=None, seed=0):
@@ -483,13 +490,14 @@ def with_sources(study, train, test, extra, options, *, n_drugs=None, seed=0):
     scaler = SourceScaler(query_source="primary", with_std=False, unit_length=True)
     scaled = scaler.fit_transform(joined.ge[used], sources=sources[used])
     imputer = GeneImputer().fit(scaled)
+    known = imputer.explained_variance_ratio(scaled)
     weights = dict.fromkeys(set(sources[used]) - {"primary"}, EXTRA_WEIGHT)
     return replace(
         make_part(study, train, test, options),
         smiles=joined.smiles[used],
         ge=imputer.transform(scaled),
         groups=joined.groups[used],
-        weights=source_weights(joined[used], weights),
+        weights=known * source_weights(joined[used], weights),
         queries=scaler.transform(study.ge[test]),
     )
 
