@@ -25,6 +25,7 @@ __all__ = [
     "Comparison",
     "compare_embedded",
     "comparison",
+    "drop_repeated",
     "fitted_gene_names",
     "is_embedder",
     "prepare_molecules",
@@ -161,7 +162,7 @@ class Comparison:
 def comparison(estimator: object, X: Rows) -> Comparison:
     """Prepare the molecules X of an estimator, through any Pipeline or wrapper."""
     model, molecules, _ = resolve_views(estimator, X, None)
-    distinct, codes = _drop_repeated(molecules)
+    distinct, codes = drop_repeated(molecules)
     if is_embedder(model):
         prepared = _compare_in_joint_space(model, distinct)
         prepare, compare = prepared.prepare, prepared.compare
@@ -193,7 +194,7 @@ def compare_embedded(model: Embedder, X: Rows) -> Comparison:
             f"are compared: one of {', '.join(map(repr, sorted(METRICS)))}. "
             f"Got {metric!r}."
         )
-    gallery, codes = _drop_repeated(
+    gallery, codes = drop_repeated(
         check_view(model.transform(X), metric=metric, name=f"{name}.transform(X)")
     )
     to_gallery = similarity_to(gallery, metric=metric)
@@ -205,7 +206,7 @@ def compare_embedded(model: Embedder, X: Rows) -> Comparison:
     return Comparison(project, to_gallery, codes, True, X)
 
 
-def _drop_repeated(X: Rows) -> tuple[Matrix, NDArray[np.intp]]:
+def drop_repeated(X: Rows) -> tuple[Matrix, NDArray[np.intp]]:
     """Return X itself if its rows are distinct, else `take_distinct(X)`."""
     distinct, codes = take_distinct(X)
     if len(codes) == distinct.shape[0]:

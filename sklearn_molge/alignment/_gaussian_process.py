@@ -34,7 +34,7 @@ from sklearn_molge._utils.rows import (
     rank_blocks,
     take_distinct,
 )
-from sklearn_molge._utils.views import Comparison
+from sklearn_molge._utils.views import Comparison, drop_repeated
 from sklearn_molge.base import (
     EmbedderMixin,
     check_molecules,
@@ -291,6 +291,12 @@ class GaussianProcessRetriever(
                 f"X must hold at least 2 distinct molecules. Got {molecules.shape[0]}, "
                 f"n_samples={len(y)}."
             )
+        if len(self._choices()) > 1 and molecules.shape[0] < 2 * _N_FOLDS:
+            raise ValueError(
+                f'heritability="auto" and n_components="auto" need at least '
+                f"{2 * _N_FOLDS} distinct molecules for a cross-validation. "
+                f"Got {molecules.shape[0]}, n_samples={len(y)}."
+            )
         rng = check_random_state(self.random_state)
         replicates = _Replicates(self._scaled(y[used]), codes, weights[used])
         if len(codes) == molecules.shape[0]:
@@ -393,7 +399,7 @@ class GaussianProcessRetriever(
             training molecules for "combined".
         """
         mean, std = self.predict(X, return_std=True)
-        distinct, codes = take_distinct(np.hstack([mean, std]))
+        distinct, codes = drop_repeated(np.hstack([mean, std]))
         mean, std = np.hsplit(distinct, 2)
         candidates = _Effects(mean, std**2)
         scores = _Scores(self.effect_variances_, self.calibration_, self.score_by)
@@ -459,19 +465,18 @@ class GaussianProcessRetriever(
             )
             self.kernel_.theta = best.x
 
-    def _score_choices(self, molecules, replicates, rng):
-        """Mean reciprocal rank of each choice on molecules left out in turn."""
+    def _choices(self):
+        """Pairs of heritability and number of components to choose from."""
         shares = _HERITABILITIES if self.heritability == "auto" else [self.heritability]
         sizes = _COMPONENTS if self.n_components == "auto" else [self.n_components]
-        choices = list(product(shares, sizes))
+        return list(product(shares, sizes))
+
+    def _score_choices(self, molecules, replicates, rng):
+        """Mean reciprocal rank of each choice on molecules left out in turn."""
+        choices = self._choices()
         if len(choices) == 1:
             return {}
         n = molecules.shape[0]
-        if n < 2 * _N_FOLDS:
-            raise ValueError(
-                f'heritability="auto" and n_components="auto" need at least '
-                f"{2 * _N_FOLDS} distinct molecules for a cross-validation. Got {n}."
-            )
         taken = np.sort(rng.permutation(n)[:_MOST_CHOOSING])
         part = replicates.of_molecules(taken)
         K = self.kernel_(_safe_indexing(molecules, taken))
@@ -480,16 +485,16 @@ class GaussianProcessRetriever(
         for left_out in range(_N_FOLDS):
             held = fold == left_out
             for choice, total in self._score_fold(K, part, held, choices).items():
-                totals[choice] += total / len(part.codes)
+                totals[choice] += total / part.weights.sum()
         return totals
 
     def _score_fold(self, K, replicates, held, choices):
-        """Sum of the reciprocal ranks of the profiles of the molecules `held`."""
+        """Weighted sum of the reciprocal ranks of the profiles of molecules `held`."""
         train = replicates.of_molecules(np.flatnonzero(~held))
         test = replicates.of_molecules(np.flatnonzero(held))
         space = train.separate(self.n_pca_components, self.shrinkage)
         if not len(space.variances):  # of no use: each molecule is as near
-            return dict.fromkeys(choices, len(test.codes) * 2 / (held.sum() + 1))
+            return dict.fromkeys(choices, test.weights.sum() * 2 / (held.sum() + 1))
         counts, means = train.means(space)
         queries, totals = space.project(test.profiles), {}
         among, across = K[np.ix_(~held, ~held)], K[np.ix_(held, ~held)]
@@ -506,7 +511,7 @@ class GaussianProcessRetriever(
                 )
                 blocks = [(slice(None), similarities)]
                 ranks = rank_blocks(blocks, test.codes, np.ones(held.sum()))
-                totals[share, size] = np.sum(1 / ranks)
+                totals[share, size] = np.sum(test.weights / ranks)
         return totals
 
     def _fit_process(self, molecules, replicates, parts):
