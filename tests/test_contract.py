@@ -13,7 +13,7 @@ from sklearn.utils.estimator_checks import estimator_checks_generator
 
 from sklearn_molge.alignment import CCA, CoordinatedEmbedder, FittedTower
 from sklearn_molge.evaluation import AlignedView
-from sklearn_molge.expression import L1000Featurizer
+from sklearn_molge.expression import GeneImputer, L1000Featurizer, SourceScaler
 from sklearn_molge.library import MoleculeIndex
 from sklearn_molge.metrics import RetrievalScorer
 from sklearn_molge.model_selection import (
@@ -60,7 +60,9 @@ NUMERIC = [
             ("dnn", DoubleNNRetriever("correlation")),
         ]
     ),
+    GeneImputer(),
     L1000Featurizer(),
+    SourceScaler(),
     HyperoptSearchCV(
         LogisticRegression(),
         {"C": hp.loguniform("C", -3, 3)},

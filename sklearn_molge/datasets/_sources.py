@@ -92,7 +92,7 @@ def join_studies(
     >>> theirs = make_perturbation_study(10, n_genes=15, level=5, random_state=1)
     >>> both = join_studies({"ours": ours, "theirs": theirs}, genes="union")
     >>> both.obs["source"].value_counts().to_dict()
-    {'ours': 80, 'theirs': 80}
+    {'ours': 160, 'theirs': 160}
     """
     found, sources = _check_sources(studies, source)
     levels = {study.level for study in found} - {None}
@@ -331,11 +331,11 @@ def source_weights(
     --------
     >>> from sklearn_molge.datasets import join_studies, make_perturbation_study
     >>> from sklearn_molge.datasets import source_weights
-    >>> a = make_perturbation_study(2, n_cell_lines=1, level=5, random_state=0)
+    >>> a = make_perturbation_study(1, n_cell_lines=1, level=5, random_state=0)
     >>> b = make_perturbation_study(1, n_cell_lines=1, level=5, random_state=1)
     >>> both = join_studies({"lincs": a, "camda": b})
     >>> source_weights(both, {"camda": 0.3})
-    array([1. , 1. , 0.3])
+    array([1. , 1. , 0.3, 0.3])
     """
     sources = _sources_of(study)
     names = pd.unique(sources).tolist()
