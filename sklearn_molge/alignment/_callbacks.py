@@ -137,6 +137,8 @@ class TrainingCheckpoint(Callback):
         # Training that goes on does so from weights that the rest does not decide.
         start = describe(net.module_) if net._goes_on else None
         data = (dataset.X, dataset.y, dataset.drugs, dataset.cell_lines)
+        if dataset.weights is not None:
+            data += (dataset.weights,)
         return joblib.hash((params, data, dataset.train, dataset.valid, start))
 
     def _restore(self, net) -> None:
