@@ -126,8 +126,8 @@ def drug_cell_line_split(
         the other are not used, and no row is dropped.
     test_sources : str or list of str, default=None
         Test and validation rows are of these sources alone, by the column "source" of
-        `groups` (``study.obs`` of a joined study); only their drugs and lines are drawn.
-        Rows of others train, unless their drug or line is held out. None tests all.
+        `groups` (``study.obs`` of a joined study); only their drugs and lines are held
+        out. Rows of others train, unless theirs are. None tests all.
     random_state : int, RandomState instance or None, default=None
         Draws what is not named.
 
