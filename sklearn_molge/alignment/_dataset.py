@@ -324,7 +324,7 @@ class PairDataset(skorch.dataset.Dataset):
             drugs, cell_lines = (factor.codes for factor in encode_groups(groups, X))
         elif is_text(X):
             drugs = pd.factorize(drug_ids(X))[0]
-        return cls(X, y, molecules, index, drugs, cell_lines, *split, weights)
+        return cls(X, y, molecules, index, drugs, cell_lines, *split, weights=weights)
 
     def __len__(self) -> int:
         return len(self.molecule_of)
@@ -436,14 +436,14 @@ class EpochBatches:
         if self.epoch is not None:
             self.epoch += 1
             if self.whole.weights is not None:
-                rows = self._drawn_rows(rng)
+                rows = self._drawn_rows(self.whole.weights[self.rows], rng)
                 sampler = self._prepared(sampler, rows)
         for batch in sampler.epoch(rng):
             yield SampledBatch(rows[batch.profiles], batch.triplets)
 
-    def _drawn_rows(self, rng: np.random.Generator) -> Rows:
+    def _drawn_rows(self, weights: NDArray, rng: np.random.Generator) -> Rows:
         """Draw each row with its weight, and of two drugs at least."""
-        weights, drugs = self.whole.weights[self.rows], self.whole.drugs[self.rows]
+        drugs = self.whole.drugs[self.rows]
         drawn = rng.random(len(self.rows)) < weights / weights.max()
         others = drugs != drugs[np.argmax(weights)]
         if not drawn[others].any():

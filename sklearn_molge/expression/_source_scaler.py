@@ -135,9 +135,9 @@ class SourceScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         X = self._check(X, reset=True)
         codes, names = np.zeros(len(X), dtype=np.intp), [self.query_source]
         if sources is not None:
-            codes, names = encode_labels(sources, name="sources")
+            codes, labels = encode_labels(sources, name="sources")
             check_same_rows(X=X, sources=codes)
-            names = [str(name) for name in names]
+            names = [str(label) for label in labels]
             self._check_query_source(names)
         moments = [_moments(X[codes == i]) for i in range(len(names))]
         self.sources_ = np.array(names, dtype=object)
