@@ -324,7 +324,8 @@ class PairDataset(skorch.dataset.Dataset):
             drugs, cell_lines = (factor.codes for factor in encode_groups(groups, X))
         elif is_text(X):
             drugs = pd.factorize(drug_ids(X))[0]
-        return cls(X, y, molecules, index, drugs, cell_lines, *split, weights=weights)
+        train, valid = split
+        return cls(X, y, molecules, index, drugs, cell_lines, train, valid, weights)
 
     def __len__(self) -> int:
         return len(self.molecule_of)
