@@ -70,7 +70,9 @@ class TransformedTargetRetriever(MetaEstimatorMixin, TwoViewMixin, BaseEstimator
     Notes
     -----
     With metadata routing, what is routed to ``fit`` goes to the retriever and the
-    transformer as each requests; without, to the retriever.
+    transformer as each requests; without, to the retriever. What the transformer
+    requests for ``transform`` it gets for the training profiles alone, such as the
+    sources of a :class:`~sklearn_molge.expression.SourceScaler`.
 
     Examples
     --------
@@ -129,7 +131,7 @@ class TransformedTargetRetriever(MetaEstimatorMixin, TwoViewMixin, BaseEstimator
         else:
             self.transformer_ = clone(self.transformer)
             self.transformer_.fit(y, **routed.transformer.fit)
-            y = self.transformer_.transform(y)
+            y = self.transformer_.transform(y, **routed.transformer.transform)
         self.retriever_ = clone(self.retriever).fit(X, y, **routed.retriever.fit)
         return self
 
@@ -276,6 +278,8 @@ class TransformedTargetRetriever(MetaEstimatorMixin, TwoViewMixin, BaseEstimator
             retriever=self.retriever, method_mapping=mapping
         )
         if self.transformer is not None:
+            # The training profiles are transformed in `fit`, later ones without.
+            mapping = mapping.add(caller="fit", callee="transform")
             router.add(transformer=self.transformer, method_mapping=mapping)
         return router
 
