@@ -153,6 +153,7 @@ def test_a_fit_without_names_forgets_them(estimator):
 
 @all_estimators
 @pytest.mark.parametrize("form", ["pandas", "polars", "pyarrow"])
+@pytest.mark.filterwarnings("ignore:.* have no measured signature")
 def test_cross_validation_keeps_them(estimator, form):
     found = cross_validate(
         make_pipeline(StandardScaler(), estimator),
