@@ -63,9 +63,10 @@ def _top_genes(query: NDArray, n_genes: int) -> NDArray[np.intp]:
 
 
 def _combined(up: NDArray | None, down: NDArray | None) -> NDArray | float:
-    if up is None or down is None:
-        one = 0.0 if up is None and down is None else up if down is None else -down
-        return one
+    if up is None:
+        return 0.0 if down is None else -down
+    if down is None:
+        return up
     return np.where(np.sign(up) != np.sign(down), (up - down) / 2, 0)
 
 

@@ -258,9 +258,10 @@ class ConnectivityRetriever(TwoViewMixin, BaseEstimator):
         place, known = self._find(X)
         if not known.all():
             unknown = np.flatnonzero(~known)
-            values = unknown.tolist()
-            if is_text(X):
-                values = np.asarray(X, dtype=object).reshape(-1)[unknown]
+            values = (
+                np.asarray(X, object).reshape(-1) if is_text(X) else range(len(known))
+            )
+            values = [values[row] for row in unknown]
             warnings.warn(
                 f"{len(unknown):,} of the {len(known):,} molecules have no measured "
                 "signature, and share the last ranks: "
