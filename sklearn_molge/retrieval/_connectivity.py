@@ -258,10 +258,9 @@ class ConnectivityRetriever(TwoViewMixin, BaseEstimator):
         place, known = self._find(X)
         if not known.all():
             unknown = np.flatnonzero(~known)
-            values = (
-                np.asarray(X, object).reshape(-1) if is_text(X) else range(len(known))
-            )
-            values = [values[row] for row in unknown]
+            rows = X if is_text(X) else np.arange(len(known))
+            told = np.asarray(rows, dtype=object).reshape(-1)
+            values = told[unknown].tolist()
             warnings.warn(
                 f"{len(unknown):,} of the {len(known):,} molecules have no measured "
                 "signature, and share the last ranks: "

@@ -95,11 +95,11 @@ class EvidenceRetriever(MetaEstimatorMixin, TwoViewMixin, BaseEstimator):
     for those that were measured in other lines than the query's. Without `groups` each
     row is a line of its own.
 
-    A molecule that was measured is known to `structure` too, which saw its profiles, and
-    measured molecules push the others down: on real data, with half of the candidates
-    measured, what the queries of the first gained, those of the others lost.
+    A molecule that was measured is known to `structure` too, which saw its profiles.
     Scorers do not warn of it: it is meant to be known. To judge honestly, hold cell
-    lines out, and leave some test molecules out of the training.
+    lines out, and leave some test molecules out of the training. Measured molecules
+    push the others down: on real data, with half of the candidates measured, what the
+    queries of the first gained, those of the others lost.
 
     Examples
     --------
