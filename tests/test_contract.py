@@ -28,7 +28,9 @@ from sklearn_molge.molecules import (
     MorganFingerprinter,
 )
 from sklearn_molge.retrieval import (
+    ConnectivityRetriever,
     DoubleNNRetriever,
+    EvidenceRetriever,
     OracleRetriever,
     RandomRetriever,
     TransformedTargetRetriever,
@@ -51,6 +53,7 @@ NUMERIC = [
     ),
     AlignedCCA(1, ridge=0.1, metric="dot"),
     DoubleNNRetriever("correlation"),
+    ConnectivityRetriever(random_state=0),
     OracleRetriever(),
     RandomRetriever(random_state=0),
     TransformedTargetRetriever(AlignedCCA(1, ridge=0.1, metric="dot")),
@@ -85,6 +88,7 @@ OTHERS = [
     DrugCellLineKFold(),
     DrugCellLineShuffleSplit(),
     AlignedView(),
+    EvidenceRetriever(AlignedCCA(1, ridge=0.1, metric="dot")),
     MoleculeIndex(AlignedCCA(1, ridge=0.1, metric="dot")),
 ]
 

@@ -36,6 +36,7 @@ from sklearn_molge.metrics import (
 )
 from sklearn_molge.molecules import MorganFingerprinter
 from sklearn_molge.retrieval import (
+    ConnectivityRetriever,
     DoubleNNRetriever,
     OracleRetriever,
     RandomRetriever,
@@ -58,6 +59,7 @@ ESTIMATORS = {
         None, max_epochs=1, verbose=0, random_state=0, device="cpu"
     ),
     "DoubleNNRetriever": DoubleNNRetriever("correlation"),
+    "ConnectivityRetriever": ConnectivityRetriever(n_genes=2, random_state=0),
     "OracleRetriever": OracleRetriever(),
     "RandomRetriever": RandomRetriever(0),
     "VotingRetriever": VotingRetriever([("a", cca()), ("b", RandomRetriever(0))]),
@@ -151,6 +153,7 @@ def test_a_fit_without_names_forgets_them(estimator):
 
 @all_estimators
 @pytest.mark.parametrize("form", ["pandas", "polars", "pyarrow"])
+@pytest.mark.filterwarnings("ignore:.* have no measured signature")
 def test_cross_validation_keeps_them(estimator, form):
     found = cross_validate(
         make_pipeline(StandardScaler(), estimator),

@@ -1,5 +1,9 @@
 from ._bootstrap import bootstrap_scores as bootstrap_scores
 from ._bootstrap import paired_comparison as paired_comparison
+from ._connectivity import connectivity_tau as connectivity_tau
+from ._connectivity import normalized_connectivity as normalized_connectivity
+from ._connectivity import pairwise_connectivity as pairwise_connectivity
+from ._connectivity import summarize_connectivity as summarize_connectivity
 from ._curves import precision_recall as precision_recall
 from ._curves import recall_at_k as recall_at_k
 from ._plot import RetrievalCurveDisplay as RetrievalCurveDisplay

@@ -1,4 +1,6 @@
+from ._connectivity import ConnectivityRetriever as ConnectivityRetriever
 from ._double_nn import DoubleNNRetriever as DoubleNNRetriever
+from ._evidence import EvidenceRetriever as EvidenceRetriever
 from ._oracle import OracleRetriever as OracleRetriever
 from ._random import RandomRetriever as RandomRetriever
 from ._transformed import TransformedTargetRetriever as TransformedTargetRetriever
