@@ -1,5 +1,8 @@
 from ._double_nn import DoubleNNRetriever as DoubleNNRetriever
 from ._oracle import OracleRetriever as OracleRetriever
+from ._predicted_profile import (
+    PredictedProfileRetriever as PredictedProfileRetriever,
+)
 from ._random import RandomRetriever as RandomRetriever
 from ._transformed import TransformedTargetRetriever as TransformedTargetRetriever
 from ._voting import VotingRetriever as VotingRetriever
