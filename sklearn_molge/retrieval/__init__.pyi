@@ -4,5 +4,7 @@ from ._predicted_profile import (
     PredictedProfileRetriever as PredictedProfileRetriever,
 )
 from ._random import RandomRetriever as RandomRetriever
+from ._recommended import recommended_ensemble as recommended_ensemble
+from ._recommended import recommended_pipeline as recommended_pipeline
 from ._transformed import TransformedTargetRetriever as TransformedTargetRetriever
 from ._voting import VotingRetriever as VotingRetriever
