@@ -776,7 +776,7 @@ class MoleculeIndex(BaseEstimator):
 
     def similarity_to_rows(
         self, y: ArrayLike, rows: ArrayLike, *, groups: ArrayLike | None = None
-    ) -> NDArray[np.float32]:
+    ) -> NDArray[np.floating]:
         """Similarity of every query to some rows of the index.
 
         Parameters
@@ -883,7 +883,7 @@ class MoleculeIndex(BaseEstimator):
         frames = [rows for rows in (y, aligned) if isinstance(rows, pd.DataFrame)]
         return aligned, frames[0].index if frames else None
 
-    def _adopt(self, store, own: Cascade):
+    def _adopt(self, store, own):
         self.store_ = store
         self.estimator_, self.candidates_by_ = own.estimator, own.candidates_by
         self.reranks_ = own.reranks

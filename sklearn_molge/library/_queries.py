@@ -40,7 +40,7 @@ class Queries:
     """
 
     vectors: NDArray[np.float32]
-    names: ArrayLike | None
+    names: Any
     profiles: ArrayLike
     members: list[NDArray[np.intp]]
 

@@ -176,7 +176,8 @@ def _moments(store: VectorStore) -> tuple[NDArray, NDArray]:
     product = np.zeros((store.n_components,) * 2)
     for part in slices(len(rows), _BLOCK_ROWS):
         vectors = store.stored(rows[part]).astype(np.float64)
-        store.check_vectors(np.isfinite(vectors).all(axis=1), rows[part])
+        are_good = np.logical_and.reduce(np.isfinite(vectors), axis=1)
+        store.check_vectors(are_good, rows[part])
         mean += vectors.sum(axis=0) / len(rows)
         product += vectors.T @ vectors / len(rows)
     moments = mean, product - np.outer(mean, mean)
