@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hyperopt import hp
 from sklearn.base import BaseEstimator, clone
-from sklearn.linear_model import LogisticRegression
+from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.utils import estimator_checks
 from sklearn.utils.estimator_checks import estimator_checks_generator
 
@@ -32,6 +32,7 @@ from sklearn_molge.retrieval import (
     DoubleNNRetriever,
     EvidenceRetriever,
     OracleRetriever,
+    PredictedProfileRetriever,
     RandomRetriever,
     TransformedTargetRetriever,
     VotingRetriever,
@@ -55,6 +56,7 @@ NUMERIC = [
     DoubleNNRetriever("correlation"),
     ConnectivityRetriever(random_state=0),
     OracleRetriever(),
+    PredictedProfileRetriever(Ridge()),
     RandomRetriever(random_state=0),
     TransformedTargetRetriever(AlignedCCA(1, ridge=0.1, metric="dot")),
     VotingRetriever(

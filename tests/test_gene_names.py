@@ -10,6 +10,7 @@ import pytest
 from sklearn.base import clone
 from sklearn.decomposition import PCA
 from sklearn.frozen import FrozenEstimator
+from sklearn.linear_model import Ridge
 from sklearn.model_selection import GridSearchCV, cross_validate
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -39,6 +40,7 @@ from sklearn_molge.retrieval import (
     ConnectivityRetriever,
     DoubleNNRetriever,
     OracleRetriever,
+    PredictedProfileRetriever,
     RandomRetriever,
     TransformedTargetRetriever,
     VotingRetriever,
@@ -61,6 +63,7 @@ ESTIMATORS = {
     "DoubleNNRetriever": DoubleNNRetriever("correlation"),
     "ConnectivityRetriever": ConnectivityRetriever(n_genes=2, random_state=0),
     "OracleRetriever": OracleRetriever(),
+    "PredictedProfileRetriever": PredictedProfileRetriever(Ridge()),
     "RandomRetriever": RandomRetriever(0),
     "VotingRetriever": VotingRetriever([("a", cca()), ("b", RandomRetriever(0))]),
     "of the same": TransformedTargetRetriever(cca()),
