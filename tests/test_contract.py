@@ -28,6 +28,7 @@ from sklearn_molge.molecules import (
     MorganFingerprinter,
 )
 from sklearn_molge.retrieval import (
+    ConformalRetriever,
     DoubleNNRetriever,
     OracleRetriever,
     RandomRetriever,
@@ -54,6 +55,7 @@ NUMERIC = [
     OracleRetriever(),
     RandomRetriever(random_state=0),
     TransformedTargetRetriever(AlignedCCA(1, ridge=0.1, metric="dot")),
+    ConformalRetriever(AlignedCCA(1, ridge=0.1, metric="dot"), random_state=0),
     VotingRetriever(
         [
             ("cca", AlignedCCA(1, ridge=0.1, metric="dot")),

@@ -1,3 +1,4 @@
+from ._conformal import ConformalRetriever as ConformalRetriever
 from ._double_nn import DoubleNNRetriever as DoubleNNRetriever
 from ._oracle import OracleRetriever as OracleRetriever
 from ._random import RandomRetriever as RandomRetriever
