@@ -1,9 +1,9 @@
 """How sure answers are on real data: coverage of sets, reliability, abstention.
 
-Draws splits with unseen drugs in unseen cell lines, fits the joined-fingerprint CCA in a
-ConformalRetriever on the training rows, which calibrates on inner folds alone, and looks
-at the test profiles. Controls: without ``groups``, so that lines are not held out inside,
-and with the molecules of the training rows shuffled::
+Draws splits with unseen drugs in unseen cell lines, fits the joined-fingerprint CCA in
+a ConformalRetriever on the training rows, which calibrates on inner folds alone, and
+looks at the test profiles. Controls: without ``groups``, so that lines are not held
+out inside, and with the molecules of the training rows shuffled::
 
     python benchmarks/bench_calibration.py path/to/lincs_folder
 """
@@ -37,7 +37,7 @@ SEED = 0
 
 
 def joined_fingerprints(smiles):
-    """Return the features of each row, of which none is learnt; counts on a log scale."""
+    """Return the features of each row; none is learnt, counts are on a log scale."""
     log = FunctionTransformer(np.log1p)
     counted = [
         MorganFingerprinter(2, count=True),
