@@ -414,9 +414,7 @@ class AbstentionDisplay(DisplayMixin):
             key = f"{_CHANCE}-{self.chance:.9f}"
             label = f"Chance ({title} = {self.chance:.3f})"
             self.chance_line_ = _once(ax, key, [0, 1], [self.chance] * 2, label)
-        ax.set(
-            xlim=(0, 1), xlabel="Share of the queries that is answered, surest first"
-        )
+        ax.set(xlim=(0, 1), xlabel="Share of the queries answered, surest first")
         ax.set(ylabel=f"{title} of the answered")
         ax.legend()
         return self
