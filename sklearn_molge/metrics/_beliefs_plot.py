@@ -45,8 +45,8 @@ class ReliabilityDisplay(DisplayMixin):
         Bars of the interval; none without drugs.
     perfect_line_ : matplotlib Artist
         The diagonal; one for all displays on the same axes.
-    counts_ : list of matplotlib Artist
-        Number of queries in each bin, in grey below the curve.
+    counts_ : matplotlib Artist
+        Bars, in grey: the share of the queries that each bin has.
     ax_ : matplotlib Axes
         Axes with the curve.
     figure_ : matplotlib Figure
@@ -170,12 +170,14 @@ class ReliabilityDisplay(DisplayMixin):
         -------
         display : ReliabilityDisplay
         """
-        bins = {"n_bins": n_bins, "strategy": strategy}
         table = reliability_curve(
             correct, confidence, drugs=drugs, confidence_level=confidence_level,
-            n_resamples=n_resamples, random_state=random_state, **bins,
+            n_resamples=n_resamples, random_state=random_state, n_bins=n_bins,
+            strategy=strategy,
         )  # fmt: skip
-        error = expected_calibration_error(correct, confidence, **bins)
+        error = expected_calibration_error(
+            correct, confidence, n_bins=n_bins, strategy=strategy
+        )
         return cls(table, error=error, name=name).plot(ax, **kwargs)
 
     def plot(
@@ -208,13 +210,10 @@ class ReliabilityDisplay(DisplayMixin):
             self.interval_ = ax.vlines(
                 x, table["low"], table["high"], color=self.line_.get_color(), alpha=0.5
             )
-        self.counts_ = [
-            ax.annotate(
-                f"{n:,}", (at, 0), xytext=(0, 3), textcoords="offset points",
-                ha="center", fontsize="xx-small", color="0.4", rotation=90,
-            )
-            for at, n in zip(x, table["n_queries"], strict=True)
-        ]  # fmt: skip
+        share = table["n_queries"] / table["n_queries"].sum()
+        self.counts_ = ax.vlines(x, 0, share, color="0.85", linewidth=5, zorder=1)
+        if not any(line.get_gid() == _PERFECT for line in ax.lines):
+            self.counts_.set_label("Share of the queries")
         self.perfect_line_ = _once(ax, _PERFECT, [0, 1], [0, 1], "Perfect")
         ax.set(xlim=(0, 1), xlabel="Confidence: belief in the first molecule")
         ax.set(ylim=(0, 1), ylabel="Share of first molecules that are right")

@@ -1,13 +1,13 @@
 """ConformalRetriever: how sure an answer is, calibrated on unseen molecules."""
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Integral, Real
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
-from scipy.optimize import minimize_scalar
+from scipy.optimize import minimize
 from scipy.special import logsumexp
 from sklearn.base import clone
 from sklearn.model_selection import check_cv
@@ -59,8 +59,8 @@ Floats = NDArray[np.float64]
 _N_ENOUGH = 20
 # Of new drugs with the features of a drug of the training: 15 % at 512 bits, in L1000.
 _TOLERATED_SHARE = 0.25
-# Inverse temperatures tried, in standard deviations of a query's similarities.
-_INVERSE_TEMPERATURES = (1e-4, 1e3)
+# The steepest slope, per standard deviation of the similarities: beliefs of 0 and 1.
+_STEEPEST = 1e3
 # 1 - 0.9 is not 0.1 in floating point.
 _ROUNDING = 1e-9
 
@@ -84,10 +84,77 @@ class _Queries:
     match: NDArray[np.intp]
     drugs: NDArray[np.object_]
 
-    def log_lift(self, inverse_temperature: float) -> Floats:
-        """Return the log lift of each query's own molecule."""
-        lift = _log_lift(self.similarities, inverse_temperature)
-        return lift[np.arange(len(self.match)), self.match]
+    def own(self, values: NDArray) -> NDArray:
+        """Return of each row the entry of the query's own molecule."""
+        return values[np.arange(len(self.match)), self.match]
+
+
+@dataclass(frozen=True)
+class _Curve:
+    """From similarities to beliefs: a softmax of a u + c u |u|, u standardised.
+
+    Attributes
+    ----------
+    mean, scale : float
+        Of the finite similarities of the calibration.
+    slopes : ndarray of shape (2,)
+        a and c, at least 0, so that the order of candidates stays.
+    """
+
+    mean: float
+    scale: float
+    slopes: Floats
+
+    @classmethod
+    def fitted(cls, folds, weights, *, bent: bool) -> "_Curve":
+        """Return the one of maximum likelihood; without `bent`, c is 0."""
+        values = np.concatenate([fold.similarities.ravel() for fold in folds])
+        values = values[np.isfinite(values)]
+        start = cls(float(values.mean()) if len(values) else 0.0, 1.0, np.zeros(2))
+        scale = float(values.std()) if len(values) else 0.0
+        if scale <= _ROUNDING * abs(start.mean):
+            return start
+        start = replace(start, scale=scale)
+
+        def loss(slopes):
+            """Mean negative log lift, convex: that of equal beliefs is 0."""
+            curve, total, slope = replace(start, slopes=slopes), 0.0, np.zeros(2)
+            end = 0
+            for fold in folds:
+                terms = curve.terms(fold.similarities)
+                lift = curve.log_lift(fold.similarities)
+                own = fold.own(lift)
+                begin, end = end, end + len(own)
+                # An oracle's own molecule may be minus infinity away at any slope.
+                known = np.where(np.isfinite(own), weights[begin:end], 0.0)
+                total -= known @ np.where(np.isfinite(own), own, 0.0)
+                belief = np.exp(lift) / lift.shape[1]
+                for i, term in enumerate(terms):
+                    slope[i] -= known @ (fold.own(term) - (belief * term).sum(axis=1))
+            return total / weights.sum(), slope / weights.sum()
+
+        bounds = [(0, _STEEPEST), (0, _STEEPEST if bent else 0)]
+        found = minimize(
+            loss, [0.5, 0.0], jac=True, bounds=bounds, method="L-BFGS-B",
+            options={"ftol": 1e-12, "gtol": 1e-7, "maxiter": 1000},
+        )  # fmt: skip
+        return replace(start, slopes=found.x) if found.fun < 0 else start
+
+    def terms(self, similarities: NDArray) -> tuple[Floats, Floats]:
+        """Return u and u |u|; 0 where a similarity is minus infinity."""
+        finite = np.where(np.isfinite(similarities), similarities, self.mean)
+        u = (finite - self.mean) / self.scale
+        return u, u * np.abs(u)
+
+    def log_lift(self, similarities: NDArray) -> Floats:
+        """Return log(M b): the log softmax over M candidates, plus log M."""
+        linear, bent = self.terms(similarities)
+        logits = self.slopes[0] * linear + self.slopes[1] * bent
+        # An oracle is minus infinity away from what it does not know, perhaps from all.
+        unknown = np.isneginf(similarities)
+        logits[unknown & ~unknown.all(axis=1, keepdims=True)] = -np.inf
+        log_mean = logsumexp(logits, axis=1, keepdims=True) - np.log(logits.shape[1])
+        return logits - log_mean
 
 
 class ConformalRetriever(BaseWrapper):
@@ -123,9 +190,9 @@ class ConformalRetriever(BaseWrapper):
     ----------
     retriever_ : estimator
         The retriever, fitted on all rows.
-    temperature_ : float
-        By which similarities are divided before the softmax; infinite where they tell
-        nothing of unseen molecules.
+    slopes_ : ndarray of shape (2,)
+        a and c of the beliefs, see Notes; 0 where similarities tell nothing of unseen
+        molecules.
     conformity_scores_ : ndarray of shape (n_scores,)
         Log lift of each calibration profile's own molecule, sorted.
     conformity_weights_ : ndarray of shape (n_scores,)
@@ -151,15 +218,22 @@ class ConformalRetriever(BaseWrapper):
     -----
     A query with similarities :math:`s_m` to M distinct candidates has the beliefs
 
-    .. math:: b_m = \frac{\exp(s_m / T)}{\sum_j \exp(s_j / T)},
+    .. math:: b_m = \frac{\exp f(u_m)}{\sum_j \exp f(u_j)}, \qquad
+              f(u) = a u + c u |u|, \quad u = (s - \mu) / \sigma,
 
-    with the temperature T of maximum likelihood over the calibration profiles
-    (Guo et al. 2017), each drug weighing the same. The score of conformity is the lift
-    over chance, :math:`M b_m`, which, unlike :math:`b_m`, does not shrink as M grows:
-    the number of candidates may differ from that of the calibration. The p-value is
+    with the mean and standard deviation of all similarities of the calibration, and
+    :math:`a, c \ge 0` of maximum likelihood over its profiles, each drug weighing the
+    same. With c = 0 this is temperature scaling (Guo et al. 2017). The log likelihood
+    ratio is quadratic where the similarities of true and other molecules are normal
+    with different variances; on L1000 profiles c halves the calibration error or
+    better.
+
+    The score of conformity is the lift over chance, :math:`l_m = M b'_m`, with the
+    beliefs of temperature scaling. Unlike these it does not shrink as M grows: the
+    number of candidates may differ from that of the calibration. The p-value is
 
     .. math:: p_m = \frac{1}{K + 1} \Big(1 + \sum_{k=1}^{K} \frac{1}{N_k}
-              \#\{i \le N_k : \mathrm{lift}_{ki} \le M b_m\}\Big)
+              \#\{i \le N_k : l_{ki} \le l_m\}\Big)
 
     with K calibration drugs of which drug k has :math:`N_k` profiles, and a set holds
     the candidates with :math:`p_m > 1 - \mathrm{coverage}`. A tie counts for the
@@ -380,8 +454,9 @@ class ConformalRetriever(BaseWrapper):
             return_counts=True,
         )[1:]
         weights = 1 / sizes[drugs]
-        inverse = _inverse_temperature(folds, weights)
-        if inverse == 0:
+        self._curve = _Curve.fitted(folds, weights, bent=True)
+        self._straight = _Curve.fitted(folds, weights, bent=False)
+        if not self._straight.slopes.any():
             warnings.warn(
                 "Out of its folds, the retriever's similarities tell nothing of which "
                 "molecule is the true one: every candidate gets the same share of "
@@ -389,8 +464,10 @@ class ConformalRetriever(BaseWrapper):
                 CalibrationWarning,
                 stacklevel=4,
             )
-        self.temperature_ = 1 / inverse if inverse else np.inf
-        scores = np.concatenate([fold.log_lift(inverse) for fold in folds])
+        self.slopes_ = self._curve.slopes
+        scores = np.concatenate(
+            [fold.own(self._straight.log_lift(fold.similarities)) for fold in folds]
+        )
         order = np.argsort(scores, kind="stable")
         self.n_calibration_drugs_ = len(sizes)
         self.conformity_scores_ = scores[order]
@@ -408,13 +485,11 @@ class ConformalRetriever(BaseWrapper):
                 stacklevel=stacklevel,
             )
 
-    def _log_lifts(self, X, y):
-        """Return the log lift of each candidate, and the number of distinct ones."""
+    def _similarities(self, X, y):
+        """Return the similarities to the distinct molecules, and each row's place."""
         check_is_fitted(self)
         distinct, codes = take_distinct(X)
-        n_distinct = distinct.shape[0]
-        similarities = _compare(self.retriever_, distinct, self._profiles(y))
-        return _log_lift(similarities, 1 / self.temperature_)[:, codes], n_distinct
+        return _compare(self.retriever_, distinct, self._profiles(y)), codes
 
     def predict_belief(self, X, y):
         """Share of belief in each molecule, for each profile.
@@ -431,8 +506,9 @@ class ConformalRetriever(BaseWrapper):
         belief : ndarray of shape (n_profiles, n_molecules)
             Between 0 and 1; each row has sum 1 over the distinct rows of X.
         """
-        log_lift, n_distinct = self._log_lifts(X, y)
-        return np.exp(log_lift) / n_distinct
+        similarities, codes = self._similarities(X, y)
+        lift = np.exp(self._curve.log_lift(similarities))
+        return (lift / lift.shape[1])[:, codes]
 
     def predict_p(self, X, y):
         """Conformal p-value of each molecule, for each profile.
@@ -451,12 +527,12 @@ class ConformalRetriever(BaseWrapper):
             molecule is at most a with probability at most a: a small one speaks
             against a molecule.
         """
-        return self._p_values(self._log_lifts(X, y)[0])
-
-    def _p_values(self, log_lift):
+        similarities, codes = self._similarities(X, y)
+        log_lift = self._straight.log_lift(similarities)
         below = np.append(0, np.cumsum(self.conformity_weights_))
         places = np.searchsorted(self.conformity_scores_, log_lift, side="right")
-        return np.minimum(below[places] + 1 / (self.n_calibration_drugs_ + 1), 1)
+        p_values = below[places] + 1 / (self.n_calibration_drugs_ + 1)
+        return np.minimum(p_values, 1)[:, codes]
 
     def predict_set(self, X, y, coverage=None):
         """Tell for each profile which molecules are in its set.
@@ -594,51 +670,6 @@ def _compare(retriever, X, y):
             f"{int(np.argmax(bad))}; a share of belief needs numbers."
         )
     return similarities
-
-
-def _log_lift(similarities, inverse_temperature):
-    """Return log(M b): the log softmax over M candidates, plus log M."""
-    best = similarities.max(axis=1, keepdims=True)
-    # An oracle is minus infinity away from what it does not know, perhaps from all.
-    best = np.where(np.isneginf(best), 0.0, best)
-    unknown = np.isneginf(similarities)
-    unknown &= ~unknown.all(axis=1, keepdims=True)
-    distance = np.where(np.isfinite(similarities), similarities - best, 0.0)
-    logits = np.where(unknown, -np.inf, inverse_temperature * distance)
-    log_mean = logsumexp(logits, axis=1, keepdims=True) - np.log(logits.shape[1])
-    return logits - log_mean
-
-
-def _inverse_temperature(folds, weights):
-    """Return the one of maximum likelihood; 0 where none is better than chance."""
-    spread = np.concatenate([_row_variances(fold.similarities) for fold in folds])
-    scale = np.sqrt(np.average(spread, weights=weights))
-    if scale == 0:
-        return 0.0
-
-    def loss(log_inverse):
-        """Mean negative log lift: the loss of equal beliefs is 0."""
-        inverse = np.exp(log_inverse) / scale
-        lift = np.concatenate([fold.log_lift(inverse) for fold in folds])
-        known = np.isfinite(lift)  # minus infinity at every temperature
-        return -np.sum(weights[known] * lift[known])
-
-    # One minimum: the loss is convex in the inverse temperature.
-    found = minimize_scalar(
-        loss,
-        bounds=tuple(np.log(_INVERSE_TEMPERATURES)),
-        method="bounded",
-        options={"xatol": 1e-4},
-    )
-    return float(np.exp(found.x) / scale) if found.fun < 0 else 0.0
-
-
-def _row_variances(similarities):
-    finite = np.isfinite(similarities)
-    n_finite = np.maximum(finite.sum(axis=1), 1)
-    values = np.where(finite, similarities, 0.0)
-    mean = values.sum(axis=1) / n_finite
-    return np.where(finite, (values - mean[:, None]) ** 2, 0.0).sum(axis=1) / n_finite
 
 
 def _say_known(retriever, molecules, drugs):

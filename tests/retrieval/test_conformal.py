@@ -1,3 +1,5 @@
+import itertools
+import math
 import os
 import warnings
 from pathlib import Path
@@ -85,69 +87,94 @@ def views():
 CCA_4 = CCA(4, ridge=0.1)
 
 
-def by_hand(table, match, drugs, temperature, new):
-    """Return the beliefs and p-values of the rows `new`, by slow loops."""
-
-    def lifts(row):
-        powers = [np.exp(s / temperature) for s in row]
-        return [len(row) * power / sum(powers) for power in powers]
-
-    own = [lifts(row)[m] for row, m in zip(table, match, strict=True)]
-    names = sorted(set(drugs))
-    p_values = []
-    for row in new:
-        p_values.append([])
-        for lift in lifts(row):
-            total = 1.0
-            for name in names:
-                of_drug = [o for o, d in zip(own, drugs, strict=True) if d == name]
-                total += sum(o <= lift + 1e-12 for o in of_drug) / len(of_drug)
-            p_values[-1].append(total / (len(names) + 1))
-    return [[x / len(row) for x in lifts(row)] for row in new], p_values
+def softmax_by_hand(row, mean, scale, a, c):
+    """Return the beliefs of a row of similarities, by slow loops."""
+    u = [(s - mean) / scale for s in row]
+    powers = [math.exp(a * x + c * x * abs(x)) for x in u]
+    return [power / sum(powers) for power in powers]
 
 
-def test_numbers_equal_slow_loops_in_which_each_drug_weighs_the_same():
+def best_on_a_grid(table, match, a, c):
+    """Return the most likely slopes of a grid."""
+    u = (table - table.mean()) / table.std()
+    rows = np.arange(len(table))
+
+    def loss(slopes):
+        logits = slopes[0] * u + slopes[1] * u * np.abs(u)
+        own = logits[rows, match]
+        return -np.mean(own - np.log(np.exp(logits).sum(axis=1)))
+
+    return min(itertools.product(a, c), key=loss)
+
+
+def calibrated_table(table, match):
+    """Return a retriever that is calibrated on a table, a drug a column."""
+    X, y = match[:, None].astype(float), np.arange(float(len(match)))[:, None]
+    sure = ConformalRetriever(FrozenEstimator(Table(table).fit(X, y)))
+    with pytest.warns(LeakageWarning, match="drugs that calibrate it"):
+        return sure.fit(X, y)
+
+
+def test_p_values_equal_slow_loops_in_which_each_drug_weighs_the_same():
     rng = np.random.default_rng(0)
     match = np.array([*range(20), *([3] * 30)])  # one drug has 31 profiles
     table = rng.normal(size=(60, 20))
     table[np.arange(50), match] += 1.5
-    X, y = match[:, None].astype(float), np.arange(50.0)[:, None]
-    sure = ConformalRetriever(FrozenEstimator(Table(table).fit(X, y)))
-    with pytest.warns(LeakageWarning, match="20 of the 20 drugs"):
-        sure.fit(X, y)
+    sure = calibrated_table(table, match)
     assert sure.n_calibration_drugs_ == 20
+    # Each drug weighs the same: its rows, so often that all have as many.
+    rows = np.concatenate([np.repeat(i, 1 if match[i] == 3 else 31) for i in range(50)])
+    shift = table[:50].mean(), table[:50].std()
+    u = (table[:50] - shift[0]) / shift[1]
+
+    def loss(a):
+        own = a * u[np.arange(50), match] - np.log(np.exp(a * u).sum(axis=1))
+        return -own[rows].mean()
+
+    a = min(np.linspace(0.5, 4, 20_001), key=loss)
+    own = [
+        20 * softmax_by_hand(row, *shift, a, 0)[m]
+        for row, m in zip(table[:50], match, strict=True)
+    ]
+    expected = []
+    for row in table[50:]:
+        expected.append([])
+        for belief in softmax_by_hand(row, *shift, a, 0):
+            total = 1.0
+            for drug in range(20):
+                of_drug = [o for o, m in zip(own, match, strict=True) if m == drug]
+                total += sum(o <= 20 * belief for o in of_drug) / len(of_drug)
+            expected[-1].append(total / 21)
     candidates, new = np.arange(20.0)[:, None], np.arange(50.0, 60)[:, None]
-    beliefs, p_values = by_hand(table[:50], match, match, sure.temperature_, table[50:])
-    np.testing.assert_allclose(sure.predict_belief(candidates, new), beliefs)
-    np.testing.assert_allclose(sure.predict_p(candidates, new), p_values)
+    np.testing.assert_allclose(sure.predict_p(candidates, new), expected)
     for coverage in (0.5, 0.8, 0.9):
         np.testing.assert_array_equal(
             sure.predict_set(candidates, new, coverage=coverage),
-            np.array(p_values) > 1 - coverage + 1e-9,
+            np.array(expected) > 1 - coverage + 1e-9,
         )
     np.testing.assert_array_equal(
         sure.predict_set(candidates, new), sure.predict_set(candidates, new, 0.9)
     )
 
 
-def test_the_temperature_is_that_of_maximum_likelihood():
+def test_beliefs_have_the_slopes_of_maximum_likelihood():
     rng = np.random.default_rng(0)
-    table = rng.normal(size=(30, 30)) + 1.5 * np.eye(30)
-    X = y = np.arange(30.0)[:, None]
-    with pytest.warns(LeakageWarning):
-        sure = ConformalRetriever(FrozenEstimator(Table(table).fit(X, y))).fit(X, y)
-
-    def loss(temperature):
-        logits = table / temperature
-        return -np.mean(np.diag(logits) - np.log(np.exp(logits).sum(axis=1)))
-
-    grid = np.geomspace(0.05, 20, 4000)
-    best = grid[np.argmin([loss(t) for t in grid])]
-    np.testing.assert_allclose(sure.temperature_, best, rtol=2e-3)
-    wide = ConformalRetriever(FrozenEstimator(Table(1e6 * table).fit(X, y)))
-    with pytest.warns(LeakageWarning):
-        wide.fit(X, y)  # the unit of the similarities does not matter
-    np.testing.assert_allclose(wide.predict_p(X, y), sure.predict_p(X, y))
+    table = rng.normal(size=(300, 300))
+    table[np.diag_indices(300)] = rng.normal(1.5, 1.5, size=300)
+    sure = calibrated_table(table, np.arange(300))
+    near = sure.slopes_[:, None] + np.linspace(-0.06, 0.06, 13)
+    best = best_on_a_grid(table, np.arange(300), *near)
+    np.testing.assert_allclose(sure.slopes_, best)
+    assert (sure.slopes_ > 0.06).all()
+    X = y = np.arange(300.0)[:, None]
+    np.testing.assert_allclose(
+        sure.predict_belief(X, y[:1])[0],
+        softmax_by_hand(table[0], table.mean(), table.std(), *sure.slopes_),
+    )
+    other = calibrated_table(1e6 * table - 1e7, np.arange(300))  # any unit will do
+    np.testing.assert_allclose(
+        other.predict_belief(X, y), sure.predict_belief(X, y), rtol=1e-3, atol=1e-6
+    )
 
 
 def test_sets_hold_unseen_molecules_as_often_as_stated():
@@ -351,7 +378,7 @@ def test_similarities_that_tell_nothing_give_equal_beliefs_and_full_sets():
     with pytest.warns(CalibrationWarning, match="tell nothing"):
         sure.fit(molecules, np.arange(120.0)[:, None])
     columns = np.arange(40.0)[:, None]
-    assert sure.temperature_ == np.inf
+    assert sure.slopes_.tolist() == [0, 0]
     np.testing.assert_allclose(sure.predict_belief(columns, columns), 1 / 40)
     assert sure.predict_set(columns, columns, coverage=0.5).all()
 
