@@ -28,6 +28,7 @@ from sklearn_molge.molecules import (
     MorganFingerprinter,
 )
 from sklearn_molge.retrieval import (
+    ConformalRetriever,
     ConnectivityRetriever,
     DoubleNNRetriever,
     EvidenceRetriever,
@@ -59,6 +60,7 @@ NUMERIC = [
     PredictedProfileRetriever(Ridge()),
     RandomRetriever(random_state=0),
     TransformedTargetRetriever(AlignedCCA(1, ridge=0.1, metric="dot")),
+    ConformalRetriever(AlignedCCA(1, ridge=0.1, metric="dot"), random_state=0),
     VotingRetriever(
         [
             ("cca", AlignedCCA(1, ridge=0.1, metric="dot")),

@@ -37,6 +37,7 @@ from sklearn_molge.metrics import (
 )
 from sklearn_molge.molecules import MorganFingerprinter
 from sklearn_molge.retrieval import (
+    ConformalRetriever,
     ConnectivityRetriever,
     DoubleNNRetriever,
     OracleRetriever,
@@ -57,6 +58,9 @@ REVERSED = FRAME.iloc[:, ::-1]
 cca = partial(CCA, 3, ridge=0.1)
 ESTIMATORS = {
     "CCA": cca(),
+    "ConformalRetriever": ConformalRetriever(
+        TransformedTargetRetriever(cca(), StandardScaler()), cv=2, random_state=0
+    ),
     "CoordinatedEmbedder": CoordinatedEmbedder(
         None, max_epochs=1, verbose=0, random_state=0, device="cpu"
     ),

@@ -1,3 +1,10 @@
+from ._beliefs import abstention_curve as abstention_curve
+from ._beliefs import expected_calibration_error as expected_calibration_error
+from ._beliefs import query_beliefs as query_beliefs
+from ._beliefs import reliability_curve as reliability_curve
+from ._beliefs import set_coverage as set_coverage
+from ._beliefs_plot import AbstentionDisplay as AbstentionDisplay
+from ._beliefs_plot import ReliabilityDisplay as ReliabilityDisplay
 from ._bootstrap import bootstrap_scores as bootstrap_scores
 from ._bootstrap import paired_comparison as paired_comparison
 from ._connectivity import connectivity_tau as connectivity_tau

@@ -1,3 +1,4 @@
+from ._conformal import ConformalRetriever as ConformalRetriever
 from ._connectivity import ConnectivityRetriever as ConnectivityRetriever
 from ._double_nn import DoubleNNRetriever as DoubleNNRetriever
 from ._evidence import EvidenceRetriever as EvidenceRetriever
