@@ -22,6 +22,7 @@ __all__ = [
     "encode_labels",
     "label_text",
     "oracle_mask",
+    "split_classes",
 ]
 
 _COLUMNS = ("drug", "cell_line")
@@ -71,6 +72,20 @@ def label_text(label: object) -> str:
     elif isinstance(label, Real) and float(label).is_integer():
         label = int(float(label))
     return str(label).strip()
+
+
+def split_classes(labels: ArrayLike) -> list[frozenset[str]]:
+    """Return the classes of each row, which are joined by "|"; none where it is blank.
+
+    Examples
+    --------
+    >>> from sklearn_molge._utils.groups import split_classes
+    >>> [sorted(classes) for classes in split_classes(["b| a", "", None])]
+    [['a', 'b'], [], []]
+    """
+    array = np.asarray(labels, dtype=object)
+    texts = map(label_text, np.where(pd.isna(array), "", array))
+    return [frozenset(filter(None, map(str.strip, t.split("|")))) for t in texts]
 
 
 def encode_labels(labels: ArrayLike, *, name: str) -> tuple[Codes, Labels]:
