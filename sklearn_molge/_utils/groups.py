@@ -74,8 +74,13 @@ def label_text(label: object) -> str:
     return str(label).strip()
 
 
-def split_classes(labels: ArrayLike) -> list[frozenset[str]]:
-    """Return the classes of each row, which are joined by "|"; none where it is blank.
+def split_classes(labels: ArrayLike, *, sep: str = "|") -> list[frozenset[str]]:
+    """Return the classes of each row, joined by `sep`; none where the text is blank.
+
+    Warns
+    -----
+    UserWarning
+        If classes seem to be joined by ";" instead.
 
     Examples
     --------
@@ -84,8 +89,17 @@ def split_classes(labels: ArrayLike) -> list[frozenset[str]]:
     [['a', 'b'], [], []]
     """
     array = np.asarray(labels, dtype=object)
-    texts = map(label_text, np.where(pd.isna(array), "", array))
-    return [frozenset(filter(None, map(str.strip, t.split("|")))) for t in texts]
+    texts = list(map(label_text, np.where(pd.isna(array), "", array)))
+    n_other = sum(";" in text for text in texts)
+    if n_other and not any(sep in text for text in texts):
+        warnings.warn(
+            f"No label has {sep!r} between classes, and {n_other:,} have ';': each of "
+            "these is taken for one class. If ';' parts classes, write '|' instead, or "
+            "say sep=';' where that is a parameter.",
+            UserWarning,
+            stacklevel=4,
+        )
+    return [frozenset(filter(None, map(str.strip, t.split(sep)))) for t in texts]
 
 
 def encode_labels(labels: ArrayLike, *, name: str) -> tuple[Codes, Labels]:

@@ -355,13 +355,15 @@ def _labelled_molecules(array, labels: ArrayLike, drugs: ArrayLike | None):
     return ids[labelled], array[labelled], member[labelled], names
 
 
-def class_members(labels: ArrayLike, codes: Codes) -> tuple[sparse.csr_array, NDArray]:
+def class_members(
+    labels: ArrayLike, codes: Codes, *, sep: str = "|"
+) -> tuple[sparse.csr_array, NDArray]:
     """Return which molecule (row) is of which class, and the names of the classes.
 
     `codes` are the molecules of the rows of `labels`: 0, 1, ...
     """
     binarizer = MultiLabelBinarizer(sparse_output=True)
-    rows, columns = binarizer.fit_transform(split_classes(labels)).nonzero()
+    rows, columns = binarizer.fit_transform(split_classes(labels, sep=sep)).nonzero()
     shape = codes.max(initial=-1) + 1, len(binarizer.classes_)
     member = sparse.csr_array((np.ones(len(rows)), (codes[rows], columns)), shape)
     return sparse.csr_array(member > 0, dtype=np.int64), binarizer.classes_
