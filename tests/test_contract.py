@@ -29,6 +29,7 @@ from sklearn_molge.molecules import (
 )
 from sklearn_molge.retrieval import (
     DoubleNNRetriever,
+    DrugBlindRetriever,
     OracleRetriever,
     RandomRetriever,
     TransformedTargetRetriever,
@@ -83,6 +84,7 @@ OTHERS = [
     DrugCellLineKFold(),
     DrugCellLineShuffleSplit(),
     AlignedView(),
+    DrugBlindRetriever(DoubleNNRetriever()),
     MoleculeIndex(AlignedCCA(1, ridge=0.1, metric="dot")),
 ]
 

@@ -137,14 +137,14 @@ class EnrichmentDisplay(DisplayMixin):
         ax = self._use_axes(ax, figsize=size, layout="constrained")
         places = np.arange(len(table))
         found = (table["q_value"] < level).to_numpy()
-        self.line_ = ax.plot(
-            np.append(table["chance"], table["chance"].iloc[-1]),
-            np.append(places, places[-1] + 0.5),
+        self.line_ = ax.vlines(
+            table["chance"],
+            places - 0.4,
+            places + 0.4,
             color="0.5",
             linestyle="--",
-            linewidth=1,
             label="chance",
-        )[0]
+        )
         self.points_ = ax.scatter(
             table["statistic"],
             places,
