@@ -31,6 +31,7 @@ from sklearn_molge.retrieval import (
     ConformalRetriever,
     ConnectivityRetriever,
     DoubleNNRetriever,
+    DrugBlindRetriever,
     EvidenceRetriever,
     OracleRetriever,
     PredictedProfileRetriever,
@@ -93,6 +94,7 @@ OTHERS = [
     DrugCellLineShuffleSplit(),
     AlignedView(),
     EvidenceRetriever(AlignedCCA(1, ridge=0.1, metric="dot")),
+    DrugBlindRetriever(DoubleNNRetriever()),
     MoleculeIndex(AlignedCCA(1, ridge=0.1, metric="dot")),
 ]
 

@@ -22,6 +22,7 @@ __all__ = [
     "encode_labels",
     "label_text",
     "oracle_mask",
+    "split_classes",
 ]
 
 _COLUMNS = ("drug", "cell_line")
@@ -78,6 +79,34 @@ def label_text(label: object) -> str:
     elif isinstance(label, Real) and float(label).is_integer():
         label = int(float(label))
     return str(label).strip()
+
+
+def split_classes(labels: ArrayLike, *, sep: str = "|") -> list[frozenset[str]]:
+    """Return the classes of each row, joined by `sep`; none where the text is blank.
+
+    Warns
+    -----
+    UserWarning
+        If classes seem to be joined by ";" instead.
+
+    Examples
+    --------
+    >>> from sklearn_molge._utils.groups import split_classes
+    >>> [sorted(classes) for classes in split_classes(["b| a", "", None])]
+    [['a', 'b'], [], []]
+    """
+    array = np.asarray(labels, dtype=object)
+    texts = list(map(label_text, np.where(pd.isna(array), "", array)))
+    n_other = sum(";" in text for text in texts)
+    if n_other and not any(sep in text for text in texts):
+        warnings.warn(
+            f"No label has {sep!r} between classes, and {n_other:,} have ';': each of "
+            "these is taken for one class. If ';' parts classes, write '|' instead, or "
+            "say sep=';' where that is a parameter.",
+            UserWarning,
+            stacklevel=4,
+        )
+    return [frozenset(filter(None, map(str.strip, t.split(sep)))) for t in texts]
 
 
 def encode_labels(labels: ArrayLike, *, name: str) -> tuple[Codes, Labels]:

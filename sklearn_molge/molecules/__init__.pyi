@@ -1,3 +1,4 @@
+from ._annotations import annotation_matrix as annotation_matrix
 from ._chemprop import ChempropEmbedder as ChempropEmbedder
 from ._descriptors import MoleculeDescriptors as MoleculeDescriptors
 from ._dmpnn import DMPNN as DMPNN

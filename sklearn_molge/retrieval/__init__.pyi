@@ -1,6 +1,7 @@
 from ._conformal import ConformalRetriever as ConformalRetriever
 from ._connectivity import ConnectivityRetriever as ConnectivityRetriever
 from ._double_nn import DoubleNNRetriever as DoubleNNRetriever
+from ._drug_blind import DrugBlindRetriever as DrugBlindRetriever
 from ._evidence import EvidenceRetriever as EvidenceRetriever
 from ._oracle import OracleRetriever as OracleRetriever
 from ._predicted_profile import (
