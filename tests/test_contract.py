@@ -11,7 +11,12 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.utils import estimator_checks
 from sklearn.utils.estimator_checks import estimator_checks_generator
 
-from sklearn_molge.alignment import CCA, CoordinatedEmbedder, FittedTower
+from sklearn_molge.alignment import (
+    CCA,
+    CoordinatedEmbedder,
+    FittedTower,
+    GaussianProcessRetriever,
+)
 from sklearn_molge.evaluation import AlignedView
 from sklearn_molge.expression import GeneImputer, L1000Featurizer, SourceScaler
 from sklearn_molge.library import MoleculeIndex
@@ -55,6 +60,7 @@ NUMERIC = [
         random_state=0,
     ),
     AlignedCCA(1, ridge=0.1, metric="dot"),
+    GaussianProcessRetriever(heritability=0.85, random_state=0),
     DoubleNNRetriever("correlation"),
     ConnectivityRetriever(random_state=0),
     OracleRetriever(),

@@ -173,8 +173,8 @@ class GaussianProcessRetriever(
     the share :math:`1 - h^2`, is unknown even where it was in training.
 
     Without a molecule that has two profiles the noise is taken as the same in all
-    directions, with the mean variance of the smaller half of the principal components
-    (as in probabilistic PCA, Tipping and Bishop 1999).
+    directions: half the mean variance of the smaller half of the principal components
+    (in the manner of probabilistic PCA, Tipping and Bishop 1999).
 
     References
     ----------
@@ -666,7 +666,7 @@ class _Replicates:
         n_free = len(rows) - (self.codes.max() + 1)
         identity = np.eye(rows.shape[1])
         if n_free == 0:
-            return identity * spread[len(spread) // 2 :].mean()
+            return identity * spread[len(spread) // 2 :].mean() / 2
         within = rows - self._means(rows)[1][self.codes]
         noise = (self.weights[:, None] * within).T @ within / n_free
         level = np.trace(noise) / len(noise)
