@@ -7,7 +7,7 @@ from numbers import Integral, Real
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import linalg, optimize
+from scipy import linalg, optimize, sparse
 from sklearn.base import (
     BaseEstimator,
     ClassNamePrefixFeaturesOutMixin,
@@ -634,8 +634,8 @@ class _Replicates:
 
     def _means(self, rows: NDArray) -> tuple[NDArray, NDArray]:
         n = np.bincount(self.codes, self.weights)
-        columns = (np.bincount(self.codes, self.weights * row) for row in rows.T)
-        return n, np.stack(list(columns), axis=1) / n[:, None]
+        places = (self.codes, np.arange(len(rows)))
+        return n, (sparse.csr_array((self.weights, places)) @ rows) / n[:, None]
 
     def separate(self, n_pca_components: int, shrinkage: float) -> _Space:
         """Find the directions, by variance between drugs over that within."""
@@ -648,6 +648,8 @@ class _Replicates:
         )
         kept = sizes > sizes[0] * max(centred.shape) * np.finfo(float).eps
         axes = axes[:, kept][:, :n_pca_components]
+        if not axes.size:  # profiles do not vary
+            return _Space(mean, axes, np.empty(0))
         rows = centred @ axes
         spread = sizes[kept][:n_pca_components] ** 2
         noise = self._noise(rows, spread, shrinkage)
@@ -657,6 +659,8 @@ class _Replicates:
         order = np.argsort(-variances, kind="stable")
         order = order[variances[order] > _SMALLEST_EFFECT]
         vectors = vectors[:, order]
+        if not order.size:
+            return _Space(mean, axes @ vectors, np.empty(0))
         largest = np.argmax(np.abs(vectors), axis=0)
         vectors = vectors * np.sign(vectors[largest, np.arange(len(order))])
         return _Space(mean, axes @ vectors, variances[order])
