@@ -60,7 +60,7 @@ NUMERIC = [
         random_state=0,
     ),
     AlignedCCA(1, ridge=0.1, metric="dot"),
-    GaussianProcessRetriever(heritability=0.85, random_state=0),
+    GaussianProcessRetriever(heritability=0.85, unit_profiles=False, random_state=0),
     DoubleNNRetriever("correlation"),
     ConnectivityRetriever(random_state=0),
     OracleRetriever(),

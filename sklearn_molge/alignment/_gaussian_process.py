@@ -75,8 +75,8 @@ class GaussianProcessRetriever(
     ----------
     kernel : kernel or None, default=None
         A kernel of scikit-learn's kind over molecules, with value 1 for a molecule and
-        itself: :class:`~sklearn_molge.molecules.TanimotoKernel`, ``RBF``, sums of such
-        whose weights add to 1. None is
+        itself: :class:`~sklearn_molge.molecules.TanimotoKernel` (which takes sparse
+        features too), ``RBF``, sums of such whose weights add to 1. None is
         :class:`~sklearn_molge.molecules.StructureKernel` for SMILES, and for features
         ``RBF`` with the root of half the median squared distance as its length.
     n_components : int or "auto", default=100
@@ -267,18 +267,18 @@ class GaussianProcessRetriever(
         Raises
         ------
         ValueError
-            If there are fewer than two molecules (10 for "auto"), molecules differ by
-            no more than the noise of their profiles, a weight is negative, or the
-            kernel is not positive semi-definite.
+            If there are fewer than two molecules (10 for "auto"), all profiles are the
+            same, a weight is negative, or the kernel is not positive semi-definite.
         InvalidSmilesError
             With index and text of every bad SMILES.
 
         Warns
         -----
         JointSpaceWarning
-            If no molecule has two profiles, so that the noise is assumed.
+            If no molecule has two profiles, so that the noise is assumed, or molecules
+            differ by no more than noise.
         """
-        X = check_molecules(self, X, reset=True, accept_sparse="csr")
+        X = check_molecules(self, X, reset=True, accept_sparse=self._accepted_sparse)
         y = check_profiles(self, y, reset=True, dtype=np.float64)
         check_same_rows(X=X, y=y)
         weights = _check_sample_weight(
@@ -353,7 +353,7 @@ class GaussianProcessRetriever(
             profile; only where `return_std` is True.
         """
         check_is_fitted(self)
-        X = check_molecules(self, X, reset=False, accept_sparse="csr")
+        X = check_molecules(self, X, reset=False, accept_sparse=self._accepted_sparse)
         parts = [
             self._predict(_safe_indexing(X, np.arange(start, min(start + _BLOCK, n))))
             for n in [X.shape[0]]
@@ -519,9 +519,16 @@ class GaussianProcessRetriever(
         space = space.first(self.n_components_)
         if not len(space.variances):
             raise ValueError(
+                "y must hold profiles that differ. "
+                f"All {len(replicates.codes):,} rows with a weight are the same."
+            )
+        if space.variances[0] <= _SMALLEST_EFFECT:
+            warnings.warn(
                 f"The {molecules.shape[0]:,} molecules of X differ by no more than the "
-                f"noise of the {len(replicates.codes):,} profiles in y: there is "
-                "nothing to predict."
+                f"noise of the {len(replicates.codes):,} profiles in y: what is "
+                "predicted says nothing.",
+                JointSpaceWarning,
+                stacklevel=4,
             )
         counts, means = replicates.means(space)
         self._process = _Committee.fit(
@@ -556,13 +563,17 @@ class GaussianProcessRetriever(
         return effects.rows(codes)
 
     @property
+    def _accepted_sparse(self):
+        return "csr" if self.kernel is not None else False
+
+    @property
     def _n_features_out(self):
         return self.n_components_
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.input_tags.string = True
-        tags.input_tags.sparse = True
+        tags.input_tags.sparse = self.kernel is not None
         tags.transformer_tags.preserves_dtype = []
         return tags
 
@@ -657,10 +668,10 @@ class _Replicates:
         between = np.diag(spread) - noise * (len(rows) / total)
         variances, vectors = linalg.eigh(between, noise)
         order = np.argsort(-variances, kind="stable")
-        order = order[variances[order] > _SMALLEST_EFFECT]
+        # At least one, so that there is an answer, which says nothing.
+        order = order[: max(1, np.count_nonzero(variances > _SMALLEST_EFFECT))]
+        variances = np.maximum(variances, _SMALLEST_EFFECT)
         vectors = vectors[:, order]
-        if not order.size:
-            return _Space(mean, axes @ vectors, np.empty(0))
         largest = np.argmax(np.abs(vectors), axis=0)
         vectors = vectors * np.sign(vectors[largest, np.arange(len(order))])
         return _Space(mean, axes @ vectors, variances[order])

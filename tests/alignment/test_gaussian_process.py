@@ -286,8 +286,10 @@ def test_refuses_what_it_cannot_learn_from(study):
     same = np.random.default_rng(0).normal(size=(80, 3))
     same -= np.stack([same[codes == c].mean(axis=0) for c in (0, 1)])[codes]
     model.set_params(unit_profiles=False)
-    with pytest.raises(ValueError, match="by no more than the noise"):
+    with pytest.warns(JointSpaceWarning, match="by no more than the noise"):
         model.fit(X[codes], same)
+    with pytest.raises(ValueError, match="All 80 rows with a weight are the same"):
+        model.fit(X[codes], np.ones((80, 3)))
     model.set_params(kernel=RBF(1.0) + ConstantKernel(-3.0), heritability=1.0)
     with pytest.raises(ValueError, match="positive semi-definite"):
         model.fit(X, y)
