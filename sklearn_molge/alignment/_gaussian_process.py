@@ -653,16 +653,12 @@ class _Replicates:
         total = self.weights.sum()
         mean = self.weights @ self.profiles / total
         centred = self.profiles - mean
-        roots = np.sqrt(self.weights / total)[:, None]
-        axes, sizes, _ = linalg.svd(
-            (roots * centred).T, full_matrices=False, overwrite_a=True
+        spread, axes = _principal_axes(
+            centred * np.sqrt(self.weights / total)[:, None], n_pca_components
         )
-        kept = sizes > sizes[0] * max(centred.shape) * np.finfo(float).eps
-        axes = axes[:, kept][:, :n_pca_components]
         if not axes.size:  # profiles do not vary
             return _Space(mean, axes, np.empty(0))
         rows = centred @ axes
-        spread = sizes[kept][:n_pca_components] ** 2
         noise = self._noise(rows, spread, shrinkage)
         # The mean of w (z - mean)^2 holds the noise once a row, whatever its weight.
         between = np.diag(spread) - noise * (len(rows) / total)
@@ -688,6 +684,19 @@ class _Replicates:
         if level <= spread.sum() * np.finfo(float).eps:  # replicates that are the same
             level = spread.mean() * _SMALLEST_NOISE
         return (1 - shrinkage) * noise + max(shrinkage, _JITTER) * level * identity
+
+
+def _principal_axes(rows: NDArray, n_components: int) -> tuple[NDArray, NDArray]:
+    """Variances and axes of the leading components, on the smaller of both sides."""
+    n, p = rows.shape
+    wide = p > n
+    products = rows @ rows.T if wide else rows.T @ rows
+    first = max(0, min(n, p) - n_components)
+    spread, axes = linalg.eigh(products, subset_by_index=[first, min(n, p) - 1])
+    spread, axes = spread[::-1], axes[:, ::-1]
+    kept = spread > spread[0] * max(n, p) * np.finfo(float).eps
+    spread, axes = spread[kept], axes[:, kept]
+    return spread, rows.T @ (axes / np.sqrt(spread)) if wide else axes
 
 
 # -- the process over molecules --------------------------------------------------------

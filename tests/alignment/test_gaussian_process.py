@@ -38,7 +38,9 @@ def make_features(n_molecules=60, n_profiles=200, n_genes=40, seed=0):
 
 @pytest.fixture(scope="module")
 def study():
-    return make_perturbation_study(n_molecules=60, level=5, random_state=0)
+    return make_perturbation_study(
+        60, n_cell_lines=4, n_genes=60, level=5, random_state=0
+    )
 
 
 @pytest.fixture(scope="module")
@@ -285,7 +287,7 @@ def test_refuses_what_it_cannot_learn_from(study):
     codes = np.repeat(np.arange(2), 40)
     same = np.random.default_rng(0).normal(size=(80, 3))
     same -= np.stack([same[codes == c].mean(axis=0) for c in (0, 1)])[codes]
-    model.set_params(unit_profiles=False)
+    model.set_params(unit_profiles=False, shrinkage=0.0)
     with pytest.warns(JointSpaceWarning, match="by no more than the noise"):
         model.fit(X[codes], same)
     with pytest.raises(ValueError, match="All 80 rows with a weight are the same"):
