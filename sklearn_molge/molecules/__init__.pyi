@@ -1,3 +1,4 @@
+from ._annotation_kernel import AnnotationKernel as AnnotationKernel
 from ._annotations import annotation_matrix as annotation_matrix
 from ._chemprop import ChempropEmbedder as ChempropEmbedder
 from ._descriptors import MoleculeDescriptors as MoleculeDescriptors
