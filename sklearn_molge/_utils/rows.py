@@ -269,7 +269,7 @@ def means_of_groups(values: NDArray, labels: NDArray) -> NDArray:
            [9.]])
     """
     codes = np.unique(labels, return_inverse=True)[1]
-    return group_means(values, codes)[codes]
+    return group_means(values, codes)[codes].astype(values.dtype, copy=False)
 
 
 def rank_blocks(blocks: Blocks, match: NDArray, counts: NDArray) -> NDArray:

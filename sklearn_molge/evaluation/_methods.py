@@ -103,7 +103,8 @@ class Method:
         Fit on molecules in random order: what is left is chance.
     drug_blind : bool, default=False
         Fit on profiles that say nothing of the drug: each is replaced by the mean of
-        its cell line over the training rows. What is left is chance, too, or a bias.
+        its cell line over the training rows. What is left is chance, or a bias of which
+        molecules were tested in which lines.
 
     Raises
     ------

@@ -13,7 +13,7 @@ from sklearn.utils import check_array, check_consistent_length, check_random_sta
 
 from sklearn_molge._compat import Interval, StrOptions, validate_params
 from sklearn_molge._utils.checks import check_named
-from sklearn_molge._utils.groups import label_text
+from sklearn_molge._utils.groups import count_of, label_text
 from sklearn_molge._utils.messages import first_few
 from sklearn_molge.base import identify_drugs
 from sklearn_molge.inspection._neighbors import class_members
@@ -390,19 +390,19 @@ def _test_query(values: Floats, read: _Molecules, options, universe, null):
 
 def _n_hits(descending: Floats, options: _Options, *, in_part: bool) -> int:
     """Return how many are hits: the first k, and what ties with the last of them."""
-    n, k = len(descending), options.k
-    if k is None:
-        k = 1.0 if in_part else _DEFAULT_SHARE
-    k = k if isinstance(k, Integral) else math.ceil(k * n)
+    n, asked = len(descending), options.k
+    if asked is None:
+        asked = 1.0 if in_part else _DEFAULT_SHARE
+    k = min(n, count_of(asked, n))
     if k < n:
-        k = np.count_nonzero(descending >= descending[k - 1])
+        k = int(np.count_nonzero(descending >= descending[k - 1]))
     if k >= n and not in_part and options.statistic == "hypergeometric":
         raise ValueError(
             f"k must leave some of the {n} molecules that are no hits, ties included. "
             f"Got k={options.k!r}. Where scores holds the nearest of a library, "
             "background= says which classes all of its molecules have."
         )
-    return int(min(k, n))
+    return k
 
 
 def _sizes_in(universe, classes: NDArray, ranked: Places) -> tuple[int, Places]:

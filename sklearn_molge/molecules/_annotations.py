@@ -148,9 +148,8 @@ def annotation_matrix(
     column = _find_column(annotations, smiles_column, columns)
     with parsed_once():
         ids, codes = np.unique(drug_ids(check_smiles(smiles)), return_inverse=True)
-        left_out = set()
-        if exclude is not None and len(exclude):
-            left_out = set(drug_ids(check_smiles(exclude)))
+        excluded = check_smiles([] if exclude is None else exclude)
+        left_out = set(drug_ids(excluded)) if len(excluded) else set()
         labels, n_unreadable = _labels_by_drug(annotations, column, columns, sep)
     known = [labels.get(drug, set()) for drug in ids]
     is_left_out = np.array([drug in left_out for drug in ids], dtype=bool)
@@ -208,7 +207,7 @@ def _labels_by_drug(annotations, smiles_column, columns, sep):
             stacklevel=4,
         )
     labels: dict[str, set[str]] = {}
-    drugs = drug_ids(texts[good]) if good.any() else []
-    for drug, row in zip(drugs, rows[good], strict=True):
-        labels.setdefault(drug, set()).update(of_rows[row])
+    if good.any():
+        for drug, row in zip(drug_ids(texts[good]), rows[good], strict=True):
+            labels.setdefault(drug, set()).update(of_rows[row])
     return labels, int(np.count_nonzero(~good))

@@ -20,9 +20,9 @@ class DrugBlindRetriever(MetaEstimatorMixin, TwoViewMixin, BaseEstimator):
     """Control: fit a retriever on profiles that say nothing of the drug.
 
     Each training profile is replaced by the mean of its cell line's training profiles;
-    queries stay as they are. What the retriever still finds, it finds by the cell
-    line: by which lines a molecule was tested in. On an honest split it must be at
-    chance.
+    queries stay as they are. What the retriever still finds, it finds by the design of
+    the study: by which lines a molecule was tested in. Where molecules were dealt to
+    lines at random, it is at chance on an honest split.
 
     Parameters
     ----------
@@ -46,11 +46,12 @@ class DrugBlindRetriever(MetaEstimatorMixin, TwoViewMixin, BaseEstimator):
 
     Notes
     -----
-    If it is above chance, lines tell molecules apart: a split by drugs alone, where
-    kinase inhibitors were tested in some lines and hormones in others. The mean over
-    training rows only, so that no test row has a part in it. Where every molecule was
-    tested in every line the means say nothing at all of a molecule: CCA refuses to fit
-    what does not correlate, others rank at random.
+    If it is above chance, lines tell molecules apart: kinase inhibitors were tested in
+    some, hormones in others. That much of another method's score is not of the drug's
+    effect. In LINCS it is little, and more than nothing (MRR 0.040 of CCA, chance
+    0.034, on drugs and lines that are both unseen). The means are of training rows
+    alone. Where every molecule was tested in every line they say nothing at all of a
+    molecule: CCA refuses what does not correlate with anything.
 
     Examples
     --------
@@ -109,9 +110,9 @@ class DrugBlindRetriever(MetaEstimatorMixin, TwoViewMixin, BaseEstimator):
         cell_line = encode_groups(groups, X, y)[1]
         y = check_profiles(self, y, reset=True)
         means = means_of_groups(y, cell_line.codes)
-        if hasattr(self, "gene_names_in_"):
-            means = pd.DataFrame(means, columns=self.gene_names_in_)
-        self.retriever_ = clone(self.retriever).fit(X, means)
+        named = hasattr(self, "gene_names_in_")
+        profiles = pd.DataFrame(means, columns=self.gene_names_in_) if named else means
+        self.retriever_ = clone(self.retriever).fit(X, profiles)
         return self
 
     def compare_to(self, X):

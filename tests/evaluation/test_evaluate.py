@@ -178,7 +178,7 @@ def test_methods_see_training_rows_only(study, recorder, seen):
     np.testing.assert_array_equal(np.sort(molecules[1]), np.sort(expected["X"]))
     for name, rows in seen:
         if name != "X":
-            np.testing.assert_allclose(rows, expected[name], rtol=1e-12)
+            np.testing.assert_allclose(rows, expected[name], rtol=1e-5, atol=1e-6)
 
 
 def test_an_embedder_is_fitted_once_and_shared(study, net):

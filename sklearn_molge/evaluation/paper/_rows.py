@@ -268,7 +268,7 @@ def finlayson2020_methods(
     aligned profiles in the training and the test lines, with the query left out, by
     the paper's metric (correlation in the training lines, Euclidean distance in the
     test lines) and all by correlation. Beside these: a strong classical Pipeline, and
-    two controls, which must be at chance: CCA fitted on shuffled molecules, and D-NN
+    two controls, which should be at chance: CCA fitted on shuffled molecules, and D-NN
     fitted on each profile's mean over its cell line ("drug-blind").
 
     Parameters

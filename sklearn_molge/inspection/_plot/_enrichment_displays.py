@@ -165,7 +165,7 @@ class EnrichmentDisplay(DisplayMixin):
             table[["n", "n_hits", "q_value"]].itertuples(index=False)
         ):
             ax.annotate(
-                f"{n_hits} of {n}, q = {q:.2g}",
+                f"{n_hits} hits of {n}, q = {q:.2g}",
                 xy=(1, place),
                 xycoords=("axes fraction", "data"),
                 xytext=(4, 0),
