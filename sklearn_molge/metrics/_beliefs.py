@@ -25,7 +25,7 @@ from sklearn_molge._utils.rows import as_indexable, distinct_rows
 from sklearn_molge._utils.views import step_with
 from sklearn_molge.base import identify_drugs, one_row_per_drug
 from sklearn_molge.metrics._bootstrap import bootstrap_scores
-from sklearn_molge.metrics._ranks import match_positions, rank_queries
+from sklearn_molge.metrics._ranks import _order, match_positions, rank_queries
 from sklearn_molge.metrics._scores import Score, get_score
 from sklearn_molge.molecules import parsed_once
 
@@ -102,9 +102,9 @@ def query_beliefs(
     X, y = as_indexable(X), as_indexable(y)
     with parsed_once():
         ranked = rank_queries(estimator, X, y, drugs=drugs)
-        codes = distinct_rows(X)[1]
+        first, codes = distinct_rows(X)
         drugs = identify_drugs(X, drugs, codes)
-    gallery, rows = one_row_per_drug(drugs, codes, None)
+    gallery, rows = one_row_per_drug(drugs, _order(X, first, codes), None)
     match = match_positions(drugs, gallery)
     model, candidates, profiles = step_with(
         estimator, "predict_p", _safe_indexing(X, rows), y

@@ -118,8 +118,8 @@ class _Curve:
 
         def loss(slopes):
             """Mean negative log lift, convex: that of equal beliefs is 0."""
-            curve, total, slope = replace(start, slopes=slopes), 0.0, np.zeros(2)
-            end = 0
+            curve, slope = replace(start, slopes=slopes), np.zeros(2)
+            total, end = 0.0, 0
             for fold in folds:
                 terms = curve.terms(fold.similarities)
                 lift = curve.log_lift(fold.similarities)
@@ -127,7 +127,7 @@ class _Curve:
                 begin, end = end, end + len(own)
                 # An oracle's own molecule may be minus infinity away at any slope.
                 known = np.where(np.isfinite(own), weights[begin:end], 0.0)
-                total -= known @ np.where(np.isfinite(own), own, 0.0)
+                total -= float(known @ np.where(np.isfinite(own), own, 0.0))
                 belief = np.exp(lift) / lift.shape[1]
                 for i, term in enumerate(terms):
                     slope[i] -= known @ (fold.own(term) - (belief * term).sum(axis=1))
