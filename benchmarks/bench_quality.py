@@ -119,7 +119,8 @@ def jobs(weights):
     pipelines = {
         "D-NN, Morgan": make_pipeline(MorganFingerprinter(), DoubleNNRetriever()),
         "CCA, Morgan": make_pipeline(MorganFingerprinter(), CCA(50, random_state=SEED)),
-        BEST: recommended_pipeline(random_state=SEED),
+        BEST: recommended_pipeline(model="linear", random_state=SEED),
+        "Gaussian process": recommended_pipeline(random_state=SEED),
     }
     for name, pipeline in pipelines.items():
         rows[name] = partial(rank_estimator, pipeline)

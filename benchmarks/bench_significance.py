@@ -33,7 +33,7 @@ def pipelines():
     cca = TransformedTargetRetriever(CCA(50), transformer=L1000Featurizer())
     return {
         "README: Morgan, CCA(50)": make_pipeline(MorganFingerprinter(), cca),
-        RECOMMENDED: recommended_pipeline(random_state=0),
+        RECOMMENDED: recommended_pipeline(model="linear", random_state=0),
     }
 
 

@@ -76,6 +76,9 @@ def methods(level):
         "CCA, Morgan": pipeline(CCA(50, random_state=SEED)),
         "CCA, Morgan, weighted": pipeline(weighted),
         "CCA, joined fingerprints": recommended_pipeline(
+            model="linear", transformer=profile_features(level), random_state=SEED
+        ),
+        "Gaussian process": recommended_pipeline(
             transformer=profile_features(level), random_state=SEED
         ),
     }
