@@ -750,7 +750,7 @@ class _ExactProcess:
     def fit(cls, K, counts, means, variances, share) -> "_ExactProcess":
         roots = np.sqrt(counts)[:, None]
         covariance = share * K + (1 - share) * np.eye(len(K))
-        values, vectors = linalg.eigh(roots * covariance * roots.T, overwrite_a=True)
+        values, vectors = linalg.eigh(roots * covariance * roots.T, driver="evd")
         if values[0] < -_INDEFINITE * values[-1]:
             raise ValueError(
                 "kernel must be positive semi-definite over the training molecules. "
