@@ -9,19 +9,16 @@ with a search by the negated profile. The draws are those of ``bench_quality.py`
 """
 
 import argparse
-import sys
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from scipy.stats import rankdata, spearmanr
 from sklearn.base import clone
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
-import compare_methods as compare
+from sklearn.pipeline import make_pipeline
 
 from sklearn_molge._utils.rows import group_means
 from sklearn_molge._utils.views import resolve_views
+from sklearn_molge.alignment import CCA
 from sklearn_molge.datasets import load_lincs
 from sklearn_molge.expression import consensus_signatures, profile_from_genes
 from sklearn_molge.metrics import (
@@ -31,9 +28,18 @@ from sklearn_molge.metrics import (
     pairwise_similarity,
 )
 from sklearn_molge.model_selection import DrugCellLineShuffleSplit
+from sklearn_molge.molecules import MorganFingerprinter
+from sklearn_molge.retrieval import recommended_pipeline
 
 SEED = 0
 SET_SIZES = (10, 50, 100, 150)
+BEST, PLAIN = "recommended", "CCA, Morgan, weighted"
+MODELS = {
+    BEST: recommended_pipeline(model="linear", random_state=SEED),
+    PLAIN: make_pipeline(
+        MorganFingerprinter(), CCA(50, correlation_power=1, random_state=SEED)
+    ),
+}
 SINGLE = "each profile, averaged over its drug"
 WHOLE = "whole profile"
 
@@ -44,7 +50,7 @@ class Draw:
     def __init__(self, study, train, test, name):
         X, y, drugs = study.smiles, study.ge, study.groups[:, 0]
         self.genes = study.genes
-        self.model = clone(compare.methods(5)[name]).fit(X[train], y[train])
+        self.model = clone(MODELS[name]).fit(X[train], y[train])
         self.train, self.test, self.drugs = y[train], y[test], drugs[test]
         _, first, self.match = np.unique(
             self.drugs, return_index=True, return_inverse=True
@@ -215,20 +221,20 @@ def main():
     options = parser.parse_args()
     study = load_lincs(options.data, level=5)
     cv = DrugCellLineShuffleSplit(
-        options.draws, test_drugs=0.35, test_cell_lines=0.25, random_state=compare.SEED
+        options.draws, test_drugs=0.35, test_cell_lines=0.25, random_state=SEED
     )
     splits = list(cv.split(study.smiles, groups=study.groups))
-    draws = [Draw(study, *split, compare.BEST) for split in splits]
+    draws = [Draw(study, *split, BEST) for split in splits]
     drugs = np.concatenate([draw.drugs for draw in draws])
     sizes = np.concatenate([np.full(len(d.match), len(d.gallery)) for d in draws])
     report_combined(draws)
     report("Genes", [gene_set_ranks(d) for d in draws], drugs, sizes, WHOLE)
     calibrated = [calibrated_ranks(draw) for draw in draws]
     report("Calibration by training profiles", calibrated, drugs, sizes, "score")
-    plain = [Draw(study, *split, "CCA, Morgan, weighted") for split in splits]
+    plain = [Draw(study, *split, PLAIN) for split in splits]
     title = "Genes, where the scale of a profile counts"
     report(title, [scale_ranks(draw) for draw in plain], drugs, sizes, WHOLE)
-    for name, some in ((compare.BEST, draws), ("CCA, Morgan, weighted", plain)):
+    for name, some in ((BEST, draws), (PLAIN, plain)):
         parts = [reversal_ranks(draw) for draw in some]
         report(f"Reversal, {name}", parts, drugs, sizes, next(iter(parts[0])))
         told = pd.concat([reversal_agreement(draw) for draw in some])

@@ -9,36 +9,31 @@ not have::
 """
 
 import argparse
-import sys
 import time
 from pathlib import Path
 
 import numpy as np
 from scipy.stats import binomtest
-from sklearn.base import clone
 from sklearn.pipeline import make_pipeline
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
-import compare_methods as compare
 
 from sklearn_molge.alignment import CCA
 from sklearn_molge.datasets import load_lincs
 from sklearn_molge.expression import L1000Featurizer, profile_from_genes
 from sklearn_molge.library import MoleculeIndex
 from sklearn_molge.molecules import MorganFingerprinter
-from sklearn_molge.retrieval import TransformedTargetRetriever
+from sklearn_molge.retrieval import TransformedTargetRetriever, recommended_pipeline
 
 N_QUERIES = 200
 N_GENES = 50  # up, and as many down
-STRONGEST = "CCA, joined fingerprints"
+RECOMMENDED = "recommended"
 
 
 def pipelines():
-    """Return the one of the README, and the strongest of the classical ones."""
+    """Return the one of the README, and the recommended one."""
     cca = TransformedTargetRetriever(CCA(50), transformer=L1000Featurizer())
     return {
         "README: Morgan, CCA(50)": make_pipeline(MorganFingerprinter(), cca),
-        STRONGEST: clone(compare.methods(5)[STRONGEST]),
+        RECOMMENDED: recommended_pipeline(model="linear", random_state=0),
     }
 
 

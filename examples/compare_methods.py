@@ -23,8 +23,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from sklearn.base import clone
-from sklearn.pipeline import FeatureUnion, Pipeline, make_pipeline
-from sklearn.preprocessing import FunctionTransformer, Normalizer
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
 from tqdm import tqdm
 
 from sklearn_molge.alignment import CCA, PRESETS, CoordinatedEmbedder
@@ -40,19 +40,15 @@ from sklearn_molge.metrics import (
     retrieval_ranks,
 )
 from sklearn_molge.model_selection import DrugCellLineShuffleSplit
-from sklearn_molge.molecules import (
-    MoleculeDescriptors,
-    MoleculeFingerprinter,
-    MorganFingerprinter,
-)
+from sklearn_molge.molecules import MorganFingerprinter
 from sklearn_molge.retrieval import (
     DoubleNNRetriever,
     OracleRetriever,
     TransformedTargetRetriever,
+    recommended_pipeline,
 )
 
 SEED = 0
-BEST = "CCA, joined fingerprints"
 
 
 # %%
@@ -67,41 +63,24 @@ def profile_features(level):
     return FunctionTransformer()
 
 
-def joined_fingerprints():
-    """Return six kinds of molecule features, counts on a log scale."""
-    log = FunctionTransformer(np.log1p, feature_names_out="one-to-one")
-    counted = {
-        "ecfp": MorganFingerprinter(2, count=True),
-        "fcfp": MorganFingerprinter(2, count=True, feature_invariants=True),
-        "atom_pair": MoleculeFingerprinter("atom_pair", count=True),
-        "torsion": MoleculeFingerprinter("torsion", count=True),
-    }
-    return FeatureUnion(
-        [(name, make_pipeline(fp, log)) for name, fp in counted.items()]
-        + [
-            ("maccs", MoleculeFingerprinter("maccs")),
-            ("descriptors", MoleculeDescriptors()),
-        ]
-    )
-
-
 def methods(level):
     """Return the methods of the table by name."""
-    profiles = profile_features(level)
 
-    def pipeline(fingerprints, retriever, *more):
-        features = make_pipeline(clone(profiles), *more)
-        target = TransformedTargetRetriever(retriever, features)
-        return Pipeline([("molecules", fingerprints), ("retriever", target)])
+    def pipeline(retriever):
+        target = TransformedTargetRetriever(retriever, profile_features(level))
+        return make_pipeline(MorganFingerprinter(), target)
 
-    weighted = CCA(100, correlation_power=2, random_state=SEED)
+    weighted = CCA(50, correlation_power=1, random_state=SEED)
     return {
-        "D-NN, Morgan": pipeline(MorganFingerprinter(), DoubleNNRetriever()),
-        "CCA, Morgan": pipeline(MorganFingerprinter(), CCA(50, random_state=SEED)),
-        "CCA, Morgan, weighted": pipeline(
-            MorganFingerprinter(), CCA(50, correlation_power=1, random_state=SEED)
+        "D-NN, Morgan": pipeline(DoubleNNRetriever()),
+        "CCA, Morgan": pipeline(CCA(50, random_state=SEED)),
+        "CCA, Morgan, weighted": pipeline(weighted),
+        "CCA, joined fingerprints": recommended_pipeline(
+            model="linear", transformer=profile_features(level), random_state=SEED
         ),
-        BEST: pipeline(joined_fingerprints(), weighted, Normalizer()),
+        "Gaussian process": recommended_pipeline(
+            transformer=profile_features(level), random_state=SEED
+        ),
     }
 
 

@@ -24,7 +24,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from compare_methods import BEST, methods
 
 from sklearn_molge.datasets import load_lincs, make_perturbation_study
 from sklearn_molge.evaluation import ReportTable
@@ -32,6 +31,7 @@ from sklearn_molge.expression import profile_from_genes
 from sklearn_molge.library import MoleculeFile, MoleculeIndex, MoleculeQueryDisplay
 from sklearn_molge.metrics import chance_scores, retrieval_scores
 from sklearn_molge.model_selection import drug_cell_line_split
+from sklearn_molge.retrieval import recommended_pipeline
 
 SEED = 0
 
@@ -50,8 +50,9 @@ def divide(study):
 
 
 def embed_library(train, library, folder, **options):
-    """Train the strongest classical pipeline and embed the library with it."""
-    pipe = methods(train.level)[BEST].fit(train.smiles, train.ge)
+    """Train the quicker of the recommended pipelines, and embed the library."""
+    pipe = recommended_pipeline(model="linear", random_state=SEED)
+    pipe.fit(train.smiles, train.ge)
     index = MoleculeIndex(pipe, folder=folder, **options).fit(library)
     # What an answer is compared with: the training set.
     return index.calibrate(train.smiles, train.ge)

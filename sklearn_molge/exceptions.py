@@ -7,6 +7,7 @@ from itertools import chain, repeat
 from sklearn_molge._utils.messages import first_few, first_few_at, shortened
 
 __all__ = [
+    "CalibrationWarning",
     "CorruptFileError",
     "DataWarning",
     "FewCandidatesWarning",
@@ -140,6 +141,15 @@ class LeakageWarning(UserWarning):
     >>> import warnings
     >>> from sklearn_molge.exceptions import LeakageWarning
     >>> warnings.simplefilter("error", LeakageWarning)  # to stop at the first
+    """
+
+
+class CalibrationWarning(UserWarning):
+    """Beliefs and sets are calibrated, but say less than was asked for.
+
+    See Also
+    --------
+    sklearn_molge.retrieval.ConformalRetriever : Says how sure an answer is.
     """
 
 

@@ -53,8 +53,7 @@ def test_compare_methods(tmp_path):
 
 
 @pytest.mark.slow
-def test_search_library(capsys, monkeypatch, tmp_path):
-    monkeypatch.syspath_prepend(ROOT / "examples")  # it imports compare_methods
+def test_search_library(capsys, tmp_path):
     example = runpy.run_path(str(ROOT / "examples" / "search_library.py"))
     study = make_perturbation_study(
         200, n_cell_lines=4, n_genes=150, level=5, random_state=0

@@ -10,6 +10,7 @@ import pytest
 from sklearn.base import clone
 from sklearn.decomposition import PCA
 from sklearn.frozen import FrozenEstimator
+from sklearn.linear_model import Ridge
 from sklearn.model_selection import GridSearchCV, cross_validate
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -36,8 +37,11 @@ from sklearn_molge.metrics import (
 )
 from sklearn_molge.molecules import MorganFingerprinter
 from sklearn_molge.retrieval import (
+    ConformalRetriever,
+    ConnectivityRetriever,
     DoubleNNRetriever,
     OracleRetriever,
+    PredictedProfileRetriever,
     RandomRetriever,
     TransformedTargetRetriever,
     VotingRetriever,
@@ -54,11 +58,16 @@ REVERSED = FRAME.iloc[:, ::-1]
 cca = partial(CCA, 3, ridge=0.1)
 ESTIMATORS = {
     "CCA": cca(),
+    "ConformalRetriever": ConformalRetriever(
+        TransformedTargetRetriever(cca(), StandardScaler()), cv=2, random_state=0
+    ),
     "CoordinatedEmbedder": CoordinatedEmbedder(
         None, max_epochs=1, verbose=0, random_state=0, device="cpu"
     ),
     "DoubleNNRetriever": DoubleNNRetriever("correlation"),
+    "ConnectivityRetriever": ConnectivityRetriever(n_genes=2, random_state=0),
     "OracleRetriever": OracleRetriever(),
+    "PredictedProfileRetriever": PredictedProfileRetriever(Ridge()),
     "RandomRetriever": RandomRetriever(0),
     "VotingRetriever": VotingRetriever([("a", cca()), ("b", RandomRetriever(0))]),
     "of the same": TransformedTargetRetriever(cca()),
@@ -151,6 +160,7 @@ def test_a_fit_without_names_forgets_them(estimator):
 
 @all_estimators
 @pytest.mark.parametrize("form", ["pandas", "polars", "pyarrow"])
+@pytest.mark.filterwarnings("ignore:.* have no measured signature")
 def test_cross_validation_keeps_them(estimator, form):
     found = cross_validate(
         make_pipeline(StandardScaler(), estimator),

@@ -22,6 +22,7 @@ __all__ = [
     "encode_labels",
     "label_text",
     "oracle_mask",
+    "split_classes",
 ]
 
 _COLUMNS = ("drug", "cell_line")
@@ -43,6 +44,13 @@ class Factor:
     name: str
     codes: Codes
     labels: Labels
+    tested: Mask | None = None
+
+    @property
+    def pool(self) -> Codes:
+        """Positions of the labels that may be held out: those of rows to test."""
+        everything = np.arange(len(self.labels))
+        return everything if self.tested is None else np.unique(self.codes[self.tested])
 
     @property
     def plural(self) -> str:
@@ -71,6 +79,34 @@ def label_text(label: object) -> str:
     elif isinstance(label, Real) and float(label).is_integer():
         label = int(float(label))
     return str(label).strip()
+
+
+def split_classes(labels: ArrayLike, *, sep: str = "|") -> list[frozenset[str]]:
+    """Return the classes of each row, joined by `sep`; none where the text is blank.
+
+    Warns
+    -----
+    UserWarning
+        If classes seem to be joined by ";" instead.
+
+    Examples
+    --------
+    >>> from sklearn_molge._utils.groups import split_classes
+    >>> [sorted(classes) for classes in split_classes(["b| a", "", None])]
+    [['a', 'b'], [], []]
+    """
+    array = np.asarray(labels, dtype=object)
+    texts = list(map(label_text, np.where(pd.isna(array), "", array)))
+    n_other = sum(";" in text for text in texts)
+    if n_other and not any(sep in text for text in texts):
+        warnings.warn(
+            f"No label has {sep!r} between classes, and {n_other:,} have ';': each of "
+            "these is taken for one class. If ';' parts classes, write '|' instead, or "
+            "say sep=';' where that is a parameter.",
+            UserWarning,
+            stacklevel=4,
+        )
+    return [frozenset(filter(None, map(str.strip, t.split(sep)))) for t in texts]
 
 
 def encode_labels(labels: ArrayLike, *, name: str) -> tuple[Codes, Labels]:
@@ -131,11 +167,14 @@ def _factorize(array: Labels, name: str) -> tuple[Codes, Labels]:
 
 
 def encode_groups(
-    groups: ArrayLike | pd.DataFrame | None, *data: ArrayLike | None
+    groups: ArrayLike | pd.DataFrame | None,
+    *data: ArrayLike | None,
+    test_sources: str | Sequence[str] | None = None,
 ) -> tuple[Factor, Factor]:
     """Check `groups` and return drugs and cell lines.
 
-    `data` are arrays that must be as long as `groups`, or None.
+    `data` are arrays that must be as long as `groups`, or None. `test_sources` names
+    the sources, by the column "source" of `groups`, whose rows may be tested.
     """
     if groups is None:
         raise ValueError(
@@ -146,11 +185,38 @@ def encode_groups(
     if columns is None:
         columns = _unnamed_columns(groups)
     check_consistent_length(*data, columns[0])
+    tested = None if test_sources is None else _tested_rows(groups, test_sources)
     drug, cell_line = (
-        Factor(name, *encode_labels(column, name=f"The column {name!r} of groups"))
+        Factor(
+            name,
+            *encode_labels(column, name=f"The column {name!r} of groups"),
+            tested,
+        )
         for name, column in zip(_COLUMNS, columns, strict=True)
     )
     return drug, cell_line
+
+
+def _tested_rows(groups, test_sources: str | Sequence[str]) -> Mask:
+    """Return which rows are of the sources that may be tested."""
+    names = getattr(groups, "column_names", getattr(groups, "columns", None))
+    if names is None or "source" not in list(names):
+        raise ValueError(
+            "test_sources needs groups with the columns 'drug', 'cell_line' and "
+            "'source': the obs of a study that join_studies made."
+        )
+    column = groups["source"]
+    values = column.to_numpy(object) if hasattr(column, "iloc") else _as_labels(column)
+    codes, labels = encode_labels(values, name="The column 'source' of groups")
+    texts = [label_text(label) for label in labels]
+    wanted = [test_sources] if isinstance(test_sources, str) else list(test_sources)
+    unknown = [name for name in wanted if label_text(name) not in texts]
+    if unknown or not wanted:
+        raise ValueError(
+            f"test_sources must name sources of groups, which are {first_few(texts)}. "
+            f"Got {test_sources!r}."
+        )
+    return np.isin(np.array(texts, object)[codes], [label_text(n) for n in wanted])
 
 
 def _named_columns(groups) -> list[Labels] | None:

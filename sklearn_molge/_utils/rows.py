@@ -19,6 +19,7 @@ __all__ = [
     "group_means",
     "has_text",
     "is_text",
+    "means_of_groups",
     "query_blocks",
     "rank_blocks",
     "row_batches",
@@ -254,6 +255,21 @@ def group_means(values: NDArray, groups: NDArray) -> NDArray:
         shape=(n_groups, len(groups)),
     )
     return (sums @ values) / np.bincount(groups)[:, None]
+
+
+def means_of_groups(values: NDArray, labels: NDArray) -> NDArray:
+    """Replace each row by the mean of the rows with its label.
+
+    Examples
+    --------
+    >>> from sklearn_molge._utils.rows import means_of_groups
+    >>> means_of_groups(np.array([[1.0], [3.0], [9.0]]), np.array(["a", "a", "b"]))
+    array([[2.],
+           [2.],
+           [9.]])
+    """
+    codes = np.unique(labels, return_inverse=True)[1]
+    return group_means(values, codes)[codes].astype(values.dtype, copy=False)
 
 
 def rank_blocks(blocks: Blocks, match: NDArray, counts: NDArray) -> NDArray:

@@ -117,7 +117,7 @@ class TrainedRows:
 
     @classmethod
     def of(cls, X: Rows, y: ArrayLike) -> "TrainedRows":
-        X = X if sparse.issparse(X) else np.asarray(X)
+        X = sparse.csr_array(X) if sparse.issparse(X) else np.asarray(X)
         genes = _some_genes(y)
         signed = bool((genes < 0).any())
         return cls(_RowKeys.of(X), _RowKeys.of(genes), is_text(X), signed)

@@ -25,10 +25,12 @@ __all__ = [
     "Comparison",
     "compare_embedded",
     "comparison",
+    "drop_repeated",
     "fitted_gene_names",
     "is_embedder",
     "prepare_molecules",
     "resolve_views",
+    "step_with",
     "trained_rows",
 ]
 
@@ -52,6 +54,21 @@ def resolve_views(estimator, X, y):
     """
     *_, innermost = _steps_down(estimator, X, y)
     return innermost
+
+
+def step_with(estimator, method: str, X, y):
+    """Walk down to the outermost estimator with a method, and return it and its views.
+
+    As :func:`resolve_views`, which goes on to the innermost one.
+    """
+    for step, molecules, profiles in _steps_down(estimator, X, y):
+        if hasattr(step, method):
+            return step, molecules, profiles
+    raise TypeError(
+        f"estimator must be a fitted one with a `{method}` method, such as a "
+        "ConformalRetriever, or a Pipeline or search around one. "
+        f"Got {estimator!r}."
+    )
 
 
 def trained_rows(estimator: object) -> TrainedRows | None:

@@ -136,7 +136,8 @@ class TrainingCheckpoint(Callback):
             raise TypeError(f"checkpoint_folder: {error}") from error
         # Training that goes on does so from weights that the rest does not decide.
         start = describe(net.module_) if net._goes_on else None
-        data = (dataset.X, dataset.y, dataset.drugs, dataset.cell_lines)
+        weights = () if dataset.weights is None else (dataset.weights,)
+        data = (dataset.X, dataset.y, dataset.drugs, dataset.cell_lines, *weights)
         return joblib.hash((params, data, dataset.train, dataset.valid, start))
 
     def _restore(self, net) -> None:

@@ -23,6 +23,7 @@ from sklearn_molge.alignment._dataset import (
     check_resolution,
     check_training_set,
     split_rows,
+    weighted_rows,
 )
 from sklearn_molge.alignment._fitted_tower import FittedTower
 from sklearn_molge.alignment._net import PairNet, torch_apart
@@ -152,6 +153,11 @@ class CoordinatedEmbedder(
     :func:`~sklearn_molge.molecules.drug_ids` (of features: by equal rows), or by the
     drugs in `groups`: salts and isomers of one drug are never its negatives.
 
+    `sample_weight` decides which rows an epoch has, and not how much a term of the loss
+    counts: losses over whole batches have no terms of single rows, and a row that is
+    drawn less is also less often a negative. Scales and ``module__start="cca"`` use the
+    weights themselves. Each epoch prepares the sampler anew then.
+
     The same `random_state` gives the same weights to the bit on the same machine with
     the same number of threads. Under joblib's threading backend runs disturb each
     other, since torch's generator is shared; use processes.
@@ -246,7 +252,7 @@ class CoordinatedEmbedder(
         self.checkpoint_folder = checkpoint_folder
         self.random_state = random_state
 
-    def fit(self, X, y, groups=None):
+    def fit(self, X, y, groups=None, sample_weight=None):
         """Train both towers.
 
         Parameters
@@ -258,6 +264,11 @@ class CoordinatedEmbedder(
         groups : array-like of shape (n_samples, 2), default=None
             Drug and cell line of each row, for `train_split` and for samplers that
             prefer other cell lines.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weight of each row, at least 0. A row is in an epoch with a probability of
+            its weight over the largest one, drawn anew for each epoch, whatever the
+            sampler and the loss; a weight of 0 is as if the row were not there. Equal
+            weights change nothing.
 
         Returns
         -------
@@ -269,8 +280,8 @@ class CoordinatedEmbedder(
         InvalidSmilesError
             With index and text of every entry of X that is not a molecule.
         ValueError
-            If there are fewer than two drugs, a profile has a NaN, or a parameter or
-            a pretrained file is not what it should be.
+            If there are fewer than two drugs, a profile has a NaN, a weight is
+            negative, or a parameter or a pretrained file is not what it should be.
             Also if the training diverges in its first epoch.
         KeyboardInterrupt
             If the user interrupts; with `checkpoint_folder` the same call goes on.
@@ -285,9 +296,9 @@ class CoordinatedEmbedder(
         """
         self._validate_params()
         goes_on = self.warm_start and self.initialized_
-        return self._fit(X, y, groups, reset=not goes_on)
+        return self._fit(X, y, groups, sample_weight, reset=not goes_on)
 
-    def partial_fit(self, X, y, groups=None, classes=None):
+    def partial_fit(self, X, y, groups=None, classes=None, sample_weight=None):
         """Train for `max_epochs` more epochs, from the present weights.
 
         Parameters
@@ -296,6 +307,8 @@ class CoordinatedEmbedder(
             As in `fit`.
         classes : Ignored
             Not used, present for API consistency with skorch.
+        sample_weight : array-like of shape (n_samples,), default=None
+            As in `fit`.
 
         Returns
         -------
@@ -303,9 +316,9 @@ class CoordinatedEmbedder(
             The trained estimator.
         """
         self._validate_params()
-        return self._fit(X, y, groups, reset=not self.initialized_)
+        return self._fit(X, y, groups, sample_weight, reset=not self.initialized_)
 
-    def _fit(self, X, y, groups, *, reset):
+    def _fit(self, X, y, groups, sample_weight, *, reset):
         """Build what is to be built, and train it.
 
         Each SMILES is parsed once before the training begins, when the molecules are
@@ -316,14 +329,15 @@ class CoordinatedEmbedder(
         device = self._where_to_train if reset else self._module_device
         with torch_apart(device, tf32=self.precision != "float32"):
             with parsed_once():
-                dataset = self._prepare(X, y, groups, reset)
+                dataset = self._prepare(X, y, groups, sample_weight, reset)
             self._train(dataset)
         return self
 
-    def _prepare(self, X, y, groups, reset):
+    def _prepare(self, X, y, groups, sample_weight, reset):
         """Check and prepare the training set, and build the network for it."""
         X = check_molecules(self, X, reset=reset)
         y = check_profiles(self, y, reset=reset, dtype=np.float32)
+        X, y, groups, weights = weighted_rows(X, y, groups, sample_weight)
         check_training_set(X, y, groups)
         graphs, features = self.encoder is not None, self.molecule_features is not None
         check_kind(X, graphs=graphs, features=features)
@@ -341,7 +355,7 @@ class CoordinatedEmbedder(
         if reset and (fault := says_nothing(size, self.metric)):
             fault += " Their length is module__embedding_size."
             warnings.warn(fault, JointSpaceWarning, stacklevel=4)
-        dataset = self._prepare_pairs(X, y, groups, split)
+        dataset = self._prepare_pairs(X, y, groups, split, weights)
         if len(np.unique(dataset.drugs[dataset.train])) < 2:
             raise ValueError(
                 "CoordinatedEmbedder needs profiles of at least 2 drugs, to tell them "
@@ -357,6 +371,8 @@ class CoordinatedEmbedder(
                 dataset.profiles[torch.from_numpy(dataset.train)],
                 batch_size=self.batch_size,
                 seed=self.seed_,
+                # A module of one's own may know no weights.
+                **({} if weights is None else {"weights": weights[dataset.train]}),
             )
         return dataset
 

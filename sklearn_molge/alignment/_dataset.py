@@ -13,6 +13,7 @@ from sklearn.utils.validation import check_array
 from torch import Tensor
 from torch.utils.data import Dataset, Subset
 
+from sklearn_molge._compat import _check_sample_weight
 from sklearn_molge._utils.checks import check_same_rows
 from sklearn_molge._utils.groups import encode_groups
 from sklearn_molge._utils.rows import distinct_rows, factorize_texts, is_text
@@ -39,6 +40,27 @@ def check_training_set(X: NDArray, y: NDArray, groups) -> None:
         encode_groups(groups, X)
     if is_text(X):
         check_smiles(X)
+
+
+def weighted_rows(X: NDArray, y: NDArray, groups, sample_weight):
+    """Return rows and groups without the rows of weight 0, and the others' weights.
+
+    These are relative to the largest one; None where all are equal.
+    """
+    check_same_rows(X=X, y=y)
+    if sample_weight is None:
+        return X, y, groups, None
+    weights = _check_sample_weight(
+        sample_weight, X, dtype=np.float64, ensure_non_negative=True
+    )
+    used = weights > 0
+    if not used.all():
+        if groups is not None:
+            factors = encode_groups(groups, X)
+            groups = np.column_stack([f.labels[f.codes] for f in factors])[used]
+        X, y, weights = X[used], y[used], weights[used]
+    equal = weights.min() == weights.max()
+    return X, y, groups, None if equal else weights / weights.max()
 
 
 def check_kind(X: NDArray, *, graphs: bool, features: bool) -> None:
@@ -250,6 +272,8 @@ class PairDataset(skorch.dataset.Dataset):
         Cell line of each row, as codes.
     train, valid : ndarray of int, or None
         The rows to train on, all by default, and those of a validation part.
+    weights : ndarray of shape (n_samples,), default=None
+        Weight of each row, up to 1; None where all are equal.
     """
 
     def __init__(
@@ -262,6 +286,7 @@ class PairDataset(skorch.dataset.Dataset):
         cell_lines: Rows | None = None,
         train: Rows | None = None,
         valid: Rows | None = None,
+        weights: NDArray[np.float64] | None = None,
     ):
         self.X, self.y = X, y
         self.profiles = as_tensor(y)
@@ -271,13 +296,22 @@ class PairDataset(skorch.dataset.Dataset):
         self.cell_lines = cell_lines
         self.train = np.arange(len(X)) if train is None else train
         self.valid = valid
+        self.weights = weights
         # Drugs with equal features are one input, but not one molecule of a batch.
         self._n_drugs = int(drugs.max()) + 1
         self._pairs = molecule_of * self._n_drugs + drugs
 
     @classmethod
     def prepare(
-        cls, X: NDArray, y: NDArray, groups=None, *, mode, features, split=(None, None)
+        cls,
+        X: NDArray,
+        y: NDArray,
+        groups=None,
+        *,
+        mode,
+        features,
+        split=(None, None),
+        weights=None,
     ) -> "PairDataset":
         """Prepare the pairs; see :meth:`MoleculeInputs.prepare`.
 
@@ -290,7 +324,8 @@ class PairDataset(skorch.dataset.Dataset):
             drugs, cell_lines = (factor.codes for factor in encode_groups(groups, X))
         elif is_text(X):
             drugs = pd.factorize(drug_ids(X))[0]
-        return cls(X, y, molecules, index, drugs, cell_lines, *split)
+        train, valid = split
+        return cls(X, y, molecules, index, drugs, cell_lines, train, valid, weights)
 
     def __len__(self) -> int:
         return len(self.molecule_of)
@@ -356,7 +391,8 @@ class EpochBatches:
 
     Each epoch draws from its own generator, seeded by (seed, epoch): a run that is
     resumed sees the batches that it would have seen. ``epoch=None`` draws the same
-    batches each time, for validation.
+    batches each time, for validation, whatever the weights. Otherwise, where rows have
+    weights, each epoch is of the rows that it drew.
 
     Parameters
     ----------
@@ -374,18 +410,22 @@ class EpochBatches:
     drop_last = False
 
     def __init__(self, sampler, dataset: Dataset, *, seed: int, epoch: int | None):
-        whole, self.rows = rows_of(dataset)
+        self.whole, self.rows = rows_of(dataset)
+        self.sampler = self._prepared(sampler, self.rows)
+        self.seed, self.epoch = seed, epoch
+
+    def _prepared(self, sampler, rows: Rows):
+        whole = self.whole
         _, first, drugs = np.unique(
-            whole.drugs[self.rows], return_index=True, return_inverse=True
+            whole.drugs[rows], return_index=True, return_inverse=True
         )
         cell_lines = whole.cell_lines
-        self.sampler = sampler.prepare(
+        return sampler.prepare(
             drugs,
-            profiles=whole.profiles[torch.from_numpy(self.rows)].cpu().numpy(),
-            cell_lines=None if cell_lines is None else cell_lines[self.rows],
-            molecules=whole.X[self.rows[first]],
+            profiles=whole.profiles[torch.from_numpy(rows)].cpu().numpy(),
+            cell_lines=None if cell_lines is None else cell_lines[rows],
+            molecules=whole.X[rows[first]],
         )
-        self.seed, self.epoch = seed, epoch
 
     def __len__(self) -> int:
         return self.sampler.n_batches_
@@ -393,7 +433,20 @@ class EpochBatches:
     def __iter__(self) -> Iterator[SampledBatch]:
         epoch = () if self.epoch is None else (self.epoch,)
         rng = np.random.default_rng([self.seed, *epoch])
+        sampler, rows = self.sampler, self.rows
         if self.epoch is not None:
             self.epoch += 1
-        for batch in self.sampler.epoch(rng):
-            yield SampledBatch(self.rows[batch.profiles], batch.triplets)
+            if self.whole.weights is not None:
+                rows = self._drawn_rows(self.whole.weights[self.rows], rng)
+                sampler = self._prepared(sampler, rows)
+        for batch in sampler.epoch(rng):
+            yield SampledBatch(rows[batch.profiles], batch.triplets)
+
+    def _drawn_rows(self, weights: NDArray, rng: np.random.Generator) -> Rows:
+        """Draw each row with its weight, and of two drugs at least."""
+        drugs = self.whole.drugs[self.rows]
+        drawn = rng.random(len(self.rows)) < weights / weights.max()
+        others = drugs != drugs[np.argmax(weights)]
+        if not drawn[others].any():
+            drawn[np.argmax(np.where(others, weights, 0))] = True
+        return self.rows[drawn]

@@ -7,7 +7,7 @@ from numbers import Integral, Real
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import linalg, optimize
+from scipy import linalg, optimize, sparse
 from sklearn.base import (
     BaseEstimator,
     ClassNamePrefixFeaturesOutMixin,
@@ -75,8 +75,8 @@ class GaussianProcessRetriever(
     ----------
     kernel : kernel or None, default=None
         A kernel of scikit-learn's kind over molecules, with value 1 for a molecule and
-        itself: :class:`~sklearn_molge.molecules.TanimotoKernel`, ``RBF``, sums of such
-        whose weights add to 1. None is
+        itself: :class:`~sklearn_molge.molecules.TanimotoKernel` (which takes sparse
+        features too), ``RBF``, sums of such whose weights add to 1. None is
         :class:`~sklearn_molge.molecules.StructureKernel` for SMILES, and for features
         ``RBF`` with the root of half the median squared distance as its length.
     n_components : int or "auto", default=100
@@ -173,8 +173,8 @@ class GaussianProcessRetriever(
     the share :math:`1 - h^2`, is unknown even where it was in training.
 
     Without a molecule that has two profiles the noise is taken as the same in all
-    directions, with the mean variance of the smaller half of the principal components
-    (as in probabilistic PCA, Tipping and Bishop 1999).
+    directions: half the mean variance of the smaller half of the principal components
+    (in the manner of probabilistic PCA, Tipping and Bishop 1999).
 
     References
     ----------
@@ -267,18 +267,18 @@ class GaussianProcessRetriever(
         Raises
         ------
         ValueError
-            If there are fewer than two molecules (10 for "auto"), molecules differ by
-            no more than the noise of their profiles, a weight is negative, or the
-            kernel is not positive semi-definite.
+            If there are fewer than two molecules (10 for "auto"), all profiles are the
+            same, a weight is negative, or the kernel is not positive semi-definite.
         InvalidSmilesError
             With index and text of every bad SMILES.
 
         Warns
         -----
         JointSpaceWarning
-            If no molecule has two profiles, so that the noise is assumed.
+            If no molecule has two profiles, so that the noise is assumed, or molecules
+            differ by no more than noise.
         """
-        X = check_molecules(self, X, reset=True, accept_sparse="csr")
+        X = check_molecules(self, X, reset=True, accept_sparse=self._accepted_sparse)
         y = check_profiles(self, y, reset=True, dtype=np.float64)
         check_same_rows(X=X, y=y)
         weights = _check_sample_weight(
@@ -290,6 +290,12 @@ class GaussianProcessRetriever(
             raise ValueError(
                 f"X must hold at least 2 distinct molecules. Got {molecules.shape[0]}, "
                 f"n_samples={len(y)}."
+            )
+        if len(self._choices()) > 1 and molecules.shape[0] < 2 * _N_FOLDS:
+            raise ValueError(
+                f'heritability="auto" and n_components="auto" need at least '
+                f"{2 * _N_FOLDS} distinct molecules for a cross-validation. "
+                f"Got {molecules.shape[0]}, n_samples={len(y)}."
             )
         rng = check_random_state(self.random_state)
         replicates = _Replicates(self._scaled(y[used]), codes, weights[used])
@@ -347,7 +353,7 @@ class GaussianProcessRetriever(
             profile; only where `return_std` is True.
         """
         check_is_fitted(self)
-        X = check_molecules(self, X, reset=False, accept_sparse="csr")
+        X = check_molecules(self, X, reset=False, accept_sparse=self._accepted_sparse)
         parts = [
             self._predict(_safe_indexing(X, np.arange(start, min(start + _BLOCK, n))))
             for n in [X.shape[0]]
@@ -459,19 +465,18 @@ class GaussianProcessRetriever(
             )
             self.kernel_.theta = best.x
 
-    def _score_choices(self, molecules, replicates, rng):
-        """Mean reciprocal rank of each choice on molecules left out in turn."""
+    def _choices(self):
+        """Pairs of heritability and number of components to choose from."""
         shares = _HERITABILITIES if self.heritability == "auto" else [self.heritability]
         sizes = _COMPONENTS if self.n_components == "auto" else [self.n_components]
-        choices = list(product(shares, sizes))
+        return list(product(shares, sizes))
+
+    def _score_choices(self, molecules, replicates, rng):
+        """Mean reciprocal rank of each choice on molecules left out in turn."""
+        choices = self._choices()
         if len(choices) == 1:
             return {}
         n = molecules.shape[0]
-        if n < 2 * _N_FOLDS:
-            raise ValueError(
-                f'heritability="auto" and n_components="auto" need at least '
-                f"{2 * _N_FOLDS} distinct molecules for a cross-validation. Got {n}."
-            )
         taken = np.sort(rng.permutation(n)[:_MOST_CHOOSING])
         part = replicates.of_molecules(taken)
         K = self.kernel_(_safe_indexing(molecules, taken))
@@ -480,16 +485,16 @@ class GaussianProcessRetriever(
         for left_out in range(_N_FOLDS):
             held = fold == left_out
             for choice, total in self._score_fold(K, part, held, choices).items():
-                totals[choice] += total / len(part.codes)
+                totals[choice] += total / part.weights.sum()
         return totals
 
     def _score_fold(self, K, replicates, held, choices):
-        """Sum of the reciprocal ranks of the profiles of the molecules `held`."""
+        """Weighted sum of the reciprocal ranks of the profiles of molecules `held`."""
         train = replicates.of_molecules(np.flatnonzero(~held))
         test = replicates.of_molecules(np.flatnonzero(held))
         space = train.separate(self.n_pca_components, self.shrinkage)
         if not len(space.variances):  # of no use: each molecule is as near
-            return dict.fromkeys(choices, len(test.codes) * 2 / (held.sum() + 1))
+            return dict.fromkeys(choices, test.weights.sum() * 2 / (held.sum() + 1))
         counts, means = train.means(space)
         queries, totals = space.project(test.profiles), {}
         among, across = K[np.ix_(~held, ~held)], K[np.ix_(held, ~held)]
@@ -506,7 +511,7 @@ class GaussianProcessRetriever(
                 )
                 blocks = [(slice(None), similarities)]
                 ranks = rank_blocks(blocks, test.codes, np.ones(held.sum()))
-                totals[share, size] = np.sum(1 / ranks)
+                totals[share, size] = np.sum(test.weights / ranks)
         return totals
 
     def _fit_process(self, molecules, replicates, parts):
@@ -514,9 +519,16 @@ class GaussianProcessRetriever(
         space = space.first(self.n_components_)
         if not len(space.variances):
             raise ValueError(
+                "y must hold profiles that differ. "
+                f"All {len(replicates.codes):,} rows with a weight are the same."
+            )
+        if space.variances[0] <= _SMALLEST_EFFECT:
+            warnings.warn(
                 f"The {molecules.shape[0]:,} molecules of X differ by no more than the "
-                f"noise of the {len(replicates.codes):,} profiles in y: there is "
-                "nothing to predict."
+                f"noise of the {len(replicates.codes):,} profiles in y: what is "
+                "predicted says nothing.",
+                JointSpaceWarning,
+                stacklevel=4,
             )
         counts, means = replicates.means(space)
         self._process = _Committee.fit(
@@ -551,13 +563,17 @@ class GaussianProcessRetriever(
         return effects.rows(codes)
 
     @property
+    def _accepted_sparse(self):
+        return "csr" if self.kernel is not None else False
+
+    @property
     def _n_features_out(self):
         return self.n_components_
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
         tags.input_tags.string = True
-        tags.input_tags.sparse = True
+        tags.input_tags.sparse = self.kernel is not None
         tags.transformer_tags.preserves_dtype = []
         return tags
 
@@ -629,28 +645,28 @@ class _Replicates:
 
     def _means(self, rows: NDArray) -> tuple[NDArray, NDArray]:
         n = np.bincount(self.codes, self.weights)
-        columns = (np.bincount(self.codes, self.weights * row) for row in rows.T)
-        return n, np.stack(list(columns), axis=1) / n[:, None]
+        places = (self.codes, np.arange(len(rows)))
+        return n, (sparse.csr_array((self.weights, places)) @ rows) / n[:, None]
 
     def separate(self, n_pca_components: int, shrinkage: float) -> _Space:
         """Find the directions, by variance between drugs over that within."""
         total = self.weights.sum()
         mean = self.weights @ self.profiles / total
         centred = self.profiles - mean
-        roots = np.sqrt(self.weights / total)[:, None]
-        axes, sizes, _ = linalg.svd(
-            (roots * centred).T, full_matrices=False, overwrite_a=True
+        spread, axes = _principal_axes(
+            centred * np.sqrt(self.weights / total)[:, None], n_pca_components
         )
-        kept = sizes > sizes[0] * max(centred.shape) * np.finfo(float).eps
-        axes = axes[:, kept][:, :n_pca_components]
+        if not axes.size:  # profiles do not vary
+            return _Space(mean, axes, np.empty(0))
         rows = centred @ axes
-        spread = sizes[kept][:n_pca_components] ** 2
         noise = self._noise(rows, spread, shrinkage)
         # The mean of w (z - mean)^2 holds the noise once a row, whatever its weight.
         between = np.diag(spread) - noise * (len(rows) / total)
         variances, vectors = linalg.eigh(between, noise)
         order = np.argsort(-variances, kind="stable")
-        order = order[variances[order] > _SMALLEST_EFFECT]
+        # At least one, so that there is an answer, which says nothing.
+        order = order[: max(1, np.count_nonzero(variances > _SMALLEST_EFFECT))]
+        variances = np.maximum(variances, _SMALLEST_EFFECT)
         vectors = vectors[:, order]
         largest = np.argmax(np.abs(vectors), axis=0)
         vectors = vectors * np.sign(vectors[largest, np.arange(len(order))])
@@ -661,13 +677,26 @@ class _Replicates:
         n_free = len(rows) - (self.codes.max() + 1)
         identity = np.eye(rows.shape[1])
         if n_free == 0:
-            return identity * spread[len(spread) // 2 :].mean()
+            return identity * spread[len(spread) // 2 :].mean() / 2
         within = rows - self._means(rows)[1][self.codes]
         noise = (self.weights[:, None] * within).T @ within / n_free
         level = np.trace(noise) / len(noise)
         if level <= spread.sum() * np.finfo(float).eps:  # replicates that are the same
             level = spread.mean() * _SMALLEST_NOISE
         return (1 - shrinkage) * noise + max(shrinkage, _JITTER) * level * identity
+
+
+def _principal_axes(rows: NDArray, n_components: int) -> tuple[NDArray, NDArray]:
+    """Variances and axes of the leading components, on the smaller of both sides."""
+    n, p = rows.shape
+    wide = p > n
+    products = rows @ rows.T if wide else rows.T @ rows
+    first = max(0, min(n, p) - n_components)
+    spread, axes = linalg.eigh(products, subset_by_index=[first, min(n, p) - 1])
+    spread, axes = spread[::-1], axes[:, ::-1]
+    kept = spread > spread[0] * max(n, p) * np.finfo(float).eps
+    spread, axes = spread[kept], axes[:, kept]
+    return spread, rows.T @ (axes / np.sqrt(spread)) if wide else axes
 
 
 # -- the process over molecules --------------------------------------------------------
@@ -721,7 +750,7 @@ class _ExactProcess:
     def fit(cls, K, counts, means, variances, share) -> "_ExactProcess":
         roots = np.sqrt(counts)[:, None]
         covariance = share * K + (1 - share) * np.eye(len(K))
-        values, vectors = linalg.eigh(roots * covariance * roots.T, overwrite_a=True)
+        values, vectors = linalg.eigh(roots * covariance * roots.T, driver="evd")
         if values[0] < -_INDEFINITE * values[-1]:
             raise ValueError(
                 "kernel must be positive semi-definite over the training molecules. "

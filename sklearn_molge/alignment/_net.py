@@ -626,7 +626,7 @@ class PairNet(NeuralNet):
         y = check_profiles(self, y, reset=False, dtype=np.float32)
         return self._prepare_pairs(as_indexable(X), y, groups)
 
-    def _prepare_pairs(self, X, y, groups, split=(None, None)):
+    def _prepare_pairs(self, X, y, groups, split=(None, None), weights=None):
         return PairDataset.prepare(
             X,
             y,
@@ -634,6 +634,7 @@ class PairNet(NeuralNet):
             mode=self.encoder_mode_,
             features=self.molecule_features_,
             split=split,
+            weights=weights,
         )
 
     def get_split_datasets(self, X, y=None, **fit_params):

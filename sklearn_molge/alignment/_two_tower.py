@@ -162,11 +162,16 @@ class Scaling(nn.Module):
         self.register_buffer("mean", torch.zeros(n_features))
         self.register_buffer("scale", torch.ones(n_features))
 
-    def learn(self, x: Tensor, how: str) -> None:
+    def learn(self, x: Tensor, how: str, weights: Tensor | None = None) -> None:
         """Take mean and scale from the rows of `x`: by column, or one for the view."""
         if how == "none":
             return
-        variance, mean = torch.var_mean(x.double(), dim=0, correction=0)
+        if weights is None:
+            variance, mean = torch.var_mean(x.double(), dim=0, correction=0)
+        else:
+            share = (weights / weights.sum()).to(x.device)[:, None]
+            mean = (share * x.double()).sum(0)
+            variance = (share * (x.double() - mean).square()).sum(0)
         whole = variance.mean().sqrt()
         if how == "column":
             scale = variance.sqrt().clamp(min=_SMALLEST_SCALE * whole)
@@ -430,6 +435,7 @@ class TwoTower(nn.Module):
         *,
         batch_size: int,
         seed: int,
+        weights: NDArray[np.float64] | None = None,
     ) -> None:
         """Learn the scales, and the linear start, from the training set.
 
@@ -445,6 +451,8 @@ class TwoTower(nn.Module):
             Molecules to encode at once.
         seed : int
             Chooses the ridge of ``start="cca"``, together with the data.
+        weights : ndarray of shape (n_profiles,), default=None
+            Weight of each training profile; equal by default.
         """
         was_training = self.training
         self.eval()
@@ -452,21 +460,24 @@ class TwoTower(nn.Module):
         chunks = np.array_split(chosen, -(-len(chosen) // batch_size))
         prepared = self.prepare_profiles(profiles)
         if self.scaling != "none":
-            self.expression_tower.scale.learn(prepared, self.scaling)
+            of_rows = None if weights is None else torch.from_numpy(weights)
+            self.expression_tower.scale.learn(prepared, self.scaling, of_rows)
             self.molecule_tower.learn_scaling(molecules, chunks, self.scaling)
         if self.start == "cca":
             joined = [self.molecule_tower.join_some(molecules, c) for c in chunks]
             scale = self.expression_tower.scale
             parts = prepared.split(_CHUNK_SIZE)
             scaled = torch.cat([scale(p.to(scale.mean.device)) for p in parts])
-            self._start_at_cca(torch.cat(joined), scaled, rows, seed)
+            self._start_at_cca(torch.cat(joined), scaled, rows, seed, weights)
         self.train(was_training)
 
-    def _start_at_cca(self, x: Tensor, y: Tensor, rows: NDArray, seed: int) -> None:
+    def _start_at_cca(
+        self, x: Tensor, y: Tensor, rows: NDArray, seed: int, weights: NDArray | None
+    ) -> None:
         """Set the linear paths of both towers to the CCA of what they are given."""
         molecules, profiles = self.molecule_tower.head, self.expression_tower.network
         X, Y = x.cpu().numpy()[rows], y.cpu().numpy()
-        cca = self._directions(X, Y, n_molecules=len(x), seed=seed)
+        cca = self._directions(X, Y, weights, n_molecules=len(x), seed=seed)
         power = cca.correlations_**cca.correlation_power
         for path, mean, rotations, view in (
             (molecules, cca.x_mean_, cca.x_rotations_, X),
@@ -480,7 +491,7 @@ class TwoTower(nn.Module):
                 parts.append(columns * (size / np.sqrt(found)))
             path.set_linear(mean, np.hstack(parts))
 
-    def _directions(self, X, Y, *, n_molecules: int, seed: int) -> CCA:
+    def _directions(self, X, Y, weights, *, n_molecules: int, seed: int) -> CCA:
         """Return the CCA of two views, with as many components as there are."""
         # So many that a fold of those that choose the ridge has them, too.
         most = max(1, n_molecules * 4 // 5 - 1)
@@ -492,7 +503,7 @@ class TwoTower(nn.Module):
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", JointSpaceWarning)
-                cca.fit(X, Y)
+                cca.fit(X, Y, sample_weight=weights)
         except ValueError as error:
             raise ValueError(
                 "module__start='cca' needs a CCA of the training set (X: what the head "

@@ -8,5 +8,9 @@ from ._lincs._finlayson_cut import finlayson2020_study as finlayson2020_study
 from ._lincs._load import load_lincs as load_lincs
 from ._lincs._release_files import list_lincs_files as list_lincs_files
 from ._profile_files import read_profiles as read_profiles
+from ._signatures import load_signatures as load_signatures
 from ._simulation import make_perturbation_study as make_perturbation_study
+from ._sources import join_studies as join_studies
+from ._sources import replicate_agreement as replicate_agreement
+from ._sources import source_weights as source_weights
 from ._study import Study as Study

@@ -3,6 +3,7 @@
 import os
 import re
 import warnings
+import zipfile
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -77,7 +78,8 @@ def read_profiles(
     r"""Read profiles that are no study, such as queries, with the names of their genes.
 
     No SMILES, cell line or kind of treatment is needed. The file may be GCT, GCTX,
-    ``.h5ad`` of AnnData, or a table of text separated by tabs, commas or semicolons,
+    ``.h5ad`` of AnnData, numpy's ``.npz`` with the arrays ``X`` (profiles x genes) and
+    ``gene_id``, or a table of text separated by tabs, commas or semicolons,
     packed (gzip, bz2, xz, zstd) or not; it is told by its content, not by its name.
 
     Parameters
@@ -151,6 +153,8 @@ def read_profiles(
     kind = _kind_of(path)
     if kind == "h5ad":
         profiles = _of_anndata(path)
+    elif kind == "npz":
+        profiles = _of_npz(path)
     elif kind == "table":
         profiles = _of_table(path, genes_in, genes, decimal)
     else:
@@ -180,13 +184,15 @@ def read_profiles(
 def _kind_of(path: str | os.PathLike[str]) -> str:
     check_is_file(path)
     with open(path, "rb") as file:
-        start = file.read(4)
-    if start == ZIP_MAGIC:
+        start = file.read(64)
+    if start.startswith(ZIP_MAGIC):
+        if b".npy" in start:  # the name of the first entry
+            return "npz"
         raise ValueError(
             f"{os.fspath(path)} is a zip archive or a workbook of a spreadsheet: "
             "unpack it, or save the sheet as CSV."
         )
-    if start == HDF5_MAGIC:
+    if start.startswith(HDF5_MAGIC):
         with open_hdf5(path) as file:
             if "0" in file.names:
                 return "gctx"
@@ -244,6 +250,32 @@ def _of_anndata(path: str | os.PathLike[str]) -> pd.DataFrame:
         X, obs, var = (parts[part] for part in ("X", "obs", "var"))
         values = X.toarray() if hasattr(X, "toarray") else np.asarray(X)
         return pd.DataFrame(values, index=obs.index, columns=_gene_names(var))
+
+
+def _of_npz(path: str | os.PathLike[str]) -> pd.DataFrame:
+    """Read what `numpy.savez(path, X=profiles, gene_id=ids)` wrote."""
+    with reading(path), zipfile.ZipFile(path) as archive:
+        members = {info.filename: info for info in archive.infolist()}
+        for name in ("X.npy", "gene_id.npy"):
+            if name not in members:
+                raise ValueError(f"it has no array {name.removesuffix('.npy')!r}")
+            if members[name].file_size > 8 * MOST_CELLS:
+                raise ValueError(f"{name} has more than {MOST_CELLS:,} values")
+    arrays = {}
+    with reading(path), np.load(path, allow_pickle=False) as file:
+        for name, kinds, ndim in (("X", "fiu", 2), ("gene_id", "iuU", 1)):
+            with reading(path, f"array {name!r}"):
+                arrays[name] = array = file[name]
+                if array.dtype.kind not in kinds or array.ndim != ndim:
+                    raise ValueError(f"it is {array.ndim}-D of {array.dtype}")
+        X, genes = arrays["X"], arrays["gene_id"]
+        if X.shape[1] != len(genes):
+            raise ValueError(
+                f"X has {X.shape[1]:,} columns and gene_id {len(genes):,} entries"
+            )
+        names = pd.Index([clean(name) for name in genes], dtype=object)
+        with np.errstate(over="ignore"):  # what is too large becomes infinite
+            return pd.DataFrame(X.astype(np.float32, copy=False), columns=names)
 
 
 # ------------------------------------------------------------------- tables of text

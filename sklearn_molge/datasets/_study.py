@@ -17,7 +17,8 @@ from sklearn_molge._files.reading import reading
 from sklearn_molge._utils.genes import gene_names
 from sklearn_molge._utils.messages import counted
 from sklearn_molge._utils.typing import RandomState
-from sklearn_molge.datasets._columns import check_each_once, common_genes
+from sklearn_molge.datasets._columns import check_each_once
+from sklearn_molge.datasets._join import joined_parts
 from sklearn_molge.datasets._texts import as_frame, plain_labels
 from sklearn_molge.expression import match_controls
 from sklearn_molge.molecules import drug_ids
@@ -39,7 +40,9 @@ class Study:
     smiles : array-like of shape (n,)
         The molecule of each profile, as SMILES.
     ge : array-like of shape (n, n_genes)
-        Profiles: log2 intensity at Level 3, z-score at Levels 4 and 5.
+        Profiles: log2 intensity at Level 3, z-score at Levels 4 and 5. NaN where a
+        gene was not measured, which estimators refuse; see
+        :class:`~sklearn_molge.expression.GeneImputer`.
     obs : DataFrame of n rows
         What is known of each profile. Only ``cell_line`` is required; see Notes for
         the names and units in use. A missing ``drug`` column is computed by
@@ -96,7 +99,12 @@ class Study:
     pert_type  LINCS code: trt_cp, ctl_vehicle, ctl_untrt, ...
     moa        mechanisms of action, joined by "|"
     target     gene symbols of the targets, joined by "|"
+    source     where the profile comes from, see :func:`join_studies`
     ========== ======================================================================
+
+    A profile that combines several cell lines has a ``cell_line`` of its own, such as
+    "consensus", and the lines in ``covered_lines``, joined by "|", or "*" where they
+    are not known: so that an audit sees a held-out line in it.
 
     Examples
     --------
@@ -544,6 +552,10 @@ class Study:
         -----
         UserWarning
             If genes are not in every study, and left out.
+
+        See Also
+        --------
+        sklearn_molge.datasets.join_studies : Several sources, told apart afterwards.
         """
         studies = list(studies)
         levels = {study.level for study in studies}
@@ -552,27 +564,7 @@ class Study:
                 "concat needs one or more studies of one level. "
                 f"Got {len(studies)} studies of levels {sorted(levels, key=str)}."
             )
-        key = "gene_id" if all("gene_id" in s.genes for s in studies) else "symbol"
-        names = [_gene_names(study.genes, key) for study in studies]
-        shared = common_genes(names, "study", stacklevel=2)
-        pairs = [
-            (s, n.get_indexer(shared)) for s, n in zip(studies, names, strict=True)
-        ]
-        control_ge = [
-            _columns_at(s.control_ge, own)
-            for s, own in pairs
-            if s.control_ge is not None
-        ]
-        control_obs = [s.control_obs for s in studies if s.control_obs is not None]
-        return cls(
-            np.concatenate([study.smiles for study in studies]),
-            ge=np.concatenate([_columns_at(s.ge, own) for s, own in pairs]),
-            obs=pd.concat([study.obs for study in studies]),
-            genes=studies[0].genes.iloc[pairs[0][1]].reset_index(drop=True),
-            control_ge=np.concatenate(control_ge) if control_ge else None,
-            control_obs=pd.concat(control_obs) if control_obs else None,
-            level=studies[0].level,
-        )
+        return cls(**joined_parts(studies, genes="common", caller="concat")[0])
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Save the study in one file, which AnnData reads as well.
@@ -809,20 +801,3 @@ def _check_columns(name: str, table: pd.DataFrame, columns: Iterable[str]) -> No
             f"{name} must have a column {', '.join(map(repr, missing))}. "
             f"Got {', '.join(map(str, table.columns)) or 'no column'}."
         )
-
-
-def _gene_names(genes: pd.DataFrame, key: str) -> pd.Index:
-    if key not in genes:
-        raise ValueError(
-            "concat matches genes by 'gene_id', which all studies must have, or by "
-            f"'symbol'. Got a study whose genes have {', '.join(map(str, genes))}."
-        )
-    names = pd.Index(genes[key])
-    check_each_once(names, f"concat needs genes of different {key}")
-    return names
-
-
-def _columns_at(values: NDArray, places: NDArray[np.intp]) -> NDArray:
-    """Take columns; without a copy where these are all, in order."""
-    every = np.array_equal(places, np.arange(values.shape[1]))
-    return values if every else values[:, places]

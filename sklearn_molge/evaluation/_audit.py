@@ -250,6 +250,9 @@ def audit_split(
       drugs, at 512 bits;
     - "names": drugs with a name or perturbagen id of another drug of the other part:
       one drug drawn in two ways, or a wrong structure;
+    - "covered lines": lines of the second part that are among the ``covered_lines``
+      of profiles of the first, such as a consensus over lines ("*": it may be any).
+      With it, a held-out line is unseen for the held-out molecules, not for all;
     - "perturbagen ids", "plates", "control wells", and "profiles", equal in every gene.
 
     Structures are those of :func:`~sklearn_molge.molecules.parent_molecule`, one for
@@ -518,6 +521,8 @@ def _checks(facts: _Facts) -> Iterator[_Check]:
     yield _of_rows(facts, "drugs", facts.row_drugs, "molecules, by their SMILES")
     yield _of_rows(facts, "drugs, as grouped", grouped, "drugs of study.groups")
     yield _of_column(facts, "cell lines", "cell_line", "cell lines of obs")
+    if "covered_lines" in facts.study.obs:
+        yield _covered_lines(facts)
     yield _of_column(facts, "perturbagen ids", "pert_id", "samples of one molecule")
     yield _names(facts)
     yield from _form_checks(facts)
@@ -541,6 +546,27 @@ def _of_column(facts: _Facts, name: str, column: str, reading: str) -> _Check:
     if obs[column].isna().all():
         return _Check(name, f"unknown: no {column} is known in obs", None)
     return _of_rows(facts, name, obs[column].to_numpy(dtype=object), reading)
+
+
+def _covered_lines(facts: _Facts) -> _Check:
+    """Compare lines with those that went into profiles of several lines."""
+    obs = facts.study.obs
+    every = obs["cell_line"].dropna().unique()
+
+    def keys(a: str, b: str) -> tuple[Keys, Keys]:
+        there = obs.iloc[facts.parts[a]][["cell_line", "covered_lines"]].dropna()
+        distinct = there.drop_duplicates().itertuples(index=False)
+        pairs = [
+            (line, label)
+            for label, covered in distinct
+            if covered != label
+            for line in (every if covered == "*" else str(covered).split("|"))
+        ]
+        first = _keys([line for line, _ in pairs], [label for _, label in pairs])
+        return first, _keys(obs["cell_line"].iloc[facts.parts[b]].dropna().unique())
+
+    reading = "in profiles of several lines: unseen for the molecules of the part alone"
+    return _Check("covered lines", reading, keys)
 
 
 def _names(facts: _Facts) -> _Check:

@@ -101,6 +101,10 @@ class Method:
         drugs in the training lines, or at the test rows.
     shuffle_molecules : bool, default=False
         Fit on molecules in random order: what is left is chance.
+    drug_blind : bool, default=False
+        Fit on profiles that say nothing of the drug: each is replaced by the mean of
+        its cell line over the training rows. What is left is chance, or a bias of which
+        molecules were tested in which lines.
 
     Raises
     ------
@@ -129,6 +133,7 @@ class Method:
     tables: tuple[str, ...] = ("table1",)
     train: str = "train"
     shuffle_molecules: bool = False
+    drug_blind: bool = False
 
     def __post_init__(self) -> None:
         if self.train not in TRAINING_ROWS:
@@ -157,6 +162,7 @@ class Method:
             "table1" in self.tables
             and self.train == "train"
             and not self.shuffle_molecules
+            and not self.drug_blind
             and "aligned" not in labels
             and not any(_has_embedder(estimator) for estimator in self.candidates)
         )

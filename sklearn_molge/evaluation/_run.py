@@ -21,6 +21,7 @@ from sklearn_molge._files.folders import make_folder
 from sklearn_molge._files.signing import dump_signed, load_signed, signing_key
 from sklearn_molge._utils.identity import NotImportableError, describe, is_frozen
 from sklearn_molge._utils.progress import progress_bar
+from sklearn_molge._utils.rows import means_of_groups
 from sklearn_molge.evaluation._methods import (
     FittedAlignment,
     aligned_views,
@@ -247,7 +248,7 @@ def _method_path(name, method, candidates, paths, data, repeat, cache):
     if not all(map(cache.keeps, paths.values())):
         return cache.unkept("method")
     settings = [_settings(each) for each in candidates]
-    seen = method.train, method.shuffle_molecules
+    seen = method.train, method.shuffle_molecules, method.drug_blind
     names = [path.name.partition(".")[0] for path in paths.values()]
     return cache.path("method", name, settings, *seen, names, *_what(data, repeat))
 
@@ -357,10 +358,13 @@ def _fit_and_rank(candidates, method, data, repeat):
     molecules = data.X[rows]
     if method.shuffle_molecules:
         molecules = molecules[check_random_state(repeat.seed).permutation(len(rows))]
+    profiles = data.y[rows]
+    if method.drug_blind:
+        profiles = means_of_groups(profiles, data.groups[rows, 1])
     best, best_mrr, chosen = None, np.nan, 0
     selects = n_distinct(data.drugs[val]) >= FEWEST_CANDIDATES
     for i, candidate in enumerate(candidates if selects else candidates[:1]):
-        model = candidate.fit(molecules, data.y[rows])
+        model = candidate.fit(molecules, profiles)
         mrr = mean_reciprocal_rank(_ranks(model, data, val)) if selects else np.nan
         if best is None or mrr > best_mrr:
             best, best_mrr, chosen = model, mrr, i

@@ -1,6 +1,7 @@
 from ._attribution import atom_attribution as atom_attribution
 from ._attribution import gene_attribution as gene_attribution
 from ._differential import differential_genes as differential_genes
+from ._enrichment import class_enrichment as class_enrichment
 from ._latent_map import latent_map as latent_map
 from ._mixing import cell_line_mixing as cell_line_mixing
 from ._neighbors import neighbor_change as neighbor_change
@@ -11,6 +12,8 @@ from ._plot._attribution_displays import (
 from ._plot._attribution_displays import (
     GeneAttributionDisplay as GeneAttributionDisplay,
 )
+from ._plot._enrichment_displays import EnrichmentDisplay as EnrichmentDisplay
+from ._plot._enrichment_displays import RunningSumDisplay as RunningSumDisplay
 from ._plot._latent_map_display import LatentMapDisplay as LatentMapDisplay
 from ._plot._regression_displays import RegressionDisplay as RegressionDisplay
 from ._plot._regression_displays import SpecificityDisplay as SpecificityDisplay

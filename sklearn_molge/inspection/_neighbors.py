@@ -10,7 +10,7 @@ from sklearn.preprocessing import MultiLabelBinarizer
 from sklearn.utils import check_consistent_length, check_random_state
 
 from sklearn_molge._compat import validate_params
-from sklearn_molge._utils.groups import label_text
+from sklearn_molge._utils.groups import split_classes
 from sklearn_molge._utils.resampling import percentile_interval, resampled_sums
 from sklearn_molge._utils.similarity import METRICS
 from sklearn_molge.base import identify_drugs
@@ -25,9 +25,9 @@ from sklearn_molge.inspection._tied_order import (
 __all__ = [
     "NeighborChange",
     "SameClassNeighbors",
+    "class_members",
     "neighbor_change",
     "same_class_neighbors",
-    "split_classes",
 ]
 
 Codes = NDArray[np.intp]
@@ -337,32 +337,36 @@ def neighbor_change(
     return NeighborChange(results[0], results[1], table.assign(low=low, high=high))
 
 
-def split_classes(labels: ArrayLike) -> list[frozenset[str]]:
-    """Return the classes of each row; none where the label is missing or blank."""
-    array = np.asarray(labels, dtype=object)
-    texts = map(label_text, np.where(pd.isna(array), "", array))
-    return [frozenset(filter(None, map(str.strip, t.split("|")))) for t in texts]
-
-
 def _labelled_molecules(array, labels: ArrayLike, drugs: ArrayLike | None):
     """Return ids, embeddings and classes of the labelled molecules, and class names."""
     check_consistent_length(array, labels)
-    sets = split_classes(labels)
     if drugs is None:
-        ids = codes = np.arange(len(sets))
+        ids = codes = np.arange(array.shape[0])
     else:
-        names = identify_drugs(array, drugs, np.empty(0))
-        ids, codes = np.unique(names, return_inverse=True)
-    binarizer = MultiLabelBinarizer(sparse_output=True)
-    row_classes = sparse.csr_array(binarizer.fit_transform(sets), dtype=np.int64)
+        texts = identify_drugs(array, drugs, np.empty(0))
+        ids, codes = np.unique(texts, return_inverse=True)
+    member, names = class_members(labels, codes)
     rows = np.arange(len(codes))
     of_molecule = sparse.csr_array((np.ones(len(codes)), (codes, rows)))
-    member = sparse.csr_array(of_molecule @ row_classes > 0, dtype=np.int64)
     labelled = np.flatnonzero(member.sum(axis=1))
     if drugs is not None:
         means = of_molecule.multiply(1 / of_molecule.sum(axis=1)[:, None]).tocsr()
         array = means @ array
-    return ids[labelled], array[labelled], member[labelled], binarizer.classes_
+    return ids[labelled], array[labelled], member[labelled], names
+
+
+def class_members(
+    labels: ArrayLike, codes: Codes, *, sep: str = "|"
+) -> tuple[sparse.csr_array, NDArray]:
+    """Return which molecule (row) is of which class, and the names of the classes.
+
+    `codes` are the molecules of the rows of `labels`: 0, 1, ...
+    """
+    binarizer = MultiLabelBinarizer(sparse_output=True)
+    rows, columns = binarizer.fit_transform(split_classes(labels, sep=sep)).nonzero()
+    shape = codes.max(initial=-1) + 1, len(binarizer.classes_)
+    member = sparse.csr_array((np.ones(len(rows)), (codes[rows], columns)), shape)
+    return sparse.csr_array(member > 0, dtype=np.int64), binarizer.classes_
 
 
 def _matching_pairs(member: sparse.csr_array) -> tuple[Codes, Codes]:

@@ -15,6 +15,7 @@ from scipy.stats import false_discovery_control
 from sklearn_molge._files.reading import reading
 from sklearn_molge._utils.drawing import draw_molecule
 from sklearn_molge.exceptions import CorruptFileError
+from sklearn_molge.library._rerank import sampled_rows
 from sklearn_molge.library._search import scores_of
 from sklearn_molge.library._store import VectorStore
 from sklearn_molge.molecules import MorganFingerprinter, check_smiles, drug_ids
@@ -39,6 +40,7 @@ def answer_table(
     scores: NDArray[np.float32],
     rows: NDArray[np.intp],
     *,
+    candidate_scores: NDArray[np.float32] | None = None,
     labels: ArrayLike | None = None,
     background: Background | None = None,
     null: Null | None = None,
@@ -48,7 +50,8 @@ def answer_table(
 ) -> pd.DataFrame:
     """Make a table of what `top_k` returned, one row an answer.
 
-    Where `ids_are_drugs`, the store's ids are identities, which are computed
+    `candidate_scores` are those in the joint space, where `scores` are others. Where
+    `ids_are_drugs`, the store's ids are identities, which are computed
     otherwise. The columns are those of ``MoleculeIndex.query``; what is not known is no
     column. ``attrs`` of the table hold "metric" and "reverse".
     """
@@ -67,6 +70,9 @@ def answer_table(
         "drug": drugs,
         "score": scores.reshape(-1),
     }
+    in_space = scores if candidate_scores is None else candidate_scores
+    if candidate_scores is not None:
+        columns["candidate_score"] = candidate_scores.reshape(-1)
     if null is not None:
         columns |= {"p_value": null.p_values.reshape(-1)}
         columns |= {
@@ -76,7 +82,7 @@ def answer_table(
             for name in null.table
         }
     if background is not None and background.knows_profiles:
-        percentiles = background.percentiles(store, scores, rows)
+        percentiles = background.percentiles(store, in_space, rows)
         columns["percentile"] = percentiles.reshape(-1)
     if background is not None and background.knows_training:
         with reading(store.path, read):
@@ -87,7 +93,8 @@ def answer_table(
             columns["structure"] = _structures(molecules)
     columns |= further_columns(store, flat, taken=columns)
     table = pd.DataFrame(columns)
-    table.attrs |= {"metric": store.metric, "reverse": reverse}
+    metric = store.metric if candidate_scores is None else "similarity"
+    table.attrs |= {"metric": metric, "reverse": reverse}
     return table
 
 
@@ -308,7 +315,7 @@ class Null:
         `rows` of shape (n_queries, n_answers) are the answers; `permuted` yields, of
         each query, an array of shape (n_permutations, n_components).
         """
-        sample = _sampled_rows(store)
+        sample = sampled_rows(store, _MOST_SAMPLED)
         gallery = store.stored(sample).astype(np.float32)
         are_good = np.logical_and.reduce(np.isfinite(gallery), axis=1)
         store.check_vectors(are_good, sample)
@@ -329,15 +336,6 @@ class Null:
             }
         )
         return cls(table, p_answers)
-
-
-def _sampled_rows(store: VectorStore) -> NDArray[np.intp]:
-    """Return rows that stand for all that are not removed, always the same ones."""
-    rows = np.arange(store.n_rows)
-    rows = rows if store.active is None else rows[store.active]
-    if len(rows) > _MOST_SAMPLED:
-        rows = np.random.default_rng(0).choice(rows, _MOST_SAMPLED, replace=False)
-    return np.sort(rows)
 
 
 def _similarities(

@@ -9,16 +9,16 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
-from sklearn.utils.validation import check_is_fitted, column_or_1d
+from sklearn.utils.validation import check_is_fitted
 
 from sklearn_molge._files.signing import check_signed, dump_signed, load_signed
 from sklearn_molge._utils.genes import gene_names
 from sklearn_molge._utils.messages import first_few, shortened
-from sklearn_molge._utils.rows import group_means
-from sklearn_molge._utils.views import fitted_gene_names, is_embedder, resolve_views
+from sklearn_molge._utils.views import fitted_gene_names, resolve_views
 from sklearn_molge.exceptions import CorruptFileError, DataWarning
 from sklearn_molge.expression import align_profiles, match_genes
-from sklearn_molge.library._store import STORED_METRICS
+from sklearn_molge.library._rerank import Cascade, VoteSpace, joint_space
+from sklearn_molge.library._store import STORED_METRICS, VectorStore
 from sklearn_molge.molecules import IDENTITY_VERSION
 
 __all__ = [
@@ -29,14 +29,12 @@ __all__ = [
     "check_identity",
     "check_unchanged",
     "choose_metric",
-    "combine_queries",
     "describe_index",
     "embed_molecules",
     "embed_profiles",
     "has_embedder",
     "load_embedder",
     "own_copy",
-    "refuse_constant",
     "save_embedder",
     "with_gene_names",
 ]
@@ -64,40 +62,28 @@ _INSTEAD = (
 _TOLERANCE = 1e-3
 
 
-def two_view(estimator):
-    """Return the embedder inside `estimator`.
-
-    Raises
-    ------
-    TypeError
-        If it has no joint space: no ``transform`` of molecules or ``transform_ge``.
-    """
-    inner, _, _ = resolve_views(estimator, None, None)
-    if not is_embedder(inner):
-        raise TypeError(
-            "estimator must embed molecules and profiles in one space (`transform` and "
-            f"`transform_ge`), as CCA and CoordinatedEmbedder do. Got {inner!r}, whose "
-            "similarities cannot be prepared for a library: rank with "
-            "sklearn_molge.metrics.similarity."
-        )
-    return inner
-
-
-def own_copy(estimator):
-    """Copy a fitted embedder, so that fitting it again changes nothing here.
+def own_copy(cascade: Cascade) -> Cascade:
+    """Copy what was fitted, so that fitting it again changes nothing here.
 
     Raises
     ------
     NotFittedError
         If it is not fitted.
     """
-    check_is_fitted(estimator)
-    return deepcopy(estimator)
+    for each in (cascade.estimator, cascade.embedder):
+        check_is_fitted(each)
+    return deepcopy(cascade)
 
 
 def choose_metric(estimator, metric: str) -> str:
     """Return the metric of an index; "auto" is that of its embedder."""
-    chosen = two_view(estimator).metric if metric == "auto" else metric
+    space = joint_space(estimator)
+    chosen = space.metric if metric == "auto" else metric
+    if isinstance(space, VoteSpace) and chosen != space.metric:
+        raise ValueError(
+            "metric must be 'auto' for a VotingRetriever, whose estimators have their "
+            f"own. Got {metric!r}."
+        )
     if chosen not in STORED_METRICS:
         raise ValueError(
             f"metric must be one of {list(STORED_METRICS)}. Got {chosen!r}, the metric "
@@ -114,9 +100,9 @@ def embed_molecules(estimator, smiles: NDArray[np.object_]) -> NDArray[np.float3
     ValueError
         If there is not one vector a molecule.
     """
-    inner, molecules, _ = resolve_views(estimator, smiles, None)
+    molecules = resolve_views(estimator, smiles, None)[1]
     with np.errstate(over="ignore"):  # what becomes infinite is a row that is left out
-        vectors = np.asarray(inner.transform(molecules), dtype=np.float32)
+        vectors = np.asarray(joint_space(estimator).transform(molecules), np.float32)
     if vectors.ndim != 2 or len(vectors) != len(smiles):
         raise ValueError(
             f"estimator must embed each molecule as one vector. Got {len(smiles)} "
@@ -125,8 +111,10 @@ def embed_molecules(estimator, smiles: NDArray[np.object_]) -> NDArray[np.float3
     return vectors
 
 
-def embed_profiles(estimator, y: ArrayLike) -> NDArray[np.float32]:
-    """Project profiles into the joint space.
+def embed_profiles(
+    estimator, y: ArrayLike, store: VectorStore | None = None
+) -> NDArray[np.float32]:
+    """Project profiles into the joint space, of a vote as it ranks a library.
 
     Raises
     ------
@@ -134,8 +122,12 @@ def embed_profiles(estimator, y: ArrayLike) -> NDArray[np.float32]:
         If an embedding is not finite.
     """
     with np.errstate(over="ignore", invalid="ignore"):  # which is an error below
-        inner, _, profiles = resolve_views(estimator, None, y)
-        vectors = np.asarray(inner.transform_ge(profiles), dtype=np.float32)
+        profiles, space = resolve_views(estimator, None, y)[2], joint_space(estimator)
+        if isinstance(space, VoteSpace) and store is not None:
+            projected = space.standardized(profiles, store)
+        else:
+            projected = space.transform_ge(profiles)
+        vectors = np.asarray(projected, dtype=np.float32)
     if not np.isfinite(vectors).all():
         bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
         raise ValueError(
@@ -143,53 +135,6 @@ def embed_profiles(estimator, y: ArrayLike) -> NDArray[np.float32]:
             f"[{first_few(bad.tolist())}]."
         )
     return vectors
-
-
-def refuse_constant(y) -> None:
-    """Refuse profiles that say nothing: zero, or the same in all genes."""
-    values = np.asarray(y)
-    if values.ndim != 2 or values.dtype.kind not in "fiub" or values.shape[1] < 2:
-        return  # what is no array of profiles is refused by the embedder
-    bad = np.flatnonzero(values.max(axis=1) == values.min(axis=1))
-    if bad.size:
-        raise ValueError(
-            "y must hold profiles whose genes differ. "
-            f"{bad.size} of {len(values)} have the same value in every gene: rows "
-            f"[{first_few(bad.tolist())}]."
-        )
-
-
-def combine_queries(
-    embedded: NDArray[np.float32], groups: ArrayLike
-) -> tuple[NDArray[np.float32], NDArray]:
-    """Average the profiles of each condition in the joint space; return their labels.
-
-    The rule of ``retrieval_ranks(per="drug")``. On real data (see
-    ``benchmarks/bench_queries.py``) none of the others was better: means or MODZ of
-    the profiles, means, quantiles or the best of the similarities or ranks.
-    """
-    # numpy makes the text "nan" of a NaN in a list of texts.
-    kind = None if hasattr(groups, "dtype") else object
-    given = np.asarray(groups, dtype=kind)
-    if given.ndim == 0 or len(given) != len(embedded):
-        raise ValueError(
-            "groups must have one entry a profile. Got inconsistent numbers of "
-            f"samples: {len(embedded)} profiles, and "
-            f"{len(given) if given.ndim else shortened(groups)} as groups."
-        )
-    conditions: NDArray = column_or_1d(given)
-    missing = np.flatnonzero(pd.isna(conditions))
-    if missing.size:
-        raise ValueError(
-            "groups must name the condition of every profile. "
-            f"Missing in rows [{first_few(missing.tolist())}]."
-        )
-    try:
-        labels, codes = np.unique(conditions, return_inverse=True)
-    except TypeError as error:
-        kinds = sorted({type(g).__name__ for g in conditions.tolist()})
-        raise ValueError(f"groups must be of one kind. Got {kinds}.") from error
-    return group_means(embedded, codes).astype(np.float32), labels
 
 
 # Genes
@@ -301,7 +246,7 @@ def align_queries(estimator, genes: pd.DataFrame | None, y):
 # Which one it is
 
 
-def describe_index(estimator, unique_by: str | None, genes=None) -> dict:
+def describe_index(cascade: Cascade, unique_by: str | None, genes=None) -> dict:
     """Return what tells this index from another, as JSON.
 
     Raises
@@ -309,24 +254,33 @@ def describe_index(estimator, unique_by: str | None, genes=None) -> dict:
     NotFittedError, ValueError
         If `estimator` is not fitted, or does not take SMILES.
     """
-    check_is_fitted(estimator)
+    check_is_fitted(cascade.estimator)
+    check_is_fitted(cascade.embedder)
+    reranks = cascade.reranks
+    similarities = None
     try:
-        molecules = embed_molecules(estimator, np.array(_PROBES, dtype=object))
+        molecules = embed_molecules(cascade.embedder, np.array(_PROBES, dtype=object))
+        if reranks:
+            similarities = _probe_similarities(cascade)
     except (TypeError, ValueError) as error:
         raise ValueError(
             "estimator must be fitted on SMILES; put what computes features of "
             "molecules into a Pipeline before it. Embedding "
             f"{_PROBES[0]!r} failed with {type(error).__name__}: {error}"
         ) from error
-    profiles = _embedded_probe_profiles(estimator)
-    genes = check_genes(estimator, genes)
-    return {
+    points = _embedded_probe_profiles(cascade)
+    genes = check_genes(cascade.estimator, genes)
+    described = {
         "unique_by": unique_by,
         "identity_version": IDENTITY_VERSION,
         "genes": None if genes is None else genes.to_dict("list"),
         "probes": molecules.tolist(),
-        "profiles": None if profiles is None else profiles.tolist(),
+        "profiles": None if points is None else points.tolist(),
     }
+    if reranks:
+        known = None if similarities is None else similarities.tolist()
+        described["similarities"] = known
+    return described
 
 
 def check_description(identity: dict, n_components: int) -> None:
@@ -338,7 +292,7 @@ def check_description(identity: dict, n_components: int) -> None:
         If it was changed.
     """
     known = {"unique_by", "identity_version", "genes", "probes", "profiles"}
-    if identity.keys() != known or identity["unique_by"] not in (
+    if identity.keys() - {"similarities"} != known or identity["unique_by"] not in (
         "drug",
         "smiles",
         None,
@@ -353,11 +307,16 @@ def check_description(identity: dict, n_components: int) -> None:
             raise ValueError(f"{shortened(genes)} are no genes")
         if len({len(column) for column in lists}) != 1:
             raise ValueError("the columns of genes are not of one length")
-    for name, n in (("probes", len(_PROBES)), ("profiles", _N_PROFILES)):
-        if name == "profiles" and identity[name] is None:
+    shapes = {
+        "probes": (len(_PROBES), n_components),
+        "profiles": (_N_PROFILES, n_components),
+        "similarities": (_N_PROFILES, len(_PROBES)),
+    }
+    for name, shape in shapes.items():
+        if name != "probes" and identity.get(name) is None:
             continue
         points = np.array(identity[name])
-        if points.shape != (n, n_components) or points.dtype.kind not in "fi":
+        if points.shape != shape or points.dtype.kind not in "fi":
             raise ValueError(f"{name} are of shape {points.shape}")
         if not np.isfinite(points).all():
             raise ValueError(f"{name} are not finite")
@@ -391,6 +350,14 @@ def check_identity(theirs: dict, ours: dict, where: str) -> None:
                 "embeds a library with it anew (in another folder); "
                 "set_params(estimator=index.estimator_) goes on with the other one."
             )
+    rerank = ["similarities" in each for each in (theirs, ours)]
+    there, here = theirs.get("similarities"), ours.get("similarities")
+    if rerank[0] != rerank[1] or not _alike(there, here):
+        raise ValueError(
+            f"estimator must be the retriever that made {where}, as it was fitted "
+            "then, with the same candidates_by. Got one that scores the same molecules "
+            "and profiles in another way."
+        )
 
 
 def check_rule(identity: dict, where: str) -> None:
@@ -411,7 +378,7 @@ def check_rule(identity: dict, where: str) -> None:
         )
 
 
-def check_unchanged(estimator, identity: dict) -> None:
+def check_unchanged(cascade: Cascade, identity: dict) -> None:
     """Check that an index's own embedder projects profiles as it did.
 
     Raises
@@ -420,7 +387,10 @@ def check_unchanged(estimator, identity: dict) -> None:
         If it was changed.
     """
     check_rule(identity, "this index")
-    if not _alike(identity["profiles"], _embedded_probe_profiles(estimator)):
+    same = _alike(identity["profiles"], _embedded_probe_profiles(cascade))
+    if same and "similarities" in identity:
+        same = _alike(identity["similarities"], _probe_similarities(cascade))
+    if not same:
         raise ValueError(
             "estimator_ of this index was changed since the library was embedded, so "
             "its profiles and molecules are no longer in one space. Call fit again."
@@ -437,24 +407,39 @@ def _alike(there, here) -> bool:
     )
 
 
-def _embedded_probe_profiles(estimator) -> NDArray[np.float32] | None:
-    """Embed a few fixed profiles.
-
-    None where the number of genes is not known, or `estimator` takes other profiles.
-    """
+def _probe_profiles(estimator):
+    """Return a few fixed profiles; None where the number of genes is not known."""
     n_genes = _n_genes(estimator)
     if n_genes is None:
         return None
     # RandomState, whose numbers are the same in every version of numpy; positive, for
     # steps that take logarithms.
     profiles = np.random.RandomState(0).uniform(0.5, 2.0, size=(_N_PROFILES, n_genes))
+    return with_gene_names(estimator, profiles.astype(np.float32))
+
+
+def _embedded_probe_profiles(cascade: Cascade) -> NDArray[np.float32] | None:
+    """Embed them; None where the embedder takes other profiles as well."""
+    profiles = _probe_profiles(cascade.estimator)
+    if profiles is None:
+        return None
     try:
-        named = with_gene_names(estimator, profiles.astype(np.float32))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DataWarning)  # of their scale
-            return embed_profiles(estimator, named)
+            return embed_profiles(cascade.embedder, profiles)
     except (TypeError, ValueError):
         return None
+
+
+def _probe_similarities(cascade: Cascade) -> NDArray[np.float64] | None:
+    """Score the probes; what is infinite, as an oracle's, is a large number in JSON."""
+    profiles = _probe_profiles(cascade.estimator)
+    if profiles is None:
+        return None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DataWarning)  # of their scale
+        scores = cascade.similarity(np.array(_PROBES, dtype=object), profiles)
+    return np.nan_to_num(scores, nan=0.0, posinf=1e300, neginf=-1e300)
 
 
 def _n_genes(estimator) -> int | None:
@@ -477,9 +462,15 @@ def _n_genes(estimator) -> int | None:
 # The folder of an index: the embedder beside the vectors.
 
 
-def save_embedder(folder: Path, estimator) -> None:
-    """Write the embedder beside its vectors, signed; the file is whole or not there."""
-    dump_signed(estimator, folder / _EMBEDDER)
+def save_embedder(folder: Path, cascade: Cascade) -> None:
+    """Write the embedder beside its vectors, signed; the file is whole or not there.
+
+    With what finds its candidates, if that is another one.
+    """
+    content = cascade.estimator
+    if cascade.candidates_by is not None:
+        content = {"estimator": content, "candidates_by": cascade.candidates_by}
+    dump_signed(content, folder / _EMBEDDER)
 
 
 def has_embedder(folder: Path) -> bool:
@@ -500,7 +491,7 @@ def check_embedder(folder: Path) -> None:
     check_signed(folder / _EMBEDDER)
 
 
-def load_embedder(folder: Path, *, trust: bool):
+def load_embedder(folder: Path, *, trust: bool) -> Cascade:
     """Unpickle the embedder, if this installation wrote it or it is trusted.
 
     Raises
@@ -519,8 +510,11 @@ def load_embedder(folder: Path, *, trust: bool):
             "fit again."
         )
     loaded = load_signed(path, trust=trust, instead=_INSTEAD)
-    if not hasattr(loaded, "fit"):
-        raise CorruptFileError(
-            path, "", f"it holds no embedder but {type(loaded).__name__}"
-        )
-    return loaded
+    parts = {"estimator", "candidates_by"}
+    is_pair = isinstance(loaded, dict) and loaded.keys() == parts
+    cascade = Cascade(**loaded) if is_pair else Cascade(loaded)
+    for each in (cascade.estimator, cascade.embedder):
+        if not hasattr(each, "fit"):
+            why = f"it holds no embedder but {type(each).__name__}"
+            raise CorruptFileError(path, "", why)
+    return cascade

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
-from sklearn.utils import check_consistent_length, check_random_state
+from sklearn.utils import check_consistent_length
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_molge._compat import HasMethods, Interval, StrOptions, _fit_context
@@ -35,27 +35,24 @@ from sklearn_molge.library._embedder import (
     check_identity,
     check_unchanged,
     choose_metric,
-    combine_queries,
     describe_index,
     embed_profiles,
     has_embedder,
     load_embedder,
     own_copy,
-    refuse_constant,
     save_embedder,
     with_gene_names,
 )
 from sklearn_molge.library._faiss import FaissSearcher
 from sklearn_molge.library._file import Source, as_source
 from sklearn_molge.library._libraries import is_complete
+from sklearn_molge.library._queries import Queries
+from sklearn_molge.library._rerank import Cascade, reranked
 from sklearn_molge.library._search import mid_ranks, scores_of, top_k
 from sklearn_molge.library._store import VectorStore
 from sklearn_molge.molecules import drug_ids
 
 __all__ = ["MoleculeIndex"]
-
-# No p-value of a query has to be known better, and each is held in memory.
-_MOST_PERMUTATIONS = 100_000
 
 
 class MoleculeIndex(BaseEstimator):
@@ -68,12 +65,20 @@ class MoleculeIndex(BaseEstimator):
     Parameters
     ----------
     estimator : estimator
-        A fitted embedder of SMILES and profiles: a Pipeline, search or wrapper that
-        ends in :class:`~sklearn_molge.alignment.CCA`,
-        :class:`~sklearn_molge.alignment.CoordinatedEmbedder` or another two-view
-        estimator with ``transform`` and ``transform_ge``. `fit` keeps a copy of it as
-        it is fitted then, ``estimator_``, with which all is embedded: fitting
-        `estimator` again, or setting its parameters, does not change the index.
+        A fitted two-view estimator of SMILES and profiles, or a Pipeline, search or
+        wrapper that ends in one: an embedder (with ``transform`` and ``transform_ge``)
+        such as :class:`~sklearn_molge.alignment.CCA` or
+        :class:`~sklearn_molge.alignment.CoordinatedEmbedder`, a
+        :class:`~sklearn_molge.retrieval.VotingRetriever`, or, with `candidates_by`, any
+        retriever. `fit` keeps a copy of it as it is fitted then, ``estimator_``:
+        fitting `estimator` again, or setting its parameters, does not change the index.
+    candidates_by : estimator, default=None
+        A fitted embedder of SMILES and the same profiles, in whose joint space the
+        candidates are found that `estimator` ranks; needed where it has no joint space,
+        such as a :class:`~sklearn_molge.retrieval.DoubleNNRetriever`. See the Notes.
+    n_candidates : int, default=1000
+        How many candidates `estimator` scores for each query, from their SMILES. Not
+        used where its similarity is that of its joint space.
     genes : DataFrame or array-like of str, default=None
         The genes of a profile of the estimator, in their order: a table with
         ``gene_id`` (Entrez), ``symbol`` or both, as ``study.genes``, or names. Queries
@@ -118,11 +123,15 @@ class MoleculeIndex(BaseEstimator):
     Attributes
     ----------
     estimator_ : estimator
-        The index's own copy of the fitted embedder.
+        The index's own copy of the fitted estimator.
+    candidates_by_ : estimator or None
+        Its own copy of `candidates_by`.
+    reranks_ : bool
+        Whether candidates are found in a joint space and then scored by the estimator.
     n_molecules_ : int
         Molecules that can be found.
     metric_ : str
-        The metric in use.
+        The metric of the joint space; "dot" for a vote.
     n_rows_ : int
         Rows of the index, removed ones included; they are numbered from 0 and keep
         their numbers.
@@ -142,6 +151,21 @@ class MoleculeIndex(BaseEstimator):
 
     Notes
     -----
+    The similarity of an embedder is the metric of its joint space, and every molecule
+    is compared. So is that of a :class:`~sklearn_molge.retrieval.VotingRetriever` of
+    embedders with the metrics "correlation", "cosine" or "dot": their vectors lie side
+    by side, and one product is the vote, standardised over the library (a larger one
+    than 131,072 molecules: over so many of them).
+
+    Any other retriever ranks in two steps (``reranks_``). The best `n_candidates` are
+    found in a joint space: that of `candidates_by`, of an embedder whose similarity is
+    more than a metric, or of those members of a vote that have one. These are scored by
+    the retriever itself, which computes their features again. Answers are in the order
+    of its scores; what is no candidate is not among them, and :meth:`rank` puts it
+    behind all candidates. A vote is then standardised over at most 2,048 molecules of
+    the library, always the same ones. p-values and percentiles are those of the joint
+    space.
+
     The folder holds a database of SQLite with all texts, a file of vectors that is
     memory-mapped, and the embedder as a pickle, signed by your installation: that of
     somebody else is run by :meth:`open` only where you say so.
@@ -174,6 +198,8 @@ class MoleculeIndex(BaseEstimator):
 
     _parameter_constraints: dict = {
         "estimator": [HasMethods(["fit"])],
+        "candidates_by": [HasMethods(["fit"]), None],
+        "n_candidates": [Interval(Integral, 1, None, closed="left")],
         "genes": [pd.DataFrame, "array-like", None],
         "metric": [StrOptions({"auto", "correlation", "cosine", "dot", "euclidean"})],
         "backend": [StrOptions({"exact", "faiss"})],
@@ -194,6 +220,8 @@ class MoleculeIndex(BaseEstimator):
         self,
         estimator,
         *,
+        candidates_by=None,
+        n_candidates=1000,
         genes=None,
         metric="auto",
         backend="exact",
@@ -208,6 +236,8 @@ class MoleculeIndex(BaseEstimator):
         progress="auto",
     ):
         self.estimator = estimator
+        self.candidates_by = candidates_by
+        self.n_candidates = n_candidates
         self.genes = genes
         self.metric = metric
         self.backend = backend
@@ -271,15 +301,15 @@ class MoleculeIndex(BaseEstimator):
         settings = self._settings()
         if self.on_bad_smiles == "raise":
             check_library(source, self.batch_size, self.n_jobs)
-        estimator = own_copy(self.estimator)
+        own = own_copy(self._given())
         store = make_store(self.folder, source, **settings)
-        self._adopt(store, estimator)
+        self._adopt(store, own)
         complete = is_complete(store, source)
         if complete and (store.folder is None or has_embedder(store.folder)):
             return self
         with store.writing():
             if store.folder is not None:
-                save_embedder(store.folder, estimator)
+                save_embedder(store.folder, own)
             if not complete:
                 self._add(source)
         return self
@@ -387,7 +417,7 @@ class MoleculeIndex(BaseEstimator):
         check_is_fitted(self)
         embedded = None
         if y is not None:
-            embedded = embed_profiles(self.estimator_, self._read_profiles(y)[0])
+            embedded = self._embed(self._read_profiles(y)[0])
         background = Background.make(embedded, X)
         if self.store_.folder is not None:
             background.save(self.store_)
@@ -443,15 +473,17 @@ class MoleculeIndex(BaseEstimator):
         if verify:
             store.verify()
         if estimator is None:
-            estimator = load_embedder(folder, trust=bool(trust))
+            loaded = load_embedder(folder, trust=bool(trust))
+            estimator = loaded.estimator
+            params = {"candidates_by": loaded.candidates_by, **params}
         own: dict = {"metric": store.metric, "dtype": store.dtype}
         unique_by = store.identity["unique_by"]
         stored = store.identity.get("genes")
         own["genes"] = None if stored is None else pd.DataFrame(stored)
         index = cls(estimator, folder=folder, unique_by=unique_by, **{**own, **params})
-        ours = describe_index(estimator, unique_by, index.genes)
+        ours = describe_index(index._given(), unique_by, index.genes)
         check_identity(store.identity, ours, f"the index in {str(folder)!r}")
-        index._adopt(store, own_copy(estimator))
+        index._adopt(store, own_copy(index._given()))
         return index
 
     # What it holds
@@ -509,8 +541,9 @@ class MoleculeIndex(BaseEstimator):
         -------
         distances : ndarray of shape (n_queries, n_neighbors)
             1 - similarity for "correlation" and "cosine", the distance for
-            "euclidean", minus the product for "dot"; ascending, with `reverse`
-            descending. Only with `return_distance`.
+            "euclidean", minus the product for "dot", minus the estimator's similarity
+            for candidates that it scored; ascending, with `reverse` descending. Only
+            with `return_distance`.
         rows : ndarray of int of shape (n_queries, n_neighbors)
             Rows of the index, not of the library that was given: :meth:`get_molecules`
             tells those. Equally close ones come in the order of their rows.
@@ -518,15 +551,16 @@ class MoleculeIndex(BaseEstimator):
         Raises
         ------
         ValueError
-            If `n_neighbors` is more than there are molecules, or `y` is no array of
-            profiles.
+            If `n_neighbors` is more than there are molecules, or candidates that are
+            scored, or `y` is no array of profiles.
         """
         _check_flags(reverse=reverse, return_distance=return_distance)
-        queries, _ = self._embed_queries(y, groups)
-        scores, rows = self._top_k(queries, n_neighbors, reverse)
+        queries = self._queries(y, groups)
+        scores, rows, _ = self._top_k(queries, n_neighbors, reverse)
         if not return_distance:
             return rows
-        one = 1 if self.metric_ in ("correlation", "cosine") else 0
+        is_angle = self.metric_ in ("correlation", "cosine") and not self.reranks_
+        one = 1 if is_angle else 0
         return one - scores, rows
 
     def rank(self, y, molecules, *, groups=None, reverse=False):
@@ -548,7 +582,9 @@ class MoleculeIndex(BaseEstimator):
         ranks : ndarray of shape (n_queries,)
             Mid-ranks, 1 being the best, as of
             :func:`~sklearn_molge.metrics.retrieval_ranks`. Where rows of the index are
-            one molecule (``unique_by=None``), its best row counts.
+            one molecule (``unique_by=None``), its best row counts. Where candidates are
+            scored by the estimator, a molecule among them has its rank there, and
+            another one its rank in the joint space, at least `n_candidates` + 1.
 
         Raises
         ------
@@ -558,13 +594,18 @@ class MoleculeIndex(BaseEstimator):
             If one is not a molecule.
         """
         _check_flags(reverse=reverse)
-        queries, _ = self._embed_queries(y, groups)
+        queries = self._queries(y, groups)
         if isinstance(molecules, str):
             molecules = [molecules] * len(queries)
         smiles = as_smiles_array(molecules)
-        check_consistent_length(queries, smiles)
+        check_consistent_length(queries.vectors, smiles)
         own = self._find(smiles, "molecules")
-        return mid_ranks(self.store_, queries, own, reverse=reverse)
+        ranks = mid_ranks(self.store_, queries.vectors, own, reverse=reverse)
+        if not self.reranks_:
+            return ranks
+        n_candidates = min(self.n_candidates, self.store_.n_active)
+        scores, rows, _ = self._top_k(queries, n_candidates, reverse)
+        return reranked(ranks, -scores if reverse else scores, rows, own)
 
     def significance(
         self,
@@ -636,16 +677,15 @@ class MoleculeIndex(BaseEstimator):
         """
         _check_flags(reverse=reverse)
         _check_level(level)
-        queries, labels, permuted = self._with_permutations(
-            y, groups, n_permutations, random_state
-        )
+        queries = self._queries(y, groups)
+        permuted = self._permuted(queries, n_permutations, random_state)
         self._check_not_empty()
         no_answers = np.empty((len(queries), 0), dtype=np.intp)
         null = Null.make(
-            self.store_, queries, permuted, rows=no_answers, level=level,
+            self.store_, queries.vectors, permuted, rows=no_answers, level=level,
             reverse=reverse,
         )  # fmt: skip
-        index = np.arange(len(queries)) if labels is None else labels
+        index = np.arange(len(queries)) if queries.names is None else queries.names
         return null.table.set_index(pd.Index(index, name="query"))
 
     def query(
@@ -683,9 +723,12 @@ class MoleculeIndex(BaseEstimator):
         table : DataFrame of n_queries * n_neighbors rows
             ``query``, ``rank`` (from 1), ``molecule`` (SMILES), ``name``, ``drug``
             (see :func:`~sklearn_molge.molecules.drug_ids`), ``score`` (similarity by
-            the metric); ``p_value``, the share of the query's permutations that score
-            as high (with `reverse` as low) with this molecule: it does not know that
-            the molecule was chosen as the best of many; ``query_p_value``,
+            the metric, or the estimator's own where it scores candidates; then
+            ``candidate_score`` is that in the joint space, by which they were found,
+            and to which p-values and percentiles belong); ``p_value``, the share of the
+            query's permutations that score as high (with `reverse` as low) with this
+            molecule: it does not know that the molecule was chosen as the best of many;
+            ``query_p_value``,
             ``query_q_value`` and ``better_than_noise`` of the whole query, see
             :meth:`significance`; after :meth:`calibrate` also ``percentile`` (in
             percent: the background's queries that score lower with this molecule, so
@@ -709,20 +752,21 @@ class MoleculeIndex(BaseEstimator):
         """
         _check_flags(reverse=reverse, pictures=pictures)
         _check_level(level)
-        queries, labels, permuted = self._with_permutations(
-            y, groups, n_permutations, random_state
-        )
-        scores, rows = self._top_k(queries, n_neighbors, reverse)
+        queries = self._queries(y, groups)
+        permuted = self._permuted(queries, n_permutations, random_state)
+        scores, rows, found = self._top_k(queries, n_neighbors, reverse)
         null = None
         if n_permutations:
             null = Null.make(
-                self.store_, queries, permuted, rows=rows, level=level, reverse=reverse
-            )
+                self.store_, queries.vectors, permuted, rows=rows, level=level,
+                reverse=reverse,
+            )  # fmt: skip
         return answer_table(
             self.store_,
             scores,
             rows,
-            labels=labels,
+            candidate_scores=found,
+            labels=queries.names,
             background=self.background_,
             null=null,
             reverse=reverse,
@@ -732,7 +776,7 @@ class MoleculeIndex(BaseEstimator):
 
     def similarity_to_rows(
         self, y: ArrayLike, rows: ArrayLike, *, groups: ArrayLike | None = None
-    ) -> NDArray[np.float32]:
+    ) -> NDArray[np.floating]:
         """Similarity of every query to some rows of the index.
 
         Parameters
@@ -747,15 +791,18 @@ class MoleculeIndex(BaseEstimator):
         Returns
         -------
         similarity : ndarray of shape (n_queries, n_rows)
-            Larger means closer.
+            Larger means closer; as the ``score`` of :meth:`query`.
 
         Raises
         ------
         IndexError
             If a row is not in the index.
         """
-        queries, _ = self._embed_queries(y, groups)
-        return scores_of(self.store_, queries, self._check_rows(rows))
+        queries, rows = self._queries(y, groups), self._check_rows(rows)
+        if not self.reranks_:
+            return scores_of(self.store_, queries.vectors, rows)
+        every = np.broadcast_to(rows, (len(queries), len(rows)))
+        return self._own.score(self.store_, queries, every)
 
     def get_molecules(self, rows: ArrayLike | None = None) -> pd.DataFrame:
         """Look up rows of the index.
@@ -794,12 +841,20 @@ class MoleculeIndex(BaseEstimator):
 
     # How
 
+    def _given(self) -> Cascade:
+        return Cascade(self.estimator, self.candidates_by)
+
+    @property
+    def _own(self) -> Cascade:
+        return Cascade(self.estimator_, self.candidates_by_)
+
     def _settings(self):
         """Return what a store is made with."""
+        given = self._given()
         return {
             "dtype": self.dtype,
-            "metric": choose_metric(self.estimator, self.metric),
-            "identity": describe_index(self.estimator, self.unique_by, self.genes),
+            "metric": choose_metric(given.embedder, self.metric),
+            "identity": describe_index(given, self.unique_by, self.genes),
         }
 
     def _check_parameters(self):
@@ -811,7 +866,7 @@ class MoleculeIndex(BaseEstimator):
                 f"folder must be {self.store_.folder}, in which this index lies. Got "
                 f"{self.folder!r}; to make another one call fit."
             )
-        check_unchanged(self.estimator_, self.store_.identity)
+        check_unchanged(self._own, self.store_.identity)
 
     @property
     def _unique_by(self):
@@ -821,16 +876,17 @@ class MoleculeIndex(BaseEstimator):
     def _read_profiles(self, y):
         """Return profiles in the order of the embedder's genes, and their names."""
         check_is_fitted(self)
-        check_unchanged(self.estimator_, self.store_.identity)
+        check_unchanged(self._own, self.store_.identity)
         genes = self.store_.identity["genes"]
         genes = None if genes is None else pd.DataFrame(genes)
         aligned = align_queries(self.estimator_, genes, y)
         frames = [rows for rows in (y, aligned) if isinstance(rows, pd.DataFrame)]
         return aligned, frames[0].index if frames else None
 
-    def _adopt(self, store, estimator):
+    def _adopt(self, store, own):
         self.store_ = store
-        self.estimator_ = estimator
+        self.estimator_, self.candidates_by_ = own.estimator, own.candidates_by
+        self.reranks_ = own.reranks
         self.metric_ = store.metric
         in_folder = store.folder is not None
         self.background_ = Background.load(store) if in_folder else None
@@ -840,7 +896,7 @@ class MoleculeIndex(BaseEstimator):
         """Embed a library, or what is left of it."""
         add_library(
             self.store_,
-            self.estimator_,
+            self._own.embedder,
             source,
             unique_by=self._unique_by,
             batch_size=self.batch_size,
@@ -861,72 +917,48 @@ class MoleculeIndex(BaseEstimator):
             )
         return self._faiss.top_k(queries, n_neighbors, reverse=reverse)
 
-    def _embed_queries(self, y, groups) -> tuple[NDArray[np.float32], ArrayLike | None]:
-        """Project profiles into the joint space; return them with their names."""
+    def _embed(self, y) -> NDArray[np.float32]:
+        """Project profiles into the joint space."""
+        return embed_profiles(self._own.embedder, y, self.store_)
+
+    def _queries(self, y, groups) -> Queries:
         y, names = self._read_profiles(y)
-        return self._embed_aligned(y, names, groups)
+        queries = Queries.make(y, names, groups, self._embed)
+        queries.check_directions(self.store_)
+        return queries
 
-    def _embed_aligned(self, y, names, groups):
-        refuse_constant(y)
-        embedded = embed_profiles(self.estimator_, y)
-        if groups is not None:
-            embedded, names = combine_queries(embedded, groups)
-        self._check_directions(embedded)
-        return embedded, names
+    def _permuted(self, queries: Queries, n_permutations, random_state):
+        """Return a generator of the permuted vectors of each query."""
 
-    def _with_permutations(self, y, groups, n_permutations, random_state):
-        """Return queries, their names, and a generator of the permuted ones of each."""
-        is_int = isinstance(n_permutations, Integral)
-        if not (is_int and 0 <= n_permutations <= _MOST_PERMUTATIONS):
-            raise ValueError(
-                f"n_permutations must be an int from 0 to {_MOST_PERMUTATIONS:,}. Got "
-                f"{n_permutations!r}."
-            )
-        y, names = self._read_profiles(y)
-        queries, names = self._embed_aligned(y, names, groups)
-        profiles = np.asarray(y)
-        n_genes = profiles.shape[1]
-        draw = check_random_state(random_state)
-        orders = [draw.permutation(n_genes) for _ in range(n_permutations)]
-        if groups is None:
-            members = list(np.arange(len(profiles))[:, None])
-        else:
-            codes = np.unique(np.asarray(groups), return_inverse=True)[1]
-            members = [np.flatnonzero(codes == i) for i in range(len(queries))]
+        def embed(profiles):
+            return self._embed(with_gene_names(self.estimator_, profiles))
 
-        def embed(profile):
-            named = with_gene_names(self.estimator_, profile[orders])
-            return embed_profiles(self.estimator_, named)
+        return queries.permuted(n_permutations, random_state, embed)
 
-        permuted = (
-            np.mean([embed(profiles[i]) for i in own], axis=0, dtype=np.float32)
-            for own in members
-        )
-        return queries, names, permuted
+    def _top_k(self, queries: Queries, n_neighbors, reverse):
+        """Return scores and rows, best first, and the scores in the joint space.
 
-    def _check_directions(self, embedded):
-        """Refuse queries that have no correlation or no angle with anything."""
-        if self.metric_ not in ("correlation", "cosine"):
-            return
-        lengths = np.linalg.norm(self.store_.to_stored(embedded), axis=1)
-        bad = np.flatnonzero(lengths < 0.5)  # of those that have one it is 1
-        if bad.size:
-            raise ValueError(
-                f"y: {bad.size} of {len(embedded)} queries lie where {self.metric_} is "
-                "undefined, so no molecule is nearer than another; as the mean profile "
-                "of the training set does. Queries number "
-                f"[{first_few(bad.tolist())}]."
-            )
-
-    def _top_k(self, queries, n_neighbors, reverse):
+        These are None where they are the scores.
+        """
         n_active = self._check_not_empty()
+        n_candidates = min(self.n_candidates, n_active) if self.reranks_ else n_active
         is_int = isinstance(n_neighbors, Integral) and n_neighbors is not True
-        if not (is_int and 1 <= n_neighbors <= n_active):
+        if not (is_int and 1 <= n_neighbors <= n_candidates):
+            what = "molecules in the index"
+            if n_candidates < n_active:
+                what = "candidates that the estimator scores (n_candidates)"
             raise ValueError(
-                f"n_neighbors must be an int from 1 to {n_active:,}, the number of "
-                f"molecules in the index. Got {n_neighbors!r}."
+                f"n_neighbors must be an int from 1 to {n_candidates:,}, the number of "
+                f"{what}. Got {n_neighbors!r}."
             )
-        return self._search(queries, int(n_neighbors), reverse=reverse)
+        if not self.reranks_:
+            best = self._search(queries.vectors, int(n_neighbors), reverse=reverse)
+            return *best, None
+        found, rows = self._search(queries.vectors, n_candidates, reverse=reverse)
+        scores = self._own.score(self.store_, queries, rows)
+        order = np.lexsort((rows, scores if reverse else -scores), axis=1)
+        best = order[:, :n_neighbors]
+        return [np.take_along_axis(a, best, axis=1) for a in (scores, rows, found)]
 
     def _check_not_empty(self):
         """Return how many molecules there are."""

@@ -1,5 +1,16 @@
+from ._beliefs import abstention_curve as abstention_curve
+from ._beliefs import expected_calibration_error as expected_calibration_error
+from ._beliefs import query_beliefs as query_beliefs
+from ._beliefs import reliability_curve as reliability_curve
+from ._beliefs import set_coverage as set_coverage
+from ._beliefs_plot import AbstentionDisplay as AbstentionDisplay
+from ._beliefs_plot import ReliabilityDisplay as ReliabilityDisplay
 from ._bootstrap import bootstrap_scores as bootstrap_scores
 from ._bootstrap import paired_comparison as paired_comparison
+from ._connectivity import connectivity_tau as connectivity_tau
+from ._connectivity import normalized_connectivity as normalized_connectivity
+from ._connectivity import pairwise_connectivity as pairwise_connectivity
+from ._connectivity import summarize_connectivity as summarize_connectivity
 from ._curves import precision_recall as precision_recall
 from ._curves import recall_at_k as recall_at_k
 from ._plot import RetrievalCurveDisplay as RetrievalCurveDisplay

@@ -88,6 +88,7 @@ class DrugCellLineSplit:
         "val_cell_lines": _VAL,
         "test_cell_lines": _TEST,
         "hold_out": [StrOptions({"both", "drugs", "cell_lines"})],
+        "test_sources": [str, "array-like", None],
         "random_state": ["random_state"],
     },
     prefer_skip_nested_validation=True,
@@ -100,6 +101,7 @@ def drug_cell_line_split(
     val_cell_lines: Choice = 1,
     test_cell_lines: Choice = 1,
     hold_out: str = "both",
+    test_sources: str | Sequence[str] | None = None,
     random_state: int | np.random.RandomState | None = None,
 ) -> DrugCellLineSplit:
     """Divide rows so that no two parts share a drug or a cell line.
@@ -122,6 +124,10 @@ def drug_cell_line_split(
     hold_out : {"both", "drugs", "cell_lines"}, default="both"
         What the parts must not share. With "drugs" or "cell_lines" the arguments of
         the other are not used, and no row is dropped.
+    test_sources : str or list of str, default=None
+        Test and validation rows are of these sources alone, by the column "source" of
+        `groups` (``study.obs`` of a joined study); only their drugs and lines are held
+        out. Rows of others train, unless theirs are. None tests all.
     random_state : int, RandomState instance or None, default=None
         Draws what is not named.
 
@@ -169,7 +175,7 @@ def drug_cell_line_split(
     >>> split.cell_lines["train"]
     array(['A375', 'PC3'], dtype=object)
     """
-    drug, cell_line = encode_groups(groups)
+    drug, cell_line = encode_groups(groups, test_sources=test_sources)
     rng = check_random_state(random_state)
     choices = {
         "drug": (val_drugs, test_drugs),
@@ -226,18 +232,20 @@ def _divide(
         raise ValueError(
             f"val_{factor.name}s and test_{factor.name}s must not share {shared}."
         )
-    n_labels = len(factor.labels)
-    rest = rng.permutation(np.setdiff1d(np.arange(n_labels), named))
+    n_labels = len(factor.pool)
+    rest = rng.permutation(np.setdiff1d(factor.pool, named))
     for part, choice in choices.items():
         if isinstance(choice, Real):
             n_drawn = count_of(choice, n_labels)
             parts[part], rest = np.sort(rest[:n_drawn]), rest[n_drawn:]
+    held = np.concatenate(list(parts.values()))
+    rest = np.setdiff1d(np.arange(len(factor.labels)), held)
     if not rest.size:
         raise ValueError(
             f"val_{factor.name}s={val!r} and test_{factor.name}s={test!r} leave none "
             f"of the {n_labels} distinct {factor.plural} in groups to train on."
         )
-    return {"train": np.sort(rest), **parts}
+    return {"train": rest, **parts}
 
 
 def _find(factor: Factor, argument: str, names: Sequence[object]) -> Indices:
@@ -262,6 +270,8 @@ def _collect(
 ) -> DrugCellLineSplit:
     """Collect the rows of each part, given the positions of its labels."""
     rows = {p: drug.rows(drugs[p]) & cell_line.rows(lines[p]) for p in _PARTS}
+    if drug.tested is not None:
+        rows |= {p: rows[p] & drug.tested for p in ("val", "test")}
     for part, mask in rows.items():
         if not mask.any() and drugs[part].size and lines[part].size:
             raise ValueError(
@@ -270,6 +280,8 @@ def _collect(
             )
     seen = cell_line.rows(np.setdiff1d(lines["train"], lines["test"]))
     oracle = oracle_mask(drug, rows["test"], seen)
+    if drug.tested is not None:
+        oracle &= drug.tested
     dropped = ~np.logical_or.reduce(list(rows.values()))
     return DrugCellLineSplit(
         **{part: np.flatnonzero(mask) for part, mask in rows.items()},

@@ -1,7 +1,7 @@
 """Cross-validation in which no test drug and no test cell line was trained on."""
 
 from abc import ABCMeta, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import product
 from numbers import Integral, Real
 from typing import ClassVar
@@ -38,6 +38,7 @@ class BaseDrugCellLineSplit(BaseEstimator, metaclass=ABCMeta):
 
     _parameter_constraints: ClassVar[dict] = {
         "hold_out": [StrOptions({"both", "drugs", "cell_lines"})],
+        "test_sources": [str, "array-like", None],
         "train": [StrOptions({"disjoint", "oracle_train_lines", "oracle_test_lines"})],
         "random_state": ["random_state"],
     }
@@ -46,6 +47,7 @@ class BaseDrugCellLineSplit(BaseEstimator, metaclass=ABCMeta):
 
     hold_out: str
     train: str
+    test_sources: str | Sequence[str] | None
 
     def split(
         self,
@@ -80,7 +82,7 @@ class BaseDrugCellLineSplit(BaseEstimator, metaclass=ABCMeta):
             if there are too few drugs or cell lines, or if a part would be empty.
         """
         self._check()
-        drug, cell_line = encode_groups(groups, X, y)
+        drug, cell_line = encode_groups(groups, X, y, test_sources=self.test_sources)
         blocks = self._blocks(drug, cell_line)
         # All of them now: an empty one must not end a long run half-way.
         return iter([self._rows(drug, *block) for block in blocks])
@@ -101,12 +103,16 @@ class BaseDrugCellLineSplit(BaseEstimator, metaclass=ABCMeta):
         self, drug: Factor, name: str, held_drugs: Mask, held_lines: Mask
     ) -> tuple[Indices, Indices]:
         train, test = disjoint_masks(held_drugs, held_lines, self.hold_out)
+        if drug.tested is not None:
+            test &= drug.tested
         _check_rows(train, name, "no training row: every row shares a drug or a line")
         _check_rows(test, name, "no test row: none of its drugs is in its lines")
         if self.train == "oracle_test_lines":
             train = test
         elif self.train == "oracle_train_lines":
             train = oracle_mask(drug, test, ~held_lines)
+            if drug.tested is not None:
+                train &= drug.tested
             _check_rows(train, name, "no row of a test drug in a training line")
         return np.flatnonzero(train), np.flatnonzero(test)
 
@@ -139,6 +145,10 @@ class DrugCellLineKFold(BaseDrugCellLineSplit):
         their rows in the training lines (a test drug without one stays unknown to the
         oracle), or the test rows themselves (for an oracle that leaves the query
         out). The test rows are the same for all three.
+    test_sources : str or list of str, default=None
+        Test rows are of these sources alone, by the column "source" of `groups`
+        (``study.obs`` of a joined study), and only their drugs and lines are drawn.
+        Rows of others train, unless their drug or line is held out. None tests all.
     shuffle : bool, default=True
         Shuffle the sorted labels before dividing them.
     random_state : int, RandomState instance or None, default=None
@@ -188,6 +198,7 @@ class DrugCellLineKFold(BaseDrugCellLineSplit):
         *,
         hold_out="both",
         train="disjoint",
+        test_sources=None,
         shuffle=True,
         random_state=None,
     ):
@@ -195,6 +206,7 @@ class DrugCellLineKFold(BaseDrugCellLineSplit):
         self.n_cell_line_folds = n_cell_line_folds
         self.hold_out = hold_out
         self.train = train
+        self.test_sources = test_sources
         self.shuffle = shuffle
         self.random_state = random_state
 
@@ -239,7 +251,7 @@ class DrugCellLineKFold(BaseDrugCellLineSplit):
         self, factor: Factor, seed: int | np.random.RandomState | None
     ) -> list[tuple[str, Mask]]:
         """Return name and rows of each fold of the labels."""
-        n_folds, n_labels = getattr(self, f"n_{factor.name}_folds"), len(factor.labels)
+        n_folds, n_labels = getattr(self, f"n_{factor.name}_folds"), len(factor.pool)
         if n_folds > n_labels:
             raise ValueError(
                 f"n_{factor.name}_folds={n_folds} is more than the {n_labels} distinct "
@@ -247,8 +259,8 @@ class DrugCellLineKFold(BaseDrugCellLineSplit):
             )
         folds = KFold(n_folds, shuffle=self.shuffle, random_state=seed)
         return [
-            (f"{factor.name} fold {i}", factor.rows(members))
-            for i, (_, members) in enumerate(folds.split(factor.labels))
+            (f"{factor.name} fold {i}", factor.rows(factor.pool[members]))
+            for i, (_, members) in enumerate(folds.split(factor.pool))
         ]
 
 
@@ -275,6 +287,10 @@ class DrugCellLineShuffleSplit(BaseDrugCellLineSplit):
     train : {"disjoint", "oracle_train_lines", "oracle_test_lines"}, \
             default="disjoint"
         The training rows; see :class:`DrugCellLineKFold`.
+    test_sources : str or list of str, default=None
+        Test rows are of these sources alone, by the column "source" of `groups`
+        (``study.obs`` of a joined study), and only their drugs and lines are drawn.
+        Rows of others train, unless their drug or line is held out. None tests all.
     random_state : int, RandomState instance or None, default=None
         Draws; pass an int to get the same splits from every call.
 
@@ -310,6 +326,7 @@ class DrugCellLineShuffleSplit(BaseDrugCellLineSplit):
         test_cell_lines=0.2,
         hold_out="both",
         train="disjoint",
+        test_sources=None,
         random_state=None,
     ):
         self.n_splits = n_splits
@@ -317,6 +334,7 @@ class DrugCellLineShuffleSplit(BaseDrugCellLineSplit):
         self.test_cell_lines = test_cell_lines
         self.hold_out = hold_out
         self.train = train
+        self.test_sources = test_sources
         self.random_state = random_state
 
     def get_n_splits(
@@ -350,11 +368,11 @@ class DrugCellLineShuffleSplit(BaseDrugCellLineSplit):
 
     def _draw(self, factor: Factor, rng: np.random.RandomState) -> Mask:
         """Return the rows of randomly drawn labels."""
-        given, n_labels = getattr(self, f"test_{factor.name}s"), len(factor.labels)
+        given, n_labels = getattr(self, f"test_{factor.name}s"), len(factor.pool)
         n_test = count_of(given, n_labels)
         if n_test >= n_labels:
             raise ValueError(
                 f"test_{factor.name}s={given} leaves none of the {n_labels} distinct "
                 f"{factor.plural} in groups to train on."
             )
-        return factor.rows(rng.permutation(n_labels)[:n_test])
+        return factor.rows(factor.pool[rng.permutation(n_labels)[:n_test]])

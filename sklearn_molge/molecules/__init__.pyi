@@ -1,4 +1,5 @@
 from ._annotation_kernel import AnnotationKernel as AnnotationKernel
+from ._annotations import annotation_matrix as annotation_matrix
 from ._chemprop import ChempropEmbedder as ChempropEmbedder
 from ._descriptors import MoleculeDescriptors as MoleculeDescriptors
 from ._dmpnn import DMPNN as DMPNN

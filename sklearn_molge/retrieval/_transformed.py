@@ -1,7 +1,7 @@
 """TransformedTargetRetriever: a transformer for the expression view."""
 
-from sklearn.base import BaseEstimator, MetaEstimatorMixin, clone
-from sklearn.utils import Bunch, get_tags
+from sklearn.base import clone
+from sklearn.utils import Bunch
 from sklearn.utils.metadata_routing import (
     MetadataRouter,
     MethodMapping,
@@ -13,30 +13,14 @@ from sklearn_molge._compat import (
     HasMethods,
     _fit_context,
     _routing_enabled,
-    available_if,
 )
 from sklearn_molge._utils.genes import check_gene_names
-from sklearn_molge._utils.views import comparison, is_embedder, resolve_views
-from sklearn_molge.base import TwoViewMixin
+from sklearn_molge.retrieval._wrapper import BaseWrapper
 
 __all__ = ["TransformedTargetRetriever"]
 
 
-def _retriever_has(attribute):
-    def check(self):
-        getattr(getattr(self, "retriever_", self.retriever), attribute)
-        return True
-
-    return check
-
-
-def _embeds_profiles(self):
-    """Whether the two-view estimator, perhaps inside a Pipeline, has a joint space."""
-    inner = resolve_views(getattr(self, "retriever_", self.retriever), None, None)[0]
-    return is_embedder(inner)
-
-
-class TransformedTargetRetriever(MetaEstimatorMixin, TwoViewMixin, BaseEstimator):
+class TransformedTargetRetriever(BaseWrapper):
     """Meta-estimator that transforms the profiles for a two-view estimator.
 
     A Pipeline transforms X, the molecules, and never y. This is the twin of
@@ -70,7 +54,9 @@ class TransformedTargetRetriever(MetaEstimatorMixin, TwoViewMixin, BaseEstimator
     Notes
     -----
     With metadata routing, what is routed to ``fit`` goes to the retriever and the
-    transformer as each requests; without, to the retriever.
+    transformer as each requests; without, to the retriever. What the transformer
+    requests for ``transform`` it gets for the training profiles alone, such as the
+    sources of a :class:`~sklearn_molge.expression.SourceScaler`.
 
     Examples
     --------
@@ -129,117 +115,9 @@ class TransformedTargetRetriever(MetaEstimatorMixin, TwoViewMixin, BaseEstimator
         else:
             self.transformer_ = clone(self.transformer)
             self.transformer_.fit(y, **routed.transformer.fit)
-            y = self.transformer_.transform(y)
+            y = self.transformer_.transform(y, **routed.transformer.transform)
         self.retriever_ = clone(self.retriever).fit(X, y, **routed.retriever.fit)
         return self
-
-    @available_if(_retriever_has("transform"))
-    def transform(self, X):
-        """Project molecules into the joint space; for retrievers that have one.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_molecules,) or (n_molecules, n_features)
-            Molecules.
-
-        Returns
-        -------
-        embedded : ndarray of shape (n_molecules, n_components)
-            As the retriever embeds them.
-        """
-        check_is_fitted(self)
-        return self.retriever_.transform(X)
-
-    @available_if(_retriever_has("transform"))
-    def fit_transform(self, X, y, **fit_params):
-        """Fit, then project the molecules into the joint space.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples,) or (n_samples, n_features)
-            Molecule of each row.
-        y : array-like of shape (n_samples, n_genes)
-            Profile of each row.
-        **fit_params : dict
-            Metadata for the retriever and the transformer.
-
-        Returns
-        -------
-        embedded : ndarray of shape (n_samples, n_components)
-            As the retriever embeds the molecules.
-        """
-        return self.fit(X, y, **fit_params).transform(X)
-
-    @available_if(_retriever_has("set_output"))
-    def set_output(self, *, transform=None):
-        """Choose the container that ``transform`` returns.
-
-        Parameters
-        ----------
-        transform : {"default", "pandas", "polars"}, default=None
-            None leaves it as it is.
-
-        Returns
-        -------
-        self : object
-            This estimator.
-        """
-        for retriever in (self.retriever, getattr(self, "retriever_", None)):
-            if retriever is not None:
-                retriever.set_output(transform=transform)
-        return self
-
-    @available_if(_embeds_profiles)
-    def transform_ge(self, y):
-        """Project profiles into the joint space; for retrievers that have one.
-
-        Parameters
-        ----------
-        y : array-like of shape (n_profiles, n_genes)
-            Profiles.
-
-        Returns
-        -------
-        embedded : ndarray of shape (n_profiles, n_components)
-            As the retriever embeds them.
-        """
-        check_is_fitted(self)
-        inner, _, profiles = resolve_views(self, None, y)
-        return inner.transform_ge(profiles)
-
-    @available_if(_retriever_has("get_feature_names_out"))
-    def get_feature_names_out(self, input_features=None):
-        """Names of the dimensions of the joint space.
-
-        Parameters
-        ----------
-        input_features : array-like of str or None, default=None
-            Passed to the retriever.
-
-        Returns
-        -------
-        names : ndarray of str
-            As the retriever names them.
-        """
-        check_is_fitted(self)
-        return self.retriever_.get_feature_names_out(input_features)
-
-    def compare_to(self, X):
-        """Prepare a fixed set of molecules once, to be compared with many profiles.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_molecules,) or (n_molecules, n_features)
-            Molecules, as `retriever` was fitted on them.
-
-        Returns
-        -------
-        compare : callable
-            Takes profiles as they are before `transformer`, and returns what
-            ``similarity`` returns for them.
-        """
-        check_is_fitted(self)
-        return comparison(self, X)
 
     def unwrap(self, X, y):
         """Take one step down to the retriever.
@@ -276,18 +154,7 @@ class TransformedTargetRetriever(MetaEstimatorMixin, TwoViewMixin, BaseEstimator
             retriever=self.retriever, method_mapping=mapping
         )
         if self.transformer is not None:
+            # The training profiles are transformed in `fit`, later ones without.
+            mapping = mapping.add(caller="fit", callee="transform")
             router.add(transformer=self.transformer, method_mapping=mapping)
         return router
-
-    @property
-    def n_features_in_(self):
-        """Number of molecule features seen by the retriever."""
-        check_is_fitted(self)
-        return self.retriever_.n_features_in_
-
-    def __sklearn_tags__(self):
-        tags = super().__sklearn_tags__()
-        inner = get_tags(self.retriever)
-        tags.input_tags = inner.input_tags
-        tags.transformer_tags = inner.transformer_tags
-        return tags

@@ -210,13 +210,17 @@ class VotingRetriever(MetaEstimatorMixin, TwoViewMixin, _BaseComposition):
             )
         return kept / kept.sum()
 
-    def compare_to(self, X):
+    def compare_to(self, X, *, reference=None):
         """Prepare a fixed set of molecules once, to be compared with many profiles.
 
         Parameters
         ----------
         X : array-like of shape (n_molecules,) or (n_molecules, n_features)
             Molecules, as the estimators were fitted on them.
+        reference : array-like of shape (n_reference,) or (n_reference, n_features), \
+                default=None
+            The molecules over which similarities are standardised, such as a sample of
+            a library of which X are the best; by default X.
 
         Returns
         -------
@@ -228,8 +232,13 @@ class VotingRetriever(MetaEstimatorMixin, TwoViewMixin, _BaseComposition):
         """
         check_is_fitted(self)
         distinct, codes = take_distinct(X)
+        others = None if reference is None else take_distinct(reference)[0]
         votes = [
-            (weight, comparison(estimator, distinct))
+            (
+                weight,
+                comparison(estimator, distinct),
+                None if others is None else comparison(estimator, others),
+            )
             for weight, estimator in zip(self.weights_, self.estimators_, strict=True)
             if weight > 0
         ]
@@ -237,10 +246,11 @@ class VotingRetriever(MetaEstimatorMixin, TwoViewMixin, _BaseComposition):
         def similarity(y):
             y = check_profiles(self, y, reset=False, as_frame=True)
             total = np.zeros((len(y), distinct.shape[0]))
-            for weight, compare in votes:
+            for weight, compare, to_reference in votes:
                 similarities = compare(y)
                 if self.standardize:
-                    similarities = _standardize(similarities)
+                    over = similarities if to_reference is None else to_reference(y)
+                    similarities = _standardize(similarities, over)
                 total += weight * similarities
             return total[:, codes]
 
@@ -327,18 +337,21 @@ def _is_named(pair):
     return isinstance(name, str) and (estimator == "drop" or hasattr(estimator, "fit"))
 
 
-def _standardize(similarities):
-    """Centre each row and divide it by its spread; infinities stay as they are."""
-    rounding = np.finfo(np.result_type(similarities, np.float32)).eps
-    finite = np.isfinite(similarities)
+def _standardize(similarities, reference):
+    """Centre and scale rows by those of `reference`; infinities stay as they are."""
+    rounding = np.finfo(np.result_type(reference, np.float32)).eps
+    finite = np.isfinite(reference)
     n_finite = np.maximum(np.count_nonzero(finite, axis=1), 1)[:, None]
-    values = np.where(finite, similarities, 0).astype(np.float64)
+    values = np.where(finite, reference, 0).astype(np.float64)
     size = np.sqrt(np.sum(values**2, axis=1, keepdims=True) / n_finite)
-    centred = values - values.sum(axis=1, keepdims=True) / n_finite
-    centred[~finite] = 0
-    spread = np.sqrt(np.sum(centred**2, axis=1, keepdims=True) / n_finite)
+    mean = values.sum(axis=1, keepdims=True) / n_finite
+    values -= mean
+    values[~finite] = 0
+    spread = np.sqrt(np.sum(values**2, axis=1, keepdims=True) / n_finite)
     # The centring of a constant row leaves rounding errors, which are not a spread.
     constant = spread <= 10 * rounding * size
     spread[constant] = 1
+    finite = np.isfinite(similarities)
+    centred = np.where(finite, similarities, 0).astype(np.float64) - mean
     standardized = np.where(constant, 0, centred / spread)
     return np.where(finite, standardized, similarities)

@@ -145,6 +145,10 @@ def test_methods_see_training_rows_only(study, recorder, seen):
     methods = {
         "own": row,
         "shuffled": Method(row, shuffle_molecules=True),
+        "blind": Method(
+            TransformedTargetRetriever(DoubleNNRetriever(), recorder("blind")),
+            drug_blind=True,
+        ),
         "shared": make_pipeline(AlignedView("molecules"), aligned),
         "oracle": Method(
             TransformedTargetRetriever(OracleRetriever(), recorder("oracle")),
@@ -162,7 +166,11 @@ def test_methods_see_training_rows_only(study, recorder, seen):
         "y": study.ge[train],
         "expression": study.ge[train],
         "oracle": study.ge[split.oracle_train_lines],
+        "blind": study.ge[train].copy(),
     }
+    lines = study.groups[train, 1]
+    for line in set(lines):
+        expected["blind"][lines == line] = study.ge[train][lines == line].mean(axis=0)
     assert {name for name, _ in seen} == set(expected)
     molecules = [rows for name, rows in seen if name == "X"]
     np.testing.assert_array_equal(molecules[0], expected["X"])
@@ -170,7 +178,7 @@ def test_methods_see_training_rows_only(study, recorder, seen):
     np.testing.assert_array_equal(np.sort(molecules[1]), np.sort(expected["X"]))
     for name, rows in seen:
         if name != "X":
-            np.testing.assert_array_equal(rows, expected[name])
+            np.testing.assert_allclose(rows, expected[name], rtol=1e-5, atol=1e-6)
 
 
 def test_an_embedder_is_fitted_once_and_shared(study, net):

@@ -7,6 +7,7 @@ import pandas as pd
 from harness import Kind
 from scipy import sparse
 from sklearn.base import clone
+from sklearn.linear_model import Ridge
 
 from sklearn_molge.alignment import CCA, CoordinatedEmbedder
 from sklearn_molge.expression import L1000Featurizer
@@ -15,6 +16,7 @@ from sklearn_molge.model_selection import DrugCellLineKFold
 from sklearn_molge.retrieval import (
     DoubleNNRetriever,
     OracleRetriever,
+    PredictedProfileRetriever,
     RandomRetriever,
     TransformedTargetRetriever,
     VotingRetriever,
@@ -37,6 +39,7 @@ ESTIMATORS = [
     clone(CCA_2).set_params(metric="cosine"),
     *[DoubleNNRetriever(metric) for metric in METRICS],
     OracleRetriever(),
+    PredictedProfileRetriever(Ridge()),
     RandomRetriever(random_state=0),
     TransformedTargetRetriever(CCA_2, transformer=L1000Featurizer()),
     VotingRetriever([("cca", CCA_2), ("dnn", DoubleNNRetriever("correlation"))]),

@@ -9,6 +9,7 @@ from scipy import sparse
 
 from sklearn_molge.inspection import (
     cell_line_mixing,
+    class_enrichment,
     latent_map,
     neighbor_change,
     performance_regression,
@@ -58,11 +59,26 @@ def change(seed=0):
     return result.table.to_numpy().ravel()
 
 
+def enrichment(scores=POINTS[:, 0], labels=LABELS, seed=0):
+    result = class_enrichment(
+        scores, labels, random_state=seed, min_size=2, n_permutations=100
+    )
+    return result.table[["statistic", "p_value"]].to_numpy().ravel().tolist()
+
+
 def pca_map(X=POINTS, seed=0):
     return latent_map(X, reducer="pca", random_state=seed).to_numpy().ravel()
 
 
-RANDOM = [same_class, mixing, regression, profile_regression, change, pca_map]
+RANDOM = [
+    same_class,
+    mixing,
+    regression,
+    profile_regression,
+    change,
+    pca_map,
+    enrichment,
+]
 
 
 @pytest.mark.parametrize("call", RANDOM)
@@ -87,6 +103,7 @@ def test_pandas_with_any_index():
     drugs = odd_index(np.arange(N).astype(str))
     assert same_class(drugs=drugs) == same_class(drugs=drugs.to_numpy())
     assert mixing() == mixing(frame, odd_index(LINES))
+    assert enrichment() == enrichment(frame[0], odd_index(LABELS))
     assert mixing(drugs=DRUGS) == mixing(frame, LINES, drugs=odd_index(DRUGS))
     for call in (regression, profile_regression):
         odd = {"ranks": odd_index(RANKS), "drugs": odd_index(DRUGS)}

@@ -268,7 +268,8 @@ def finlayson2020_methods(
     aligned profiles in the training and the test lines, with the query left out, by
     the paper's metric (correlation in the training lines, Euclidean distance in the
     test lines) and all by correlation. Beside these: a strong classical Pipeline, and
-    CCA fitted on shuffled molecules.
+    two controls, which should be at chance: CCA fitted on shuffled molecules, and D-NN
+    fitted on each profile's mean over its cell line ("drug-blind").
 
     Parameters
     ----------
@@ -340,7 +341,7 @@ def _pipeline(features, retriever, transformer):
 
 
 def _strong_rows(raw: BaseEstimator, n_components: int) -> dict[str, Method]:
-    """Return the strongest classical Pipeline that we know, and shuffled CCA."""
+    """Return the strongest classical Pipeline that we know, and two controls."""
     joined = PRESETS["recommended"]["molecule_features"]
     unit = make_pipeline(clone(raw), Normalizer())
     candidates = [
@@ -350,10 +351,15 @@ def _strong_rows(raw: BaseEstimator, n_components: int) -> dict[str, Method]:
     ]
     shuffled = _pipeline(MorganFingerprinter(), SizedCCA(n_components), raw)
     strong, chance = "CCA, raw / six features", "CCA, shuffled molecules"
+    # Of means of lines CCA finds nothing, and says so, where every line has all drugs.
+    blind, dnn = "D-NN, drug-blind", DoubleNNRetriever("jaccard")
     names = ("raw", "Morgan, shuffled", "CCA")
+    of_lines = _pipeline(MorganFingerprinter(), dnn, raw)
+    of_blind = ("means of cell lines", "Morgan", "D-NN")
     return {
         row_id(strong): Method(candidates, "raw", "six features", "CCA", strong),
         row_id(chance): Method(shuffled, *names, chance, shuffle_molecules=True),
+        row_id(blind): Method(of_lines, *of_blind, blind, drug_blind=True),
     }
 
 

@@ -11,10 +11,11 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from sklearn_molge._compat import StrOptions, validate_params
+from sklearn_molge._utils.groups import split_classes
 from sklearn_molge._utils.plotting import DisplayMixin
 from sklearn_molge.inspection._latent_map import latent_map
 from sklearn_molge.inspection._mixing import cell_line_mixing
-from sklearn_molge.inspection._neighbors import same_class_neighbors, split_classes
+from sklearn_molge.inspection._neighbors import same_class_neighbors
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist

@@ -1,0 +1,691 @@
+"""ConformalRetriever: how sure an answer is, calibrated on unseen molecules."""
+
+import warnings
+from dataclasses import dataclass, replace
+from numbers import Integral, Real
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+from scipy.optimize import minimize
+from scipy.special import logsumexp
+from sklearn.base import clone
+from sklearn.model_selection import check_cv
+from sklearn.utils import Bunch
+from sklearn.utils.metadata_routing import (
+    MetadataRouter,
+    MethodMapping,
+    process_routing,
+)
+from sklearn.utils.parallel import Parallel, delayed
+from sklearn.utils.validation import check_array, check_is_fitted, has_fit_parameter
+
+from sklearn_molge._compat import (
+    HasMethods,
+    Interval,
+    _check_method_params,
+    _fit_context,
+    _routing_enabled,
+    _safe_indexing,
+    validate_parameter_constraints,
+)
+from sklearn_molge._utils.checks import check_named, check_same_rows
+from sklearn_molge._utils.genes import check_gene_names
+from sklearn_molge._utils.groups import encode_groups
+from sklearn_molge._utils.identity import is_frozen
+from sklearn_molge._utils.messages import first_few
+from sklearn_molge._utils.rows import (
+    as_indexable,
+    distinct_rows,
+    is_text,
+    take_distinct,
+)
+from sklearn_molge._utils.views import comparison, trained_rows
+from sklearn_molge.base import check_profiles, identify_drugs, one_row_per_drug
+from sklearn_molge.exceptions import (
+    CalibrationWarning,
+    FewCandidatesWarning,
+    LeakageWarning,
+)
+from sklearn_molge.model_selection import DrugCellLineKFold
+from sklearn_molge.molecules import parsed_once
+from sklearn_molge.retrieval._wrapper import BaseWrapper
+
+__all__ = ["ConformalRetriever"]
+
+Floats = NDArray[np.float64]
+
+# Fewer candidates than this say little about a longer list.
+_N_ENOUGH = 20
+# Of new drugs with the features of a drug of the training: 15 % at 512 bits, in L1000.
+_TOLERATED_SHARE = 0.25
+# The steepest slope, per standard deviation of the similarities: beliefs of 0 and 1.
+_STEEPEST = 1e3
+# 1 - 0.9 is not 0.1 in floating point.
+_ROUNDING = 1e-9
+
+_COVERAGE = {"coverage": [Interval(Real, 0, 1, closed="neither")]}
+
+
+@dataclass(frozen=True)
+class _Queries:
+    """Profiles of molecules that a retriever has not seen, compared with such ones.
+
+    Attributes
+    ----------
+    similarities : ndarray of shape (n_queries, n_candidates)
+    match : ndarray of shape (n_queries,)
+        Column of each query's own molecule.
+    drugs : ndarray of shape (n_queries,)
+        The query's drug.
+    """
+
+    similarities: NDArray
+    match: NDArray[np.intp]
+    drugs: NDArray[np.object_]
+
+    def own(self, values: NDArray) -> NDArray:
+        """Return of each row the entry of the query's own molecule."""
+        return values[np.arange(len(self.match)), self.match]
+
+
+@dataclass(frozen=True)
+class _Curve:
+    """From similarities to beliefs: a softmax of a u + c u |u|, u standardised.
+
+    Attributes
+    ----------
+    mean, scale : float
+        Of the finite similarities of the calibration.
+    slopes : ndarray of shape (2,)
+        a and c, at least 0, so that the order of candidates stays.
+    """
+
+    mean: float
+    scale: float
+    slopes: Floats
+
+    @classmethod
+    def fitted(cls, folds, weights, *, bent: bool) -> "_Curve":
+        """Return the one of maximum likelihood; without `bent`, c is 0."""
+        values = np.concatenate([fold.similarities.ravel() for fold in folds])
+        values = values[np.isfinite(values)]
+        start = cls(float(values.mean()) if len(values) else 0.0, 1.0, np.zeros(2))
+        scale = float(values.std()) if len(values) else 0.0
+        if scale <= _ROUNDING * abs(start.mean):
+            return start
+        start = replace(start, scale=scale)
+
+        def loss(slopes):
+            """Mean negative log lift, convex: that of equal beliefs is 0."""
+            curve, slope = replace(start, slopes=slopes), np.zeros(2)
+            total, end = 0.0, 0
+            for fold in folds:
+                terms = curve.terms(fold.similarities)
+                lift = curve.log_lift(fold.similarities)
+                own = fold.own(lift)
+                begin, end = end, end + len(own)
+                # An oracle's own molecule may be minus infinity away at any slope.
+                known = np.where(np.isfinite(own), weights[begin:end], 0.0)
+                total -= float(known @ np.where(np.isfinite(own), own, 0.0))
+                belief = np.exp(lift) / lift.shape[1]
+                for i, term in enumerate(terms):
+                    slope[i] -= known @ (fold.own(term) - (belief * term).sum(axis=1))
+            return total / weights.sum(), slope / weights.sum()
+
+        bounds = [(0, _STEEPEST), (0, _STEEPEST if bent else 0)]
+        found = minimize(
+            loss, [0.5, 0.0], jac=True, bounds=bounds, method="L-BFGS-B",
+            options={"ftol": 1e-12, "gtol": 1e-7, "maxiter": 1000},
+        )  # fmt: skip
+        return replace(start, slopes=found.x) if found.fun < 0 else start
+
+    def terms(self, similarities: NDArray) -> tuple[Floats, Floats]:
+        """Return u and u |u|; 0 where a similarity is minus infinity."""
+        finite = np.where(np.isfinite(similarities), similarities, self.mean)
+        u = (finite - self.mean) / self.scale
+        return u, u * np.abs(u)
+
+    def log_lift(self, similarities: NDArray) -> Floats:
+        """Return log(M b): the log softmax over M candidates, plus log M."""
+        linear, bent = self.terms(similarities)
+        logits = self.slopes[0] * linear + self.slopes[1] * bent
+        # An oracle is minus infinity away from what it does not know, perhaps from all.
+        unknown = np.isneginf(similarities)
+        logits[unknown & ~unknown.all(axis=1, keepdims=True)] = -np.inf
+        log_mean = logsumexp(logits, axis=1, keepdims=True) - np.log(logits.shape[1])
+        return logits - log_mean
+
+
+class ConformalRetriever(BaseWrapper):
+    r"""Say how sure the answers of a two-view estimator are.
+
+    Ranks as `retriever` does, and gives each candidate a share of belief
+    (:meth:`predict_belief`), a p-value (:meth:`predict_p`), and each query a set of
+    candidates that holds the true molecule with a stated probability
+    (:meth:`predict_set`). All three are calibrated on profiles of molecules, and in
+    cell lines where `groups` are given, that the retriever was not fitted on.
+
+    Parameters
+    ----------
+    retriever : estimator
+        A two-view estimator, or a Pipeline, search or wrapper around one. Inside a
+        scikit-learn ``FrozenEstimator`` it is taken as it is, and all rows of `fit`
+        calibrate: they must be of molecules that it was not fitted on.
+    coverage : float, default=0.9
+        Probability, in (0, 1), with which a set holds the true molecule.
+    cv : int, splitter or iterable, default=None
+        How molecules and lines are held out; every fold must hold out whole drugs. An
+        int k makes k folds of the drugs and, with `groups`, k of the lines, so that k
+        times k clones are fitted, see
+        :class:`~sklearn_molge.model_selection.DrugCellLineKFold`. None means 3 with
+        `groups` and 5 without. A splitter gets `groups`, or without them the drugs, as
+        ``GroupKFold`` takes them.
+    n_jobs : int or None, default=None
+        Number of folds at a time; see scikit-learn's glossary.
+    random_state : int, RandomState instance or None, default=None
+        Draws the folds where `cv` is None or an int.
+
+    Attributes
+    ----------
+    retriever_ : estimator
+        The retriever, fitted on all rows.
+    slopes_ : ndarray of shape (2,)
+        a and c of the beliefs, see Notes; 0 where similarities tell nothing of unseen
+        molecules.
+    conformity_scores_ : ndarray of shape (n_scores,)
+        Log lift of each calibration profile's own molecule, sorted.
+    conformity_weights_ : ndarray of shape (n_scores,)
+        Weight of each; with that of the query's own drug,
+        1 / (n_calibration_drugs_ + 1), their sum is 1.
+    n_calibration_drugs_ : int
+        Number of drugs that calibrate.
+    n_genes_in_ : int
+        Number of genes.
+    gene_names_in_ : ndarray of shape (n_genes_in_,)
+        Names of the genes; only where `y` had names, see
+        :func:`~sklearn_molge.base.check_profiles`.
+    n_features_in_ : int
+        Number of molecule features; only where `retriever` has it.
+
+    See Also
+    --------
+    sklearn.calibration.CalibratedClassifierCV : Calibrates a classifier.
+    sklearn_molge.metrics.query_beliefs : The answers to test profiles, in a table.
+    sklearn_molge.metrics.set_coverage : How often sets hold the truth, and their sizes.
+
+    Notes
+    -----
+    A query with similarities :math:`s_m` to M distinct candidates has the beliefs
+
+    .. math:: b_m = \frac{\exp f(u_m)}{\sum_j \exp f(u_j)}, \qquad
+              f(u) = a u + c u |u|, \quad u = (s - \mu) / \sigma,
+
+    with the mean and standard deviation of all similarities of the calibration, and
+    :math:`a, c \ge 0` of maximum likelihood over its profiles, each drug weighing the
+    same. With c = 0 this is temperature scaling (Guo et al. 2017). The log likelihood
+    ratio is quadratic where the similarities of true and other molecules are normal
+    with different variances; on L1000 profiles c halves the calibration error or
+    better.
+
+    The score of conformity is the lift over chance, :math:`l_m = M b'_m`, with the
+    beliefs of temperature scaling. Unlike these it does not shrink as M grows: the
+    number of candidates may differ from that of the calibration. The p-value is
+
+    .. math:: p_m = \frac{1}{K + 1} \Big(1 + \sum_{k=1}^{K} \frac{1}{N_k}
+              \#\{i \le N_k : l_{ki} \le l_m\}\Big)
+
+    with K calibration drugs of which drug k has :math:`N_k` profiles, and a set holds
+    the candidates with :math:`p_m > 1 - \mathrm{coverage}`. A tie counts for the
+    candidate, so that ties make sets larger.
+
+    *What is guaranteed.* For a fixed retriever (``FrozenEstimator``), if the query's
+    drug is drawn as the calibration drugs were, a set holds it with at least the
+    stated probability (hierarchical conformal prediction: Lee, Barber and Willett
+    2023, theorem 1, after Dunn, Wasserman and Ramdas 2022): on average over drugs and
+    over one of each drug's profiles, not for each molecule, line or strength of effect.
+    With `cv` the retriever that answers is fitted on more rows than those that were
+    calibrated. The guarantee then assumes that it is no worse, and sets are a little
+    too large where it is better. It holds for queries whose molecule is among the
+    candidates, and for lists of candidates like those of the calibration: the drugs
+    that a fold does not train on. Without `groups` lines are *not* held out: profiles
+    of lines that are new may then be covered less often.
+
+    A set may be empty: no candidate is like a true molecule. It is full where the
+    similarities tell nothing, or where there are fewer than
+    :math:`1 / (1 - \mathrm{coverage}) - 1` calibration drugs. Both are answers.
+
+    Rows of X that repeat a molecule share its belief, so that each row of
+    :meth:`predict_belief` has sum 1 over the distinct rows of X. While fitting, the
+    similarities of all folds are in memory.
+
+    References
+    ----------
+    .. [1] Y. Lee, R. F. Barber and R. Willett, "Distribution-free inference with
+       hierarchical data", 2023, arXiv:2306.06342.
+    .. [2] R. Dunn, L. Wasserman and A. Ramdas, "Distribution-free prediction sets for
+       two-layer hierarchical models", JASA 2022.
+    .. [3] C. Guo et al., "On calibration of modern neural networks", ICML 2017.
+
+    Examples
+    --------
+    >>> from sklearn_molge.alignment import CCA
+    >>> from sklearn_molge.datasets import make_perturbation_study
+    >>> from sklearn_molge.model_selection import drug_cell_line_split
+    >>> from sklearn_molge.molecules import MorganFingerprinter
+    >>> from sklearn_molge.retrieval import ConformalRetriever
+    >>> from sklearn.pipeline import make_pipeline
+    >>> study = make_perturbation_study(150, n_cell_lines=6, level=5, random_state=0)
+    >>> X, y, groups = study.smiles, study.ge, study.groups
+    >>> split = drug_cell_line_split(groups, val_drugs=0, val_cell_lines=0,
+    ...                              random_state=0)
+    >>> pipe = make_pipeline(MorganFingerprinter(fp_size=256), CCA(10, ridge=1.0))
+    >>> sure = ConformalRetriever(pipe, random_state=0)
+    >>> sure = sure.fit(X[split.train], y[split.train], groups=groups[split.train])
+    >>> held = sure.predict_set(X[split.test], y[split.test])
+    >>> held.shape == (len(split.test), len(split.test))
+    True
+    >>> float(held.diagonal().mean()) > 0.8  # the true molecule of each profile
+    True
+    """
+
+    _parameter_constraints: dict = {
+        "retriever": [HasMethods(["fit"])],
+        **_COVERAGE,
+        "cv": ["cv_object"],
+        "n_jobs": [Integral, None],
+        "random_state": ["random_state"],
+    }
+
+    def __init__(
+        self, retriever, coverage=0.9, *, cv=None, n_jobs=None, random_state=None
+    ):
+        self.retriever = retriever
+        self.coverage = coverage
+        self.cv = cv
+        self.n_jobs = n_jobs
+        self.random_state = random_state
+
+    @_fit_context(prefer_skip_nested_validation=False)
+    def fit(self, X, y, groups=None, **fit_params):
+        """Fit the retriever on all rows, and calibrate its clones on what they miss.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples,) or (n_samples, n_features)
+            Molecule of each row, as `retriever` takes it.
+        y : array-like of shape (n_samples, n_genes)
+            Profile of each row.
+        groups : array-like or DataFrame of shape (n_samples, 2), default=None
+            Drug and cell line of each row. Without, the drugs are
+            :func:`~sklearn_molge.molecules.drug_ids` of SMILES, or equal rows of
+            features, and lines are not held out. A retriever whose `fit` has a
+            parameter `groups` gets them, too.
+        **fit_params : dict
+            Metadata for the retriever; what has one entry a row is cut to the rows of
+            each fold. With metadata routing, what it requests.
+
+        Returns
+        -------
+        self : object
+            Fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            If there are fewer than two drugs, a fold trains on a drug that it tests or
+            has a single candidate, a similarity is NaN, or `cv` comes with a frozen
+            retriever.
+
+        Warns
+        -----
+        CalibrationWarning
+            If there are too few drugs for `coverage`, so that every set is full; if
+            similarities tell nothing of unseen molecules; or if `groups` has one cell
+            line, which cannot be held out.
+        FewCandidatesWarning
+            If calibration profiles met fewer than 20 candidates.
+        LeakageWarning
+            If a frozen retriever was fitted on molecules that calibrate it.
+        """
+        X = as_indexable(X)
+        _check_rows(X)
+        y = check_profiles(self, y, reset=True, as_frame=True)
+        check_same_rows(X=X, y=y)
+        with parsed_once():
+            codes = distinct_rows(X)[1]
+            drugs = _drugs(X, groups, codes)
+        frozen = is_frozen(self.retriever)
+        splits = self._splits(X, y, groups, drugs, frozen=frozen)
+        gallery, rows = one_row_per_drug(drugs, codes, None)
+        params = self._fit_params(groups, fit_params)
+        self.retriever_ = clone(self.retriever).fit(X, y, **params)
+        folds = Parallel(n_jobs=self.n_jobs)(
+            delayed(_compare_fold)(
+                self.retriever_ if frozen else clone(self.retriever),
+                X,
+                y,
+                {} if frozen else params,
+                drugs,
+                rows,
+                train,
+                test,
+            )
+            for train, test in splits
+        )
+        if frozen:
+            _say_known(self.retriever_, _safe_indexing(X, rows), gallery)
+        self._calibrate(folds)
+        return self
+
+    def _fit_params(self, groups, fit_params):
+        """Return the metadata that `retriever` is fitted with."""
+        if _routing_enabled():
+            given = fit_params if groups is None else {"groups": groups, **fit_params}
+            return process_routing(self, "fit", **given).retriever.fit
+        if groups is not None and has_fit_parameter(self.retriever, "groups"):
+            return Bunch(groups=groups, **fit_params)
+        return Bunch(**fit_params)
+
+    def _splits(self, X, y, groups, drugs, *, frozen):
+        """Return the training and the calibration rows of each fold."""
+        everything = np.arange(len(drugs))
+        if frozen:
+            if self.cv is not None:
+                raise ValueError(
+                    "cv must be None where retriever is frozen: all rows calibrate it. "
+                    f"Got {self.cv!r}."
+                )
+            return [(everything[:0], everything)]
+        if len(np.unique(drugs)) < 2:
+            raise ValueError(
+                "X must hold at least 2 drugs, of which one is held out. Got only "
+                f"{drugs[0]!r}, n_samples={len(drugs)}."
+            )
+        if self.cv is None or isinstance(self.cv, Integral):
+            cv, groups = self._folds(groups, drugs)
+        else:
+            cv = check_cv(self.cv, y)
+            groups = drugs if groups is None else groups
+        splits = list(cv.split(X, y, groups))
+        _check_splits(splits, drugs)
+        return splits
+
+    def _folds(self, groups, drugs):
+        """Return the default splitter, and the groups that it takes."""
+        if groups is None:
+            return self._drug_folds(5 if self.cv is None else self.cv, drugs)
+        n_folds = 3 if self.cv is None else int(self.cv)
+        lines = encode_groups(groups)[1].labels
+        if len(lines) < 2:
+            warnings.warn(
+                f"groups has one cell line, {lines[0]!r}, which cannot be held out: "
+                "the sets are calibrated on unseen drugs in a line that the retriever "
+                "has seen, and may hold the truth less often in others.",
+                CalibrationWarning,
+                stacklevel=5,
+            )
+            return self._drug_folds(n_folds, drugs)
+        folds = DrugCellLineKFold(
+            n_folds, min(n_folds, len(lines)), random_state=self.random_state
+        )
+        return folds, groups
+
+    def _drug_folds(self, n_folds, drugs):
+        folds = DrugCellLineKFold(
+            n_folds, hold_out="drugs", random_state=self.random_state
+        )
+        return folds, np.column_stack([drugs, drugs])
+
+    def _calibrate(self, folds):
+        """Set the temperature and the scores of conformity."""
+        smallest = min(fold.similarities.shape[1] for fold in folds)
+        if smallest < _N_ENOUGH:
+            warnings.warn(
+                f"Only {smallest} molecules were candidates for calibration profiles; "
+                "beliefs and sets among many more are less certain than they seem. "
+                "Use fewer folds, or more drugs.",
+                FewCandidatesWarning,
+                stacklevel=4,
+            )
+        drugs, sizes = np.unique(
+            np.concatenate([fold.drugs for fold in folds]),
+            return_inverse=True,
+            return_counts=True,
+        )[1:]
+        weights = 1 / sizes[drugs]
+        self._curve = _Curve.fitted(folds, weights, bent=True)
+        self._straight = _Curve.fitted(folds, weights, bent=False)
+        if not self._straight.slopes.any():
+            warnings.warn(
+                "Out of its folds, the retriever's similarities tell nothing of which "
+                "molecule is the true one: every candidate gets the same share of "
+                "belief, and every set is full.",
+                CalibrationWarning,
+                stacklevel=4,
+            )
+        self.slopes_ = self._curve.slopes
+        scores = np.concatenate(
+            [fold.own(self._straight.log_lift(fold.similarities)) for fold in folds]
+        )
+        order = np.argsort(scores, kind="stable")
+        self.n_calibration_drugs_ = len(sizes)
+        self.conformity_scores_ = scores[order]
+        self.conformity_weights_ = weights[order] / (len(sizes) + 1)
+        self._say_too_few(self.coverage, stacklevel=5)
+
+    def _say_too_few(self, coverage, *, stacklevel):
+        """Warn where no p-value can be small enough to leave a candidate out."""
+        if 1 / (self.n_calibration_drugs_ + 1) > 1 - coverage + _ROUNDING:
+            needed = int(np.ceil(1 / (1 - coverage) - 1 - _ROUNDING))
+            warnings.warn(
+                f"coverage={coverage:g} needs at least {needed} calibration drugs. Got "
+                f"{self.n_calibration_drugs_}: every set holds all candidates.",
+                CalibrationWarning,
+                stacklevel=stacklevel,
+            )
+
+    def _similarities(self, X, y):
+        """Return the similarities to the distinct molecules, and each row's place."""
+        check_is_fitted(self)
+        distinct, codes = take_distinct(X)
+        return _compare(self.retriever_, distinct, self._profiles(y)), codes
+
+    def predict_belief(self, X, y):
+        """Share of belief in each molecule, for each profile.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_molecules,) or (n_molecules, n_features)
+            The candidates, one of which is each profile's molecule.
+        y : array-like of shape (n_profiles, n_genes)
+            Profiles.
+
+        Returns
+        -------
+        belief : ndarray of shape (n_profiles, n_molecules)
+            Between 0 and 1; each row has sum 1 over the distinct rows of X.
+        """
+        similarities, codes = self._similarities(X, y)
+        lift = np.exp(self._curve.log_lift(similarities))
+        return (lift / lift.shape[1])[:, codes]
+
+    def predict_p(self, X, y):
+        """Conformal p-value of each molecule, for each profile.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_molecules,) or (n_molecules, n_features)
+            The candidates, one of which is each profile's molecule.
+        y : array-like of shape (n_profiles, n_genes)
+            Profiles.
+
+        Returns
+        -------
+        p_values : ndarray of shape (n_profiles, n_molecules)
+            At least 1 / (n_calibration_drugs_ + 1) and at most 1. That of the true
+            molecule is at most a with probability at most a: a small one speaks
+            against a molecule.
+        """
+        similarities, codes = self._similarities(X, y)
+        log_lift = self._straight.log_lift(similarities)
+        below = np.append(0, np.cumsum(self.conformity_weights_))
+        places = np.searchsorted(self.conformity_scores_, log_lift, side="right")
+        p_values = below[places] + 1 / (self.n_calibration_drugs_ + 1)
+        return np.minimum(p_values, 1)[:, codes]
+
+    def predict_set(self, X, y, coverage=None):
+        """Tell for each profile which molecules are in its set.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_molecules,) or (n_molecules, n_features)
+            The candidates, one of which is each profile's molecule.
+        y : array-like of shape (n_profiles, n_genes)
+            Profiles.
+        coverage : float, default=None
+            Probability with which a set holds the true molecule, in (0, 1); by default
+            the parameter `coverage`. No new fit is needed.
+
+        Returns
+        -------
+        held : ndarray of bool of shape (n_profiles, n_molecules)
+            True where the molecule is in the profile's set. ``held.sum(axis=1)`` are
+            the sizes: 0 says that no candidate fits, all that none can be left out.
+
+        Warns
+        -----
+        CalibrationWarning
+            If there are too few calibration drugs for this coverage.
+        """
+        if coverage is None:
+            coverage = self.coverage
+        validate_parameter_constraints(
+            _COVERAGE, {"coverage": coverage}, caller_name="predict_set"
+        )
+        p_values = self.predict_p(X, y)
+        self._say_too_few(coverage, stacklevel=3)
+        return p_values > 1 - coverage + _ROUNDING
+
+    def unwrap(self, X, y):
+        """Take one step down to the retriever.
+
+        Parameters
+        ----------
+        X : array-like or None
+            Molecules.
+        y : array-like or None
+            Profiles.
+
+        Returns
+        -------
+        retriever, X, y
+            The fitted retriever, and the views, with the names of the genes.
+        """
+        check_is_fitted(self)
+        return self.retriever_, X, self._profiles(y)
+
+    def _profiles(self, y):
+        return y if y is None else check_gene_names(self, y, reset=False)
+
+    def get_metadata_routing(self):
+        """Say which metadata are used here, and which the retriever requests.
+
+        Returns
+        -------
+        routing : MetadataRouter
+            The router of this meta-estimator.
+        """
+        return (
+            MetadataRouter(owner=self)
+            .add_self_request(self)
+            .add(
+                retriever=self.retriever,
+                method_mapping=MethodMapping().add(caller="fit", callee="fit"),
+            )
+        )
+
+
+def _check_rows(X):
+    """Refuse what is neither SMILES nor a table, before rows are told apart."""
+    if is_text(X):
+        return
+    objects = not sparse.issparse(X) and np.asarray(X).dtype.kind in "OUST"
+    has_texts = objects and any(isinstance(v, str) for v in np.ravel(X))
+    dtype = None if has_texts else "numeric"
+    check_named(
+        check_array, X, name="X", accept_sparse=True, ensure_all_finite=False,
+        dtype=dtype,
+    )  # fmt: skip
+
+
+def _drugs(X, groups, codes):
+    """Return the identity of each row's molecule."""
+    if groups is None:
+        return identify_drugs(X, None, codes)
+    drug = encode_groups(groups, X)[0]
+    return drug.labels[drug.codes]
+
+
+def _check_splits(splits, drugs):
+    """Refuse folds in which nothing is unseen, or nothing can be ranked."""
+    for fold, (train, test) in enumerate(splits):
+        known = np.intersect1d(drugs[train], drugs[test])
+        if len(known):
+            raise ValueError(
+                f"cv must hold out whole drugs. Fold {fold} trains on {len(known)} of "
+                f"its {len(np.unique(drugs[test]))} test drugs: {first_few(known)}. "
+                "DrugCellLineKFold keeps them apart."
+            )
+        if len(np.setdiff1d(drugs, drugs[train])) < 2:
+            raise ValueError(
+                "cv must leave at least 2 drugs out of each training part, which are "
+                f"the candidates. Fold {fold} leaves {drugs[test][0]!r} alone."
+            )
+
+
+def _compare_fold(retriever, X, y, params, drugs, rows, train, test):
+    """Compare the test profiles with every drug that is not in the training rows."""
+    if len(train):
+        retriever.fit(
+            _safe_indexing(X, train),
+            _safe_indexing(y, train),
+            **_check_method_params(X, params, train),
+        )
+    rows = rows[~np.isin(drugs[rows], drugs[train])]
+    similarities = _compare(retriever, _safe_indexing(X, rows), _safe_indexing(y, test))
+    # One row a drug, in the order of the sorted drugs.
+    return _Queries(
+        similarities, np.searchsorted(drugs[rows], drugs[test]), drugs[test]
+    )
+
+
+def _compare(retriever, X, y):
+    """Return the similarities; refuse NaN."""
+    similarities = comparison(retriever, X)(y)
+    bad = np.isnan(similarities).any(axis=1)
+    if bad.any():
+        raise ValueError(
+            f"The similarities of {bad.sum()} profiles are NaN, first profile "
+            f"{int(np.argmax(bad))}; a share of belief needs numbers."
+        )
+    return similarities
+
+
+def _say_known(retriever, molecules, drugs):
+    """Warn where a frozen retriever was fitted on molecules that calibrate it."""
+    trained = trained_rows(retriever)
+    if trained is None:
+        return
+    known = trained.hold_molecules(comparison(retriever, molecules).molecules)
+    # Different molecules may have equal features, also in an honest split.
+    tolerated = 0 if trained.by_text else _TOLERATED_SHARE * len(drugs)
+    if known.sum() > tolerated:
+        warnings.warn(
+            f"The frozen retriever was fitted on {known.sum()} of the {len(drugs)} "
+            f"drugs that calibrate it: {first_few(drugs[known], write=str, n=3)}. Its "
+            "sets will be too small for unseen molecules. Calibrate on others, or give "
+            "the retriever unfrozen and let cv hold them out.",
+            LeakageWarning,
+            stacklevel=4,
+        )

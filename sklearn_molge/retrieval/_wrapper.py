@@ -1,0 +1,172 @@
+"""What wrappers of one retriever pass on to it."""
+
+from abc import abstractmethod
+
+from sklearn.base import BaseEstimator, MetaEstimatorMixin
+from sklearn.utils import get_tags
+from sklearn.utils.validation import check_is_fitted
+
+from sklearn_molge._compat import available_if
+from sklearn_molge._utils.views import comparison, is_embedder, resolve_views
+from sklearn_molge.base import TwoViewMixin
+
+__all__ = ["BaseWrapper"]
+
+
+def _retriever_has(attribute):
+    def check(self):
+        getattr(getattr(self, "retriever_", self.retriever), attribute)
+        return True
+
+    return check
+
+
+def _embeds_profiles(self):
+    """Whether the two-view estimator, perhaps inside a Pipeline, has a joint space."""
+    inner = resolve_views(getattr(self, "retriever_", self.retriever), None, None)[0]
+    return is_embedder(inner)
+
+
+class BaseWrapper(MetaEstimatorMixin, TwoViewMixin, BaseEstimator):
+    """Wraps `retriever`, fitted as `retriever_`, whose joint space and ranks it has.
+
+    A subclass has `fit` and :meth:`unwrap`.
+    """
+
+    @abstractmethod
+    def unwrap(self, X, y):
+        """Take one step down to the fitted retriever, with both views as it takes them.
+
+        Parameters
+        ----------
+        X : array-like or None
+            Molecules.
+        y : array-like or None
+            Profiles.
+
+        Returns
+        -------
+        retriever, X, y
+            The fitted retriever, and the views.
+        """
+
+    @available_if(_retriever_has("transform"))
+    def transform(self, X):
+        """Project molecules into the joint space; for retrievers that have one.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_molecules,) or (n_molecules, n_features)
+            Molecules.
+
+        Returns
+        -------
+        embedded : ndarray of shape (n_molecules, n_components)
+            As the retriever embeds them.
+        """
+        check_is_fitted(self)
+        return self.retriever_.transform(X)
+
+    @available_if(_retriever_has("transform"))
+    def fit_transform(self, X, y, **fit_params):
+        """Fit, then project the molecules into the joint space.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples,) or (n_samples, n_features)
+            Molecule of each row.
+        y : array-like of shape (n_samples, n_genes)
+            Profile of each row.
+        **fit_params : dict
+            Metadata for the retriever and the transformer.
+
+        Returns
+        -------
+        embedded : ndarray of shape (n_samples, n_components)
+            As the retriever embeds the molecules.
+        """
+        return self.fit(X, y, **fit_params).transform(X)
+
+    @available_if(_retriever_has("set_output"))
+    def set_output(self, *, transform=None):
+        """Choose the container that ``transform`` returns.
+
+        Parameters
+        ----------
+        transform : {"default", "pandas", "polars"}, default=None
+            None leaves it as it is.
+
+        Returns
+        -------
+        self : object
+            This estimator.
+        """
+        for retriever in (self.retriever, getattr(self, "retriever_", None)):
+            if retriever is not None:
+                retriever.set_output(transform=transform)
+        return self
+
+    @available_if(_embeds_profiles)
+    def transform_ge(self, y):
+        """Project profiles into the joint space; for retrievers that have one.
+
+        Parameters
+        ----------
+        y : array-like of shape (n_profiles, n_genes)
+            Profiles.
+
+        Returns
+        -------
+        embedded : ndarray of shape (n_profiles, n_components)
+            As the retriever embeds them.
+        """
+        check_is_fitted(self)
+        inner, _, profiles = resolve_views(self, None, y)
+        return inner.transform_ge(profiles)
+
+    @available_if(_retriever_has("get_feature_names_out"))
+    def get_feature_names_out(self, input_features=None):
+        """Names of the dimensions of the joint space.
+
+        Parameters
+        ----------
+        input_features : array-like of str or None, default=None
+            Passed to the retriever.
+
+        Returns
+        -------
+        names : ndarray of str
+            As the retriever names them.
+        """
+        check_is_fitted(self)
+        return self.retriever_.get_feature_names_out(input_features)
+
+    def compare_to(self, X):
+        """Prepare a fixed set of molecules once, to be compared with many profiles.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_molecules,) or (n_molecules, n_features)
+            Molecules, as `retriever` was fitted on them.
+
+        Returns
+        -------
+        compare : callable
+            Takes profiles as the wrapper does, and returns what ``similarity`` returns
+            for them.
+        """
+        check_is_fitted(self)
+        return comparison(self, X)
+
+    @property
+    def n_features_in_(self):
+        """Number of molecule features seen by the retriever."""
+        check_is_fitted(self)
+        return self.retriever_.n_features_in_
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        inner = get_tags(self.retriever)
+        tags.input_tags = inner.input_tags
+        tags.transformer_tags = inner.transformer_tags
+        return tags

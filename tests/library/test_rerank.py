@@ -1,0 +1,296 @@
+"""MoleculeIndex of ensembles, and of retrievers without a joint space."""
+
+import pickle
+
+import numpy as np
+import pytest
+from sklearn.base import BaseEstimator, clone
+from sklearn.decomposition import PCA
+from sklearn.linear_model import Ridge
+from sklearn.pipeline import make_pipeline
+
+from sklearn_molge.alignment import CCA
+from sklearn_molge.base import EmbedderMixin, TwoViewMixin
+from sklearn_molge.datasets import make_perturbation_study
+from sklearn_molge.library import MoleculeIndex, MoleculeQueryDisplay, verify_index
+from sklearn_molge.metrics import retrieval_ranks, similarity
+from sklearn_molge.molecules import MorganFingerprinter, drug_ids
+from sklearn_molge.retrieval import (
+    DoubleNNRetriever,
+    PredictedProfileRetriever,
+    RandomRetriever,
+    TransformedTargetRetriever,
+    VotingRetriever,
+)
+
+STUDY = make_perturbation_study(60, n_cell_lines=3, n_genes=40, level=5, random_state=0)
+X, GE = STUDY.smiles, STUDY.ge
+# One spelling a drug, so that rows of the index are the candidates of retrieval_ranks.
+LIBRARY = X[np.sort(np.unique(STUDY.groups[:, 0], return_index=True)[1])]
+
+
+def fingerprints():
+    return MorganFingerprinter(fp_size=256)
+
+
+def cca(**options):
+    return make_pipeline(fingerprints(), CCA(8, ridge=0.1, **options))
+
+
+def ridge(metric="correlation"):
+    regressor = make_pipeline(fingerprints(), Ridge(10.0))
+    return PredictedProfileRetriever(regressor, metric=metric)
+
+
+def d_nn():
+    return make_pipeline(fingerprints(), DoubleNNRetriever())
+
+
+def vote(*members, **options):
+    named = [(f"m{i}", member) for i, member in enumerate(members)]
+    return VotingRetriever(named, **options)
+
+
+class Shifted(EmbedderMixin, BaseEstimator):
+    """Its similarity is more than a metric: some molecules are likelier than others."""
+
+    metric = "correlation"
+
+    def __init__(self, embedder, scale=0.5):
+        self.embedder = embedder
+        self.scale = scale
+
+    def fit(self, X, y):
+        self.embedder_ = clone(self.embedder).fit(X, y)
+        return self
+
+    def transform(self, X):
+        return self.embedder_.transform(X)
+
+    def transform_ge(self, y):
+        return self.embedder_.transform_ge(y)
+
+    def compare_to(self, X):
+        compare = super().compare_to(X)
+        lengths = np.array([len(smiles) for smiles in X]) / 50
+        return lambda y: compare(y) + self.scale * lengths
+
+
+EXACT = {
+    "correlations": vote(cca(), ridge(), weights=[2, 1]),
+    "three metrics": vote(cca(metric="cosine"), ridge("dot"), ridge()),
+    "not standardised": vote(cca(), ridge("dot"), standardize=False, weights=[1, 0.1]),
+    "weight 0": vote(cca(), d_nn(), weights=[1, 0]),
+    "wrapped": TransformedTargetRetriever(
+        vote(cca(), TransformedTargetRetriever(cca(), PCA(9, random_state=0))),
+        PCA(20, random_state=0),
+    ),
+    "features": make_pipeline(fingerprints(), vote(CCA(5, ridge=1.0), CCA(8, ridge=1))),
+}
+RERANKED = {
+    "with D-NN": vote(cca(), d_nn(), weights=[1, 2]),
+    "euclidean": vote(cca(metric="euclidean"), ridge()),
+    "only euclidean": vote(cca(metric="euclidean")),
+    "own similarity": Shifted(ridge()),
+    "a vote of it": vote(Shifted(ridge()), cca()),
+}
+
+
+@pytest.mark.parametrize("estimator", EXACT.values(), ids=EXACT)
+def test_a_vote_of_embedders_is_one_product(estimator):
+    model = clone(estimator).fit(X, GE)
+    index = MoleculeIndex(model).fit(LIBRARY)
+    assert not index.reranks_
+    expected = similarity(model, LIBRARY, GE)
+    rows = np.arange(len(LIBRARY))
+    np.testing.assert_allclose(
+        index.similarity_to_rows(GE, rows), expected, rtol=1e-4, atol=2e-5
+    )
+    distances, found = index.kneighbors(GE, 5)
+    order = np.argsort(-expected, axis=1, kind="stable")[:, :5]
+    assert (found == order).mean() > 0.99  # near-ties may change places
+    np.testing.assert_allclose(
+        -distances, np.take_along_axis(expected, order, 1), rtol=1e-4, atol=2e-5
+    )
+    ranks = index.rank(GE, own_smiles())
+    np.testing.assert_array_equal(ranks, retrieval_ranks(model, own_smiles(), GE))
+    together = index.rank(GE, LIBRARY[0], groups=np.zeros(len(GE)))
+    means = expected.mean(axis=0)
+    np.testing.assert_array_equal(together, 1 + np.count_nonzero(means > means[0]))
+
+
+def own_smiles():
+    """The library's spelling of each profile's molecule."""
+    spelling = dict(zip(drug_ids(LIBRARY), LIBRARY, strict=True))
+    return np.array([spelling[drug] for drug in drug_ids(X)], dtype=object)
+
+
+def test_a_vote_follows_the_library():
+    model = EXACT["correlations"].fit(X, GE)
+    index = MoleculeIndex(model).fit(LIBRARY[:30]).partial_fit(LIBRARY[30:])
+    index.remove(LIBRARY[:10])
+    found = index.similarity_to_rows(GE[:7], np.arange(10, len(LIBRARY)))
+    expected = similarity(model, LIBRARY[10:], GE[:7])
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=2e-5)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "int8"])
+def test_a_vote_in_fewer_bytes(dtype):
+    model = EXACT["correlations"].fit(X, GE)
+    index = MoleculeIndex(model, dtype=dtype).fit(LIBRARY)
+    found = index.similarity_to_rows(GE, np.arange(len(LIBRARY)))
+    expected = similarity(model, LIBRARY, GE)
+    np.testing.assert_allclose(found, expected, atol=0.15)
+    assert np.corrcoef(found.ravel(), expected.ravel())[0, 1] > 0.999
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("estimator", RERANKED.values(), ids=RERANKED)
+def test_all_candidates_give_the_exact_order(estimator, reverse):
+    model = clone(estimator).fit(X, GE)
+    index = MoleculeIndex(model).fit(LIBRARY)
+    assert index.reranks_
+    expected = model.similarity(LIBRARY, GE)
+    rows = np.arange(len(LIBRARY))
+    np.testing.assert_allclose(index.similarity_to_rows(GE, rows), expected, atol=1e-6)
+    distances, found = index.kneighbors(GE, 7, reverse=reverse)
+    scores = -expected if reverse else expected
+    best = -np.sort(-scores, axis=1)[:, :7]
+    np.testing.assert_allclose(distances, best if reverse else -best, atol=1e-6)
+    np.testing.assert_allclose(np.take_along_axis(scores, found, 1), best, atol=1e-6)
+    own = np.array([np.flatnonzero(LIBRARY == s)[0] for s in own_smiles()])
+    closer = scores > scores[np.arange(len(GE)), own][:, None]
+    ranks = index.rank(GE, own_smiles(), reverse=reverse)
+    np.testing.assert_allclose(ranks, 1 + closer.sum(axis=1), atol=2)
+    assert (ranks == 1 + closer.sum(axis=1)).mean() > 0.9  # others tie
+
+
+def test_candidates_are_those_of_the_joint_space():
+    embedder, retriever = cca().fit(X, GE), d_nn().fit(X, GE)
+    plain = MoleculeIndex(embedder).fit(LIBRARY)
+    index = MoleculeIndex(retriever, candidates_by=embedder, n_candidates=9)
+    index.fit(LIBRARY, names=[f"m{i}" for i in range(len(LIBRARY))])
+    asked = GE[:8]
+    exact = similarity(retriever, LIBRARY, asked)
+    candidates = plain.kneighbors(asked, 9, return_distance=False)
+    distances, found = index.kneighbors(asked, 9)
+    for i, rows in enumerate(candidates):
+        slow = sorted(rows, key=lambda row: (-exact[i, row], row))
+        np.testing.assert_allclose(-distances[i], exact[i, slow])
+        assert found[i].tolist() == slow
+    table = index.query(asked, 3, n_permutations=19)
+    np.testing.assert_array_equal(table["index_row"], found[:, :3].ravel())
+    np.testing.assert_allclose(table["score"], -distances[:, :3].ravel())
+    in_space = plain.similarity_to_rows(asked, np.arange(len(LIBRARY)))
+    expected = np.take_along_axis(in_space, found[:, :3], 1).ravel()
+    np.testing.assert_allclose(table["candidate_score"], expected, rtol=1e-6)
+    assert "candidate_score" not in plain.query(asked[:1], 3)
+    display = MoleculeQueryDisplay.from_table(table, query=0)
+    assert display.axes_[0].texts[1].get_text().startswith("similarity ")
+    # A molecule that is no candidate has its rank in the joint space.
+    in_order = plain.kneighbors(asked, 20, return_distance=False)
+    np.testing.assert_array_equal(index.rank(asked, LIBRARY[in_order[:, 14]]), 15)
+    place = found[:, 4]
+    ties = [np.flatnonzero(d == d[4]) for d in distances]
+    np.testing.assert_allclose(
+        index.rank(asked, LIBRARY[place]), [1 + t.mean() for t in ties]
+    )
+    with pytest.raises(ValueError, match="from 1 to 9, the number of candidates that"):
+        index.kneighbors(asked, 10)
+
+
+def test_an_answer_depends_on_its_query_alone():
+    model = RERANKED["with D-NN"].fit(X, GE)
+    index = MoleculeIndex(model, n_candidates=12).fit(LIBRARY)
+    distances, rows = index.kneighbors(GE, 5)
+    for i in (0, 17, 50):
+        alone = index.kneighbors(GE[[i]], 5)
+        np.testing.assert_allclose(alone[0][0], distances[i])
+        np.testing.assert_array_equal(alone[1][0], rows[i])
+
+
+def test_conditions_and_noise():
+    model = RERANKED["with D-NN"].fit(X, GE)
+    index = MoleculeIndex(model).fit(LIBRARY).calibrate(X, GE)
+    groups = STUDY.groups[:, 0]
+    expected = model.similarity(LIBRARY, GE)
+    labels = np.unique(groups)
+    means = np.array([expected[groups == label].mean(axis=0) for label in labels])
+    table = index.query(GE, 1, groups=groups, n_permutations=9)
+    np.testing.assert_allclose(table["score"], means.max(axis=1), atol=1e-6)
+    assert table["percentile"].between(0, 100).all()
+    noise = index.significance(GE, groups=groups, n_permutations=9)
+    np.testing.assert_array_equal(table["query_p_value"], noise["p_value"])
+
+
+def test_the_folder_keeps_both(tmp_path):
+    retriever, embedder = d_nn().fit(X, GE), cca().fit(X, GE)
+    made = {"candidates_by": embedder, "n_candidates": 20}
+    index = MoleculeIndex(retriever, folder=tmp_path / "index", **made).fit(LIBRARY)
+    expected = index.kneighbors(GE[:5], 4)
+    opened = MoleculeIndex.open(tmp_path / "index", n_candidates=20, verify=True)
+    for again in (
+        opened,
+        pickle.loads(pickle.dumps(index)),
+        MoleculeIndex.open(tmp_path / "index", estimator=retriever, **made),
+    ):
+        assert again.reranks_
+        for a, b in zip(again.kneighbors(GE[:5], 4), expected, strict=True):
+            np.testing.assert_array_equal(a, b)
+    assert verify_index(tmp_path / "index")
+    opened.partial_fit(["CCCCCCCCCCCl"])
+    assert opened.n_molecules_ == len(LIBRARY) + 1
+    other = make_pipeline(fingerprints(), DoubleNNRetriever(n_neighbors=2)).fit(X, GE)
+    with pytest.raises(ValueError, match="the retriever that made"):
+        MoleculeIndex.open(tmp_path / "index", estimator=other, **made)
+    with pytest.raises(ValueError, match="the retriever that made"):
+        MoleculeIndex.open(tmp_path / "index", estimator=embedder)
+
+
+def test_the_folder_of_a_vote(tmp_path):
+    model = EXACT["correlations"].fit(X, GE)
+    index = MoleculeIndex(model, folder=tmp_path / "index").fit(LIBRARY)
+    opened = MoleculeIndex.open(tmp_path / "index")
+    np.testing.assert_array_equal(opened.rank(GE, X), index.rank(GE, X))
+    heavier = clone(model).set_params(weights=[1, 5]).fit(X, GE)
+    with pytest.raises(ValueError, match="the embedder that made"):
+        MoleculeIndex.open(tmp_path / "index", estimator=heavier)
+
+
+def test_a_changed_retriever_answers_nothing():
+    embedder = cca().fit(X, GE)
+    index = MoleculeIndex(d_nn().fit(X, GE), candidates_by=embedder).fit(LIBRARY)
+    index.estimator_[-1].n_neighbors = 2
+    with pytest.raises(ValueError, match="estimator_ of this index was changed"):
+        index.kneighbors(GE[:1], 2)
+
+
+def test_what_has_no_joint_space_says_what_to_do():
+    for model in (d_nn(), vote(d_nn()), vote(d_nn(), RandomRetriever(0))):
+        with pytest.raises(TypeError, match="candidates_by=embedder"):
+            MoleculeIndex(model.fit(X, GE)).fit(LIBRARY)
+    fitted = cca().fit(X, GE)
+    with pytest.raises(TypeError, match="candidates_by=embedder"):
+        MoleculeIndex(fitted, candidates_by=d_nn().fit(X, GE)).fit(LIBRARY)
+    voted = EXACT["correlations"].fit(X, GE)
+    with pytest.raises(ValueError, match="metric must be 'auto' for a VotingRetriever"):
+        MoleculeIndex(voted, metric="cosine").fit(LIBRARY)
+
+
+class Unsure(TwoViewMixin, BaseEstimator):
+    """Has no number for some molecules."""
+
+    def fit(self, X, y):
+        self.n_genes_in_ = np.shape(y)[1]
+        return self
+
+    def compare_to(self, X):
+        known = np.array([np.nan if smiles == LIBRARY[3] else 1.0 for smiles in X])
+        return lambda y: np.tile(known, (len(y), 1))
+
+
+def test_nan_is_refused():
+    index = MoleculeIndex(Unsure().fit(X, GE), candidates_by=cca().fit(X, GE))
+    index.fit(LIBRARY)
+    with pytest.raises(ValueError, match="similarities of 2 queries are NaN"):
+        index.kneighbors(GE[:2], 2)

@@ -1,0 +1,215 @@
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.calibration import calibration_curve
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from sklearn_molge.alignment import CCA
+from sklearn_molge.metrics import (
+    AbstentionDisplay,
+    ReliabilityDisplay,
+    Score,
+    abstention_curve,
+    expected_calibration_error,
+    query_beliefs,
+    reliability_curve,
+    retrieval_ranks,
+    set_coverage,
+)
+from sklearn_molge.retrieval import ConformalRetriever
+
+
+@pytest.fixture(scope="module")
+def answered():
+    """Return a calibrated Pipeline and unseen rows: 30 drugs with two profiles."""
+    rng = np.random.default_rng(0)
+    X = np.repeat(rng.normal(size=(110, 8)), 2, axis=0)
+    y = X + 1.5 * rng.normal(size=X.shape)
+    pipe = make_pipeline(
+        StandardScaler(), ConformalRetriever(CCA(5, ridge=0.1), cv=2, random_state=0)
+    )
+    return pipe.fit(X[:160], y[:160]), X[160:], y[160:]
+
+
+@pytest.fixture(autouse=True)
+def _close():
+    yield
+    plt.close("all")
+
+
+def test_the_table_equals_the_methods_of_the_retriever(answered):
+    pipe, X, y = answered
+    table = query_beliefs(pipe, X, y, coverages=(0.5, 0.9))
+    features, sure = pipe[0].transform(X), pipe[1]
+    beliefs = sure.predict_belief(features[::2], y)
+    own, each = np.repeat(np.arange(30), 2), np.arange(60)
+    np.testing.assert_array_equal(table["rank"], retrieval_ranks(pipe, X, y))
+    np.testing.assert_allclose(table["belief"], beliefs[each, own])
+    np.testing.assert_allclose(table["confidence"], beliefs.max(axis=1))
+    np.testing.assert_array_equal(table["correct"], beliefs.argmax(axis=1) == own)
+    p_values = sure.predict_p(features[::2], y)
+    np.testing.assert_allclose(table["p_value"], p_values[each, own])
+    for coverage in (0.5, 0.9):
+        sets = sure.predict_set(features[::2], y, coverage)
+        np.testing.assert_array_equal(table[f"size@{coverage}"], sets.sum(axis=1))
+        summary = set_coverage(table, random_state=0).loc[coverage]
+        assert summary["held"] == sets[each, own].mean()
+        assert summary["mean_size"] == pytest.approx(sets.mean())
+    assert (table["n_candidates"] == 30).all()
+    names = [f"d{i}" for i in own]
+    named = query_beliefs(pipe, X, y, drugs=names)
+    assert named["drug"].tolist() == names
+    assert set_coverage(named).index.tolist() == [0.5, 0.8, 0.9, 0.95]
+
+
+def test_a_retriever_without_beliefs_is_refused(answered):
+    _, X, y = answered
+    with pytest.raises(TypeError, match="`predict_p` method"):
+        query_beliefs(CCA(5, ridge=0.1).fit(X, y), X, y)
+
+
+def test_set_coverage_by_hand():
+    queries = pd.DataFrame(
+        {
+            "drug": list("aaab"),
+            "p_value": [0.1, 0.2, 0.5, 0.9],
+            "n_candidates": [10, 10, 20, 20],
+            "size@0.9": [10, 0, 5, 10],
+            "size@0.5": [0, 0, 5, 10],
+        }
+    )
+    table = set_coverage(queries, random_state=0)
+    np.testing.assert_allclose(table["held"], [0.75, 0.25])  # 0.1 is not above 0.1
+    np.testing.assert_allclose(table["mean_size"], [1.75 / 4, 0.75 / 4])
+    np.testing.assert_allclose(table["median_size"], [0.375, 0.125])
+    np.testing.assert_allclose(table["empty"], [0.25, 0.5])
+    np.testing.assert_allclose(table["full"], [0.25, 0])
+    # Resamples of two drugs: a alone, b alone, or both.
+    np.testing.assert_allclose(table["low"], [2 / 3, 0])
+    np.testing.assert_allclose(table["high"], [1, 1])
+    with pytest.raises(ValueError, match="'size@c'"):
+        set_coverage(queries[["drug", "p_value", "n_candidates"]])
+
+
+@pytest.mark.parametrize("strategy", ["uniform", "quantile"])
+def test_the_reliability_curve_is_that_of_scikit_learn(strategy):
+    rng = np.random.default_rng(0)
+    confidence = rng.uniform(size=300)
+    correct = rng.uniform(size=300) < confidence**2
+    true, said = calibration_curve(correct, confidence, n_bins=7, strategy=strategy)
+    table = reliability_curve(correct, confidence, n_bins=7, strategy=strategy)
+    np.testing.assert_allclose(table["correct"], true)
+    np.testing.assert_allclose(table["confidence"], said)
+    error = expected_calibration_error(correct, confidence, n_bins=7, strategy=strategy)
+    by_loop = sum(
+        n * abs(t - s) for n, t, s in zip(table["n_queries"], true, said, strict=True)
+    )
+    assert error == pytest.approx(by_loop / 300)
+    drugs = np.repeat(np.arange(100), 3)
+    some = reliability_curve(correct, confidence, drugs=drugs, random_state=0)
+    assert (some["low"] <= some["correct"]).all()
+    assert (some["high"] >= some["correct"]).all()
+    again = reliability_curve(correct, confidence, drugs=drugs, random_state=0)
+    pd.testing.assert_frame_equal(some, again)
+
+
+def test_the_error_of_perfect_beliefs_is_small():
+    rng = np.random.default_rng(0)
+    confidence = rng.uniform(size=20_000)
+    right = rng.uniform(size=20_000) < confidence
+    assert expected_calibration_error(right, confidence) < 0.02
+    assert expected_calibration_error(right, np.ones(20_000)) == pytest.approx(
+        1 - right.mean()
+    )
+
+
+def test_abstention_by_a_loop():
+    rng = np.random.default_rng(0)
+    ranks, confidence = rng.integers(1, 30, size=40), rng.integers(0, 12, size=40)
+    table = abstention_curve(ranks, confidence)
+    assert len(table) == len(set(confidence.tolist()))  # ties are answered together
+    for share, threshold, score in table[["answered", "confidence", "score"]].values:
+        chosen = [
+            1 / r for r, c in zip(ranks, confidence, strict=True) if c >= threshold
+        ]
+        assert share == len(chosen) / 40
+        assert score == pytest.approx(sum(chosen) / len(chosen))
+    order = rng.permutation(40)
+    pd.testing.assert_frame_equal(
+        abstention_curve(ranks[order], confidence[order]), table
+    )
+
+
+def test_abstention_takes_any_score_and_resamples_drugs():
+    ranks, sure = np.arange(1, 21), np.linspace(1, 0, 20)
+    drugs = np.repeat(list("abcde"), 4)
+    own = Score("worst", lambda r: r, np.max, lambda n: n, greater_is_better=False)
+    for scoring, last in (("median_rank", 10.5), ("hits@10", 0.5), (own, 20)):
+        table = abstention_curve(
+            ranks, sure, drugs=drugs, scoring=scoring, answered=[0.1, 0.5, 1],
+            n_resamples=50, random_state=0,
+        )  # fmt: skip
+        assert table["answered"].tolist() == [0.1, 0.5, 1]
+        assert table["score"].iloc[-1] == last
+        assert table["low"].isna().tolist() == [True, False, False]  # one drug
+        assert (table["low"] <= table["score"])[1:].all()
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: reliability_curve([0, 1], [0.5]), "one number for each query"),
+        (lambda: reliability_curve([0, 2], [0.5, 0.5]), "correct must be 1-D"),
+        (lambda: reliability_curve([0], [np.nan]), "confidence must be 1-D"),
+        (lambda: reliability_curve([0], [0.5], n_bins=0), "'n_bins' parameter"),
+        (lambda: expected_calibration_error([], []), "correct must be 1-D"),
+        (lambda: abstention_curve([1, 2], [0.5]), "one number for each query"),
+        (lambda: abstention_curve([0], [0.5]), "ranks must be >= 1"),
+        (lambda: abstention_curve([1], [np.nan]), "confidence must not be NaN"),
+        (lambda: abstention_curve([1], [1], answered=[0]), "shares in"),
+    ],
+)
+def test_bad_input(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+def test_reliability_display(answered):
+    pipe, X, y = answered
+    display = ReliabilityDisplay.from_estimator(pipe, X, y, n_bins=4, random_state=0)
+    table = query_beliefs(pipe, X, y)
+    other = ReliabilityDisplay.from_predictions(
+        table["correct"], table["confidence"], n_bins=4, ax=display.ax_, name="again"
+    )
+    np.testing.assert_array_equal(display.line_.get_ydata(), other.table["correct"])
+    assert display.line_.get_label().startswith("Pipeline (ECE = ")
+    assert display.interval_ is not None
+    assert other.interval_ is None
+    assert other.perfect_line_ is display.perfect_line_
+    heights = [ends[1, 1] for ends in display.counts_.get_segments()]
+    assert heights == [0.25] * 4
+    assert display.ax_.get_xlabel().startswith("Confidence")
+    assert ReliabilityDisplay(display.table).plot().line_ is not None
+
+
+def test_abstention_display(answered):
+    pipe, X, y = answered
+    display = AbstentionDisplay.from_estimator(
+        pipe, X, y, n_resamples=20, scoring="hits@10", random_state=0
+    )
+    np.testing.assert_allclose(display.chance_line_.get_ydata(), 1 / 3)
+    assert "of the answered" in display.ax_.get_ylabel()
+    table = query_beliefs(pipe, X, y)
+    other = AbstentionDisplay.from_predictions(
+        table["rank"], table["confidence"], 30, scoring="hits@10", ax=display.ax_
+    )
+    assert other.chance_line_ is display.chance_line_
+    np.testing.assert_array_equal(other.line_.get_ydata(), display.line_.get_ydata())
+    assert other.interval_ is None
+    assert AbstentionDisplay(other.table).plot().chance_line_ is None

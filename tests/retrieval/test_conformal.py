@@ -1,0 +1,477 @@
+import itertools
+import math
+import os
+import warnings
+from pathlib import Path
+
+import joblib
+import numpy as np
+import pandas as pd
+import pytest
+import sklearn
+from sklearn.base import BaseEstimator, clone
+from sklearn.decomposition import PCA
+from sklearn.frozen import FrozenEstimator
+from sklearn.linear_model import LinearRegression
+from sklearn.model_selection import GroupKFold, ShuffleSplit, cross_validate
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from sklearn_molge.alignment import CCA
+from sklearn_molge.base import TwoViewMixin
+from sklearn_molge.datasets import load_lincs, make_perturbation_study
+from sklearn_molge.exceptions import (
+    CalibrationWarning,
+    FewCandidatesWarning,
+    LeakageWarning,
+)
+from sklearn_molge.metrics import RetrievalScorer, query_beliefs, set_coverage
+from sklearn_molge.model_selection import (
+    DrugCellLineKFold,
+    DrugCellLineShuffleSplit,
+)
+from sklearn_molge.molecules import MorganFingerprinter
+from sklearn_molge.retrieval import (
+    ConformalRetriever,
+    OracleRetriever,
+    RandomRetriever,
+    TransformedTargetRetriever,
+)
+
+SAMPLE = Path(os.environ.get("SKLEARN_MOLGE_DATA", "../shared/data"))
+SAMPLE /= "lincs_level5_sample"
+
+
+class Table(TwoViewMixin, BaseEstimator):
+    """Its similarities are a table: X holds the columns and y the rows."""
+
+    def __init__(self, table):
+        self.table = table
+
+    def fit(self, X, y):
+        self.fitted_ = True
+        return self
+
+    def compare_to(self, X):
+        columns = np.asarray(X, dtype=int)[:, 0]
+        return lambda y: np.asarray(self.table)[
+            np.ix_(np.asarray(y, dtype=int)[:, 0], columns)
+        ]
+
+
+class Weighted(CCA):
+    """Keeps the weights that it was fitted with."""
+
+    def fit(self, X, y, sample_weight=None):
+        self.seen_ = sample_weight
+        assert sample_weight is None or len(sample_weight) == len(X)
+        return super().fit(X, y)
+
+
+def noisy_views(n_drugs, n_profiles, *, noise=1.0, seed=0):
+    """Return molecules, profiles that are these plus noise, and [drug, line]."""
+    rng = np.random.default_rng(seed)
+    places = np.repeat(np.arange(n_drugs), n_profiles)
+    molecules = rng.normal(size=(n_drugs, 8))
+    y = molecules[places] + noise * rng.normal(size=(len(places), 8))
+    lines = np.tile([f"line{i}" for i in range(n_profiles)], n_drugs)
+    drugs = np.array([f"drug{i}" for i in places], dtype=object)
+    return molecules[places], y, np.column_stack([drugs, lines.astype(object)])
+
+
+@pytest.fixture
+def views():
+    return noisy_views(75, 4)
+
+
+CCA_4 = CCA(4, ridge=0.1)
+
+
+def softmax_by_hand(row, mean, scale, a, c):
+    """Return the beliefs of a row of similarities, by slow loops."""
+    u = [(s - mean) / scale for s in row]
+    powers = [math.exp(a * x + c * x * abs(x)) for x in u]
+    return [power / sum(powers) for power in powers]
+
+
+def best_on_a_grid(table, match, a, c):
+    """Return the most likely slopes of a grid."""
+    u = (table - table.mean()) / table.std()
+    rows = np.arange(len(table))
+
+    def loss(slopes):
+        logits = slopes[0] * u + slopes[1] * u * np.abs(u)
+        own = logits[rows, match]
+        return -np.mean(own - np.log(np.exp(logits).sum(axis=1)))
+
+    return min(itertools.product(a, c), key=loss)
+
+
+def calibrated_table(table, match):
+    """Return a retriever that is calibrated on a table, a drug a column."""
+    X, y = match[:, None].astype(float), np.arange(float(len(match)))[:, None]
+    sure = ConformalRetriever(FrozenEstimator(Table(table).fit(X, y)))
+    with pytest.warns(LeakageWarning, match="drugs that calibrate it"):
+        return sure.fit(X, y)
+
+
+def test_p_values_equal_slow_loops_in_which_each_drug_weighs_the_same():
+    rng = np.random.default_rng(0)
+    match = np.array([*range(20), *([3] * 30)])  # one drug has 31 profiles
+    table = rng.normal(size=(60, 20))
+    table[np.arange(50), match] += 1.5
+    sure = calibrated_table(table, match)
+    assert sure.n_calibration_drugs_ == 20
+    # Each drug weighs the same: its rows, so often that all have as many.
+    rows = np.concatenate([np.repeat(i, 1 if match[i] == 3 else 31) for i in range(50)])
+    shift = table[:50].mean(), table[:50].std()
+    u = (table[:50] - shift[0]) / shift[1]
+
+    def loss(a):
+        own = a * u[np.arange(50), match] - np.log(np.exp(a * u).sum(axis=1))
+        return -own[rows].mean()
+
+    a = min(np.linspace(0.5, 4, 20_001), key=loss)
+    own = [
+        20 * softmax_by_hand(row, *shift, a, 0)[m]
+        for row, m in zip(table[:50], match, strict=True)
+    ]
+    expected = []
+    for row in table[50:]:
+        expected.append([])
+        for belief in softmax_by_hand(row, *shift, a, 0):
+            total = 1.0
+            for drug in range(20):
+                of_drug = [o for o, m in zip(own, match, strict=True) if m == drug]
+                total += sum(o <= 20 * belief for o in of_drug) / len(of_drug)
+            expected[-1].append(total / 21)
+    candidates, new = np.arange(20.0)[:, None], np.arange(50.0, 60)[:, None]
+    np.testing.assert_allclose(sure.predict_p(candidates, new), expected)
+    for coverage in (0.5, 0.8, 0.9):
+        np.testing.assert_array_equal(
+            sure.predict_set(candidates, new, coverage=coverage),
+            np.array(expected) > 1 - coverage + 1e-9,
+        )
+    np.testing.assert_array_equal(
+        sure.predict_set(candidates, new), sure.predict_set(candidates, new, 0.9)
+    )
+
+
+def test_beliefs_have_the_slopes_of_maximum_likelihood():
+    rng = np.random.default_rng(0)
+    table = rng.normal(size=(300, 300))
+    table[np.diag_indices(300)] = rng.normal(1.5, 1.5, size=300)
+    sure = calibrated_table(table, np.arange(300))
+    near = sure.slopes_[:, None] + np.linspace(-0.06, 0.06, 13)
+    best = best_on_a_grid(table, np.arange(300), *near)
+    np.testing.assert_allclose(sure.slopes_, best)
+    assert (sure.slopes_ > 0.06).all()
+    X = y = np.arange(300.0)[:, None]
+    np.testing.assert_allclose(
+        sure.predict_belief(X, y[:1])[0],
+        softmax_by_hand(table[0], table.mean(), table.std(), *sure.slopes_),
+    )
+    other = calibrated_table(1e6 * table - 1e7, np.arange(300))  # any unit will do
+    np.testing.assert_allclose(
+        other.predict_belief(X, y), sure.predict_belief(X, y), rtol=1e-3, atol=1e-6
+    )
+
+
+def test_sets_hold_unseen_molecules_as_often_as_stated():
+    held = {coverage: [] for coverage in (0.5, 0.8, 0.9)}
+    for seed in range(20):
+        X, y, groups = noisy_views(170, 2, noise=2.0, seed=seed)
+        sure = ConformalRetriever(CCA_4, random_state=seed)
+        sure.fit(X[:200], y[:200], groups=groups[:200])
+        for coverage, shares in held.items():
+            sets = sure.predict_set(X[200:], y[200:], coverage)
+            shares.append(sets.diagonal().mean())
+    for coverage, shares in held.items():
+        assert coverage - 0.03 < np.mean(shares) < coverage + 0.05
+
+
+def test_sets_hold_the_truth_among_fewer_candidates_than_in_the_calibration():
+    X, y, groups = noisy_views(420, 1, noise=2.0)
+    drug_folds = DrugCellLineKFold(2, hold_out="drugs", random_state=0)
+    sure = ConformalRetriever(CCA_4, cv=drug_folds)
+    sure.fit(X[:200], y[:200], groups=groups[:200])  # among 100
+    for size in (20, 220):
+        parts = np.arange(200, 420).reshape(-1, size)
+        sets = [sure.predict_set(X[p], y[p]).diagonal() for p in parts]
+        assert 0.83 < np.mean(sets) < 0.97
+        beliefs = [sure.predict_belief(X[p], y[p]) for p in parts]
+        confidence = np.mean([b.max(axis=1) for b in beliefs])
+        right = np.mean([b.argmax(axis=1) == np.arange(size) for b in beliefs])
+        assert abs(confidence - right) < 0.1
+
+
+def test_rows_of_beliefs_have_sum_one_over_distinct_molecules(views):
+    X, y, groups = views
+    sure = ConformalRetriever(CCA_4, random_state=0).fit(X, y, groups=groups)
+    once = sure.predict_belief(X[::4], y[:9])
+    np.testing.assert_allclose(once.sum(axis=1), 1)
+    assert ((once >= 0) & (once <= 1)).all()
+    many = sure.predict_belief(X, y[:9])
+    np.testing.assert_allclose(many, np.repeat(once, 4, axis=1))
+    np.testing.assert_array_equal(
+        sure.predict_p(X, y[:9]), np.repeat(sure.predict_p(X[::4], y[:9]), 4, axis=1)
+    )
+
+
+def test_sets_are_nested_and_follow_the_ranking(views):
+    X, y, groups = views
+    sure = ConformalRetriever(CCA_4, random_state=0).fit(X, y, groups=groups)
+    similarity, p_values = sure.similarity(X[::4], y), sure.predict_p(X[::4], y)
+    order = np.argsort(-similarity, axis=1)
+    assert (np.diff(np.take_along_axis(p_values, order, axis=1)) <= 0).all()
+    small, large = (sure.predict_set(X[::4], y, c) for c in (0.5, 0.95))
+    assert (large | ~small).all()
+    assert small.sum() < large.sum()
+
+
+def test_ranks_and_embeds_as_the_retriever_does(views):
+    X, y, groups = views
+    sure = ConformalRetriever(CCA_4, random_state=0).fit(X, y, groups=groups)
+    plain = clone(CCA_4).fit(X, y)
+    np.testing.assert_array_equal(sure.similarity(X, y), plain.similarity(X, y))
+    np.testing.assert_array_equal(sure.transform(X), plain.transform(X))
+    np.testing.assert_array_equal(sure.transform_ge(y), plain.transform_ge(y))
+    assert sure.score(X, y) == plain.score(X, y)
+    without = ConformalRetriever(RandomRetriever(0))
+    assert not hasattr(without, "transform")
+    assert not hasattr(without, "transform_ge")
+
+
+def test_no_clone_has_seen_a_molecule_or_a_line_that_it_is_calibrated_on(views):
+    fits: list = []
+
+    class Watched(CCA):
+        def fit(self, X, y):
+            fits.append(self)
+            self.rows_ = {tuple(row) for row in X}, {tuple(row) for row in y}
+            return super().fit(X, y)
+
+        def transform(self, X):
+            assert not self.rows_[0] & {tuple(row) for row in X}
+            return super().transform(X)
+
+        def transform_ge(self, y):
+            known = {line_of[row] for row in self.rows_[1]}
+            assert not known & {line_of[tuple(row)] for row in y}
+            return super().transform_ge(y)
+
+    X, y, groups = views
+    line_of = {tuple(row): line for row, line in zip(y, groups[:, 1], strict=True)}
+    ConformalRetriever(Watched(4, ridge=0.1), random_state=0).fit(X, y, groups=groups)
+    assert len(fits) == 10
+
+
+def test_same_seed_same_result_and_no_global_generator(views):
+    X, y, groups = views
+    state = np.random.get_state()[1].copy()
+    with joblib.parallel_config("threading"):
+        fits = [
+            ConformalRetriever(CCA_4, random_state=3, n_jobs=n_jobs)
+            .fit(X, y, groups=groups)
+            .predict_p(X[::4], y)
+            for n_jobs in (None, 2)
+        ]
+    np.testing.assert_array_equal(*fits)
+    np.testing.assert_array_equal(np.random.get_state()[1], state)
+    order = np.random.default_rng(0).permutation(len(X))
+    turned = ConformalRetriever(CCA_4, random_state=3)
+    turned.fit(X[order], y[order], groups=groups[order])
+    np.testing.assert_allclose(
+        turned.predict_belief(X[::4], y),
+        ConformalRetriever(CCA_4, random_state=3)
+        .fit(X, y, groups=groups)
+        .predict_belief(X[::4], y),
+        rtol=1e-6,
+    )
+
+
+def test_pipelines_smiles_names_pickle_and_cross_validation(tmp_path):
+    study = make_perturbation_study(80, n_cell_lines=4, level=5, random_state=0)
+    y = study.profiles()
+    inner = make_pipeline(
+        MorganFingerprinter(fp_size=128),
+        TransformedTargetRetriever(CCA(4, ridge=1.0), StandardScaler()),
+    )
+    sure = ConformalRetriever(inner, random_state=0)
+    sure.fit(study.smiles, y, groups=study.groups)
+    p_values = sure.predict_p(study.smiles[:30], y[:5])
+    assert p_values.shape == (5, 30)
+    joblib.dump(sure, tmp_path / "sure.joblib")
+    again = joblib.load(tmp_path / "sure.joblib")
+    np.testing.assert_array_equal(again.predict_p(study.smiles[:30], y[:5]), p_values)
+    with pytest.raises(ValueError, match="order"):
+        sure.predict_p(study.smiles[:30], y.iloc[:5, ::-1])
+    outer = make_pipeline(
+        MorganFingerprinter(fp_size=128),
+        ConformalRetriever(CCA(4, ridge=1.0), cv=2, random_state=0),
+    )
+    result = cross_validate(
+        outer, study.smiles, study.ge, groups=study.groups, error_score="raise",
+        cv=DrugCellLineKFold(2, 2, random_state=0), scoring=RetrievalScorer("mrr"),
+    )  # fmt: skip
+    assert (result["test_score"] > 0).all()
+    outer.fit(study.smiles, study.ge, conformalretriever__groups=study.groups)
+    table = query_beliefs(outer, study.smiles, study.ge)
+    assert len(table) == len(study.smiles)
+
+
+def test_splitters_and_iterables(views):
+    X, y, groups = views
+    folds = list(GroupKFold(3).split(X, y, groups[:, 0]))
+    results = [
+        ConformalRetriever(CCA_4, cv=cv).fit(X, y).predict_p(X[::4], y)
+        for cv in (GroupKFold(3), folds)
+    ]
+    assert results[0].shape == results[1].shape == (300, 75)
+    shuffled = list(ShuffleSplit(2, random_state=0).split(X))
+    with pytest.raises(ValueError, match=r"whole drugs\. Fold 0 trains"):
+        ConformalRetriever(CCA_4, cv=shuffled).fit(X, y)
+    lines = DrugCellLineKFold(2, 2, hold_out="cell_lines", random_state=0)
+    with pytest.raises(ValueError, match="cv must hold out whole drugs"):
+        ConformalRetriever(CCA_4, cv=lines).fit(X, y, groups=groups)
+    alone = [(np.arange(4, 300), np.arange(4))]
+    with pytest.raises(ValueError, match=r"Fold 0 leaves .* alone"):
+        ConformalRetriever(CCA_4, cv=alone).fit(X, y)
+
+
+def test_too_few_drugs_give_full_sets_and_say_so():
+    X, y, groups = noisy_views(18, 2, noise=0.3)
+    sure = ConformalRetriever(CCA_4, 0.95, cv=2, random_state=0)
+    with pytest.warns() as said:
+        sure.fit(X, y, groups=groups)
+    texts = [str(w.message) for w in said if w.category is CalibrationWarning]
+    assert texts == [
+        "coverage=0.95 needs at least 19 calibration drugs. Got 18: every set holds "
+        "all candidates."
+    ]
+    assert any(w.category is FewCandidatesWarning for w in said)
+    with pytest.warns(CalibrationWarning, match="needs at least 19"):
+        assert sure.predict_set(X, y).all()
+    with pytest.warns(CalibrationWarning, match="needs at least 99"):
+        assert sure.predict_set(X, y, coverage=0.99).all()
+    assert not sure.predict_set(X, y, coverage=0.5).all()
+    X, y, groups = noisy_views(60, 2)
+    sure = ConformalRetriever(CCA_4, random_state=0, cv=2).fit(X, y)
+    assert not sure.predict_set(X, y, coverage=0.9).all()
+
+
+def test_exactly_enough_drugs_are_enough():
+    """1 - 0.95 is more than 0.05 in floating point, and 1 - 0.9 less than 0.1."""
+    match = np.arange(19)
+    table = np.eye(19) * 5.0
+    X = match[:, None].astype(float)
+    sure = ConformalRetriever(FrozenEstimator(Table(table).fit(X, X)), 0.95)
+    with pytest.warns() as said:
+        sure.fit(X, X)
+    assert not any(w.category is CalibrationWarning for w in said)
+    np.testing.assert_array_equal(sure.predict_set(X, X), np.eye(19, dtype=bool))
+
+
+def test_similarities_that_tell_nothing_give_equal_beliefs_and_full_sets():
+    sure = ConformalRetriever(Table(np.zeros((200, 200))), cv=2, random_state=0)
+    molecules = np.repeat(np.arange(60.0), 2)[:, None]
+    with pytest.warns(CalibrationWarning, match="tell nothing"):
+        sure.fit(molecules, np.arange(120.0)[:, None])
+    columns = np.arange(40.0)[:, None]
+    assert sure.slopes_.tolist() == [0, 0]
+    np.testing.assert_allclose(sure.predict_belief(columns, columns), 1 / 40)
+    assert sure.predict_set(columns, columns, coverage=0.5).all()
+
+
+def test_one_cell_line_cannot_be_held_out(views):
+    X, y, groups = noisy_views(75, 1)
+    with pytest.warns(CalibrationWarning, match="groups has one cell line, 'line0'"):
+        ConformalRetriever(CCA_4, random_state=0).fit(X, y, groups=groups)
+
+
+def test_an_oracle_that_knows_no_molecule_is_calibrated_too(views):
+    X, y, _ = views
+    with pytest.warns(CalibrationWarning, match="tell nothing"):
+        sure = ConformalRetriever(OracleRetriever(), random_state=0).fit(X, y)
+    assert np.isfinite(sure.predict_belief(X[::4], y)).all()
+
+
+def test_frozen_retrievers_are_calibrated_on_all_rows(views):
+    X, y, _ = views
+    fitted = clone(CCA_4).fit(X[:150], y[:150])
+    sure = ConformalRetriever(FrozenEstimator(fitted))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", LeakageWarning)
+        sure.fit(X[152:], y[152:])
+    assert sure.n_calibration_drugs_ == 37
+    with pytest.warns(LeakageWarning, match="fitted on 38 of the 75 drugs"):
+        sure.fit(X, y)
+    with pytest.raises(ValueError, match="cv must be None where retriever is frozen"):
+        sure.set_params(cv=3).fit(X, y)
+
+
+def test_fit_parameters_are_cut_to_the_folds(views):
+    X, y, groups = views
+    sure = ConformalRetriever(Weighted(4, ridge=0.1), random_state=0)
+    sure.fit(X, y, groups=groups, sample_weight=np.arange(300.0))
+    np.testing.assert_array_equal(sure.retriever_.seen_, np.arange(300.0))
+    with sklearn.config_context(enable_metadata_routing=True):
+        routed = ConformalRetriever(
+            Weighted(4, ridge=0.1).set_fit_request(sample_weight=True), random_state=0
+        ).fit(X, y, groups=groups, sample_weight=np.arange(300.0))
+    np.testing.assert_array_equal(routed.retriever_.seen_, np.arange(300.0))
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"coverage": 1.0}, ValueError, "'coverage' parameter"),
+        ({"coverage": "high"}, ValueError, "'coverage' parameter"),
+        ({"retriever": 3}, ValueError, "'retriever' parameter"),
+        ({"retriever": LinearRegression()}, TypeError, "similarity"),
+        ({"cv": 1}, ValueError, "'cv' parameter"),
+        ({"cv": 99}, ValueError, "more than the 75 distinct drugs"),
+    ],
+)
+def test_bad_parameters(views, change, error, message):
+    X, y, groups = views
+    sure = ConformalRetriever(CCA_4, random_state=0).set_params(**change)
+    with pytest.raises(error, match=message):
+        sure.fit(X, y, groups=groups)
+
+
+def test_bad_input(views):
+    X, y, groups = views
+    sure = ConformalRetriever(CCA_4, random_state=0)
+    with pytest.raises(ValueError, match="X and y must have the same number of rows"):
+        sure.fit(X[:-1], y, groups=groups)
+    with pytest.raises(ValueError, match="at least 2 drugs"):
+        sure.fit(X[:4], y[:4])
+    with pytest.raises(ValueError, match="y is None"):
+        sure.fit(X, None)
+    nothing = np.full((300, 75), np.nan)
+    numbered = np.repeat(np.arange(75.0), 4)[:, None], np.arange(300.0)[:, None]
+    with pytest.raises(ValueError, match="are NaN, first profile 0"):
+        ConformalRetriever(Table(nothing), random_state=0).fit(*numbered)
+    sure.fit(X, y, groups=groups)
+    for coverage in (0, 1, 1.5, "all"):
+        with pytest.raises(ValueError, match="'coverage' parameter of predict_set"):
+            sure.predict_set(X, y, coverage=coverage)
+
+
+@pytest.mark.skipif(not SAMPLE.is_dir(), reason=f"no {SAMPLE}")
+def test_coverage_on_real_profiles():
+    study = load_lincs(SAMPLE, level=5)
+    X = MorganFingerprinter(fp_size=256).fit_transform(study.smiles)
+    y = PCA(100, random_state=0).fit_transform(study.ge)  # fewer genes: a quick test
+    cv = DrugCellLineShuffleSplit(4, test_drugs=0.35, test_cell_lines=6, random_state=1)
+    tables = []
+    for train, test in cv.split(X, groups=study.groups):
+        sure = ConformalRetriever(CCA(50, ridge=3.0), cv=2, random_state=0)
+        sure.fit(X[train], y[train], groups=study.groups[train])
+        drugs = study.groups[test, 0]
+        tables.append(query_beliefs(sure, X[test], y[test], drugs=drugs))
+    table = set_coverage(pd.concat(tables), random_state=0)
+    assert 0.84 < table.loc[0.9, "held"] < 0.96
+    assert table.loc[0.9, "mean_size"] < 0.9  # of a random ranking
+    assert table["mean_size"].is_monotonic_increasing
