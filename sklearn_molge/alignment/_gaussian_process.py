@@ -59,6 +59,7 @@ _JITTER = 1e-10
 _TINY = 1e-12
 _INDEFINITE = 1e-6
 _BLOCK = 8192
+_NONE = slice(0)
 
 
 class GaussianProcessRetriever(
@@ -509,7 +510,7 @@ class GaussianProcessRetriever(
                 similarities = scores.compare(
                     queries[:, :size], candidates.first(size), process.left_out
                 )
-                blocks = [(slice(None), similarities)]
+                blocks = iter([(slice(None), similarities)])
                 ranks = rank_blocks(blocks, test.codes, np.ones(held.sum()))
                 totals[share, size] = np.sum(test.weights / ranks)
         return totals
@@ -542,7 +543,9 @@ class GaussianProcessRetriever(
         self.calibration_ = _Scores.fit(self._process, counts, means).calibration
         step = -(-molecules.shape[0] // _N_COHORT)
         self._cohort = self._process.left_out.rows(slice(None, None, step))
-        self._process = replace(self._process, left_out=None)
+        self._process = replace(
+            self._process, left_out=self._process.left_out.rows(_NONE)
+        )
         self._molecules = molecules
         self.log_marginal_likelihood_ = self._process.log_likelihood
         self.n_components_ = len(space.variances)
@@ -732,7 +735,7 @@ class _ExactProcess:
         Variances of drug effects.
     share : float
         Heritability.
-    left_out : _Effects or None
+    left_out : _Effects
         Effect of each training molecule, predicted from the others.
     log_likelihood : float
         Of the means.
@@ -743,7 +746,7 @@ class _ExactProcess:
     coefficients: NDArray
     variances: NDArray
     share: float
-    left_out: _Effects | None
+    left_out: _Effects
     log_likelihood: float
 
     @classmethod
@@ -809,13 +812,13 @@ class _Committee:
     experts : list of _ExactProcess
     parts : list of ndarray
         The molecules of each expert.
-    left_out : _Effects or None
+    left_out : _Effects
         Effect of each training molecule, predicted by its expert from its others.
     """
 
     experts: list[_ExactProcess]
     parts: list[NDArray]
-    left_out: _Effects | None
+    left_out: _Effects
 
     @classmethod
     def fit(cls, kernels, parts, counts, means, variances, share) -> "_Committee":
@@ -825,7 +828,7 @@ class _Committee:
             expert = _ExactProcess.fit(K, counts[part], means[part], variances, share)
             mean[part] = expert.left_out.mean
             variance[part] = expert.left_out.variance
-            experts.append(replace(expert, left_out=None))
+            experts.append(replace(expert, left_out=expert.left_out.rows(_NONE)))
         return cls(experts, parts, _Effects(mean, variance))
 
     @property

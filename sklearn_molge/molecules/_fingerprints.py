@@ -295,10 +295,9 @@ class MoleculeFingerprinter(FingerprintTransformer):
                 raise ValueError(f'count=True is not possible for kind "{self.kind}".')
             return _KEYS[self.kind][0]
         if self.kind == _AVALON:
-            function = pyAvalonTools.GetAvalonFP
             if self.count:
-                function = pyAvalonTools.GetAvalonCountFP
-            return partial(function, nBits=self.fp_size)
+                return partial(pyAvalonTools.GetAvalonCountFP, nBits=self.fp_size)
+            return partial(pyAvalonTools.GetAvalonFP, nBits=self.fp_size)
         options = {"includeChirality": True} if self.include_chirality else {}
         generator = _GENERATORS[self.kind](fpSize=self.fp_size, **options)
         return generator.GetCountFingerprint if self.count else generator.GetFingerprint

@@ -156,8 +156,8 @@ class TanimotoKernel(_MoleculeKernel):
            [0.5, 1. ]])
     >>> kernel = TanimotoKernel(MorganFingerprinter(count=True))
     >>> kernel(["CCO", "CCCO"]).round(2)
-    array([[1.  , 0.42],
-           [0.42, 1.  ]])
+    array([[1. , 0.5],
+           [0.5, 1. ]])
     """
 
     def __init__(self, fingerprinter=None):
@@ -198,8 +198,8 @@ class DescriptorKernel(_MoleculeKernel):
     >>> from sklearn_molge.molecules import DescriptorKernel, MoleculeDescriptors
     >>> kernel = DescriptorKernel(MoleculeDescriptors(["MolWt", "NumHDonors"]))
     >>> kernel.fit(["CCO", "CCCCO", "CC=O"])(["CCO", "CCCCO"]).round(2)
-    array([[1.  , 0.52],
-           [0.52, 1.  ]])
+    array([[1. , 0.4],
+           [0.4, 1. ]])
     """
 
     def __init__(self, descriptors=None, length_scale=None):
@@ -223,7 +223,8 @@ class DescriptorKernel(_MoleculeKernel):
             Fitted kernel.
         """
         super().fit(X)
-        self.length_scale_ = self.length_scale or _median_length(self._fitted[2])
+        features = self._features(X)
+        self.length_scale_ = self.length_scale or _median_length(features)
         return self
 
     def _transform(self, transformer, texts):
@@ -270,8 +271,8 @@ class StructureKernel(_MoleculeKernel):
     ...     ("maccs", TanimotoKernel(MoleculeFingerprinter("maccs"))),
     ... ])
     >>> kernel.fit(["CCO", "CCCO", "c1ccccc1"])(["CCO", "CCCO"]).round(2)
-    array([[1.  , 0.51],
-           [0.51, 1.  ]])
+    array([[1.  , 0.57],
+           [0.57, 1.  ]])
     """
 
     def __init__(self, kernels=None, weights=None, weights_bounds=(1e-5, 1e5)):
