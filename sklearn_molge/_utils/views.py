@@ -179,25 +179,33 @@ def comparison(estimator: object, X: Rows) -> Comparison:
     """Prepare the molecules X of an estimator, through any Pipeline or wrapper."""
     model, molecules, _ = resolve_views(estimator, X, None)
     distinct, codes = drop_repeated(molecules)
-    if is_embedder(model):
-        prepared = _compare_in_joint_space(model, distinct)
-        prepare, compare = prepared.prepare, prepared.compare
-        codes = prepared.codes[codes]
+    prepared = _prepare(model, distinct)
+    if isinstance(prepared, Comparison):
+        prepare, compare, codes = (
+            prepared.prepare,
+            prepared.compare,
+            prepared.codes[codes],
+        )
     else:
-        prepare, compare = as_indexable, prepare_molecules(model, distinct)
+        prepare, compare = as_indexable, _checked(prepared, model, distinct)
 
     def prepare_outer(y: ArrayLike) -> Matrix:
         return prepare(resolve_views(estimator, None, y)[2])
 
-    return Comparison(prepare_outer, compare, codes, is_embedder(model), molecules)
+    in_joint_space = isinstance(prepared, Comparison) and prepared.in_joint_space
+    return Comparison(prepare_outer, compare, codes, in_joint_space, molecules)
 
 
-def _compare_in_joint_space(model: Embedder, X: Rows) -> Comparison:
-    """Prepare X as the model says; by its `metric` where it says nothing of its own."""
-    prepared = getattr(model, "compare_to", lambda X: None)(X)
-    if isinstance(prepared, Comparison):
-        return prepared
-    return compare_embedded(model, X)
+def _prepare(model: TwoViewEstimator, X: Rows) -> Compare:
+    """Prepare X as the model says; else by its joint space, or its similarity."""
+    own = getattr(model, "compare_to", None)
+    if own is not None:
+        return own(X)
+    return (
+        compare_embedded(model, X)
+        if is_embedder(model)
+        else partial(model.similarity, X)
+    )
 
 
 def compare_embedded(model: Embedder, X: Rows) -> Comparison:
@@ -232,8 +240,14 @@ def drop_repeated(X: Rows) -> tuple[Matrix, NDArray[np.intp]]:
 
 def prepare_molecules(model: TwoViewEstimator, X: Rows) -> Compare:
     """Prepare X once where the model offers it, or by a bare `similarity`; checked."""
-    name, prepare = type(model).__name__, getattr(model, "compare_to", None)
-    compare = partial(model.similarity, X) if prepare is None else prepare(X)
+    own = getattr(model, "compare_to", None)
+    compare = partial(model.similarity, X) if own is None else own(X)
+    return _checked(compare, model, X)
+
+
+def _checked(compare: Compare, model: TwoViewEstimator, X: Rows) -> Compare:
+    """Let `compare` refuse similarities of another shape than the molecules X."""
+    name = type(model).__name__
     if not callable(compare):
         raise TypeError(
             f"{name}.compare_to(X) must return a function of profiles, which returns "

@@ -11,6 +11,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from sklearn_molge.alignment import CCA
+from sklearn_molge.base import EmbedderMixin
 from sklearn_molge.metrics import RetrievalScorer, retrieval_ranks, similarity
 from sklearn_molge.retrieval import TransformedTargetRetriever
 
@@ -86,3 +87,28 @@ def test_frames_stay_frames_for_an_estimator_of_a_user(views, per):
     np.testing.assert_allclose(got, expected)
     ranks = retrieval_ranks(model, molecules, profiles, drugs=drugs, per=per)
     assert ranks.shape == (40 if per == "profile" else 20,)
+
+
+def test_an_embedder_that_compares_in_its_own_way_is_ranked_so():
+    class Longest(EmbedderMixin, BaseEstimator):
+        metric = "cosine"
+
+        def fit(self, X, y):
+            return self
+
+        def transform(self, X):
+            return np.asarray(X, dtype=float)
+
+        transform_ge = transform
+
+        def compare_to(self, X):
+            lengths = np.linalg.norm(X, axis=1)
+            return lambda y: np.tile(lengths, (len(y), 1))
+
+    X = np.array([[3.0, 4.0], [1.0, 0.0], [0.0, 2.0]])
+    model = Longest().fit(X, X)
+    expected = np.tile([5.0, 1.0, 2.0], (3, 1))
+    np.testing.assert_array_equal(model.similarity(X, X), expected)
+    np.testing.assert_array_equal(similarity(model, X, X), expected)
+    ranks = retrieval_ranks(model, X, X, drugs=["a", "b", "c"])
+    np.testing.assert_array_equal(ranks, [1, 3, 2])
