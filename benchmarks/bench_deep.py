@@ -11,7 +11,6 @@ kept in a folder, a file each, and a second call goes on from there::
 
 import argparse
 import re
-import sys
 from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from functools import cached_property, partial
@@ -20,15 +19,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from bench_quality import GRAPH
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MultiLabelBinarizer, Normalizer, StandardScaler
 from tqdm import tqdm
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
-import compare_methods as compare
-from bench_quality import GRAPH
 
 from sklearn_molge.alignment import (
     CCA,
@@ -56,6 +52,7 @@ from sklearn_molge.molecules import (
     load_encoder,
     valid_smiles_mask,
 )
+from sklearn_molge.retrieval import recommended_pipeline
 
 SEED = 100  # of the inner draws; 0 is that of the tables of other benchmarks
 SHARES = (0.1, 0.2, 0.3)
@@ -132,7 +129,8 @@ def fit(estimator, part):
 
 def linear(part):
     """CCA of joined fingerprints and profiles of unit length."""
-    features = compare.joined_fingerprints().fit(np.unique(part.smiles))
+    features = recommended_pipeline(model="linear")["molecules"]
+    features.fit(np.unique(part.smiles))
     profiles = Normalizer().transform
     cca = CCA(100, correlation_power=2, random_state=0)
     cca.fit(features.transform(part.smiles), profiles(part.ge), part.weights)
