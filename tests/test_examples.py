@@ -17,12 +17,16 @@ def test_readme_code_runs(capsys, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    quick_start, towers, study, search, release = blocks
+    quick_start, sure, towers, study, search, release = blocks
     names = {}
     exec(compile(quick_start, "README.md", "exec"), names)
     mrr, similarities = capsys.readouterr().out.split("\n", 1)
     assert float(mrr) > 0.15  # chance is 0.05
     assert len(re.findall(r"-?\d\.\d+", similarities)) == 2
+    exec(compile(sure, "README.md", "exec"), names)
+    beliefs = names["sure"].predict_belief(names["library"], names["small"].ge[:1])
+    assert beliefs.sum() == pytest.approx(1)
+    assert re.match(r"\[\[ ?(True|False) ", capsys.readouterr().out)
     exec(compile(towers, "README.md", "exec"), names)
     assert "valid_mrr" in capsys.readouterr().out
     assert len(names["embedder"].history) == 3
