@@ -111,8 +111,7 @@ def recommended_ensemble(*, transformer=None, random_state=None, n_jobs=None):
     """Make the best ensemble that this library knows, to be fitted.
 
     It takes SMILES and profiles, and needs a minute for some thousand profiles. Today:
-    a :class:`VotingRetriever` of both models of :func:`recommended_pipeline`, the
-    Gaussian process with weight 2, and of a
+    a :class:`VotingRetriever` of :func:`recommended_pipeline`, with weight 2, and of a
     :class:`~sklearn_molge.alignment.CoordinatedEmbedder` with the recommended settings.
     A later release may return another.
 
@@ -128,31 +127,29 @@ def recommended_ensemble(*, transformer=None, random_state=None, n_jobs=None):
     Returns
     -------
     ensemble : VotingRetriever
-        Estimators "gaussian_process", "linear" and "tower".
+        Estimators "gaussian_process" and "tower".
 
     Examples
     --------
     >>> from sklearn_molge.retrieval import recommended_ensemble
     >>> [name for name, _ in recommended_ensemble(random_state=0).estimators]
-    ['gaussian_process', 'linear', 'tower']
+    ['gaussian_process', 'tower']
     """
     # Here: torch is loaded for who asks for it.
     from sklearn_molge.alignment import PRESETS, CoordinatedEmbedder
 
-    seeds = [random_state] * 3
+    seeds = [random_state] * 2
     if random_state is not None:
         draw = check_random_state(random_state)
-        seeds = draw.randint(np.iinfo(np.int32).max, size=3).tolist()
-    estimators = [
-        (
-            model,
-            recommended_pipeline(
-                model=model, transformer=transformer, random_state=seed
-            ),
-        )
-        for model, seed in zip(("gaussian_process", "linear"), seeds, strict=False)
-    ]
-    tower = CoordinatedEmbedder(**PRESETS["recommended"], random_state=seeds[2])
+        seeds = draw.randint(np.iinfo(np.int32).max, size=2).tolist()
+    process = recommended_pipeline(transformer=transformer, random_state=seeds[0])
+    tower = CoordinatedEmbedder(**PRESETS["recommended"], random_state=seeds[1])
     target = None if transformer is None else clone(transformer)
-    estimators.append(("tower", TransformedTargetRetriever(tower, target)))
-    return VotingRetriever(estimators, weights=[2, 1, 1], n_jobs=n_jobs)
+    return VotingRetriever(
+        [
+            ("gaussian_process", process),
+            ("tower", TransformedTargetRetriever(tower, target)),
+        ],
+        weights=[2, 1],
+        n_jobs=n_jobs,
+    )
