@@ -14,7 +14,12 @@ from sklearn.base import (
     TransformerMixin,
     clone,
 )
-from sklearn.gaussian_process.kernels import RBF, Kernel, KernelOperator
+from sklearn.gaussian_process.kernels import (
+    RBF,
+    Exponentiation,
+    Kernel,
+    KernelOperator,
+)
 from sklearn.metrics.pairwise import euclidean_distances
 from sklearn.preprocessing import normalize
 from sklearn.utils import check_random_state
@@ -404,7 +409,6 @@ class GaussianProcessRetriever(
         mean, std = np.hsplit(distinct, 2)
         candidates = _Effects(mean, std**2)
         scores = _Scores(self.effect_variances_, self.calibration_, self.score_by)
-
         return Comparison(
             self.transform_ge,
             lambda queries: scores.compare(queries, candidates, self._cohort),
@@ -596,6 +600,8 @@ def _hand_training(kernel, molecules):
     if isinstance(kernel, KernelOperator):
         _hand_training(kernel.k1, molecules)
         _hand_training(kernel.k2, molecules)
+    elif isinstance(kernel, Exponentiation):
+        _hand_training(kernel.kernel, molecules)
     elif hasattr(kernel, "fit"):
         kernel.fit(molecules)
 
