@@ -18,7 +18,12 @@ from sklearn_molge.alignment import (
     GaussianProcessRetriever,
 )
 from sklearn_molge.evaluation import AlignedView
-from sklearn_molge.expression import GeneImputer, L1000Featurizer, SourceScaler
+from sklearn_molge.expression import (
+    GeneImputer,
+    L1000Featurizer,
+    RankNormalizer,
+    SourceScaler,
+)
 from sklearn_molge.library import MoleculeIndex
 from sklearn_molge.metrics import RetrievalScorer
 from sklearn_molge.model_selection import (
@@ -60,7 +65,7 @@ NUMERIC = [
         random_state=0,
     ),
     AlignedCCA(1, ridge=0.1, metric="dot"),
-    GaussianProcessRetriever(heritability=0.85, unit_profiles=False, random_state=0),
+    GaussianProcessRetriever(heritability=0.85, profile_scaling=None, random_state=0),
     DoubleNNRetriever("correlation"),
     ConnectivityRetriever(random_state=0),
     OracleRetriever(),
@@ -76,6 +81,7 @@ NUMERIC = [
     ),
     GeneImputer(),
     L1000Featurizer(),
+    RankNormalizer(),
     SourceScaler(),
     HyperoptSearchCV(
         LogisticRegression(),

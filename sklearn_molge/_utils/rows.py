@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
+from scipy.special import ndtri
+from scipy.stats import rankdata
 from sklearn.utils import gen_batches
 from sklearn.utils.extmath import row_norms
 
@@ -20,6 +22,7 @@ __all__ = [
     "has_text",
     "is_text",
     "means_of_groups",
+    "normal_scores",
     "query_blocks",
     "rank_blocks",
     "row_batches",
@@ -211,6 +214,13 @@ def standardize_rows(array: NDArray) -> NDArray:
     centred /= norms[:, None]
     centred[constant] = 0.0
     return centred
+
+
+def normal_scores(array: NDArray) -> NDArray:
+    """Replace the values of each row by normal quantiles of their ranks; NaN stays."""
+    ranks = rankdata(array, axis=1, nan_policy="omit")
+    n_known = np.count_nonzero(~np.isnan(array), axis=1, keepdims=True)
+    return ndtri((ranks - 0.5) / n_known).astype(array.dtype, copy=False)
 
 
 def _n_rows_of_block(n_columns: int) -> int:

@@ -7,7 +7,7 @@ from numbers import Integral, Real
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import linalg, optimize, sparse
+from scipy import optimize
 from sklearn.base import (
     BaseEstimator,
     ClassNamePrefixFeaturesOutMixin,
@@ -36,10 +36,13 @@ from sklearn_molge._utils.checks import check_finite, check_same_rows
 from sklearn_molge._utils.rows import (
     distinct_rows,
     is_text,
+    normal_scores,
     rank_blocks,
     take_distinct,
 )
 from sklearn_molge._utils.views import Comparison, drop_repeated
+from sklearn_molge.alignment._drug_space import SMALLEST_EFFECT, Replicates
+from sklearn_molge.alignment._process import Committee, Effects, ExactProcess
 from sklearn_molge.base import (
     EmbedderMixin,
     check_molecules,
@@ -58,13 +61,9 @@ _N_FOLDS = 5
 # Each of the 25 fits of a choice is a decomposition of as many molecules.
 _MOST_CHOOSING = 1500
 _N_COHORT = 1000
-_SMALLEST_EFFECT = 1e-6
-_SMALLEST_NOISE = 1e-4
-_JITTER = 1e-10
-_TINY = 1e-12
-_INDEFINITE = 1e-6
 _BLOCK = 8192
 _NONE = slice(0)
+_INEXACT = 1e-6
 
 
 class GaussianProcessRetriever(
@@ -96,9 +95,14 @@ class GaussianProcessRetriever(
     score_by : {"combined", "log_likelihood_ratio", "cosine"}, default="combined"
         What :meth:`similarity` is: one of the two scores, or the mean of both, each in
         standard deviations over a cohort, see Notes.
-    unit_profiles : bool, default=True
-        Scale each profile to unit length first.
-    n_pca_components : int, default=180
+    profile_scaling : {"normal_scores", "unit_length"} or None, default="normal_scores"
+        What is done to each profile first: its values are replaced by the normal
+        scores of their ranks, see
+        :class:`~sklearn_molge.expression.RankNormalizer`, or scaled to unit length.
+        Choose None or "unit_length" where columns are no genes on one scale, such as
+        principal components. A profile that becomes 0 in this way has no direction, and
+        is at the origin of the joint space.
+    n_pca_components : int, default=250
         Principal components of the profiles that are kept before drugs are separated.
     shrinkage : float, default=0.3
         Share of the noise's covariance that is replaced by a multiple of the identity,
@@ -139,7 +143,7 @@ class GaussianProcessRetriever(
     n_experts_ : int
         Number of processes; 1 is exact.
     mean_ : ndarray of shape (n_genes_in_,)
-        Mean of the profiles, of unit length where `unit_profiles` is set.
+        Mean of the profiles, after `profile_scaling`.
     rotations_ : ndarray of shape (n_genes_in_, n_components_)
         Projects profiles into the joint space.
     n_genes_in_ : int
@@ -218,7 +222,7 @@ class GaussianProcessRetriever(
         ],
         "heritability": [Interval(Real, 0, 1, closed="right"), StrOptions({"auto"})],
         "score_by": [StrOptions({"combined", "log_likelihood_ratio", "cosine"})],
-        "unit_profiles": ["boolean"],
+        "profile_scaling": [StrOptions({"normal_scores", "unit_length"}), None],
         "n_pca_components": [Interval(Integral, 1, None, closed="left")],
         "shrinkage": [Interval(Real, 0, 1, closed="both")],
         "max_expert_size": [Interval(Integral, 2, None, closed="left")],
@@ -233,8 +237,8 @@ class GaussianProcessRetriever(
         n_components=100,
         heritability="auto",
         score_by="combined",
-        unit_profiles=True,
-        n_pca_components=180,
+        profile_scaling="normal_scores",
+        n_pca_components=250,
         shrinkage=0.3,
         max_expert_size=5000,
         optimizer=None,
@@ -244,7 +248,7 @@ class GaussianProcessRetriever(
         self.n_components = n_components
         self.heritability = heritability
         self.score_by = score_by
-        self.unit_profiles = unit_profiles
+        self.profile_scaling = profile_scaling
         self.n_pca_components = n_pca_components
         self.shrinkage = shrinkage
         self.max_expert_size = max_expert_size
@@ -274,7 +278,8 @@ class GaussianProcessRetriever(
         ------
         ValueError
             If there are fewer than two molecules (10 for "auto"), all profiles are the
-            same, a weight is negative, or the kernel is not positive semi-definite.
+            same, a weight is negative, or the kernel does not take the molecules of X,
+            is not 1 for a molecule and itself, or not positive semi-definite.
         InvalidSmilesError
             With index and text of every bad SMILES.
 
@@ -304,7 +309,7 @@ class GaussianProcessRetriever(
                 f"Got {molecules.shape[0]}, n_samples={len(y)}."
             )
         rng = check_random_state(self.random_state)
-        replicates = _Replicates(self._scaled(y[used]), codes, weights[used])
+        replicates = Replicates(self._scaled(y[used]), codes, weights[used])
         if len(codes) == molecules.shape[0]:
             warnings.warn(
                 f"None of the {len(codes):,} molecules of X has two profiles: the "
@@ -316,6 +321,7 @@ class GaussianProcessRetriever(
         self.kernel_ = self._fit_kernel(molecules)
         if self.optimizer is not None:
             self._optimize_kernel(molecules, replicates)
+            _check_kernel(self.kernel_, molecules)
         parts = self._divide(molecules, rng)
         self.cv_scores_ = self._score_choices(molecules, replicates, rng)
         self.heritability_, self.n_components_ = self.heritability, self.n_components
@@ -384,8 +390,11 @@ class GaussianProcessRetriever(
         """
         check_is_fitted(self)
         y = check_profiles(self, y, reset=False, dtype=np.float64)
+        scaled = self._scaled(y)
         with np.errstate(over="ignore", invalid="ignore"):
-            coordinates = (self._scaled(y) - self.mean_) @ self.rotations_
+            coordinates = (scaled - self.mean_) @ self.rotations_
+        if self.profile_scaling is not None:
+            coordinates[~scaled.any(axis=1)] = 0
         return check_finite(coordinates, name="y", of="the projection")
 
     def compare_to(self, X):
@@ -407,7 +416,7 @@ class GaussianProcessRetriever(
         mean, std = self.predict(X, return_std=True)
         distinct, codes = drop_repeated(np.hstack([mean, std]))
         mean, std = np.hsplit(distinct, 2)
-        candidates = _Effects(mean, std**2)
+        candidates = Effects(mean, std**2)
         scores = _Scores(self.effect_variances_, self.calibration_, self.score_by)
         return Comparison(
             self.transform_ge,
@@ -418,7 +427,10 @@ class GaussianProcessRetriever(
         )
 
     def _scaled(self, y):
-        return normalize(y) if self.unit_profiles else y
+        """Profiles of equal length, so that the strength of an effect is left out."""
+        if self.profile_scaling == "normal_scores":
+            y = normal_scores(y)
+        return y if self.profile_scaling is None else normalize(y)
 
     def _fit_kernel(self, molecules):
         if self.kernel is not None:
@@ -430,6 +442,7 @@ class GaussianProcessRetriever(
             apart = squares[squares > 0]
             kernel = RBF(np.sqrt(np.median(apart) / 2), "fixed")
         _hand_training(kernel, molecules)
+        _check_kernel(kernel, molecules)
         return kernel
 
     def _divide(self, molecules, rng):
@@ -457,7 +470,7 @@ class GaussianProcessRetriever(
         def loss(theta):
             self.kernel_.theta = theta
             K, gradients = self.kernel_(molecules, eval_gradient=True)
-            process = _ExactProcess.fit(K, counts, means, space.variances, share)
+            process = ExactProcess.fit(K, counts, means, space.variances, share)
             slope = process.likelihood_gradient(counts, means)
             return (
                 -process.log_likelihood,
@@ -505,7 +518,7 @@ class GaussianProcessRetriever(
         among, across = K[np.ix_(~held, ~held)], K[np.ix_(held, ~held)]
         everything = np.arange(len(among))
         for share in dict.fromkeys(share for share, _ in choices):
-            process = _Committee.fit(
+            process = Committee.fit(
                 [among], [everything], counts, means, space.variances, share
             )
             candidates = process.predict([across], np.diag(K)[held])
@@ -527,7 +540,7 @@ class GaussianProcessRetriever(
                 "y must hold profiles that differ. "
                 f"All {len(replicates.codes):,} rows with a weight are the same."
             )
-        if space.variances[0] <= _SMALLEST_EFFECT:
+        if space.variances[0] <= SMALLEST_EFFECT:
             warnings.warn(
                 f"The {molecules.shape[0]:,} molecules of X differ by no more than the "
                 f"noise of the {len(replicates.codes):,} profiles in y: what is "
@@ -536,7 +549,7 @@ class GaussianProcessRetriever(
                 stacklevel=4,
             )
         counts, means = replicates.means(space)
-        self._process = _Committee.fit(
+        self._process = Committee.fit(
             (self.kernel_(_safe_indexing(molecules, part)) for part in parts),
             parts,
             counts,
@@ -606,257 +619,25 @@ def _hand_training(kernel, molecules):
         kernel.fit(molecules)
 
 
-# -- the space in which drugs differ ---------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Space:
-    """Directions in which the noise of a profile has variance 1.
-
-    Attributes
-    ----------
-    mean : ndarray of shape (n_genes,)
-    rotations : ndarray of shape (n_genes, n_components)
-    variances : ndarray of shape (n_components,)
-        Variances of drug effects, in descending order.
-    """
-
-    mean: NDArray
-    rotations: NDArray
-    variances: NDArray
-
-    def project(self, profiles: NDArray) -> NDArray:
-        return (profiles - self.mean) @ self.rotations
-
-    def first(self, k: int) -> "_Space":
-        return _Space(self.mean, self.rotations[:, :k], self.variances[:k])
-
-
-@dataclass(frozen=True)
-class _Replicates:
-    """Profiles, the molecule of each, and weights: noise has variance 1 / weight."""
-
-    profiles: NDArray
-    codes: NDArray
-    weights: NDArray
-
-    def of_molecules(self, chosen: NDArray) -> "_Replicates":
-        """Return the profiles of some molecules, numbered in the order of `chosen`."""
-        place = np.full(self.codes.max() + 1, -1)
-        place[chosen] = np.arange(len(chosen))
-        codes = place[self.codes]
-        rows = codes >= 0
-        return _Replicates(self.profiles[rows], codes[rows], self.weights[rows])
-
-    def means(self, space: _Space) -> tuple[NDArray, NDArray]:
-        """Return total weight and weighted mean in `space` of each molecule."""
-        return self._means(space.project(self.profiles))
-
-    def _means(self, rows: NDArray) -> tuple[NDArray, NDArray]:
-        n = np.bincount(self.codes, self.weights)
-        places = (self.codes, np.arange(len(rows)))
-        return n, (sparse.csr_array((self.weights, places)) @ rows) / n[:, None]
-
-    def separate(self, n_pca_components: int, shrinkage: float) -> _Space:
-        """Find the directions, by variance between drugs over that within."""
-        total = self.weights.sum()
-        mean = self.weights @ self.profiles / total
-        centred = self.profiles - mean
-        spread, axes = _principal_axes(
-            centred * np.sqrt(self.weights / total)[:, None], n_pca_components
+def _check_kernel(kernel, molecules):
+    """Refuse a kernel that takes other molecules, or whose scale is another."""
+    few = _safe_indexing(molecules, np.arange(min(2, molecules.shape[0])))
+    try:
+        kernel(few)
+    except TypeError as error:
+        kind = "SMILES" if is_text(molecules) else "features"
+        raise ValueError(
+            f"kernel must take the molecules of X, which are {kind}. Got "
+            f"{type(kernel).__name__}, which fails on them: {error}"
+        ) from error
+    diagonal = kernel.diag(molecules)
+    off = np.abs(diagonal - 1)
+    if off.max() > _INEXACT:
+        raise ValueError(
+            "kernel must have the value 1 for a molecule and itself: weights of a sum "
+            "must add to 1. Got values from "
+            f"{diagonal.min():.6g} to {diagonal.max():.6g}."
         )
-        if not axes.size:  # profiles do not vary
-            return _Space(mean, axes, np.empty(0))
-        rows = centred @ axes
-        noise = self._noise(rows, spread, shrinkage)
-        # The mean of w (z - mean)^2 holds the noise once a row, whatever its weight.
-        between = np.diag(spread) - noise * (len(rows) / total)
-        variances, vectors = linalg.eigh(between, noise)
-        order = np.argsort(-variances, kind="stable")
-        # At least one, so that there is an answer, which says nothing.
-        order = order[: max(1, np.count_nonzero(variances > _SMALLEST_EFFECT))]
-        variances = np.maximum(variances, _SMALLEST_EFFECT)
-        vectors = vectors[:, order]
-        largest = np.argmax(np.abs(vectors), axis=0)
-        vectors = vectors * np.sign(vectors[largest, np.arange(len(order))])
-        return _Space(mean, axes @ vectors, variances[order])
-
-    def _noise(self, rows, spread, shrinkage) -> NDArray:
-        """Covariance of the noise of a profile of weight 1."""
-        n_free = len(rows) - (self.codes.max() + 1)
-        identity = np.eye(rows.shape[1])
-        if n_free == 0:
-            return identity * spread[len(spread) // 2 :].mean() / 2
-        within = rows - self._means(rows)[1][self.codes]
-        noise = (self.weights[:, None] * within).T @ within / n_free
-        level = np.trace(noise) / len(noise)
-        if level <= spread.sum() * np.finfo(float).eps:  # replicates that are the same
-            level = spread.mean() * _SMALLEST_NOISE
-        return (1 - shrinkage) * noise + max(shrinkage, _JITTER) * level * identity
-
-
-def _principal_axes(rows: NDArray, n_components: int) -> tuple[NDArray, NDArray]:
-    """Variances and axes of the leading components, on the smaller of both sides."""
-    n, p = rows.shape
-    wide = p > n
-    products = rows @ rows.T if wide else rows.T @ rows
-    first = max(0, min(n, p) - n_components)
-    spread, axes = linalg.eigh(products, subset_by_index=[first, min(n, p) - 1])
-    spread, axes = spread[::-1], axes[:, ::-1]
-    kept = spread > spread[0] * max(n, p) * np.finfo(float).eps
-    spread, axes = spread[kept], axes[:, kept]
-    return spread, rows.T @ (axes / np.sqrt(spread)) if wide else axes
-
-
-# -- the process over molecules --------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Effects:
-    """Mean and variance of effects: (n_molecules, n_components) each."""
-
-    mean: NDArray
-    variance: NDArray
-
-    def first(self, k: int) -> "_Effects":
-        return _Effects(self.mean[:, :k], self.variance[:, :k])
-
-    def rows(self, chosen) -> "_Effects":
-        return _Effects(self.mean[chosen], self.variance[chosen])
-
-
-@dataclass(frozen=True)
-class _ExactProcess:
-    """The process after it has seen the training molecules.
-
-    Attributes
-    ----------
-    vectors : ndarray of shape (n_molecules, n_molecules)
-        Eigenvectors of n^1/2 (h2 K + (1 - h2) I) n^1/2, times n^1/2.
-    values : ndarray of shape (n_molecules,)
-        Its eigenvalues.
-    coefficients : ndarray of shape (n_molecules, n_components)
-        A mean effect is the kernel to the training molecules times these.
-    variances : ndarray of shape (n_components,)
-        Variances of drug effects.
-    share : float
-        Heritability.
-    left_out : _Effects
-        Effect of each training molecule, predicted from the others.
-    log_likelihood : float
-        Of the means.
-    """
-
-    vectors: NDArray
-    values: NDArray
-    coefficients: NDArray
-    variances: NDArray
-    share: float
-    left_out: _Effects
-    log_likelihood: float
-
-    @classmethod
-    def fit(cls, K, counts, means, variances, share) -> "_ExactProcess":
-        roots = np.sqrt(counts)[:, None]
-        covariance = share * K + (1 - share) * np.eye(len(K))
-        values, vectors = linalg.eigh(roots * covariance * roots.T, driver="evd")
-        if values[0] < -_INDEFINITE * values[-1]:
-            raise ValueError(
-                "kernel must be positive semi-definite over the training molecules. "
-                f"Got eigenvalues from {values[0]:.3g} to {values[-1]:.3g}."
-            )
-        values = np.maximum(values, 0)
-        precisions = 1 / (variances * values[:, None] + 1)
-        rotated = vectors.T @ (roots * means)
-        solved = vectors @ (rotated * precisions)
-        own = counts[:, None] * (vectors**2 @ precisions)
-        left_out = _Effects(
-            means - roots * solved / own, np.maximum(1 / own - 1 / counts[:, None], 0)
-        )
-        log_likelihood = 0.5 * (
-            np.log(precisions).sum()
-            - np.sum(rotated**2 * precisions)
-            + len(variances) * np.log(counts / (2 * np.pi)).sum()
-        )
-        return cls(
-            roots * vectors,
-            values,
-            share * variances * (roots * solved),
-            variances,
-            share,
-            left_out,
-            float(log_likelihood),
-        )
-
-    def predict(self, K: NDArray, diagonal: NDArray) -> tuple[NDArray, NDArray]:
-        """Mean and variance of what the kernel explains of molecules.
-
-        K is their kernel to the training molecules.
-        """
-        precisions = 1 / (self.variances * self.values[:, None] + 1)
-        known = (self.share * K @ self.vectors) ** 2 @ precisions
-        prior = self.share * diagonal[:, None]
-        variance = self.variances * np.maximum(prior - self.variances * known, 0)
-        return K @ self.coefficients, variance
-
-    def likelihood_gradient(self, counts, means) -> NDArray:
-        """Gradient of the likelihood with respect to the entries of h2 K."""
-        precisions = 1 / (self.variances * self.values[:, None] + 1)
-        vectors = self.vectors  # which hold n^1/2 already
-        rotated = vectors.T @ means
-        solved = vectors @ (rotated * precisions * np.sqrt(self.variances))
-        trace = (vectors * (precisions @ self.variances)) @ vectors.T
-        return 0.5 * (solved @ solved.T - trace)
-
-
-@dataclass(frozen=True)
-class _Committee:
-    """Exact processes over parts of the molecules, whose predictions are combined.
-
-    Attributes
-    ----------
-    experts : list of _ExactProcess
-    parts : list of ndarray
-        The molecules of each expert.
-    left_out : _Effects
-        Effect of each training molecule, predicted by its expert from its others.
-    """
-
-    experts: list[_ExactProcess]
-    parts: list[NDArray]
-    left_out: _Effects
-
-    @classmethod
-    def fit(cls, kernels, parts, counts, means, variances, share) -> "_Committee":
-        """Fit a process on each part; `kernels` yields the kernel within each."""
-        experts, mean, variance = [], np.empty_like(means), np.empty_like(means)
-        for K, part in zip(kernels, parts, strict=True):
-            expert = _ExactProcess.fit(K, counts[part], means[part], variances, share)
-            mean[part] = expert.left_out.mean
-            variance[part] = expert.left_out.variance
-            experts.append(replace(expert, left_out=expert.left_out.rows(_NONE)))
-        return cls(experts, parts, _Effects(mean, variance))
-
-    @property
-    def log_likelihood(self) -> float:
-        """Of the means, the parts taken as independent."""
-        return sum(expert.log_likelihood for expert in self.experts)
-
-    def predict(self, kernels: list[NDArray], diagonal: NDArray) -> _Effects:
-        """Predict molecules from their kernels to the parts.
-
-        Precisions add, less the prior's, which each expert counts; so do the means
-        that they weigh. With one expert this is its own prediction.
-        """
-        share, variances = self.experts[0].share, self.experts[0].variances
-        prior = np.maximum(share * variances * diagonal[:, None], _TINY)
-        precision, weighted = (1 - len(self.experts)) / prior, 0.0
-        for expert, K in zip(self.experts, kernels, strict=True):
-            mean, variance = expert.predict(K, diagonal)
-            known = 1 / np.clip(variance, _TINY, prior)
-            precision = precision + known
-            weighted = weighted + known * mean
-        return _Effects(weighted / precision, 1 / precision + (1 - share) * variances)
 
 
 # -- scores ----------------------------------------------------------------------------
@@ -879,11 +660,11 @@ class _Scores:
         calibration = np.average(
             errors / expected, axis=0, weights=np.minimum(counts, 1)
         )
-        calibration = np.maximum(calibration, _SMALLEST_EFFECT)
+        calibration = np.maximum(calibration, SMALLEST_EFFECT)
         variances = process.experts[0].variances
         return cls(variances[:k], calibration[:k], score_by)
 
-    def compare(self, queries, candidates: _Effects, cohort: _Effects) -> NDArray:
+    def compare(self, queries, candidates: Effects, cohort: Effects) -> NDArray:
         """Scores of the queries (rows) against the candidates (columns)."""
         cohort = cohort.first(len(self.variances))
         kinds = {"cosine": self._cosine, "log_likelihood_ratio": self._ratio}

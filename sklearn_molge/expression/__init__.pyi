@@ -6,5 +6,6 @@ from ._featurizer import L1000Featurizer as L1000Featurizer
 from ._gene_imputer import GeneImputer as GeneImputer
 from ._gene_query import profile_from_genes as profile_from_genes
 from ._matching import match_genes as match_genes
+from ._rank_normalizer import RankNormalizer as RankNormalizer
 from ._robust_z import robust_zscore as robust_zscore
 from ._source_scaler import SourceScaler as SourceScaler

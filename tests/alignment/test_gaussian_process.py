@@ -83,7 +83,7 @@ def test_means_and_deviations_are_those_of_scikit_learns_regressor(heritability)
 def test_noise_has_unit_variance_and_effects_their_variances():
     X, y, codes, _ = make_features()
     model = GaussianProcessRetriever(
-        heritability=1.0, n_components=6, shrinkage=0.0, unit_profiles=False
+        heritability=1.0, n_components=6, shrinkage=0.0, profile_scaling=None
     ).fit(X, y)
     z = model.transform_ge(y)
     _, means = training_means(model, y, codes, np.ones(len(y)))
@@ -293,6 +293,43 @@ def test_says_that_the_noise_is_assumed_without_replicates():
         GaussianProcessRetriever(heritability=1.0).fit(X, y)
 
 
+@pytest.mark.parametrize("scaling", ["normal_scores", "unit_length", None])
+def test_equal_profiles_are_refused_whatever_their_rounding(scaling):
+    X, y, *_ = make_features()
+    model = GaussianProcessRetriever(heritability=0.85, profile_scaling=scaling)
+    for value in (0.0, 1.0, 0.1, 1e-3):
+        with pytest.raises(ValueError, match="y must hold profiles that differ"):
+            model.fit(X, np.full_like(y, value))
+    pattern = np.random.default_rng(0).normal(size=y.shape[1])
+    if scaling is not None:
+        with pytest.raises(ValueError, match="y must hold profiles that differ"):
+            model.fit(X, pattern * np.linspace(1, 9, len(y))[:, None])
+
+
+def test_a_profile_without_differences_is_at_the_origin(study, fitted):
+    profiles = np.vstack([np.zeros(60), np.full(60, 0.7), study.ge[0]])
+    coordinates = fitted.transform_ge(profiles)
+    assert not coordinates[:2].any()
+    assert coordinates[2].any()
+
+
+def test_normal_scores_ignore_scale_and_tails(study, fitted):
+    stretched = np.sign(study.ge) * study.ge**2 * 7
+    np.testing.assert_allclose(
+        fitted.transform_ge(stretched), fitted.transform_ge(study.ge), atol=1e-10
+    )
+
+
+def test_refuses_a_kernel_of_another_scale_or_of_other_molecules(study):
+    X, y, *_ = make_features()
+    for kernel, values in [(3.0 * RBF(1.0), "3 to 3"), (RBF() + RBF(2.0), "2 to 2")]:
+        model = GaussianProcessRetriever(kernel, heritability=0.85)
+        with pytest.raises(ValueError, match=f"weights of a sum .* {values}"):
+            model.fit(X, y)
+    with pytest.raises(ValueError, match=r"of X, which are SMILES\. Got RBF"):
+        model.set_params(kernel=RBF()).fit(study.smiles, study.ge)
+
+
 def test_refuses_what_it_cannot_learn_from(study):
     X, y, *_ = make_features()
     model = GaussianProcessRetriever(heritability=0.85)
@@ -307,11 +344,11 @@ def test_refuses_what_it_cannot_learn_from(study):
     codes = np.repeat(np.arange(2), 40)
     same = np.random.default_rng(0).normal(size=(80, 3))
     same -= np.stack([same[codes == c].mean(axis=0) for c in (0, 1)])[codes]
-    model.set_params(unit_profiles=False, shrinkage=0.0)
+    model.set_params(profile_scaling=None, shrinkage=0.0)
     with pytest.warns(JointSpaceWarning, match="by no more than the noise"):
         model.fit(X[codes], same)
     with pytest.raises(ValueError, match="All 80 rows with a weight are the same"):
         model.fit(X[codes], np.ones((80, 3)))
-    model.set_params(kernel=RBF(1.0) + ConstantKernel(-3.0), heritability=1.0)
+    model.set_params(kernel=4 * RBF(1.0) + ConstantKernel(-3.0), heritability=1.0)
     with pytest.raises(ValueError, match="positive semi-definite"):
         model.fit(X, y)
