@@ -16,6 +16,7 @@ from sklearn.base import (
 )
 from sklearn.gaussian_process.kernels import (
     RBF,
+    ConstantKernel,
     Exponentiation,
     Kernel,
     KernelOperator,
@@ -366,6 +367,8 @@ class GaussianProcessRetriever(
         """
         check_is_fitted(self)
         X = check_molecules(self, X, reset=False, accept_sparse=self._accepted_sparse)
+        if not X.shape[0]:
+            raise ValueError("X must hold at least one molecule. Got none.")
         parts = [
             self._predict(_safe_indexing(X, np.arange(start, min(start + _BLOCK, n))))
             for n in [X.shape[0]]
@@ -462,7 +465,10 @@ class GaussianProcessRetriever(
         return done
 
     def _optimize_kernel(self, molecules, replicates):
-        """Maximise the marginal likelihood over the kernel's free parameters."""
+        """Maximise the marginal likelihood over the kernel's free parameters.
+
+        Its value for a molecule and itself stays 1, so that weights stay shares.
+        """
         share = 0.85 if self.heritability == "auto" else self.heritability
         space = replicates.separate(self.n_pca_components, self.shrinkage)
         counts, means = replicates.means(space)
@@ -470,6 +476,9 @@ class GaussianProcessRetriever(
         def loss(theta):
             self.kernel_.theta = theta
             K, gradients = self.kernel_(molecules, eval_gradient=True)
+            scale, slopes = K[0, 0], gradients[0, 0]
+            gradients = gradients / scale - K[..., None] * (slopes / scale**2)
+            K = K / scale
             process = ExactProcess.fit(K, counts, means, space.variances, share)
             slope = process.likelihood_gradient(counts, means)
             return (
@@ -482,6 +491,9 @@ class GaussianProcessRetriever(
                 loss, self.kernel_.theta, jac=True, bounds=self.kernel_.bounds
             )
             self.kernel_.theta = best.x
+            scale = self.kernel_.diag(_safe_indexing(molecules, [0]))[0]
+            if abs(scale - 1) > _INEXACT:
+                self.kernel_ = ConstantKernel(1 / scale, "fixed") * self.kernel_
 
     def _choices(self):
         """Pairs of heritability and number of components to choose from."""

@@ -27,13 +27,15 @@ def _joined_fingerprints():
         "atom_pair": MoleculeFingerprinter("atom_pair", count=True),
         "torsion": MoleculeFingerprinter("torsion", count=True),
     }
-    return FeatureUnion(
+    union = FeatureUnion(
         [(name, make_pipeline(fp, log)) for name, fp in counted.items()]
         + [
             ("maccs", MoleculeFingerprinter("maccs")),
             ("descriptors", MoleculeDescriptors()),
         ]
     )
+    # Whatever scikit-learn's `transform_output`: columns of its parts share names.
+    return union.set_output(transform="default")
 
 
 def _pipeline(molecules, retriever, transformer):

@@ -258,6 +258,24 @@ def test_optimizer_raises_the_likelihood(study):
     assert kernel.weights is None
 
 
+def test_optimizer_leaves_the_shares_of_a_sum_shares(study):
+    X, y, _, features = make_features()
+    start = 0.5 * RBF(1.0) + 0.5 * RBF(3.0)
+    model = GaussianProcessRetriever(start, heritability=0.85).fit(X, y)
+    plain = model.log_marginal_likelihood_
+    model.set_params(optimizer="fmin_l_bfgs_b").fit(X, y)
+    assert model.log_marginal_likelihood_ > plain
+    np.testing.assert_allclose(model.kernel_.diag(features), 1)
+    best = model.log_marginal_likelihood_
+    for step in (-0.1, 0.1):  # of the logarithm of the second length
+        other = model.kernel_.clone_with_theta(model.kernel_.theta)
+        theta = other.theta.copy()
+        theta[-1] += step
+        other.theta = theta
+        near = GaussianProcessRetriever(other, heritability=0.85).fit(X, y)
+        assert near.log_marginal_likelihood_ < best
+
+
 def test_kernels_of_scikit_learn_add_up(study):
     X, y, *_ = make_features()
     kernel = 0.5 * RBF(1.0) + 0.5 * RBF(3.0)
@@ -318,6 +336,12 @@ def test_normal_scores_ignore_scale_and_tails(study, fitted):
     np.testing.assert_allclose(
         fitted.transform_ge(stretched), fitted.transform_ge(study.ge), atol=1e-10
     )
+
+
+def test_no_molecules_to_predict_are_refused(study, fitted):
+    for call in (fitted.transform, fitted.compare_to):
+        with pytest.raises(ValueError, match="X must hold at least one molecule"):
+            call(study.smiles[:0])
 
 
 def test_refuses_a_kernel_of_another_scale_or_of_other_molecules(study):
