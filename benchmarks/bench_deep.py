@@ -23,7 +23,7 @@ from bench_quality import GRAPH
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import MultiLabelBinarizer, Normalizer, StandardScaler
+from sklearn.preprocessing import MultiLabelBinarizer, StandardScaler, normalize
 from tqdm import tqdm
 
 from sklearn_molge.alignment import (
@@ -38,7 +38,7 @@ from sklearn_molge.datasets import (
     load_signatures,
     source_weights,
 )
-from sklearn_molge.expression import GeneImputer, SourceScaler
+from sklearn_molge.expression import GeneImputer, RankNormalizer, SourceScaler
 from sklearn_molge.metrics import paired_comparison
 from sklearn_molge.model_selection import DrugCellLineShuffleSplit
 from sklearn_molge.molecules import (
@@ -75,6 +75,7 @@ class Part:
     match: np.ndarray
     drugs: np.ndarray
     options: argparse.Namespace
+    profile_scaling: str = "normal_scores"
 
     @cached_property
     def annotations(self):
@@ -131,10 +132,16 @@ def linear(part):
     """CCA of joined fingerprints and profiles of unit length."""
     features = recommended_pipeline(model="linear")["molecules"]
     features.fit(np.unique(part.smiles))
-    profiles = Normalizer().transform
     cca = CCA(100, correlation_power=2, random_state=0)
-    cca.fit(features.transform(part.smiles), profiles(part.ge), part.weights)
-    return cca.similarity(features.transform(part.candidates), profiles(part.queries))
+    cca.fit(features.transform(part.smiles), unit_scores(part.ge), part.weights)
+    return cca.similarity(
+        features.transform(part.candidates), unit_scores(part.queries)
+    )
+
+
+def unit_scores(profiles):
+    """Return the normal scores of the ranks in each profile, of unit length."""
+    return normalize(RankNormalizer().fit_transform(profiles))
 
 
 class KernelComponents(TransformerMixin, BaseEstimator):
@@ -161,9 +168,9 @@ def kernel_cca(part):
     """CCA of the components of the structure kernel."""
     cca = CCA(100, correlation_power=2, random_state=0)
     components = KernelComponents(StructureKernel()).fit(part.smiles)
-    cca.fit(components.transform(part.smiles), Normalizer().transform(part.ge))
+    cca.fit(components.transform(part.smiles), unit_scores(part.ge))
     return cca.similarity(
-        components.transform(part.candidates), Normalizer().transform(part.queries)
+        components.transform(part.candidates), unit_scores(part.queries)
     )
 
 
@@ -173,10 +180,13 @@ def gaussian_process(part, kernel=None, share=0.0):
     if share:
         kernel = kernel(part)
         structure = kernel if share == 1 else (1 - share) * structure + share * kernel
-    return fit(
-        GaussianProcessRetriever(structure, heritability=HERITABILITY, random_state=0),
-        part,
+    process = GaussianProcessRetriever(
+        structure,
+        heritability=HERITABILITY,
+        profile_scaling=part.profile_scaling,
+        random_state=0,
     )
+    return fit(process, part)
 
 
 def graph_tower(start, seed=0):
@@ -338,9 +348,8 @@ def student(start, part):
 def student_alone(start, part):
     """Return the cosine of the student's predicted effects to the queries."""
     network, teacher = student(start, part)
-    unit = Normalizer().transform
     queries = teacher.transform_ge(part.queries)
-    return unit(queries) @ unit(network.predict(part.candidates)).T
+    return normalize(queries) @ normalize(network.predict(part.candidates)).T
 
 
 def student_vectors(start, part):
@@ -486,7 +495,8 @@ def with_sources(study, train, test, extra, options, *, n_drugs=None, seed=0):
         mine, rest = (rows & np.isin(drugs, chosen) for rows in (mine, rest))
     used = np.flatnonzero(mine | rest)
     scaler = SourceScaler(query_source="primary", with_std=False, unit_length=True)
-    scaled = scaler.fit_transform(joined.ge[used], sources=sources[used])
+    scores = RankNormalizer().fit_transform(joined.ge[used])
+    scaled = scaler.fit_transform(scores, sources=sources[used])
     imputer = GeneImputer().fit(scaled)
     known = imputer.explained_variance_ratio(scaled)
     weights = dict.fromkeys(set(sources[used]) - {"primary"}, EXTRA_WEIGHT)
@@ -496,7 +506,8 @@ def with_sources(study, train, test, extra, options, *, n_drugs=None, seed=0):
         ge=imputer.transform(scaled),
         groups=joined.groups[used],
         weights=known * source_weights(joined[used], weights),
-        queries=scaler.transform(study.ge[test]),
+        queries=scaler.transform(RankNormalizer().fit_transform(study.ge[test])),
+        profile_scaling="unit_length",
     )
 
 

@@ -46,7 +46,7 @@ def check_features(estimator, X, **options):
     return check_named(partial(validate_data, estimator), X, name="X", **options)
 
 
-def check_profiles(estimator, y, *, reset, dtype=None, as_frame=False):
+def check_profiles(estimator, y, *, reset, dtype=None, as_frame=False, allow_nan=False):
     """Check profiles and their genes, as scikit-learn's ``validate_data`` does X.
 
     Parameters
@@ -63,6 +63,8 @@ def check_profiles(estimator, y, *, reset, dtype=None, as_frame=False):
     as_frame : bool, default=False
         Whether to put the names of `fit`, where there are any, on the result: for
         estimators inside, which check them again.
+    allow_nan : bool, default=False
+        Whether genes may be missing: for estimators inside that take or refuse them.
 
     Returns
     -------
@@ -110,6 +112,7 @@ def check_profiles(estimator, y, *, reset, dtype=None, as_frame=False):
         name="y",
         ensure_2d=False,
         dtype=dtype or _FLOATS,
+        ensure_all_finite="allow-nan" if allow_nan else True,
         input_name="y",
     )
     if y.ndim == 1 and not reset and len(y) == estimator.n_genes_in_ > 1:

@@ -33,9 +33,11 @@ from sklearn_molge.model_selection import (
 )
 from sklearn_molge.molecules import (
     ChempropEmbedder,
+    KernelFeatures,
     MoleculeDescriptors,
     MoleculeFingerprinter,
     MorganFingerprinter,
+    TanimotoKernel,
 )
 from sklearn_molge.retrieval import (
     ConformalRetriever,
@@ -99,6 +101,7 @@ SMILES_TRANSFORMERS = [
     MoleculeFingerprinter("atom_pair", fp_size=64),
     MoleculeDescriptors(),
     ChempropEmbedder(hidden_size=8, random_state=0),
+    KernelFeatures(TanimotoKernel(MorganFingerprinter(fp_size=64))),
 ]
 OTHERS = [
     RetrievalScorer(),

@@ -17,9 +17,7 @@ from sklearn.base import (
 from sklearn.gaussian_process.kernels import (
     RBF,
     ConstantKernel,
-    Exponentiation,
     Kernel,
-    KernelOperator,
 )
 from sklearn.metrics.pairwise import euclidean_distances
 from sklearn.preprocessing import normalize
@@ -34,6 +32,7 @@ from sklearn_molge._compat import (
     _safe_indexing,
 )
 from sklearn_molge._utils.checks import check_finite, check_same_rows
+from sklearn_molge._utils.kernels import fit_kernel
 from sklearn_molge._utils.rows import (
     distinct_rows,
     is_text,
@@ -444,7 +443,7 @@ class GaussianProcessRetriever(
             squares = euclidean_distances(molecules, squared=True)
             apart = squares[squares > 0]
             kernel = RBF(np.sqrt(np.median(apart) / 2), "fixed")
-        _hand_training(kernel, molecules)
+        fit_kernel(kernel, molecules)
         _check_kernel(kernel, molecules)
         return kernel
 
@@ -618,17 +617,6 @@ def _distinct_molecules(X):
     drugs = identify_drugs(X, None, codes)
     gallery, rows = one_row_per_drug(drugs, codes, None)
     return _safe_indexing(X, rows), np.searchsorted(gallery, drugs)
-
-
-def _hand_training(kernel, molecules):
-    """Hand the training molecules to every kernel inside `kernel` that learns."""
-    if isinstance(kernel, KernelOperator):
-        _hand_training(kernel.k1, molecules)
-        _hand_training(kernel.k2, molecules)
-    elif isinstance(kernel, Exponentiation):
-        _hand_training(kernel.kernel, molecules)
-    elif hasattr(kernel, "fit"):
-        kernel.fit(molecules)
 
 
 def _check_kernel(kernel, molecules):

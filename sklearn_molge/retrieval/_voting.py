@@ -161,7 +161,7 @@ class VotingRetriever(MetaEstimatorMixin, TwoViewMixin, _BaseComposition):
         """
         self._check_estimators()
         weights = self._check_weights()
-        y = check_profiles(self, y, reset=True, as_frame=True)
+        y = check_profiles(self, y, reset=True, as_frame=True, allow_nan=True)
         check_same_rows(X=X, y=y)
         voters = [(name, e) for name, e in self.estimators if e != "drop"]
         if _routing_enabled():
@@ -244,7 +244,7 @@ class VotingRetriever(MetaEstimatorMixin, TwoViewMixin, _BaseComposition):
         ]
 
         def similarity(y):
-            y = check_profiles(self, y, reset=False, as_frame=True)
+            y = check_profiles(self, y, reset=False, as_frame=True, allow_nan=True)
             total = np.zeros((len(y), distinct.shape[0]))
             for weight, compare, to_reference in votes:
                 similarities = compare(y)

@@ -2,11 +2,19 @@
 
 import numpy as np
 import pytest
+import sklearn
 
-from sklearn_molge.datasets import make_perturbation_study
+from sklearn_molge.alignment import GaussianProcessRetriever
+from sklearn_molge.datasets import (
+    join_studies,
+    load_signatures,
+    make_perturbation_study,
+    source_weights,
+)
 from sklearn_molge.expression import L1000Featurizer
 from sklearn_molge.library import MoleculeIndex
 from sklearn_molge.metrics import similarity
+from sklearn_molge.molecules import AnnotationKernel, StructureKernel
 from sklearn_molge.retrieval import recommended_ensemble, recommended_pipeline
 
 
@@ -60,23 +68,81 @@ def test_the_ensemble_has_seeds_of_its_own():
         params = ensemble.get_params()
         return [
             params["gaussian_process__retriever__retriever__random_state"],
-            params["tower__retriever__random_state"],
+            params["kernel_cca__molecules__random_state"],
+            params["kernel_cca__retriever__retriever__random_state"],
         ]
 
     ensemble = recommended_ensemble(random_state=0, n_jobs=2)
-    assert len(set(seeds(ensemble))) == 2
+    assert len(set(seeds(ensemble))) == 3
     assert ensemble.n_jobs == 2
     assert seeds(recommended_ensemble(random_state=0)) == seeds(ensemble)
     with_features = recommended_ensemble(transformer=L1000Featurizer())
-    assert isinstance(with_features.get_params()["tower__transformer"], L1000Featurizer)
-    assert seeds(with_features) == [None] * 2
+    params = with_features.get_params()
+    for name in ("gaussian_process", "kernel_cca"):
+        steps = params[f"{name}__retriever__transformer"]
+        assert isinstance(steps[0], L1000Featurizer)
+    assert seeds(with_features) == [None] * 3
+
+
+def annotate(study):
+    molecules = np.unique(study.smiles.astype(str)).astype(object)
+    labels = np.arange(len(molecules))[:, None] % 3 == np.arange(3)
+    return AnnotationKernel(molecules, labels.astype(int), exclude=molecules[:5])
+
+
+def test_annotations_are_a_share_of_the_kernel(study):
+    annotations = annotate(study)
+    pipe = recommended_pipeline(annotations=annotations, random_state=0)
+    structure = 0.85 * StructureKernel() + 0.15 * annotations
+    plain = GaussianProcessRetriever(structure, random_state=0)
+    asked = study.smiles[:5], study.ge[:5]
+    np.testing.assert_allclose(
+        similarity(pipe.fit(study.smiles, study.ge), *asked),
+        similarity(plain.fit(study.smiles, study.ge), *asked),
+        atol=1e-5,
+    )
+    with pytest.raises(ValueError, match="annotations is for model="):
+        recommended_pipeline(model="linear", annotations=annotations)
+    names = [
+        name for name, _ in recommended_ensemble(annotations=annotations).estimators
+    ]
+    assert names == ["gaussian_process", "kernel_cca", "annotated"]
+
+
+@pytest.fixture(scope="module")
+def joined(study):
+    other = make_perturbation_study(
+        25, n_cell_lines=2, n_genes=110, level=5, random_state=1
+    )
+    theirs = load_signatures(
+        other.profiles().iloc[:, :80], other.obs.assign(smiles=other.smiles)
+    )
+    return join_studies({"ours": study, "theirs": theirs})
+
+
+@pytest.mark.parametrize("make", [recommended_pipeline, recommended_ensemble])
+def test_sources_and_their_weights_reach_the_members(make, joined, study):
+    sources = joined.obs["source"].to_numpy()
+    asked = study.smiles[:9], study.ge[:4]
+
+    def fit(sources, weights):
+        with sklearn.config_context(enable_metadata_routing=True):
+            model = make(query_source="ours", random_state=0)
+            model.fit(joined.smiles, joined.ge, sources=sources, sample_weight=weights)
+        return similarity(model, *asked)
+
+    weights = source_weights(joined, {"theirs": 0.3})
+    found = fit(sources, weights)
+    assert np.isfinite(found).all()
+    assert not np.allclose(found, fit(sources, source_weights(joined, {"theirs": 1.0})))
+    with pytest.raises(ValueError, match="NaN"):  # without a source it is not filled
+        make(random_state=0).fit(joined.smiles, joined.ge)
 
 
 @pytest.mark.slow
 def test_the_ensemble_searches(large_study):
     X, y = large_study.smiles, large_study.ge
-    ensemble = recommended_ensemble(random_state=0)
-    ensemble.set_params(tower__retriever__max_epochs=1).fit(X, y)
+    ensemble = recommended_ensemble(random_state=0).fit(X, y)
     library = np.unique(X.astype(str)).astype(object)
     index = MoleculeIndex(ensemble).fit(library)
     assert index.reranks_
