@@ -34,6 +34,7 @@ __all__ = ["CCA"]
 
 _RIDGES = np.array([0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0])
 _N_FOLDS = 5
+_MOST_COMPONENTS = 100
 # Of the largest: below it a correlation is rounding in the square root of its square.
 _SMALLEST_CORRELATION = 1e-6
 _EPS = np.finfo(np.float64).eps
@@ -51,10 +52,11 @@ class CCA(
 
     Parameters
     ----------
-    n_components : int, default=50
-        Dimension of the joint space; the paper chose 50 from 5 to 125. Components whose
+    n_components : int or "auto", default=50
+        Dimension of the joint space; the paper chose 50 from 5 to 125. "auto" is 100,
+        or the smaller rank of the views where that is less. Components whose
         correlation is 0 within rounding have no direction and are left out, with a
-        warning.
+        warning where their number was given.
     ridge : float or "auto", default="auto"
         Ridge added to the variances of each view, as a multiple of the view's mean
         feature variance. "auto" takes the one of 0.01, 0.03, ..., 10 with the best
@@ -77,7 +79,7 @@ class CCA(
     Attributes
     ----------
     n_components_ : int
-        Number of components with a correlation, at most `n_components`.
+        Number of components with a correlation, at most those asked for.
     correlations_ : ndarray of shape (n_components_,)
         Canonical correlations of the training rows, regularised by the ridge.
     ridge_ : float
@@ -139,7 +141,10 @@ class CCA(
     """
 
     _parameter_constraints: dict = {
-        "n_components": [Interval(Integral, 1, None, closed="left")],
+        "n_components": [
+            Interval(Integral, 1, None, closed="left"),
+            StrOptions({"auto"}),
+        ],
         "ridge": [Interval(Real, 0, None, closed="left"), StrOptions({"auto"})],
         "correlation_power": [Interval(Real, 0, None, closed="left")],
         "balance_molecules": ["boolean"],
@@ -223,7 +228,7 @@ class CCA(
                 self.ridge_scores_, key=lambda r: (self.ridge_scores_[r], r)
             )
         self.correlations_, self.x_rotations_, self.y_rotations_ = solve(
-            views, self.ridge_, self.n_components
+            views, self.ridge_, self._n_asked
         )
         self.n_components_ = len(self.correlations_)
         self._check_components()
@@ -287,7 +292,7 @@ class CCA(
                 X[~held], y[~rows], position[codes[~rows]], weights[~rows]
             )
             for ridge in totals:
-                correlations, a, b = solve(views, ridge, self.n_components)
+                correlations, a, b = solve(views, ridge, self._n_asked)
                 if not len(correlations):  # of no use: each molecule is as near
                     totals[ridge] += rows.sum() * 2 / (held.sum() + 1) / len(y)
                     continue
@@ -330,7 +335,7 @@ class CCA(
             )
 
     def _check_n_components(self, ranks, x_shape, y_shape):
-        if self.n_components > min(ranks):
+        if self.n_components != "auto" and self.n_components > min(ranks):
             raise ValueError(
                 f"n_components must be at most {min(ranks)}, the smaller rank of the "
                 f"centred views of shapes {x_shape} and {y_shape}. "
@@ -345,13 +350,17 @@ class CCA(
                 "Nothing in X correlates with anything in y: every canonical "
                 "correlation is 0 within rounding."
             )
-        if n < asked:
+        if asked != "auto" and n < asked:
             _warn(
                 f"Only {n} canonical correlation(s) differ from 0, and n_components is "
                 f"{asked}: the joint space has {n} dimension(s)."
             )
         if fault := says_nothing(n, self.metric):
             _warn(f"{fault} Their length is n_components.")
+
+    @property
+    def _n_asked(self):
+        return _MOST_COMPONENTS if self.n_components == "auto" else self.n_components
 
     @property
     def _n_features_out(self):

@@ -68,7 +68,7 @@ def _pipeline(steps, retriever, transformer, query_source):
 
 
 def _linear(random_state):
-    return CCA(100, correlation_power=2, random_state=random_state)
+    return CCA("auto", correlation_power=2, random_state=random_state)
 
 
 def recommended_pipeline(

@@ -319,3 +319,16 @@ def test_too_few_components_for_a_correlation(n, what):
         cca = CCA(n, ridge=0.1).fit(X, y)
     assert set(np.abs(cca.similarity(X, y).round(6)).ravel()) == {n - 1.0}
     CCA(n, ridge=0.1, metric="cosine").fit(X, y)  # without a warning
+
+
+def test_auto_takes_what_the_data_support(recwarn):
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(30, 12)), rng.normal(size=(30, 8))
+    found = CCA("auto", ridge=0.1).fit(X, y)
+    assert found.n_components_ == 8
+    np.testing.assert_array_equal(
+        found.transform(X), CCA(8, ridge=0.1).fit(X, y).transform(X)
+    )
+    X, y = rng.normal(size=(300, 140)), rng.normal(size=(300, 130))
+    assert CCA("auto", ridge=0.1).fit(X, y).n_components_ == 100
+    assert not recwarn
