@@ -1,5 +1,7 @@
 """AnnotationKernel: molecules that should have the same mechanisms and targets."""
 
+from numbers import Real
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import linalg, sparse
@@ -168,8 +170,10 @@ class AnnotationKernel(_MoleculeKernel):
 
     def _annotations(self):
         """Return one molecule, the identity and the labels of each annotated drug."""
-        if not self.alpha > 0:
-            raise ValueError(f"alpha must be above 0. Got {self.alpha!r}.")
+        if not (isinstance(self.alpha, Real) and 0 < self.alpha < np.inf):
+            raise ValueError(
+                f"alpha must be a finite number above 0. Got {self.alpha!r}."
+            )
         molecules = as_smiles_array(self.molecules)
         labels = check_named(
             check_array, self.labels, name="labels", accept_sparse="csr"

@@ -112,7 +112,8 @@ def test_clone_and_pickle():
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [
-        ({"alpha": 0}, "alpha must be above 0. Got 0"),
+        ({"alpha": "a"}, "alpha must be a finite number above 0. Got 'a'"),
+        ({"alpha": 0}, "alpha must be a finite number above 0. Got 0"),
         ({"labels": LABELS * 2}, "labels must be 0 or 1.* Got 2"),
         ({"labels": LABELS[:3]}, "labels"),
         ({"exclude": ANNOTATED[1:]}, "at least 2 drugs .* Got 1 of 7"),
