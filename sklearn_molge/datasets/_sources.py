@@ -388,7 +388,7 @@ def source_weights(
         unknown = shares.index[shares.isna()].tolist()
         if unknown:
             warnings.warn(
-                f"Sources that share no drug with {reference!r} cannot be compared with "
+                f"Sources that share no drug with {reference!r} are not compared with "
                 f"it, and get the weight default={default:g}: {first_few(unknown)}.",
                 DataWarning,
                 stacklevel=2,
