@@ -1,5 +1,6 @@
 """AnnotationKernel: molecules that should have the same mechanisms and targets."""
 
+import warnings
 from numbers import Real
 
 import numpy as np
@@ -11,7 +12,9 @@ from sklearn.preprocessing import normalize
 from sklearn.utils.validation import check_array
 
 from sklearn_molge._utils.checks import check_named, check_same_rows
+from sklearn_molge._utils.messages import first_few_at
 from sklearn_molge._utils.rows import as_smiles_array
+from sklearn_molge.exceptions import LeakageWarning
 from sklearn_molge.molecules._fingerprints import (
     MoleculeFingerprinter,
     MorganFingerprinter,
@@ -22,7 +25,7 @@ from sklearn_molge.molecules._kernels import (
     TanimotoKernel,
     _MoleculeKernel,
 )
-from sklearn_molge.molecules._smiles import check_smiles
+from sklearn_molge.molecules._smiles import check_smiles, parsed_once
 
 __all__ = ["AnnotationKernel"]
 
@@ -72,7 +75,8 @@ class AnnotationKernel(_MoleculeKernel):
     the cosine of these vectors; two molecules like no annotated one have 1.
 
     Put candidates into `exclude`: the label of one that is not excluded counts for its
-    neighbours among the candidates but not for itself, which puts them before it.
+    neighbours among the candidates but not for itself, which puts them before it. The
+    kernel of such molecules with others comes with a ``LeakageWarning``.
 
     A share of 0.15 raised the mean reciprocal rank of
     :class:`~sklearn_molge.alignment.GaussianProcessRetriever` on real profiles by 0.007
@@ -136,6 +140,8 @@ class AnnotationKernel(_MoleculeKernel):
         self._last = None
         rows = {text: row for row, text in enumerate(texts)}
         self._fitted = rows, regression, _with_empty(regression.predict(texts))
+        place, is_annotated = regression.find(texts)
+        self._trained = place[is_annotated]
         self.n_annotated_ = len(drugs)
         return self
 
@@ -163,7 +169,23 @@ class AnnotationKernel(_MoleculeKernel):
         return self._fitted[1]
 
     def _transform(self, transformer, texts):
-        return _with_empty(self._regression().predict(texts))
+        regression = self._regression()
+        with parsed_once():
+            self._say_used(texts, *regression.find(texts))
+            return _with_empty(regression.predict(texts))
+
+    def _say_used(self, texts, place, is_annotated):
+        """Warn of molecules whose labels count, and that are not of the training."""
+        new = np.flatnonzero(is_annotated & ~np.isin(place, self._trained))
+        if len(new):
+            warnings.warn(
+                f"{len(new):,} of {len(texts):,} molecules are annotated, and neither "
+                f"in the training nor in `exclude`: "
+                f"{first_few_at(new, texts[new], n=3)}. Their labels count for their "
+                "neighbours among the candidates, as no new molecule's can.",
+                LeakageWarning,
+                stacklevel=5,
+            )
 
     def _compare(self, A, B):
         return A @ B.T
@@ -222,11 +244,15 @@ class _LabelRegression:
 
     def predict(self, texts: NDArray) -> NDArray:
         expected = self.kernel(texts, self.molecules) @ self.coefficients
-        drugs = drug_ids(texts)
-        place = np.searchsorted(self.drugs, drugs).clip(max=len(self.drugs) - 1)
-        own = self.drugs[place] == drugs
+        place, own = self.find(texts)
         expected[own] = self.left_out[place[own]]
         return expected
+
+    def find(self, texts: NDArray) -> tuple[NDArray, NDArray]:
+        """Return the place of each molecule among the annotated, and if it is there."""
+        drugs = drug_ids(texts)
+        place = np.searchsorted(self.drugs, drugs).clip(max=len(self.drugs) - 1)
+        return place, self.drugs[place] == drugs
 
 
 def _with_empty(expected: NDArray) -> NDArray:

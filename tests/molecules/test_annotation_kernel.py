@@ -1,6 +1,7 @@
 """AnnotationKernel against a slow loop; a molecule's own labels never count."""
 
 import pickle
+import warnings
 
 import numpy as np
 import pytest
@@ -10,13 +11,15 @@ from sklearn.exceptions import NotFittedError
 
 from sklearn_molge.alignment import GaussianProcessRetriever
 from sklearn_molge.datasets import make_perturbation_study
-from sklearn_molge.exceptions import InvalidSmilesError
+from sklearn_molge.exceptions import InvalidSmilesError, LeakageWarning
 from sklearn_molge.molecules import (
     AnnotationKernel,
     MorganFingerprinter,
     StructureKernel,
     TanimotoKernel,
 )
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*annotated, and neither:UserWarning")
 
 ANNOTATED = np.array(
     ["CCO", "CCCO", "CC(C)O", "c1ccccc1O", "c1ccccc1C", "CCN", "CCCN"], dtype=object
@@ -140,3 +143,16 @@ def test_it_is_a_share_of_the_kernel_of_a_gaussian_process():
     together = retriever.similarity(molecules, study.ge[:3])
     apart = [retriever.similarity([m], study.ge[:3]) for m in molecules]
     np.testing.assert_allclose(together, np.hstack(apart))
+
+
+def test_labels_of_candidates_are_told():
+    """Of molecules asked for, in any spelling; not of those of the training."""
+    kernel = make().fit(["CCO", "CCCCO"])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        kernel(["CCO", "CCCCO"])
+        kernel(["CCO.Cl", "CCCCCO"])
+        kernel.predict_labels(ANNOTATED)
+        make(exclude=["CCN"]).fit(["CCO"])(["CCN", "CCO"])
+    with pytest.warns(LeakageWarning, match="1 of 3 molecules .* index 1: 'NCC.Cl'"):
+        kernel(["CCO", "NCC.Cl", "CCCCN"])
