@@ -138,7 +138,8 @@ class SourceScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         Warns
         -----
         DataWarning
-            If a source has one profile, which its own mean makes 0 in every gene.
+            If a source has one profile, which its own mean makes 0 in every gene; or
+            `query_source` is given and `sources` are not, as where nothing routes them.
         """
         X = self._check(X, reset=True)
         codes, names = np.zeros(len(X), dtype=np.intp), [self.query_source]
@@ -150,6 +151,14 @@ class SourceScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         moments = [_moments(X[codes == i]) for i in range(len(names))]
         self.sources_ = np.array(names, dtype=object)
         self.n_samples_seen_ = np.bincount(codes)
+        if sources is None and self.query_source is not None:
+            warnings.warn(
+                f"query_source={self.query_source!r} was given, and fit had no sources:"
+                f" all {len(X):,} profiles are scaled as one. In a Pipeline or a "
+                "TransformedTargetRetriever, metadata routing brings them, see Notes.",
+                DataWarning,
+                stacklevel=3,
+            )
         alone = self.sources_[self.n_samples_seen_ == 1]
         if sources is not None and self.with_mean and len(alone):
             warnings.warn(

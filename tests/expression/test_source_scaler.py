@@ -47,6 +47,11 @@ def test_without_sources_all_are_one():
     np.testing.assert_array_equal(one.transform(HOLES), plain)
 
 
+def test_a_query_source_without_sources_is_told():
+    with pytest.warns(DataWarning, match="query_source='a' .* all 40 profiles are sca"):
+        SourceScaler(query_source="a").fit(X)
+
+
 def test_length_by_the_measured_genes():
     scaler = SourceScaler(with_mean=False, with_std=False, unit_length=True)
     scaled = scaler.fit_transform(
