@@ -207,6 +207,8 @@ class AnnotationKernel(_MoleculeKernel):
                 "labels must be 0 or 1, as MultiLabelBinarizer makes them. Got "
                 f"{labels.data[~np.isin(labels.data, (0, 1))][0]:.4g}."
             )
+        order = np.argsort(molecules, kind="stable")  # one spelling, whatever the rows'
+        molecules, labels = molecules[order], labels[order]
         drugs, first, codes = np.unique(
             drug_ids(molecules), return_index=True, return_inverse=True
         )

@@ -91,6 +91,17 @@ def test_rows_of_one_drug_are_joined_and_labels_may_be_sparse():
     np.testing.assert_allclose(kernel(OTHERS), make(labels=joined).fit(OTHERS)(OTHERS))
 
 
+def test_the_order_of_rows_does_not_matter():
+    molecules = np.array([*ANNOTATED, *(f"{s}.Cl" for s in ANNOTATED)], dtype=object)
+    labels = np.vstack([LABELS, LABELS[::-1]])
+    order = np.random.default_rng(0).permutation(len(molecules))
+    kernels = [
+        make(molecules=molecules[rows], labels=labels[rows]).fit(OTHERS)(OTHERS)
+        for rows in (np.arange(len(molecules)), order)
+    ]
+    np.testing.assert_array_equal(*kernels)
+
+
 def test_molecules_that_say_nothing_are_alike_and_unlike_others():
     kernel = make(molecules=["CCO", "CCCO"], labels=[[1], [1]]).fit(["CCO"])
     np.testing.assert_allclose(
