@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -117,7 +118,7 @@ def split_classes(labels: ArrayLike, *, sep: str = "|") -> list[frozenset[str]]:
     return [frozenset(filter(None, map(str.strip, t.split(sep)))) for t in texts]
 
 
-def _joined_classes(row: object, sep: str) -> str:
+def _joined_classes(row: Any, sep: str) -> str:
     if not isinstance(row, list | tuple | set | frozenset | np.ndarray):
         return "" if pd.isna(row) else label_text(row)
     others = [label for label in row if not isinstance(label, str)]

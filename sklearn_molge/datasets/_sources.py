@@ -365,7 +365,7 @@ def source_weights(
         bad = {
             k: w
             for k, w in weights.items()
-            if not (isinstance(w, Real) and 0 <= w < np.inf)
+            if not (isinstance(w, int | float | np.number) and 0 <= w < np.inf)
         }
         if unknown or bad:
             what = f"no source {first_few(unknown)}" if unknown else f"{bad}"

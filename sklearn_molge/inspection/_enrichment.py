@@ -255,7 +255,8 @@ def class_enrichment(
     one_list = pool or np.ndim(scores) == 1
     universe = None
     if background is not None:
-        universe = class_members(background, np.arange(len(background)), sep=sep)
+        every = np.arange(len(background))  # type: ignore[arg-type]
+        universe = class_members(background, every, sep=sep)
     null = _Null(options)
     tables, counts = {}, {}
     for queries, read in parts:

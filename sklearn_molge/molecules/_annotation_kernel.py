@@ -1,7 +1,6 @@
 """AnnotationKernel: molecules that should have the same mechanisms and targets."""
 
 import warnings
-from numbers import Real
 
 import numpy as np
 from numpy.typing import NDArray
@@ -192,7 +191,8 @@ class AnnotationKernel(_MoleculeKernel):
 
     def _annotations(self):
         """Return one molecule, the identity and the labels of each annotated drug."""
-        if not (isinstance(self.alpha, Real) and 0 < self.alpha < np.inf):
+        is_number = isinstance(self.alpha, int | float | np.number)
+        if not (is_number and 0 < self.alpha < np.inf):
             raise ValueError(
                 f"alpha must be a finite number above 0. Got {self.alpha!r}."
             )

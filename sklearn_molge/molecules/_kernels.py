@@ -1,7 +1,6 @@
 """Kernels of molecules, in the shape of scikit-learn's kernels."""
 
 from functools import partial
-from numbers import Real
 
 import joblib
 import numpy as np
@@ -242,14 +241,14 @@ class DescriptorKernel(_MoleculeKernel):
             If `length_scale` is not a finite number above 0.
         """
         given = self.length_scale
-        if given is not None and not (isinstance(given, Real) and 0 < given < np.inf):
+        is_number = isinstance(given, int | float | np.number)
+        if given is not None and not (is_number and 0 < given < np.inf):
             raise ValueError(
                 f"length_scale must be a finite number above 0, or None. Got {given!r}."
             )
         super().fit(X)
-        self.length_scale_ = given
-        if given is None:
-            self.length_scale_ = _median_length(self._features(X))
+        median = _median_length(self._features(X)) if given is None else given
+        self.length_scale_ = float(median)
         return self
 
     def _transform(self, transformer, texts):
