@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -84,6 +85,13 @@ def label_text(label: object) -> str:
 def split_classes(labels: ArrayLike, *, sep: str = "|") -> list[frozenset[str]]:
     """Return the classes of each row, joined by `sep`; none where the text is blank.
 
+    A row may also be a list, tuple, set or array of texts.
+
+    Raises
+    ------
+    ValueError
+        If such a row holds anything else, as a row of an indicator matrix does.
+
     Warns
     -----
     UserWarning
@@ -94,9 +102,10 @@ def split_classes(labels: ArrayLike, *, sep: str = "|") -> list[frozenset[str]]:
     >>> from sklearn_molge._utils.groups import split_classes
     >>> [sorted(classes) for classes in split_classes(["b| a", "", None])]
     [['a', 'b'], [], []]
+    >>> [sorted(classes) for classes in split_classes([["b", "a"], {"c"}])]
+    [['a', 'b'], ['c']]
     """
-    array = np.asarray(labels, dtype=object)
-    texts = list(map(label_text, np.where(pd.isna(array), "", array)))
+    texts = [_joined_classes(row, sep) for row in labels]  # type: ignore[union-attr]
     n_other = sum(";" in text for text in texts)
     if n_other and not any(sep in text for text in texts):
         warnings.warn(
@@ -107,6 +116,18 @@ def split_classes(labels: ArrayLike, *, sep: str = "|") -> list[frozenset[str]]:
             stacklevel=4,
         )
     return [frozenset(filter(None, map(str.strip, t.split(sep)))) for t in texts]
+
+
+def _joined_classes(row: Any, sep: str) -> str:
+    if not isinstance(row, list | tuple | set | frozenset | np.ndarray):
+        return "" if pd.isna(row) else label_text(row)
+    others = [label for label in row if not isinstance(label, str)]
+    if others:
+        raise ValueError(
+            "labels must be text, or lists of texts, the classes of each row. Got a "
+            f"list with {first_few(others, n=3)}."
+        )
+    return sep.join(row)
 
 
 def encode_labels(labels: ArrayLike, *, name: str) -> tuple[Codes, Labels]:

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from sklearn_molge._utils.messages import first_few
 from sklearn_molge.datasets._columns import check_each_once, common_genes
 
 __all__ = ["joined_parts"]
@@ -28,6 +29,13 @@ def joined_parts(
         for other in names[1:]:
             wanted = wanted.append(other[~other.isin(wanted)])
     places = [own.get_indexer(wanted) for own in names]
+    for i, own in enumerate(places):
+        if (own < 0).all():
+            raise ValueError(
+                f"{caller} needs studies with genes of the first one, which has the "
+                f"{key} {first_few(wanted, write=str, n=3)}. Study {i} has none of "
+                f"these, but {first_few(names[i], write=str, n=3)}."
+            )
     pairs = list(zip(studies, places, strict=True))
     control_ge = [
         _columns_at(s.control_ge, own) for s, own in pairs if s.control_ge is not None
@@ -35,8 +43,9 @@ def joined_parts(
     control_obs = [s.control_obs for s in studies if s.control_obs is not None]
     table = studies[0].genes.iloc[places[0][places[0] >= 0]]
     if genes == "union":
+        again = np.concatenate(names)
         every = pd.concat([study.genes for study in studies])
-        table = every[~every[key].duplicated()]  # in the order of `wanted`
+        table = every[~pd.Index(again).duplicated()]  # in the order of `wanted`
     parts = {
         "smiles": np.concatenate([study.smiles for study in studies]),
         "ge": np.concatenate([_columns_at(s.ge, own) for s, own in pairs]),
@@ -60,6 +69,9 @@ def _gene_names(genes: pd.DataFrame, key: str, caller: str) -> pd.Index:
             f"'symbol'. Got a study whose genes have {', '.join(map(str, genes))}."
         )
     names = pd.Index(genes[key])
+    if key == "gene_id":  # text in one study may be a number in another
+        numbers = pd.to_numeric(names, errors="coerce")
+        names = names if numbers.isna().any() else pd.Index(numbers)
     check_each_once(names, f"{caller} needs genes of different {key}")
     return names
 

@@ -77,8 +77,8 @@ def load_signatures(
         One row a profile, with a column of SMILES. A table of text, or a data frame,
         with columns as in :meth:`Study.from_anndata`; ``cell`` and ``name`` are known
         as well. Rows are found by the ids of the profiles (``sig_id``, ``id``, or a
-        data frame's index); in the order of the profiles where these have no ids, as
-        in an ``.npz``.
+        data frame's index); in the order of the profiles where one of the two has no
+        ids, as an ``.npz``, unless both have the same index in another order.
     source : str, default=None
         Name of the source, for ``obs["source"]``. None takes the column ``source`` of
         `obs` where it has one.
@@ -86,8 +86,9 @@ def load_signatures(
         Our name of a column (or ``smiles``) to its name in `obs`, for what is named
         otherwise; not ``drug``, which is computed.
     mixed_lines : list of str, default=("consensus", "mixed")
-        Entries in the place of a cell line that stand for several lines. They get
-        ``covered_lines`` "*", and so do profiles without a line, which is "unknown".
+        Entries in the place of a cell line that stand for several lines, in upper or
+        lower case. They get ``covered_lines`` "*", and so do profiles without a line,
+        which is "unknown".
     level : int, default=None
         Level of the LINCS data; None for data of another kind.
     on_bad_smiles : {"drop", "raise"}, default="drop"
@@ -109,8 +110,9 @@ def load_signatures(
         If a file is damaged: with its part.
     ValueError
         If the rows of the two do not belong together, a column is missing, a gene has
-        no name or another's, a value is infinite, a row has no value at all, or fewer
-        than `min_readable` of the profiles have a molecule.
+        no name (numbers that only count the columns are none) or another's, a value is
+        infinite, a row has no value at all, or fewer than `min_readable` of the
+        profiles have a molecule.
     InvalidSmilesError
         If a SMILES is bad and ``on_bad_smiles="raise"``.
 
@@ -171,12 +173,14 @@ def _read_values(profiles) -> tuple[pd.DataFrame, bool]:
     if not isinstance(profiles, pd.DataFrame):
         profiles = read_profiles(profiles, missing="nan")
     numbered = profiles.index.astype(str).tolist()
-    infinite = np.isinf(profiles.to_numpy(np.float64))
+    largest = np.finfo(np.float32).max
+    infinite = np.abs(profiles.to_numpy(np.float64)) > largest
     if infinite.any():
         row, column = np.argwhere(infinite)[0]
         raise ValueError(
-            f"profiles must be finite, or NaN. Got {infinite.sum():,} infinite values, "
-            f"the first in row {numbered[row]}, column {profiles.columns[column]}."
+            "profiles must be finite in single precision, or NaN. Got "
+            f"{infinite.sum():,} infinite values, the first in row {numbered[row]}, "
+            f"column {profiles.columns[column]}."
         )
     return profiles, numbered != [str(i) for i in range(len(profiles))]
 
@@ -198,7 +202,11 @@ def _matched(
     values: pd.DataFrame, table: pd.DataFrame, *, by_id: bool
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return the rows that both tables have, in the order of the profiles."""
-    if not by_id:
+    ids = pd.Index(values.index.astype(str)).str.strip()
+    keys = pd.Index(table.index.astype(str))
+    # One may be numbered, and the other be sorted anew.
+    same = ids.is_unique and sorted(ids) == sorted(keys)
+    if not by_id and not same:
         if len(values) != len(table):
             raise ValueError(
                 f"obs must have one row for each of the {len(values):,} profiles, "
@@ -206,8 +214,6 @@ def _matched(
                 f"Got {len(table):,} rows."
             )
         return values, table
-    ids = pd.Index(values.index.astype(str))
-    keys = pd.Index(table.index.astype(str))
     for name, index in (("profiles", ids), ("obs", keys)):
         again = index[index.duplicated()].unique()
         if len(again):
@@ -284,14 +290,19 @@ def _keep_readable(funnel: Funnel, on_bad_smiles: str, min_readable: float) -> N
 def _lines(column: pd.Series, mixed: Sequence[str]) -> dict[str, NDArray[np.object_]]:
     """Return cell lines, and what each of them covers."""
     lines = column.fillna(UNKNOWN_LINE).to_numpy(dtype=object)
-    several = {*mixed, UNKNOWN_LINE}
-    covered = [("*" if line in several else line) for line in lines]
+    several = {str(line).lower() for line in (*mixed, UNKNOWN_LINE)}
+    covered = [("*" if line.lower() in several else line) for line in lines]
     return {"cell_line": lines, "covered_lines": np.array(covered, dtype=object)}
 
 
 def _genes(names: pd.Index) -> pd.DataFrame:
     """Return the table of genes that the columns name."""
     index = pd.Index([str(name) for name in names], dtype=object)
+    if len(index) > 2 and index.tolist() == [str(i + 1) for i in range(len(index))]:
+        raise ValueError(
+            "profiles must have columns named by Entrez ids or by symbols. Got numbers "
+            f"that only count them, from 1 to {len(index):,}."
+        )
     named = name_genes(standard_genes(pd.DataFrame(index=index)))
     for key in ("gene_id", "symbol"):
         column = named[key]

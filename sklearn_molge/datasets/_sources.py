@@ -1,5 +1,6 @@
 """Studies of several sources in one, and how far each of them is to be trusted."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from numbers import Real
 
@@ -12,6 +13,8 @@ from sklearn_molge._utils.messages import counted, first_few
 from sklearn_molge.datasets._columns import ACCOUNT
 from sklearn_molge.datasets._join import joined_parts
 from sklearn_molge.datasets._study import Study
+from sklearn_molge.datasets._texts import clean_texts
+from sklearn_molge.exceptions import DataWarning
 from sklearn_molge.molecules import drug_ids
 
 __all__ = ["join_studies", "replicate_agreement", "source_weights"]
@@ -62,7 +65,8 @@ def join_studies(
     ------
     ValueError
         If there is no study, names are missing or not different, known levels differ,
-        genes have no names or the same, or "common" finds no gene.
+        genes have no names or the same, a study has no gene of the first, or "common"
+        finds no gene.
     TypeError
         If an entry is not a Study.
     InvalidSmilesError
@@ -149,13 +153,7 @@ def _check_sources(
         if not len(study):
             raise ValueError("studies must hold profiles. Got a study without any.")
     if source is None:
-        lacking = [i for i, s in enumerate(studies) if "source" not in s.obs]
-        if lacking:
-            raise ValueError(
-                "source must name the studies, since obs of those at "
-                f"{first_few(lacking)} has no column 'source'."
-            )
-        return list(studies), [s.obs["source"].to_numpy(object) for s in studies]
+        return list(studies), _own_sources(studies)
     different = len(set(source)) == len(source) == len(studies)
     if not different or not all(isinstance(name, str) and name for name in source):
         raise ValueError(
@@ -167,6 +165,24 @@ def _check_sources(
         for study, name in zip(studies, source, strict=True)
     ]
     return list(studies), names
+
+
+def _own_sources(studies: Sequence[Study]) -> list[NDArray[np.object_]]:
+    """Return the column ``source`` of each study, as text."""
+    lacking = [i for i, s in enumerate(studies) if "source" not in s.obs]
+    if lacking:
+        raise ValueError(
+            "source must name the studies, since obs of those at "
+            f"{first_few(lacking)} has no column 'source'."
+        )
+    known = [clean_texts(s.obs["source"]) for s in studies]
+    lacking = [i for i, names in enumerate(known) if pd.isna(names).any()]
+    if lacking:
+        raise ValueError(
+            "obs['source'] must name the source of each profile. Names are missing in "
+            f"the studies at {first_few(lacking)}."
+        )
+    return known
 
 
 def _account(
@@ -318,6 +334,11 @@ def source_weights(
         If `obs` has no ``source``, a name is not a source, a weight is negative or
         not finite, or the reference's own profiles do not agree with each other.
 
+    Warns
+    -----
+    DataWarning
+        If "agreement" cannot compare a source, which gets `default`.
+
     See Also
     --------
     join_studies : Makes such a study.
@@ -341,7 +362,11 @@ def source_weights(
     names = pd.unique(sources).tolist()
     if isinstance(weights, Mapping):
         unknown = [name for name in weights if name not in names]
-        bad = {k: w for k, w in weights.items() if not (0 <= w < np.inf)}
+        bad = {
+            k: w
+            for k, w in weights.items()
+            if not (isinstance(w, int | float | np.number) and 0 <= w < np.inf)
+        }
         if unknown or bad:
             what = f"no source {first_few(unknown)}" if unknown else f"{bad}"
             raise ValueError(
@@ -359,8 +384,16 @@ def source_weights(
                 f"{reference!r} that agree. Their mean correlation is "
                 f"{means[reference]:.3g}: give a mapping."
             )
-        shares = (means / means[reference]).clip(0, 1).fillna(default)
-        chosen = shares.to_dict()
+        shares = (means / means[reference]).clip(0, 1)
+        unknown = shares.index[shares.isna()].tolist()
+        if unknown:
+            warnings.warn(
+                f"Sources that share no drug with {reference!r} are not compared with "
+                f"it, and get the weight default={default:g}: {first_few(unknown)}.",
+                DataWarning,
+                stacklevel=2,
+            )
+        chosen = shares.fillna(default).to_dict()
     return np.array([chosen[name] for name in sources], dtype=np.float64)
 
 

@@ -1,5 +1,7 @@
 """SourceScaler: the profiles of each source brought to one scale."""
 
+import warnings
+
 import numpy as np
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
@@ -9,6 +11,7 @@ from sklearn_molge._utils.checks import check_same_rows
 from sklearn_molge._utils.groups import encode_labels
 from sklearn_molge._utils.messages import first_few
 from sklearn_molge.base import check_features
+from sklearn_molge.exceptions import DataWarning
 
 __all__ = ["SourceScaler"]
 
@@ -42,7 +45,7 @@ class SourceScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         Names of the sources, sorted; [None] where `fit` was given none.
     mean_, scale_ : ndarray of shape (n_sources, n_genes)
         Mean and scale of each gene; NaN for a gene that a source lacks. The scale of a
-        gene that is constant in a source is 1.
+        gene that is constant in a source, within rounding, is 1.
     n_samples_seen_ : ndarray of shape (n_sources,)
         Number of profiles of each source.
     n_features_in_ : int
@@ -131,6 +134,12 @@ class SourceScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         ------
         ValueError
             If there are several sources and no `query_source`, or it is none of them.
+
+        Warns
+        -----
+        DataWarning
+            If a source has one profile, which its own mean makes 0 in every gene; or
+            `query_source` is given and `sources` are not, as where nothing routes them.
         """
         X = self._check(X, reset=True)
         codes, names = np.zeros(len(X), dtype=np.intp), [self.query_source]
@@ -142,6 +151,22 @@ class SourceScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         moments = [_moments(X[codes == i]) for i in range(len(names))]
         self.sources_ = np.array(names, dtype=object)
         self.n_samples_seen_ = np.bincount(codes)
+        if sources is None and self.query_source is not None:
+            warnings.warn(
+                f"query_source={self.query_source!r} was given, and fit had no sources:"
+                f" all {len(X):,} profiles are scaled as one. In a Pipeline or a "
+                "TransformedTargetRetriever, metadata routing brings them, see Notes.",
+                DataWarning,
+                stacklevel=3,
+            )
+        alone = self.sources_[self.n_samples_seen_ == 1]
+        if sources is not None and self.with_mean and len(alone):
+            warnings.warn(
+                f"Less the mean of its source, a profile that is alone there is 0 in "
+                f"every gene. Sources of one profile: {first_few(alone)}.",
+                DataWarning,
+                stacklevel=3,
+            )
         self.mean_, self.scale_ = map(np.array, zip(*moments, strict=True))
         return self
 
@@ -186,6 +211,7 @@ class SourceScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
                 scaled[rows] -= self.mean_[place].astype(X.dtype)
             if self.with_std:
                 scaled[rows] /= self.scale_[place].astype(X.dtype)
+            scaled[np.ix_(rows, np.isnan(self.mean_[place]))] = np.nan
         return _to_unit_length(scaled) if self.unit_length else scaled
 
     def fit_transform(self, X, y=None, *, sources=None):
@@ -243,9 +269,9 @@ def _moments(X):
     mean = np.where(known, X, 0).sum(axis=0, dtype=np.float64) / counts
     deviation = np.where(known, X - mean, 0)
     scale = np.sqrt(np.square(deviation).sum(axis=0) / counts)
-    lowest = np.where(known, X, np.inf).min(axis=0)
-    highest = np.where(known, X, -np.inf).max(axis=0)
-    return mean, np.where(highest == lowest, 1.0, scale)
+    # Rounding is no spread, as in StandardScaler.
+    constant = scale <= 10 * np.finfo(X.dtype).eps * np.abs(mean)
+    return mean, np.where(constant, 1.0, scale)
 
 
 def _to_unit_length(X):

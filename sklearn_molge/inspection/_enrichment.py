@@ -131,7 +131,8 @@ def class_enrichment(
         "rank", "score", "name" and "drug" are read.
     labels : array-like of shape (n_molecules,), or str
         Classes of each molecule, joined by `sep`, such as "EGFR inhibitor|HER2
-        inhibitor". Of a table, the name of its column, such as "moa" or "target".
+        inhibitor", or a list or set of them. Of a table, the name of its column, such
+        as "moa" or "target".
     sep : str, default="|"
         What parts the classes of a molecule; "; " in some releases of LINCS.
     names : array-like of shape (n_molecules,), default=None
@@ -254,7 +255,7 @@ def class_enrichment(
     one_list = pool or np.ndim(scores) == 1
     universe = None
     if background is not None:
-        every = np.arange(len(np.asarray(background)))
+        every = np.arange(len(background))  # type: ignore[arg-type]
         universe = class_members(background, every, sep=sep)
     null = _Null(options)
     tables, counts = {}, {}
@@ -295,16 +296,15 @@ def _read_arrays(scores, labels, names, drugs, *, sep: str, pool: bool) -> _Mole
     )
     values = np.atleast_2d(values)
     n = values.shape[1]
-    labels = np.asarray(labels, dtype=object)
-    if labels.shape != (n,):
+    if len(labels) != n or getattr(labels, "ndim", 1) > 1:
         raise ValueError(
-            f"labels must hold the classes of each of the {n} molecules. Got an array "
-            f"of shape {labels.shape}."
+            f"labels must hold the classes of each of the {n} molecules. Got shape "
+            f"{getattr(labels, 'shape', (len(labels),))}."
         )
     codes, called = np.arange(n), np.arange(n)
     if drugs is not None:
         check_consistent_length(labels, drugs)
-        texts = identify_drugs(labels, drugs, codes)
+        texts = identify_drugs(np.empty((n, 1)), drugs, codes)
         called, codes = np.unique(texts, return_inverse=True)
     order = np.argsort(codes, kind="stable")
     starts = np.flatnonzero(np.diff(codes[order], prepend=-1))
@@ -450,6 +450,7 @@ class _Places:
         from_middle = np.abs(1 - 2 * (ranks - 1) / max(n - 1, 1))
         # In the middle next to nothing, and more than 0: a list may be all tied.
         weights = np.maximum(from_middle, 1 / max(n, 1)) ** weight
+        weights = np.maximum(weights, np.finfo(float).tiny)
         return cls(n, last[codes], ranks, weights)
 
     def running_sums(self, own: Places) -> Floats:

@@ -1,5 +1,7 @@
 """AnnotationKernel: molecules that should have the same mechanisms and targets."""
 
+import warnings
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import linalg, sparse
@@ -9,7 +11,9 @@ from sklearn.preprocessing import normalize
 from sklearn.utils.validation import check_array
 
 from sklearn_molge._utils.checks import check_named, check_same_rows
+from sklearn_molge._utils.messages import first_few_at
 from sklearn_molge._utils.rows import as_smiles_array
+from sklearn_molge.exceptions import LeakageWarning
 from sklearn_molge.molecules._fingerprints import (
     MoleculeFingerprinter,
     MorganFingerprinter,
@@ -20,7 +24,7 @@ from sklearn_molge.molecules._kernels import (
     TanimotoKernel,
     _MoleculeKernel,
 )
-from sklearn_molge.molecules._smiles import check_smiles
+from sklearn_molge.molecules._smiles import check_smiles, parsed_once
 
 __all__ = ["AnnotationKernel"]
 
@@ -70,7 +74,8 @@ class AnnotationKernel(_MoleculeKernel):
     the cosine of these vectors; two molecules like no annotated one have 1.
 
     Put candidates into `exclude`: the label of one that is not excluded counts for its
-    neighbours among the candidates but not for itself, which puts them before it.
+    neighbours among the candidates but not for itself, which puts them before it. The
+    kernel of such molecules with others comes with a ``LeakageWarning``.
 
     A share of 0.15 raised the mean reciprocal rank of
     :class:`~sklearn_molge.alignment.GaussianProcessRetriever` on real profiles by 0.007
@@ -134,6 +139,8 @@ class AnnotationKernel(_MoleculeKernel):
         self._last = None
         rows = {text: row for row, text in enumerate(texts)}
         self._fitted = rows, regression, _with_empty(regression.predict(texts))
+        place, is_annotated = regression.find(texts)
+        self._trained = place[is_annotated]
         self.n_annotated_ = len(drugs)
         return self
 
@@ -161,15 +168,34 @@ class AnnotationKernel(_MoleculeKernel):
         return self._fitted[1]
 
     def _transform(self, transformer, texts):
-        return _with_empty(self._regression().predict(texts))
+        regression = self._regression()
+        with parsed_once():
+            self._say_used(texts, *regression.find(texts))
+            return _with_empty(regression.predict(texts))
+
+    def _say_used(self, texts, place, is_annotated):
+        """Warn of molecules whose labels count, and that are not of the training."""
+        new = np.flatnonzero(is_annotated & ~np.isin(place, self._trained))
+        if len(new):
+            warnings.warn(
+                f"{len(new):,} of {len(texts):,} molecules are annotated, and neither "
+                f"in the training nor in `exclude`: "
+                f"{first_few_at(new, texts[new], n=3)}. Their labels count for their "
+                "neighbours among the candidates, as no new molecule's can.",
+                LeakageWarning,
+                stacklevel=5,
+            )
 
     def _compare(self, A, B):
         return A @ B.T
 
     def _annotations(self):
         """Return one molecule, the identity and the labels of each annotated drug."""
-        if not self.alpha > 0:
-            raise ValueError(f"alpha must be above 0. Got {self.alpha!r}.")
+        is_number = isinstance(self.alpha, int | float | np.number)
+        if not (is_number and 0 < self.alpha < np.inf):
+            raise ValueError(
+                f"alpha must be a finite number above 0. Got {self.alpha!r}."
+            )
         molecules = as_smiles_array(self.molecules)
         labels = check_named(
             check_array, self.labels, name="labels", accept_sparse="csr"
@@ -181,6 +207,8 @@ class AnnotationKernel(_MoleculeKernel):
                 "labels must be 0 or 1, as MultiLabelBinarizer makes them. Got "
                 f"{labels.data[~np.isin(labels.data, (0, 1))][0]:.4g}."
             )
+        order = np.argsort(molecules, kind="stable")  # one spelling, whatever the rows'
+        molecules, labels = molecules[order], labels[order]
         drugs, first, codes = np.unique(
             drug_ids(molecules), return_index=True, return_inverse=True
         )
@@ -218,11 +246,15 @@ class _LabelRegression:
 
     def predict(self, texts: NDArray) -> NDArray:
         expected = self.kernel(texts, self.molecules) @ self.coefficients
-        drugs = drug_ids(texts)
-        place = np.searchsorted(self.drugs, drugs).clip(max=len(self.drugs) - 1)
-        own = self.drugs[place] == drugs
+        place, own = self.find(texts)
         expected[own] = self.left_out[place[own]]
         return expected
+
+    def find(self, texts: NDArray) -> tuple[NDArray, NDArray]:
+        """Return the place of each molecule among the annotated, and if it is there."""
+        drugs = drug_ids(texts)
+        place = np.searchsorted(self.drugs, drugs).clip(max=len(self.drugs) - 1)
+        return place, self.drugs[place] == drugs
 
 
 def _with_empty(expected: NDArray) -> NDArray:

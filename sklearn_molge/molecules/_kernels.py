@@ -1,8 +1,12 @@
 """Kernels of molecules, in the shape of scikit-learn's kernels."""
 
+from functools import partial
+
+import joblib
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
+from sklearn import config_context
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.gaussian_process.kernels import (
@@ -17,6 +21,7 @@ from sklearn.utils.validation import check_array
 
 from sklearn_molge._compat import _safe_indexing
 from sklearn_molge._utils.checks import check_named
+from sklearn_molge._utils.identity import describe
 from sklearn_molge._utils.rows import as_smiles_array
 from sklearn_molge._utils.typing import Matrix, Rows
 from sklearn_molge.molecules._descriptors import MoleculeDescriptors
@@ -33,6 +38,8 @@ _DENSE = 0.03
 _BLOCK_ROWS = 4096
 # Of counts there are fewer; each level costs a product.
 _MOST_LEVELS = 1000
+# Whatever scikit-learn's output is set to.
+_ARRAYS = partial(config_context, transform_output="default")
 
 
 class _MoleculeKernel(GenericKernelMixin, NormalizedKernelMixin, Kernel):
@@ -43,7 +50,7 @@ class _MoleculeKernel(GenericKernelMixin, NormalizedKernelMixin, Kernel):
     """
 
     _fitted: tuple[dict[str, int], object, Matrix] | None = None
-    _last: tuple[NDArray, Matrix] | None = None
+    _last: tuple[NDArray, str, Matrix] | None = None
 
     def fit(self, X: Rows):
         """Learn what the features need, and keep those of the training molecules.
@@ -62,7 +69,8 @@ class _MoleculeKernel(GenericKernelMixin, NormalizedKernelMixin, Kernel):
         self._last = self._fitted = None
         if transformer is not None:
             texts = as_smiles_array(X)
-            features = transformer.fit_transform(texts)
+            with _ARRAYS():
+                features = transformer.fit_transform(texts)
             rows = {text: row for row, text in enumerate(texts)}
             self._fitted = rows, transformer, features
         return self
@@ -103,14 +111,19 @@ class _MoleculeKernel(GenericKernelMixin, NormalizedKernelMixin, Kernel):
             rows = [known.get(text, -1) for text in texts]
             if min(rows, default=-1) >= 0:
                 return _safe_indexing(features, rows)
-        if self._last is not None and np.array_equal(texts, self._last[0]):
-            return self._last[1]
-        features = self._transform(transformer, texts)
-        self._last = texts, features
+        told = joblib.hash(describe(transformer, name=id))
+        if self._last is not None and told == self._last[1]:
+            if np.array_equal(texts, self._last[0]):
+                return self._last[2]
+        with _ARRAYS():
+            features = self._transform(transformer, texts)
+        self._last = texts, told, features
         return features
 
     def _transform(self, transformer, texts: NDArray) -> Matrix:
-        return transformer.fit_transform(texts)
+        if self._fitted is None:
+            return transformer.fit_transform(texts)
+        return transformer.transform(texts)
 
     def is_stationary(self) -> bool:
         """Whether the kernel depends on differences of features only: it does not."""
@@ -221,10 +234,21 @@ class DescriptorKernel(_MoleculeKernel):
         -------
         self : object
             Fitted kernel.
+
+        Raises
+        ------
+        ValueError
+            If `length_scale` is not a finite number above 0.
         """
+        given = self.length_scale
+        is_number = isinstance(given, int | float | np.number)
+        if given is not None and not (is_number and 0 < given < np.inf):
+            raise ValueError(
+                f"length_scale must be a finite number above 0, or None. Got {given!r}."
+            )
         super().fit(X)
-        features = self._features(X)
-        self.length_scale_ = self.length_scale or _median_length(features)
+        median = _median_length(self._features(X)) if given is None else given
+        self.length_scale_ = float(median)
         return self
 
     def _transform(self, transformer, texts):
@@ -233,7 +257,7 @@ class DescriptorKernel(_MoleculeKernel):
                 "This DescriptorKernel has no scales yet: call `fit` with the "
                 "training molecules."
             )
-        return transformer.transform(texts)
+        return super()._transform(transformer, texts)
 
     def _compare(self, A, B):
         squares = euclidean_distances(_as_float(A), _as_float(B), squared=True)
@@ -363,12 +387,14 @@ class StructureKernel(_MoleculeKernel):
 
     def _weights(self) -> NDArray:
         n = len(self._parts())
+        if not n:
+            raise ValueError("kernels must hold one pair of name and kernel or more.")
         if self.weights is None:
             return np.ones(n)
         weights = np.asarray(self.weights, dtype=np.float64)
-        if weights.shape != (n,) or not (weights > 0).all():
+        if weights.shape != (n,) or not ((weights > 0) & (weights < np.inf)).all():
             raise ValueError(
-                f"weights must be {n} positive numbers, one a kernel. "
+                f"weights must be {n} positive, finite numbers, one a kernel. "
                 f"Got {self.weights!r}."
             )
         return weights
@@ -419,7 +445,10 @@ def _min_max(A: Matrix, B: Matrix) -> NDArray:
 
 def _counts(A: Matrix) -> sparse.csr_array:
     A = sparse.csr_array(A, dtype=np.float64)
-    A.eliminate_zeros()
+    if not (A.has_canonical_format and A.data.all()):
+        A = A.copy()  # it may be the caller's, and read-only
+        A.sum_duplicates()
+        A.eliminate_zeros()
     if A.data.size and not A.data.min() >= 0:
         raise ValueError(
             "X must hold counts or bits, numbers of at least 0, for Tanimoto's "

@@ -77,6 +77,26 @@ def test_rows_of_one_table_only_are_left_out_and_told():
         load_signatures(table.reset_index(drop=True), OBS.iloc[:3])
 
 
+@pytest.mark.parametrize("sorted_anew", ["profiles", "obs"])
+def test_one_table_is_numbered_and_the_other_is_sorted_anew(sorted_anew):
+    table = pd.DataFrame(X, columns=["780", "5720", "16"])
+    obs, order = OBS.drop(columns="id"), [2, 0, 3, 1]
+    if sorted_anew == "profiles":
+        table = table.iloc[order]
+    else:
+        obs = obs.iloc[order]
+    study = load_signatures(table, obs)
+    assert study.smiles.tolist() == OBS["smiles"].iloc[table.index].tolist()
+
+
+def test_ids_with_blanks_and_lines_in_upper_case():
+    table = pd.DataFrame(X, index=["p ", " q", "r", "s"], columns=["780", "5720", "16"])
+    obs = OBS.assign(cell=["A375", "Consensus", "MIXED", "PC3"])
+    study = load_signatures(table, obs, mixed_lines=["consensus", "Mixed"])
+    assert len(study) == 4
+    assert study.obs["covered_lines"].tolist() == ["A375", "*", "*", "PC3"]
+
+
 def test_profiles_without_a_molecule():
     table = pd.DataFrame(X, columns=["780", "5720", "16"])
     bad = OBS.assign(smiles=["CCO", "", "nothing", "restricted"])
@@ -99,6 +119,10 @@ def test_values_and_names_are_checked():
     table = pd.DataFrame(X, columns=["780", "5720", "16"])
     with pytest.raises(ValueError, match="infinite values, the first in row 2"):
         load_signatures(table.replace(7, np.inf), OBS)
+    with pytest.raises(ValueError, match=r"single precision.* 1 infinite values"):
+        load_signatures(table.astype(float).replace(7, 1e300), OBS)
+    with pytest.raises(ValueError, match="only count them, from 1 to 3"):
+        load_signatures(table.set_axis([1, 2, 3], axis=1), OBS)
     with pytest.raises(ValueError, match="must have values"):
         load_signatures(table.where(np.arange(12).reshape(4, 3) > 2), OBS)
     with pytest.raises(ValueError, match="named by Entrez ids"):

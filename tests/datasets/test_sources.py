@@ -11,7 +11,7 @@ from sklearn_molge.datasets import (
     replicate_agreement,
     source_weights,
 )
-from sklearn_molge.exceptions import InvalidSmilesError
+from sklearn_molge.exceptions import DataWarning, InvalidSmilesError
 from sklearn_molge.molecules import drug_ids
 
 
@@ -98,6 +98,25 @@ def test_genes_by_symbol_where_one_study_has_no_ids():
     assert both.genes["gene_id"].tolist() == [7, 8]
 
 
+@pytest.mark.parametrize("genes", ["first", "union"])
+def test_ids_of_genes_may_be_text(genes):
+    texts = THEIRS[:]
+    texts.genes = texts.genes.assign(gene_id=texts.genes["gene_id"].astype(str))
+    both = join_studies({"a": OURS, "b": texts}, genes=genes)
+    expected = join_studies({"a": OURS, "b": THEIRS}, genes=genes)
+    np.testing.assert_array_equal(both.ge, expected.ge)
+
+
+def test_sources_that_studies_name_themselves():
+    numbered = OURS[:]
+    numbered.obs = OURS.obs.assign(source=[1, 2])
+    again = join_studies([numbered, join_studies({"c": THEIRS})])
+    assert again.obs["source"].tolist() == ["1", "2", "c", "c"]
+    numbered.obs = OURS.obs.assign(source=["a", None])
+    with pytest.raises(ValueError, match="Names are missing in the studies at 0"):
+        join_studies([numbered])
+
+
 def test_missing_genes_survive_files_and_parts(tmp_path):
     both = join_studies({"a": OURS, "b": THEIRS})
     both.save(tmp_path / "both.h5ad")
@@ -120,6 +139,7 @@ def test_missing_genes_survive_files_and_parts(tmp_path):
         ({"a": OURS, "b": small(["C"], [1], level=3)}, {}, "of one level.* 5, 3"),
         ({"a": OURS[:0]}, {}, "without any"),
         ({"a": OURS, "b": small(["C"], [8])}, {"genes": "common"}, "No gene is in"),
+        ({"a": OURS, "b": small(["C"], [8])}, {}, "Study 1 has none of these, but 8"),
         ({"a": OURS, "b": small(["C"], ["G"], key="symbol")}, {}, "matches genes by"),
         ({"a": OURS}, {"genes": "all"}, "genes"),
     ],
@@ -176,7 +196,9 @@ def test_weights_by_agreement():
     noisy.ge = a.ge + rng.normal(scale=3 * a.ge.std(), size=a.ge.shape)
     useless.ge = rng.normal(size=a.ge.shape)
     both = join_studies({"a": a, "n": noisy, "u": useless, "alone": alone})
-    weights = dict(zip(both.obs["source"], source_weights(both, default=0.5)))  # noqa: B905
+    with pytest.warns(DataWarning, match="no drug with 'a'.* default=0.5: 'alone'"):
+        found = source_weights(both, default=0.5)
+    weights = dict(zip(both.obs["source"], found, strict=True))
     assert weights["a"] == 1 > weights["n"] > weights["u"] >= 0
     assert weights["alone"] == 0.5
     with pytest.raises(ValueError, match="profiles of one drug"):
@@ -187,7 +209,7 @@ def test_weights_by_name():
     both = join_studies({"a": OURS, "b": THEIRS})
     assert source_weights(both, {"b": 0}).tolist() == [1, 1, 0, 0]
     assert source_weights(both, {"a": 2}, default=0.1).tolist() == [2, 2, 0.1, 0.1]
-    for wrong in ({"c": 1}, {"a": -1}, {"a": np.nan}, {"a": np.inf}):
+    for wrong in ({"c": 1}, {"a": -1}, {"a": np.nan}, {"a": np.inf}, {"a": "1"}):
         with pytest.raises(ValueError, match="weights must name sources"):
             source_weights(both, wrong)
     with pytest.raises(ValueError, match="column 'source'"):

@@ -9,6 +9,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from sklearn_molge.alignment import CCA
+from sklearn_molge.exceptions import DataWarning
 from sklearn_molge.expression import GeneImputer, SourceScaler
 from sklearn_molge.metrics import RetrievalScorer
 from sklearn_molge.retrieval import TransformedTargetRetriever, VotingRetriever
@@ -46,6 +47,11 @@ def test_without_sources_all_are_one():
     np.testing.assert_array_equal(one.transform(HOLES), plain)
 
 
+def test_a_query_source_without_sources_is_told():
+    with pytest.warns(DataWarning, match="query_source='a' .* all 40 profiles are sca"):
+        SourceScaler(query_source="a").fit(X)
+
+
 def test_length_by_the_measured_genes():
     scaler = SourceScaler(with_mean=False, with_std=False, unit_length=True)
     scaled = scaler.fit_transform(
@@ -60,9 +66,27 @@ def test_length_by_the_measured_genes():
 def test_what_a_source_lacks_and_what_is_constant():
     scaler = SourceScaler(query_source="a")
     rows = np.array([[1, 5.0, np.nan], [3, 5, np.nan], [1, 1, 1]])
-    scaler.fit(rows, sources=["a", "a", "b"])
+    with pytest.warns(DataWarning, match="Sources of one profile: 'b'"):
+        scaler.fit(rows, sources=["a", "a", "b"])
     np.testing.assert_array_equal(scaler.transform([[3, 6, 2]]), [[1, 1, np.nan]])
     assert scaler.transform(rows, sources=["a", "a", "b"])[2].tolist() == [0, 0, 0]
+    plain = SourceScaler(query_source="a", with_mean=False, with_std=False)
+    plain.fit(rows, sources=["a", "a", "b"])
+    np.testing.assert_array_equal(plain.transform([[3, 6, 2]]), [[3, 6, np.nan]])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_rounding_is_no_spread(dtype):
+    value = dtype(1000.1)
+    rows = np.array([[value], [np.nextafter(value, dtype(2000))], [value]])
+    found = SourceScaler().fit(rows).transform(np.array([[value + 1]], dtype))
+    np.testing.assert_allclose(found, [[1]], atol=1e-3)
+    small = np.array([[0.001], [-0.001], [0.002]], dtype=dtype)
+    np.testing.assert_allclose(
+        SourceScaler().fit_transform(small),
+        StandardScaler().fit_transform(small.astype(float)),
+        rtol=1e-5,
+    )
 
 
 def test_types_and_names():

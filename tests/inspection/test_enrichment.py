@@ -292,3 +292,27 @@ def test_real_annotations():
     assert found.queries["n_unlabelled"].iloc[0] > 20_000
     targets = class_enrichment(scores, library["target"], **given)
     assert targets.table.index[0].startswith("HDAC")
+
+
+def test_classes_as_lists_are_those_of_joined_texts():
+    texts = ["A|B", "C", "", "A", "B|C", "A", "C", "B", "A|C", "B"]
+    scores = -np.arange(10)
+    expected = class_enrichment(scores, texts, min_size=1, random_state=0)
+    lists = [text.split("|") if text else [] for text in texts]
+    for labels in (lists, [set(row) for row in lists], pd.Series(lists)):
+        result = class_enrichment(scores, labels, min_size=1, random_state=0)
+        pd.testing.assert_frame_equal(result.table, expected.table)
+    pairs = [["A", "B"], ["C", "D"]] * 5  # which numpy takes for a matrix
+    found = class_enrichment(scores, pairs, random_state=0).table
+    assert set(found.index) == set("ABCD")
+    test = {"statistic": "hypergeometric", "background": lists * 2, "min_size": 1}
+    class_enrichment(scores, lists, **test)
+    for indicator in ([[0, 1], [1, 0]] * 5, np.eye(10)):
+        with pytest.raises(ValueError, match="labels must"):
+            class_enrichment(scores, indicator, random_state=0)
+
+
+def test_a_weight_that_leaves_nothing():
+    result = class_enrichment(-np.arange(9), list("ABABABABA"), weight=1e6,
+                              random_state=0)  # fmt: skip
+    assert result.table["statistic"].notna().all()

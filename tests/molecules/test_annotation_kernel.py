@@ -1,6 +1,7 @@
 """AnnotationKernel against a slow loop; a molecule's own labels never count."""
 
 import pickle
+import warnings
 
 import numpy as np
 import pytest
@@ -10,13 +11,15 @@ from sklearn.exceptions import NotFittedError
 
 from sklearn_molge.alignment import GaussianProcessRetriever
 from sklearn_molge.datasets import make_perturbation_study
-from sklearn_molge.exceptions import InvalidSmilesError
+from sklearn_molge.exceptions import InvalidSmilesError, LeakageWarning
 from sklearn_molge.molecules import (
     AnnotationKernel,
     MorganFingerprinter,
     StructureKernel,
     TanimotoKernel,
 )
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*annotated, and neither:UserWarning")
 
 ANNOTATED = np.array(
     ["CCO", "CCCO", "CC(C)O", "c1ccccc1O", "c1ccccc1C", "CCN", "CCCN"], dtype=object
@@ -88,6 +91,17 @@ def test_rows_of_one_drug_are_joined_and_labels_may_be_sparse():
     np.testing.assert_allclose(kernel(OTHERS), make(labels=joined).fit(OTHERS)(OTHERS))
 
 
+def test_the_order_of_rows_does_not_matter():
+    molecules = np.array([*ANNOTATED, *(f"{s}.Cl" for s in ANNOTATED)], dtype=object)
+    labels = np.vstack([LABELS, LABELS[::-1]])
+    order = np.random.default_rng(0).permutation(len(molecules))
+    kernels = [
+        make(molecules=molecules[rows], labels=labels[rows]).fit(OTHERS)(OTHERS)
+        for rows in (np.arange(len(molecules)), order)
+    ]
+    np.testing.assert_array_equal(*kernels)
+
+
 def test_molecules_that_say_nothing_are_alike_and_unlike_others():
     kernel = make(molecules=["CCO", "CCCO"], labels=[[1], [1]]).fit(["CCO"])
     np.testing.assert_allclose(
@@ -112,7 +126,8 @@ def test_clone_and_pickle():
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [
-        ({"alpha": 0}, "alpha must be above 0. Got 0"),
+        ({"alpha": "a"}, "alpha must be a finite number above 0. Got 'a'"),
+        ({"alpha": 0}, "alpha must be a finite number above 0. Got 0"),
         ({"labels": LABELS * 2}, "labels must be 0 or 1.* Got 2"),
         ({"labels": LABELS[:3]}, "labels"),
         ({"exclude": ANNOTATED[1:]}, "at least 2 drugs .* Got 1 of 7"),
@@ -139,3 +154,16 @@ def test_it_is_a_share_of_the_kernel_of_a_gaussian_process():
     together = retriever.similarity(molecules, study.ge[:3])
     apart = [retriever.similarity([m], study.ge[:3]) for m in molecules]
     np.testing.assert_allclose(together, np.hstack(apart))
+
+
+def test_labels_of_candidates_are_told():
+    """Of molecules asked for, in any spelling; not of those of the training."""
+    kernel = make().fit(["CCO", "CCCCO"])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        kernel(["CCO", "CCCCO"])
+        kernel(["CCO.Cl", "CCCCCO"])
+        kernel.predict_labels(ANNOTATED)
+        make(exclude=["CCN"]).fit(["CCO"])(["CCN", "CCO"])
+    with pytest.warns(LeakageWarning, match="1 of 3 molecules .* index 1: 'NCC.Cl'"):
+        kernel(["CCO", "NCC.Cl", "CCCCN"])

@@ -5,9 +5,12 @@ import pickle
 import numpy as np
 import pytest
 from scipy import sparse
+from sklearn import config_context
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.gaussian_process import GaussianProcessRegressor
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import MaxAbsScaler
 
 from sklearn_molge.molecules import (
     DescriptorKernel,
@@ -126,9 +129,11 @@ def test_fixed_weights_are_no_hyperparameters():
     assert kernel(SMILES, eval_gradient=True)[1].shape == (5, 5, 0)
 
 
-@pytest.mark.parametrize("weights", [[1, 2], [1, -1, 1], [0, 1, 1]])
+@pytest.mark.parametrize(
+    "weights", [[1, 2], [1, -1, 1], [0, 1, 1], [np.inf, 1, 1], [np.nan, 1, 1]]
+)
 def test_refuses_other_weights(weights):
-    with pytest.raises(ValueError, match="weights must be 3 positive numbers"):
+    with pytest.raises(ValueError, match="weights must be 3 positive, finite numbers"):
         StructureKernel(KERNELS, weights=weights).fit(SMILES)
 
 
@@ -141,3 +146,61 @@ def test_training_molecules_are_found_whatever_their_order():
     np.testing.assert_allclose(kernel(new, SMILES)[0], whole[0])
     copy = pickle.loads(pickle.dumps(kernel))
     np.testing.assert_array_equal(copy(SMILES), whole)
+
+
+def test_refuses_no_kernels():
+    with pytest.raises(ValueError, match="kernels must hold one pair"):
+        StructureKernel([]).fit(SMILES)
+
+
+@pytest.mark.parametrize("length_scale", [0, -1.0, np.nan, np.inf, "a"])
+def test_refuses_other_length_scales(length_scale):
+    with pytest.raises(ValueError, match="length_scale must be a finite number above"):
+        DescriptorKernel(length_scale=length_scale).fit(SMILES)
+
+
+def test_what_a_fingerprinter_learnt_is_not_learnt_anew_from_queries():
+    counts = MorganFingerprinter(count=True, fp_size=64)
+    kernel = TanimotoKernel(make_pipeline(counts, MaxAbsScaler())).fit(SMILES[:4])
+    new = np.array(["CCCCO", "CCCN", "c1ccccc1N"], dtype=object)
+    scale = counts.fit_transform(SMILES[:4]).max(axis=0)
+    scale = np.where(scale == 0, 1, scale)
+    rows = [counts.transform(molecules) / scale for molecules in (new, SMILES[:4])]
+    expected = slow_min_max(*rows)
+    np.testing.assert_allclose(kernel(new, SMILES[:4]), expected)
+    np.testing.assert_allclose(kernel(new[:1], SMILES[:4]), expected[:1])
+
+
+def test_other_parameters_are_seen_without_a_fit():
+    kernel = TanimotoKernel(MorganFingerprinter(1))
+    kernel(SMILES)
+    for fingerprinter in (MorganFingerprinter(3), MorganFingerprinter(3, count=True)):
+        kernel.set_params(fingerprinter=fingerprinter)
+        expected = TanimotoKernel(fingerprinter)(SMILES)
+        np.testing.assert_array_equal(kernel(SMILES), expected)
+    kernel.fingerprinter.set_params(radius=0)
+    expected = TanimotoKernel(MorganFingerprinter(0, count=True))(SMILES)
+    np.testing.assert_array_equal(kernel(SMILES), expected)
+
+
+def test_sparse_rows_are_what_their_entries_add_up_to():
+    """Entries may come twice or be 0, and the array may be read-only."""
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        parts = (rng.integers(0, 4, 6).astype(float), rng.integers(0, 4, 6), [0, 3, 6])
+        rows = sparse.csr_array(parts, shape=(2, 4))
+        others = rng.integers(0, 4, (3, 4)).astype(float)
+        expected = slow_min_max(rows.toarray(), others)
+        before = rows.data.copy()
+        for array in (rows.data, rows.indices, rows.indptr):
+            array.setflags(write=False)
+        np.testing.assert_allclose(TanimotoKernel()(rows, others), expected)
+        np.testing.assert_array_equal(rows.data, before)
+
+
+def test_global_output_does_not_reach_inside():
+    expected = StructureKernel().fit(SMILES)(SMILES[:2])
+    with config_context(transform_output="pandas"):
+        kernel = StructureKernel().fit(SMILES)
+        np.testing.assert_array_equal(kernel(SMILES[:2]), expected)
+        np.testing.assert_allclose(kernel(SMILES[:2], ["CCO"]).ravel()[0], 1)
