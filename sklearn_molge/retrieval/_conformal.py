@@ -543,29 +543,34 @@ class ConformalRetriever(BaseWrapper):
             The candidates, one of which is each profile's molecule.
         y : array-like of shape (n_profiles, n_genes)
             Profiles.
-        coverage : float, default=None
+        coverage : float or array-like of shape (n_coverages,), default=None
             Probability with which a set holds the true molecule, in (0, 1); by default
-            the parameter `coverage`. No new fit is needed.
+            the parameter `coverage`. No new fit is needed. Of several, the sets of a
+            profile are nested: a larger coverage holds all that a smaller one holds.
 
         Returns
         -------
-        held : ndarray of bool of shape (n_profiles, n_molecules)
-            True where the molecule is in the profile's set. ``held.sum(axis=1)`` are
+        held : ndarray of bool of shape (n_profiles, n_molecules) or \
+                (n_coverages, n_profiles, n_molecules)
+            True where the molecule is in the profile's set; with several coverages
+            the first axis is theirs, in the order given. ``held.sum(axis=-1)`` are
             the sizes: 0 says that no candidate fits, all that none can be left out.
+
+        Raises
+        ------
+        ValueError
+            If a coverage is not in (0, 1), or there is none.
 
         Warns
         -----
         CalibrationWarning
-            If there are too few calibration drugs for this coverage.
+            If there are too few calibration drugs for a coverage.
         """
-        if coverage is None:
-            coverage = self.coverage
-        validate_parameter_constraints(
-            _COVERAGE, {"coverage": coverage}, caller_name="predict_set"
-        )
+        coverages = _as_coverages(self.coverage if coverage is None else coverage)
         p_values = self.predict_p(X, y)
-        self._say_too_few(coverage, stacklevel=3)
-        return p_values > 1 - coverage + _ROUNDING
+        for c in np.unique(coverages):
+            self._say_too_few(c, stacklevel=3)
+        return p_values > 1 - coverages[..., None, None] + _ROUNDING
 
     def unwrap(self, X, y):
         """Take one step down to the retriever.
@@ -604,6 +609,21 @@ class ConformalRetriever(BaseWrapper):
                 method_mapping=MethodMapping().add(caller="fit", callee="fit"),
             )
         )
+
+
+def _as_coverages(coverage):
+    """Return one coverage as an array without axes, several as one with an axis."""
+    array = np.asarray(coverage, dtype=object)
+    if array.ndim > 1 or not array.size:
+        raise ValueError(
+            "The 'coverage' parameter of predict_set must be a number in (0, 1) or a "
+            f"1-D array-like of such. Got {coverage!r}."
+        )
+    for one in array.ravel():
+        validate_parameter_constraints(
+            _COVERAGE, {"coverage": one}, caller_name="predict_set"
+        )
+    return array.astype(np.float64)
 
 
 def _check_rows(X):
