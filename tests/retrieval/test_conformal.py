@@ -387,7 +387,7 @@ def test_too_few_drugs_give_full_sets_and_say_so():
     with pytest.warns(CalibrationWarning, match="needs at least 99"):
         assert sure.predict_set(X, y, coverage=0.99).all()
     assert not sure.predict_set(X, y, coverage=0.5).all()
-    with pytest.warns(CalibrationWarning, match=r"=0.95 needs at least 19") as said:
+    with pytest.warns(CalibrationWarning, match="needs at least") as said:
         sets = sure.predict_set(X, y, coverage=[0.95, 0.5, 0.99])
     assert len(said) == 2
     assert sets.all(axis=(1, 2)).tolist() == [True, False, True]
