@@ -307,6 +307,7 @@ class ConformalRetriever(BaseWrapper):
         self.random_state = random_state
 
     @_fit_context(prefer_skip_nested_validation=False)
+    @parsed_once()  # all folds share the features of molecules
     def fit(self, X, y, groups=None, **fit_params):
         """Fit the retriever on all rows, and calibrate its clones on what they miss.
 
@@ -352,9 +353,8 @@ class ConformalRetriever(BaseWrapper):
         _check_rows(X)
         y = check_profiles(self, y, reset=True, as_frame=True)
         check_same_rows(X=X, y=y)
-        with parsed_once():
-            codes = distinct_rows(X)[1]
-            drugs = _drugs(X, groups, codes)
+        codes = distinct_rows(X)[1]
+        drugs = _drugs(X, groups, codes)
         frozen = is_frozen(self.retriever)
         splits = self._splits(X, y, groups, drugs, frozen=frozen)
         gallery, rows = one_row_per_drug(drugs, codes, None)
@@ -423,7 +423,7 @@ class ConformalRetriever(BaseWrapper):
                 "the sets are calibrated on unseen drugs in a line that the retriever "
                 "has seen, and may hold the truth less often in others.",
                 CalibrationWarning,
-                stacklevel=5,
+                stacklevel=6,
             )
             return self._drug_folds(n_folds, drugs)
         folds = DrugCellLineKFold(
@@ -446,7 +446,7 @@ class ConformalRetriever(BaseWrapper):
                 "beliefs and sets among many more are less certain than they seem. "
                 "Use fewer folds, or more drugs.",
                 FewCandidatesWarning,
-                stacklevel=4,
+                stacklevel=5,
             )
         drugs, sizes = np.unique(
             np.concatenate([fold.drugs for fold in folds]),
@@ -462,7 +462,7 @@ class ConformalRetriever(BaseWrapper):
                 "molecule is the true one: every candidate gets the same share of "
                 "belief, and every set is full.",
                 CalibrationWarning,
-                stacklevel=4,
+                stacklevel=5,
             )
         self.slopes_ = self._curve.slopes
         scores = np.concatenate(
@@ -472,7 +472,7 @@ class ConformalRetriever(BaseWrapper):
         self.n_calibration_drugs_ = len(sizes)
         self.conformity_scores_ = scores[order]
         self.conformity_weights_ = weights[order] / (len(sizes) + 1)
-        self._say_too_few(self.coverage, stacklevel=5)
+        self._say_too_few(self.coverage, stacklevel=6)
 
     def _say_too_few(self, coverage, *, stacklevel):
         """Warn where no p-value can be small enough to leave a candidate out."""
@@ -707,5 +707,5 @@ def _say_known(retriever, molecules, drugs):
             "sets will be too small for unseen molecules. Calibrate on others, or give "
             "the retriever unfrozen and let cv hold them out.",
             LeakageWarning,
-            stacklevel=4,
+            stacklevel=5,
         )
