@@ -430,7 +430,9 @@ def bootstrap_calibration_error(
     resample larger again. So the interval is not that of the percentiles q of the
     resamples, which perfect beliefs would be outside of, but the basic one,
     :math:`[2e - q_\mathrm{high}, 2e - q_\mathrm{low}]`, cut off at 0 and reaching up
-    to e. The bins stay those of all queries.
+    to e. It reaches down to 0 where resamples about the distances of the bins, which
+    are then those of perfect beliefs, have errors as large as e. The bins stay those of
+    all queries.
 
     References
     ----------
@@ -458,8 +460,13 @@ def bootstrap_calibration_error(
     sums[:, -1] = np.bincount(codes)
     *bins, n_queries = resampled_sums(sums, n_resamples, random_state).T
     errors = np.abs(bins).sum(axis=0) / n_queries
-    error = np.abs(sums[:, :-1].sum(axis=0)).sum() / len(sure)
+    own = sums[:, :-1].sum(axis=0)[:, None]
+    error = np.abs(own).sum() / len(sure)
     high, low = 2 * error - percentile_interval(errors, confidence_level)
+    # What chance alone would make of beliefs that are right in each bin.
+    chance = np.abs(bins - own * n_queries / len(sure)).sum(axis=0) / n_queries
+    if error < percentile_interval(chance, confidence_level)[1]:
+        low = 0.0
     return pd.Series(
         {"score": error, "low": max(low, 0.0), "high": max(high, error)},
         name="expected_calibration_error",

@@ -136,7 +136,8 @@ def test_the_interval_of_the_error_by_hand():
     found = bootstrap_calibration_error(
         correct, confidence, list("aabb"), n_bins=2, strategy="uniform", random_state=0
     )
-    # Resamples: a and b, 0.3; a alone, 0.2; b alone, 0.4, turned over at 0.3.
+    # Resamples: a and b, 0.3; a alone, 0.2; b alone, 0.4, turned over at 0.3. About
+    # the distances: 0; a alone or b alone, 0.1 + 0.2, as large as the error: so from 0.
     np.testing.assert_allclose(found, [0.3, 0.2, 0.4])
     assert found.index.tolist() == ["score", "low", "high"]
     # Whole drugs: one of three profiles weighs as three, and two resamples differ.
@@ -165,13 +166,17 @@ def test_the_interval_of_the_error_by_a_loop(strategy):
     bins = np.searchsorted(edges, confidence, side="right")
     codes = np.unique(drugs, return_inverse=True)[1]
     n = codes.max() + 1
-    errors = []
+    own = [np.sum((correct - confidence)[bins == b]) / 60 for b in range(4)]
+    errors, chance = [], []
     for counts in np.random.RandomState(3).multinomial(n, np.full(n, 1 / n), size=200):
         rows = np.repeat(np.arange(60), counts[codes])
         gaps = [np.sum((correct - confidence)[rows][bins[rows] == b]) for b in range(4)]
         errors.append(np.sum(np.abs(gaps)) / len(rows))
+        chance.append(np.sum(np.abs(np.array(gaps) / len(rows) - own)))
     low, high = np.quantile(errors, [0.025, 0.975])
-    np.testing.assert_allclose(found["low"], max(0, 2 * error - high))
+    is_chance = error < np.quantile(chance, 0.975)
+    expected = 0 if is_chance else max(0, 2 * error - high)
+    np.testing.assert_allclose(found["low"], expected)
     np.testing.assert_allclose(found["high"], max(error, 2 * error - low))
     order = rng.permutation(60)
     again = bootstrap_calibration_error(
