@@ -237,10 +237,25 @@ class ReliabilityDisplay(_BeliefDisplay):
         if not any(line.get_gid() == _PERFECT for line in ax.lines):
             self.counts_.set_label("Share of the queries")
         self.perfect_line_ = _once(ax, _PERFECT, [0, 1], [0, 1], "Perfect")
-        ax.set(xlim=(0, 1), xlabel="Confidence: belief in the first molecule")
-        ax.set(ylim=(0, 1), ylabel="Share of first molecules that are right")
+        ax.set_xlabel("Confidence: belief in the first molecule")
+        ax.set_ylabel("Share of first molecules that are right")
+        self._set_limits()
         ax.legend(loc="upper left")
         return self
+
+    def _set_limits(self) -> None:
+        """Show what is drawn, with room for the legend; of real profiles few are sure.
+
+        A wider view of another display on the same axes stays.
+        """
+        table = self.table
+        right = 1.1 * table["confidence"].max()
+        top = 1.5 * np.nanmax(table[["correct", "high"]])
+        drawn = [line for line in self.ax_.lines if line.get_gid() != _PERFECT]
+        if len(drawn) > 1:
+            right = max(right, self.ax_.get_xlim()[1])
+            top = max(top, self.ax_.get_ylim()[1])
+        self.ax_.set(xlim=(0, min(1, right)), ylim=(0, min(1, max(top, right))))
 
 
 class AbstentionDisplay(_BeliefDisplay):
@@ -380,7 +395,7 @@ class AbstentionDisplay(_BeliefDisplay):
         """
         ax, table = self._use_axes(ax), self.table
         title = get_score(self.scoring, parameter="scoring").label
-        shown = f"{title} of all = {table['score'].iloc[-1]:.3f}"
+        shown = f"{title} of all = {_short(table['score'].iloc[-1])}"
         label = _legend(self.name if name is None else name, shown)
         kwargs = {"label": label, **kwargs}
         (self.line_,) = ax.plot(table["answered"], table["score"], **kwargs)
@@ -392,12 +407,17 @@ class AbstentionDisplay(_BeliefDisplay):
             )  # fmt: skip
         if self.chance is not None:
             key = f"{_CHANCE}-{self.chance:.9f}"
-            label = f"Chance ({title} = {self.chance:.3f})"
+            label = f"Chance ({title} = {_short(self.chance)})"
             self.chance_line_ = _once(ax, key, [0, 1], [self.chance] * 2, label)
         ax.set(xlim=(0, 1), xlabel="Share of the queries answered, surest first")
         ax.set(ylabel=f"{title} of the answered")
         ax.legend()
         return self
+
+
+def _short(value: float) -> str:
+    """Write 0.226, and a median rank of 16 as 16."""
+    return f"{value:.3f}".rstrip("0").rstrip(".")
 
 
 def _legend(name: str | None, shown: str | None) -> str | None:

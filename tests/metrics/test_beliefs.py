@@ -272,6 +272,18 @@ def test_reliability_display(answered):
     assert ReliabilityDisplay(display.table).plot().line_ is not None
 
 
+def test_reliability_display_shows_what_is_drawn():
+    low = {"correct": [0, 0, 1, 0], "confidence": [0.1, 0.1, 0.2, 0.2], "n_bins": 2}
+    display = ReliabilityDisplay.from_predictions(**low)
+    assert display.ax_.get_xlim() == pytest.approx((0, 0.22))
+    assert display.ax_.get_ylim() == pytest.approx((0, 0.75))
+    high = {"correct": [0, 1], "confidence": [0.5, 0.9], "n_bins": 2}
+    ReliabilityDisplay.from_predictions(**high, ax=display.ax_)
+    again = ReliabilityDisplay.from_predictions(**low, ax=display.ax_)
+    assert again.ax_.get_xlim() == pytest.approx((0, 0.99))
+    assert again.ax_.get_ylim() == (0, 1)
+
+
 def test_abstention_display(answered):
     pipe, X, y = answered
     display = AbstentionDisplay.from_estimator(
@@ -287,3 +299,8 @@ def test_abstention_display(answered):
     np.testing.assert_array_equal(other.line_.get_ydata(), display.line_.get_ydata())
     assert other.interval_ is None
     assert AbstentionDisplay(other.table).plot().chance_line_ is None
+    last = AbstentionDisplay.from_predictions(
+        [4, 28], [1, 0], 31, scoring="median_rank"
+    )
+    assert last.line_.get_label() == "Median rank of all = 16"
+    assert last.chance_line_.get_label() == "Chance (Median rank = 16)"
