@@ -20,7 +20,7 @@ from tqdm import tqdm
 from sklearn_molge.datasets import load_lincs
 from sklearn_molge.metrics import (
     abstention_curve,
-    expected_calibration_error,
+    bootstrap_calibration_error,
     query_beliefs,
     set_coverage,
 )
@@ -64,9 +64,8 @@ def measure(study, options):
     tables = {name: [] for name in names}
     bar = tqdm(total=options.draws * len(names), unit="fit", disable=None)
     with parsed_once():
-        for draw, (train, test) in enumerate(
-            cv.split(study.smiles, None, study.groups)
-        ):
+        splits = cv.split(study.smiles, groups=study.groups)
+        for draw, (train, test) in enumerate(splits):
             for name, of_draw in tables.items():
                 model, _, control = name.partition(" ")
                 path = options.cache / f"{name.replace(' ', '_')}-{draw}.csv"
@@ -82,6 +81,30 @@ def measure(study, options):
     return {name: pd.concat(of_draw) for name, of_draw in tables.items()}
 
 
+def summary(table):
+    """Return a row of the table: intervals resample drugs."""
+    sets = set_coverage(table, random_state=SEED)
+    row = {"MRR": f"{np.mean(1 / table['rank']):.3f}"}
+    for coverage, of in sets.iterrows():
+        held = "{held:.3f} [{low:.3f}, {high:.3f}]".format(**of)
+        row[f"{100 * coverage:g} %"] = f"{held}, {of['mean_size']:.2f}"
+    error = bootstrap_calibration_error(
+        table["correct"], table["confidence"], table["drug"], random_state=SEED
+    )
+    row["ECE"] = "{score:.3f} [{low:.3f}, {high:.3f}]".format(**error)
+    curve = abstention_curve(
+        table["rank"], table["confidence"], drugs=table["drug"], answered=[0.1, 0.25],
+        random_state=SEED,
+    )  # fmt: skip
+    for _, of in curve.iterrows():
+        row[f"surest {of['answered']:.0%}"] = (
+            "{score:.3f} [{low:.3f}, {high:.3f}]".format(**of)
+        )
+    held = (table["p_value"] > 1 - 0.9 + 1e-9).groupby(table["draw"]).mean()
+    row["90 %, each draw"] = " ".join(f"{share:.2f}" for share in held)
+    return row
+
+
 def main():
     """Run the benchmark from the command line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
@@ -94,27 +117,9 @@ def main():
     parser.add_argument("--cache", type=Path, default=Path("bench_calibration"))
     options = parser.parse_args()
     study = load_lincs(options.folder, level=5)
-    for name, table in measure(study, options).items():
-        print(f"\n{name}: {len(table)} queries, {options.draws} draws")
-        print(set_coverage(table, random_state=SEED).round(3).to_string())
-        held = table["p_value"] > 0.1
-        print(
-            "held at 0.9, each draw:",
-            held.groupby(table["draw"]).mean().round(3).tolist(),
-        )
-        error = expected_calibration_error(table["correct"], table["confidence"])
-        print(
-            f"right {table['correct'].mean():.3f}, confidence "
-            f"{table['confidence'].mean():.3f}, ECE {error:.3f}"
-        )
-        curve = abstention_curve(
-            table["rank"],
-            table["confidence"],
-            drugs=table["drug"],
-            answered=[0.1, 0.25, 0.5, 1],
-            random_state=SEED,
-        )
-        print(curve.round(3).to_string())
+    found = measure(study, options)
+    print("Each coverage: share of the queries held, and mean size, of the candidates.")
+    print(pd.DataFrame({name: summary(t) for name, t in found.items()}).to_string())
 
 
 if __name__ == "__main__":

@@ -295,7 +295,34 @@ def test_no_clone_has_seen_a_molecule_or_a_line_that_it_is_calibrated_on(views):
     X, y, groups = views
     line_of = {tuple(row): line for row, line in zip(y, groups[:, 1], strict=True)}
     ConformalRetriever(Watched(4, ridge=0.1), random_state=0).fit(X, y, groups=groups)
-    assert len(fits) == 10
+    assert len(fits) == 1 + 3  # on all rows, and without each of 3 folds
+
+
+@pytest.mark.parametrize(
+    ("n_drugs", "n_lines", "cv", "n_clones"),
+    [
+        (75, 4, None, 3),  # at least 20 drugs a fold
+        (170, 3, None, 8),
+        (170, 1, None, 5),  # about 5 of the 170 rows in a pair
+        (24, 2, None, 2),
+        (75, 4, 3, 3),
+        (75, 2, 3, 3),
+        (75, 1, 3, 3),
+    ],
+)
+def test_number_of_clones(n_drugs, n_lines, cv, n_clones):
+    fits: list = []
+
+    class Counted(CCA):
+        def fit(self, X, y):
+            fits.append(len(X))
+            return super().fit(X, y)
+
+    X, y, groups = noisy_views(n_drugs, n_lines)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        ConformalRetriever(Counted(4, ridge=0.1), cv=cv).fit(X, y, groups=groups)
+    assert len(fits) == 1 + n_clones
 
 
 def test_same_seed_same_result_and_no_global_generator(views):
