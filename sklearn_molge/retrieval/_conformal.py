@@ -252,10 +252,10 @@ class ConformalRetriever(BaseWrapper):
     over one of each drug's profiles, not for each molecule, line or strength of effect.
     With `cv` the retriever that answers is fitted on more rows than those that were
     calibrated. The guarantee then assumes that it is no worse, and sets are a little
-    too large where it is better: more folds lessen that. It holds for queries whose molecule is among the
-    candidates, and for lists of candidates like those of the calibration: the drugs
-    that a fold does not train on. Without `groups` lines are *not* held out: profiles
-    of lines that are new may then be covered less often.
+    too large where it is better: more folds lessen that. It holds for queries whose
+    molecule is among the candidates, and for lists of candidates like those of the
+    calibration: the drugs that a fold does not train on. Without `groups` lines are
+    *not* held out: profiles of lines that are new may then be covered less often.
 
     A set may be empty: no candidate is like a true molecule. It is full where the
     similarities tell nothing, or where there are fewer than
