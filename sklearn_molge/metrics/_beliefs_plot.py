@@ -27,6 +27,7 @@ class _BeliefDisplay(DisplayMixin):
     """Base: draws columns of :func:`query_beliefs`, the arguments of a subclass."""
 
     _columns: ClassVar[tuple[str, ...]]
+    from_predictions: ClassVar[Any]
 
     @classmethod
     def from_estimator(

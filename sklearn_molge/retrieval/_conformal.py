@@ -424,7 +424,7 @@ class ConformalRetriever(BaseWrapper):
             of_rows = math.isqrt(len(drugs) // _N_ROWS_OF_FOLD)
             most = min(len(np.unique(drugs)) // _N_ENOUGH, of_rows)
             n_folds = min(max(2, most), _N_FOLDS)
-        lines = [] if groups is None else encode_groups(groups)[1].labels
+        lines = drugs[:0] if groups is None else encode_groups(groups)[1].labels
         if len(lines) == 1:
             warnings.warn(
                 f"groups has one cell line, {lines[0]!r}, which cannot be held out: "
