@@ -1,4 +1,5 @@
 from ._beliefs import abstention_curve as abstention_curve
+from ._beliefs import bootstrap_calibration_error as bootstrap_calibration_error
 from ._beliefs import expected_calibration_error as expected_calibration_error
 from ._beliefs import query_beliefs as query_beliefs
 from ._beliefs import reliability_curve as reliability_curve

@@ -31,6 +31,7 @@ from sklearn_molge.molecules import parsed_once
 
 __all__ = [
     "abstention_curve",
+    "bootstrap_calibration_error",
     "expected_calibration_error",
     "query_beliefs",
     "reliability_curve",
@@ -236,6 +237,17 @@ def _check_same_length(first, second, names):
         )
 
 
+def _bin(correct, confidence, n_bins, strategy):
+    """Return both arrays, checked, and the bin of each query."""
+    right = _check_shares(correct, "correct")
+    sure = _check_shares(confidence, "confidence")
+    _check_same_length(right, sure, "correct and confidence")
+    edges = np.arange(1, n_bins) / n_bins
+    if strategy == "quantile":
+        edges = np.quantile(sure, edges)
+    return right, sure, np.searchsorted(edges, sure, side="right")
+
+
 @validate_params(
     {**_BINS, **RESAMPLING_CONSTRAINTS}, prefer_skip_nested_validation=True
 )
@@ -295,14 +307,7 @@ def reliability_curve(
     0         0.2      0.0  NaN   NaN          2
     1         0.7      1.0  NaN   NaN          2
     """
-    right = _check_shares(correct, "correct")
-    sure = _check_shares(confidence, "confidence")
-    _check_same_length(right, sure, "correct and confidence")
-    if strategy == "quantile":
-        edges = np.quantile(sure, np.arange(1, n_bins) / n_bins)
-    else:
-        edges = np.arange(1, n_bins) / n_bins
-    places = np.searchsorted(edges, sure, side="right")
+    right, sure, places = _bin(correct, confidence, n_bins, strategy)
     codes = None if drugs is None else encode_drugs(drugs, len(sure))[0]
     rows = []
     for place in np.unique(places):
@@ -319,6 +324,7 @@ def reliability_curve(
     return pd.DataFrame(rows, columns=columns)
 
 
+@validate_params(_BINS, prefer_skip_nested_validation=True)
 def expected_calibration_error(
     correct: ArrayLike,
     confidence: ArrayLike,
@@ -367,9 +373,104 @@ def expected_calibration_error(
     >>> round(error, 3)
     0.25
     """
-    table = reliability_curve(correct, confidence, n_bins=n_bins, strategy=strategy)
-    distance = (table["correct"] - table["confidence"]).abs()
-    return float(np.average(distance, weights=table["n_queries"]))
+    right, sure, places = _bin(correct, confidence, n_bins, strategy)
+    return float(np.abs(np.bincount(places, right - sure)).sum() / len(sure))
+
+
+@validate_params(
+    {**_BINS, **RESAMPLING_CONSTRAINTS}, prefer_skip_nested_validation=True
+)
+def bootstrap_calibration_error(
+    correct: ArrayLike,
+    confidence: ArrayLike,
+    drugs: ArrayLike,
+    *,
+    n_bins: int = 10,
+    strategy: str = "quantile",
+    n_resamples: int = 2000,
+    confidence_level: float = 0.95,
+    random_state: int | np.random.RandomState | None = None,
+) -> pd.Series:
+    r"""Estimate the calibration error, with an interval from resampling whole drugs.
+
+    Parameters
+    ----------
+    correct : array-like of shape (n_queries,)
+        1 where the first molecule is the true one, 0 where it is not.
+    confidence : array-like of shape (n_queries,)
+        The share of belief in the first molecule.
+    drugs : array-like of shape (n_queries,)
+        Identity of the true molecule.
+    n_bins : int, default=10
+        Number of bins of the confidence.
+    strategy : {"quantile", "uniform"}, default="quantile"
+        Bins with as many queries each, or of equal width from 0 to 1.
+    n_resamples : int, default=2000
+        Number of bootstrap samples of the drugs.
+    confidence_level : float, default=0.95
+        Coverage of the interval, in (0, 1).
+    random_state : int, RandomState instance or None, default=None
+        Draws the drugs.
+
+    Returns
+    -------
+    error : Series
+        ``score``, as of :func:`expected_calibration_error`; ``low`` and ``high``: a row
+        such as :func:`bootstrap_scores` has.
+
+    Raises
+    ------
+    ValueError
+        If the arrays differ in length, hold anything outside 0 to 1, or there are fewer
+        than two drugs.
+
+    Notes
+    -----
+    Distances do not average out: chance makes the error e larger, and makes that of a
+    resample larger again. So the interval is not that of the percentiles q of the
+    resamples, which perfect beliefs would be outside of, but the basic one,
+    :math:`[2e - q_\mathrm{high}, 2e - q_\mathrm{low}]`, cut off at 0 and reaching up
+    to e. It reaches down to 0 where resamples about the distances of the bins, which
+    are then those of perfect beliefs, have errors as large as e. The bins stay those of
+    all queries.
+
+    References
+    ----------
+    Davison and Hinkley (1997), Bootstrap Methods and their Application, section 5.2.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_molge.metrics import bootstrap_calibration_error
+    >>> rng = np.random.default_rng(0)
+    >>> confidence = rng.uniform(size=500)
+    >>> right = rng.uniform(size=500) < confidence
+    >>> drugs = np.repeat(np.arange(100), 5)
+    >>> bootstrap_calibration_error(right, confidence, drugs, random_state=0).round(3)
+    score    0.035
+    low      0.000
+    high     0.041
+    Name: expected_calibration_error, dtype: float64
+    """
+    right, sure, places = _bin(correct, confidence, n_bins, strategy)
+    codes, n_drugs = encode_drugs(drugs, len(sure))
+    # A column a bin, and one of the number of queries.
+    sums = np.zeros((n_drugs, n_bins + 1))
+    np.add.at(sums, (codes, places), right - sure)
+    sums[:, -1] = np.bincount(codes)
+    *bins, n_queries = resampled_sums(sums, n_resamples, random_state).T
+    errors = np.abs(bins).sum(axis=0) / n_queries
+    own = sums[:, :-1].sum(axis=0)[:, None]
+    error = np.abs(own).sum() / len(sure)
+    high, low = 2 * error - percentile_interval(errors, confidence_level)
+    # What chance alone would make of beliefs that are right in each bin.
+    chance = np.abs(bins - own * n_queries / len(sure)).sum(axis=0) / n_queries
+    if error < percentile_interval(chance, confidence_level)[1]:
+        low = 0.0
+    return pd.Series(
+        {"score": error, "low": max(low, 0.0), "high": max(high, error)},
+        name="expected_calibration_error",
+    )
 
 
 @validate_params(RESAMPLING_CONSTRAINTS, prefer_skip_nested_validation=True)

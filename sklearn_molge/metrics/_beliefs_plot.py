@@ -1,6 +1,6 @@
 """Displays of how sure answers are: reliability, and abstention."""
 
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import pandas as pd
@@ -10,6 +10,7 @@ from sklearn_molge._compat import validate_params
 from sklearn_molge._utils.plotting import DisplayMixin
 from sklearn_molge.metrics._beliefs import (
     abstention_curve,
+    bootstrap_calibration_error,
     expected_calibration_error,
     query_beliefs,
     reliability_curve,
@@ -22,7 +23,56 @@ _PERFECT, _CHANCE = "perfect", "chance"
 _GREY = {"color": "0.4", "linestyle": "--", "zorder": 1.5}
 
 
-class ReliabilityDisplay(DisplayMixin):
+class _BeliefDisplay(DisplayMixin):
+    """Base: draws columns of :func:`query_beliefs`, the arguments of a subclass."""
+
+    _columns: ClassVar[tuple[str, ...]]
+    from_predictions: ClassVar[Any]
+
+    @classmethod
+    def from_estimator(
+        cls,
+        estimator: Any,
+        X: ArrayLike,
+        y: ArrayLike,
+        *,
+        drugs: ArrayLike | None = None,
+        name: str | None = None,
+        **kwargs: Any,
+    ) -> Self:
+        """Ask a calibrated retriever for its beliefs, and draw them.
+
+        Parameters
+        ----------
+        estimator : estimator
+            A fitted :class:`~sklearn_molge.retrieval.ConformalRetriever`, or a
+            Pipeline or search around one.
+        X : array-like of shape (n_samples,) or (n_samples, n_features)
+            The molecule of each row: SMILES, or features.
+        y : array-like of shape (n_samples, n_genes)
+            The profile of each row.
+        drugs : array-like of shape (n_samples,), default=None
+            Identity of each row's molecule. The interval resamples them.
+        name : str, default=None
+            Name in the legend; by default the name of the estimator's class.
+        **kwargs : dict
+            Passed to ``from_predictions``.
+
+        Returns
+        -------
+        display : object
+            A display of this class.
+        """
+        queries = query_beliefs(estimator, X, y, drugs=drugs)
+        return cls.from_predictions(
+            *(queries[column].to_numpy() for column in cls._columns),
+            drugs=queries["drug"],
+            name=type(estimator).__name__ if name is None else name,
+            **kwargs,
+        )
+
+
+class ReliabilityDisplay(_BeliefDisplay):
     """Reliability diagram: how often the first molecule is the true one.
 
     Make one with :meth:`from_estimator` or :meth:`from_predictions`. All parameters
@@ -34,6 +84,8 @@ class ReliabilityDisplay(DisplayMixin):
         Of :func:`reliability_curve`.
     error : float, default=None
         Expected calibration error, for the legend.
+    error_interval : tuple of two floats, default=None
+        Lower and upper end of the error, for the legend.
     name : str, default=None
         Name of the model, for the legend.
 
@@ -69,58 +121,20 @@ class ReliabilityDisplay(DisplayMixin):
     'Sure (ECE = 0.035)'
     """
 
+    _columns = ("correct", "confidence")
+
     def __init__(
         self,
         table: pd.DataFrame,
         *,
         error: float | None = None,
+        error_interval: tuple[float, float] | None = None,
         name: str | None = None,
     ):
         self.table = table
         self.error = error
+        self.error_interval = error_interval
         self.name = name
-
-    @classmethod
-    def from_estimator(
-        cls,
-        estimator: Any,
-        X: ArrayLike,
-        y: ArrayLike,
-        *,
-        drugs: ArrayLike | None = None,
-        name: str | None = None,
-        **kwargs: Any,
-    ) -> "ReliabilityDisplay":
-        """Ask a calibrated retriever for its beliefs, and draw the diagram.
-
-        Parameters
-        ----------
-        estimator : estimator
-            A fitted :class:`~sklearn_molge.retrieval.ConformalRetriever`, or a
-            Pipeline or search around one.
-        X : array-like of shape (n_samples,) or (n_samples, n_features)
-            The molecule of each row: SMILES, or features.
-        y : array-like of shape (n_samples, n_genes)
-            The profile of each row.
-        drugs : array-like of shape (n_samples,), default=None
-            Identity of each row's molecule.
-        name : str, default=None
-            Name in the legend; by default the name of the estimator's class.
-        **kwargs : dict
-            Passed to :meth:`from_predictions`.
-
-        Returns
-        -------
-        display : ReliabilityDisplay
-        """
-        queries = query_beliefs(estimator, X, y, drugs=drugs)
-        return cls.from_predictions(
-            queries["correct"],
-            queries["confidence"],
-            drugs=queries["drug"],
-            name=type(estimator).__name__ if name is None else name,
-            **kwargs,
-        )
 
     @classmethod
     def from_predictions(
@@ -147,8 +161,8 @@ class ReliabilityDisplay(DisplayMixin):
         confidence : array-like of shape (n_queries,)
             The share of belief in the first molecule.
         drugs : array-like of shape (n_queries,), default=None
-            Identity of the true molecule; draws the interval from resampling whole
-            drugs. No interval without.
+            Identity of the true molecule; draws the intervals from resampling whole
+            drugs, and that of the error stands in the legend. None without.
         n_bins : int, default=10
             Number of bins of the confidence.
         strategy : {"quantile", "uniform"}, default="quantile"
@@ -156,7 +170,7 @@ class ReliabilityDisplay(DisplayMixin):
         confidence_level : float, default=0.95
             Coverage of the interval, in (0, 1).
         n_resamples : int, default=1000
-            Number of bootstrap samples of the drugs of each bin.
+            Number of bootstrap samples of the drugs, and of those of each bin.
         random_state : int, RandomState instance or None, default=None
             Draws the drugs.
         name : str, default=None
@@ -170,15 +184,22 @@ class ReliabilityDisplay(DisplayMixin):
         -------
         display : ReliabilityDisplay
         """
-        table = reliability_curve(
-            correct, confidence, drugs=drugs, confidence_level=confidence_level,
-            n_resamples=n_resamples, random_state=random_state, n_bins=n_bins,
-            strategy=strategy,
-        )  # fmt: skip
-        error = expected_calibration_error(
-            correct, confidence, n_bins=n_bins, strategy=strategy
-        )
-        return cls(table, error=error, name=name).plot(ax, **kwargs)
+        bins: dict[str, Any] = {"n_bins": n_bins, "strategy": strategy}
+        options: dict[str, Any] = bins | {
+            "confidence_level": confidence_level,
+            "n_resamples": n_resamples,
+            "random_state": random_state,
+        }
+        table = reliability_curve(correct, confidence, drugs=drugs, **options)
+        interval = None
+        if drugs is None:
+            error = expected_calibration_error(correct, confidence, **bins)
+        else:
+            error, *interval = bootstrap_calibration_error(
+                correct, confidence, drugs, **options
+            )
+        display = cls(table, error=error, error_interval=interval, name=name)
+        return display.plot(ax, **kwargs)
 
     def plot(
         self, ax: Any = None, *, name: str | None = None, **kwargs: Any
@@ -202,6 +223,8 @@ class ReliabilityDisplay(DisplayMixin):
         ax, table = self._use_axes(ax), self.table
         x, right = table["confidence"], table["correct"]
         shown = None if self.error is None else f"ECE = {self.error:.3f}"
+        if self.error_interval is not None:
+            shown = "{} [{:.3f}, {:.3f}]".format(shown, *self.error_interval)
         label = _legend(self.name if name is None else name, shown)
         kwargs = {"marker": "o", "markersize": 4, "label": label, **kwargs}
         (self.line_,) = ax.plot(x, right, **kwargs)
@@ -215,13 +238,28 @@ class ReliabilityDisplay(DisplayMixin):
         if not any(line.get_gid() == _PERFECT for line in ax.lines):
             self.counts_.set_label("Share of the queries")
         self.perfect_line_ = _once(ax, _PERFECT, [0, 1], [0, 1], "Perfect")
-        ax.set(xlim=(0, 1), xlabel="Confidence: belief in the first molecule")
-        ax.set(ylim=(0, 1), ylabel="Share of first molecules that are right")
+        ax.set_xlabel("Confidence: belief in the first molecule")
+        ax.set_ylabel("Share of first molecules that are right")
+        self._set_limits()
         ax.legend(loc="upper left")
         return self
 
+    def _set_limits(self) -> None:
+        """Show what is drawn, with room for the legend; of real profiles few are sure.
 
-class AbstentionDisplay(DisplayMixin):
+        A wider view of another display on the same axes stays.
+        """
+        table = self.table
+        right = 1.1 * table["confidence"].max()
+        top = 1.5 * np.nanmax(table[["correct", "high"]])
+        drawn = [line for line in self.ax_.lines if line.get_gid() != _PERFECT]
+        if len(drawn) > 1:
+            right = max(right, self.ax_.get_xlim()[1])
+            top = max(top, self.ax_.get_ylim()[1])
+        self.ax_.set(xlim=(0, min(1, right)), ylim=(0, min(1, max(top, right))))
+
+
+class AbstentionDisplay(_BeliefDisplay):
     """Score of the answers against the share of the queries that is answered.
 
     Make one with :meth:`from_estimator` or :meth:`from_predictions`. All parameters
@@ -265,6 +303,8 @@ class AbstentionDisplay(DisplayMixin):
     'Sure (MRR of all = 0.565)'
     """
 
+    _columns = ("rank", "confidence", "n_candidates")
+
     def __init__(
         self,
         table: pd.DataFrame,
@@ -277,49 +317,6 @@ class AbstentionDisplay(DisplayMixin):
         self.scoring = scoring
         self.chance = chance
         self.name = name
-
-    @classmethod
-    def from_estimator(
-        cls,
-        estimator: Any,
-        X: ArrayLike,
-        y: ArrayLike,
-        *,
-        drugs: ArrayLike | None = None,
-        name: str | None = None,
-        **kwargs: Any,
-    ) -> "AbstentionDisplay":
-        """Rank test profiles by how sure a calibrated retriever is, and draw the curve.
-
-        Parameters
-        ----------
-        estimator : estimator
-            A fitted :class:`~sklearn_molge.retrieval.ConformalRetriever`, or a
-            Pipeline or search around one.
-        X : array-like of shape (n_samples,) or (n_samples, n_features)
-            The molecule of each row: SMILES, or features.
-        y : array-like of shape (n_samples, n_genes)
-            The profile of each row.
-        drugs : array-like of shape (n_samples,), default=None
-            Identity of each row's molecule.
-        name : str, default=None
-            Name in the legend; by default the name of the estimator's class.
-        **kwargs : dict
-            Passed to :meth:`from_predictions`.
-
-        Returns
-        -------
-        display : AbstentionDisplay
-        """
-        queries = query_beliefs(estimator, X, y, drugs=drugs)
-        return cls.from_predictions(
-            queries["rank"],
-            queries["confidence"],
-            queries["n_candidates"].to_numpy(),
-            drugs=queries["drug"],
-            name=type(estimator).__name__ if name is None else name,
-            **kwargs,
-        )
 
     @classmethod
     @validate_params({"scoring": [str, Score]}, prefer_skip_nested_validation=True)
@@ -399,7 +396,7 @@ class AbstentionDisplay(DisplayMixin):
         """
         ax, table = self._use_axes(ax), self.table
         title = get_score(self.scoring, parameter="scoring").label
-        shown = f"{title} of all = {table['score'].iloc[-1]:.3f}"
+        shown = f"{title} of all = {_short(table['score'].iloc[-1])}"
         label = _legend(self.name if name is None else name, shown)
         kwargs = {"label": label, **kwargs}
         (self.line_,) = ax.plot(table["answered"], table["score"], **kwargs)
@@ -411,12 +408,17 @@ class AbstentionDisplay(DisplayMixin):
             )  # fmt: skip
         if self.chance is not None:
             key = f"{_CHANCE}-{self.chance:.9f}"
-            label = f"Chance ({title} = {self.chance:.3f})"
+            label = f"Chance ({title} = {_short(self.chance)})"
             self.chance_line_ = _once(ax, key, [0, 1], [self.chance] * 2, label)
         ax.set(xlim=(0, 1), xlabel="Share of the queries answered, surest first")
         ax.set(ylabel=f"{title} of the answered")
         ax.legend()
         return self
+
+
+def _short(value: float) -> str:
+    """Write 0.226, and a median rank of 16 as 16."""
+    return f"{value:.3f}".rstrip("0").rstrip(".")
 
 
 def _legend(name: str | None, shown: str | None) -> str | None:

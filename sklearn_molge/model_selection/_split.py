@@ -1,8 +1,8 @@
 """Cross-validation in which no test drug and no test cell line was trained on."""
 
 from abc import ABCMeta, abstractmethod
-from collections.abc import Iterator, Sequence
-from itertools import product
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import cycle, islice, product
 from numbers import Integral, Real
 from typing import ClassVar
 
@@ -149,6 +149,10 @@ class DrugCellLineKFold(BaseDrugCellLineSplit):
         Test rows are of these sources alone, by the column "source" of `groups`
         (``study.obs`` of a joined study), and only their drugs and lines are drawn.
         Rows of others train, unless their drug or line is held out. None tests all.
+    paired : bool, default=False
+        Hold out each drug fold with one line fold instead of with each of them: so many
+        splits as folds, the fewer ones being used in turn. Large training parts stay
+        affordable, but most rows are never tested.
     shuffle : bool, default=True
         Shuffle the sorted labels before dividing them.
     random_state : int, RandomState instance or None, default=None
@@ -188,6 +192,7 @@ class DrugCellLineKFold(BaseDrugCellLineSplit):
         **BaseDrugCellLineSplit._parameter_constraints,
         "n_drug_folds": [Interval(Integral, 2, None, closed="left")],
         "n_cell_line_folds": [Interval(Integral, 2, None, closed="left")],
+        "paired": ["boolean"],
         "shuffle": ["boolean"],
     }
 
@@ -199,6 +204,7 @@ class DrugCellLineKFold(BaseDrugCellLineSplit):
         hold_out="both",
         train="disjoint",
         test_sources=None,
+        paired=False,
         shuffle=True,
         random_state=None,
     ):
@@ -207,6 +213,7 @@ class DrugCellLineKFold(BaseDrugCellLineSplit):
         self.hold_out = hold_out
         self.train = train
         self.test_sources = test_sources
+        self.paired = paired
         self.shuffle = shuffle
         self.random_state = random_state
 
@@ -223,16 +230,13 @@ class DrugCellLineKFold(BaseDrugCellLineSplit):
         Returns
         -------
         n_splits : int
-            ``n_drug_folds * n_cell_line_folds``; the one of the two that is held out
-            where `hold_out` names one.
+            ``n_drug_folds * n_cell_line_folds``, or the larger one where they are
+            `paired`; the one of the two that is held out where `hold_out` names one.
         """
         self._validate_params()
-        n_splits = 1
-        if self.hold_out != "cell_lines":
-            n_splits *= self.n_drug_folds
-        if self.hold_out != "drugs":
-            n_splits *= self.n_cell_line_folds
-        return n_splits
+        n_drugs = 1 if self.hold_out == "cell_lines" else self.n_drug_folds
+        n_lines = 1 if self.hold_out == "drugs" else self.n_cell_line_folds
+        return max(n_drugs, n_lines) if self.paired else n_drugs * n_lines
 
     def _blocks(self, drug: Factor, cell_line: Factor) -> Iterator[Block]:
         seed = self.random_state
@@ -243,7 +247,11 @@ class DrugCellLineKFold(BaseDrugCellLineSplit):
             drug_folds = self._folds(drug, seed)
         if self.hold_out != "drugs":
             line_folds = self._folds(cell_line, seed)
-        for (drug_name, drugs), (line_name, lines) in product(drug_folds, line_folds):
+        pairs: Iterable = product(drug_folds, line_folds)
+        if self.paired:
+            n_splits = max(len(drug_folds), len(line_folds))
+            pairs = islice(zip(cycle(drug_folds), cycle(line_folds)), n_splits)
+        for (drug_name, drugs), (line_name, lines) in pairs:
             names = ", ".join(name for name in (drug_name, line_name) if name)
             yield f"Test block ({names})", drugs, lines
 

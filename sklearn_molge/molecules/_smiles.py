@@ -1,7 +1,7 @@
 """Reading SMILES: what is a molecule, and what is not, and why."""
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import lru_cache
@@ -14,6 +14,7 @@ from rdkit.rdBase import BlockLogs
 
 from sklearn_molge._utils.messages import N_SHOWN
 from sklearn_molge._utils.rows import as_smiles_array
+from sklearn_molge._utils.typing import Matrix
 from sklearn_molge.exceptions import InvalidSmilesError
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "parse_smiles",
     "parsed_once",
     "refuse_invalid",
+    "shared_features",
     "text_fault",
     "valid_smiles_mask",
 ]
@@ -61,22 +63,26 @@ _N_BONDS = 7
 _parsed: ContextVar[dict[str, Chem.Mol | None] | None] = ContextVar(
     "_parsed", default=None
 )
+# Of a transformer, by its settings: the row of each text, and the rows.
+Features = dict[Hashable, tuple[dict[str, int], Matrix]]
+_features: ContextVar[Features | None] = ContextVar("_features", default=None)
 
 
 @contextmanager
 def parsed_once() -> Iterator[None]:
-    """Parse each distinct SMILES once within a block.
+    """Parse each distinct SMILES once within a block, and fingerprint it once.
 
     Every function and transformer of this library that reads SMILES takes part, so
-    that a pipeline, a split and a ranking over the same molecules share them. The
+    that a pipeline, a split and a ranking over the same molecules share them, and the
+    fits of a cross-validation the fingerprints and descriptors of equal settings. The
     results are those without the block. A block within another one shares its
     molecules.
 
     Notes
     -----
-    The molecules (about 10 kB each) are kept until the outermost block ends. The block
-    covers its own thread: worker processes parse for themselves, and so does chemprop's
-    featurizer, which computes the graphs of a D-MPNN.
+    The molecules (about 10 kB each) and their features are kept until the outermost
+    block ends. The block covers its own thread: worker processes parse for themselves,
+    and so does chemprop's featurizer, which computes the graphs of a D-MPNN.
 
     Examples
     --------
@@ -89,11 +95,18 @@ def parsed_once() -> Iterator[None]:
     if _parsed.get() is not None:
         yield
         return
-    token = _parsed.set({})
+    molecules, features = _parsed.set({}), _features.set({})
     try:
         yield
     finally:
-        _parsed.reset(token)
+        _parsed.reset(molecules)
+        _features.reset(features)
+
+
+def shared_features() -> Features:
+    """Return the features that the block of :func:`parsed_once` keeps, to add to."""
+    features = _features.get()
+    return {} if features is None else features
 
 
 def parse_smiles(

@@ -2,6 +2,7 @@
 
 import warnings
 
+import joblib
 import numpy as np
 from scipy import sparse
 from sklearn.base import (
@@ -14,12 +15,14 @@ from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_molge._compat import _fit_context
+from sklearn_molge._utils.identity import describe
 from sklearn_molge._utils.rows import as_smiles_array, factorize_texts
 from sklearn_molge.exceptions import InvalidSmilesError, InvalidSmilesWarning
 from sklearn_molge.molecules._smiles import (
     MAX_ATOMS,
     parse_smiles,
     refuse_invalid,
+    shared_features,
     valid_smiles_mask,
 )
 
@@ -37,8 +40,9 @@ class SmilesTransformer(
     A subclass has the parameters `n_jobs`, perhaps `on_bad_smiles` and, where its time
     grows fast with the molecule, `max_atoms`; ``_fit(texts)``, which checks parameters
     and texts and learns, and ``_featurize(mols)``, which returns a row of features a
-    molecule. It runs in the worker and builds RDKit's objects there, since they
-    do not pickle. What becomes of its features is up to ``_transform(texts)``.
+    molecule, by the parameters alone. It runs in the worker and builds RDKit's objects
+    there, since they do not pickle. What becomes of its features is up to
+    ``_transform(texts)``.
     """
 
     on_bad_smiles = "raise"  # of a subclass without that parameter
@@ -174,16 +178,27 @@ class SmilesTransformer(
         return self._transform(texts)
 
     def _transform(self, texts):
-        chunks = Parallel(n_jobs=self.n_jobs)(
-            delayed(_featurize_texts)(self, texts[rows])
-            for rows in gen_batches(len(texts), _CHUNK_SIZE)
+        """Return the features of distinct texts, which parameters alone decide."""
+        shared, key = (
+            shared_features(),
+            (type(self), joblib.hash(describe(self, name=id))),
         )
-        valid = np.concatenate([valid for _, valid in chunks])
-        refuse_invalid(texts, valid, wildcards=True, max_atoms=self._max_atoms)
-        parts = [features for features, _ in chunks]
-        if sparse.issparse(parts[0]):
-            return sparse.vstack(parts, format="csr")
-        return np.concatenate(parts)
+        rows, known = shared.get(key, ({}, None))
+        is_new = np.array([text not in rows for text in texts], dtype=bool)
+        if is_new.any():
+            new = texts[is_new]
+            chunks = Parallel(n_jobs=self.n_jobs)(
+                delayed(_featurize_texts)(self, new[part])
+                for part in gen_batches(len(new), _CHUNK_SIZE)
+            )
+            valid = ~is_new
+            valid[is_new] = np.concatenate([valid for _, valid in chunks])
+            refuse_invalid(texts, valid, wildcards=True, max_atoms=self._max_atoms)
+            parts = [features for features, _ in chunks]
+            known = _stack(parts if known is None else [known, *parts])
+            rows = rows | {text: len(rows) + i for i, text in enumerate(new)}
+            shared[key] = rows, known
+        return known[[rows[text] for text in texts]]
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -192,6 +207,12 @@ class SmilesTransformer(
         tags.input_tags.string = True
         tags.transformer_tags.preserves_dtype = []
         return tags
+
+
+def _stack(parts):
+    if sparse.issparse(parts[0]):
+        return sparse.vstack(parts, format="csr")
+    return np.concatenate(parts)
 
 
 def _featurize_texts(transformer, texts):

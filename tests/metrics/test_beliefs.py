@@ -16,6 +16,7 @@ from sklearn_molge.metrics import (
     ReliabilityDisplay,
     Score,
     abstention_curve,
+    bootstrap_calibration_error,
     expected_calibration_error,
     query_beliefs,
     reliability_curve,
@@ -129,6 +130,72 @@ def test_the_error_of_perfect_beliefs_is_small():
     )
 
 
+def test_the_interval_of_the_error_by_hand():
+    # Two drugs: a in the lower bin, 0.2 too sure; b in the upper one, 0.4 too unsure.
+    correct, confidence = [0, 0, 1, 1], [0.2, 0.2, 0.6, 0.6]
+    found = bootstrap_calibration_error(
+        correct, confidence, list("aabb"), n_bins=2, strategy="uniform", random_state=0
+    )
+    # Resamples: a and b, 0.3; a alone, 0.2; b alone, 0.4, turned over at 0.3. About
+    # the distances: 0; a alone or b alone, 0.1 + 0.2, as large as the error: so from 0.
+    np.testing.assert_allclose(found, [0.3, 0.2, 0.4])
+    assert found.index.tolist() == ["score", "low", "high"]
+    # Whole drugs: one of three profiles weighs as three, and two resamples differ.
+    uneven = bootstrap_calibration_error(
+        [0, 0, 0, 1], [0.1, 0.1, 0.1, 1], list("aaab"), n_bins=1, random_state=0
+    )
+    # a and b: 0.3 / 4; a alone: 0.1; b alone: 0.
+    np.testing.assert_allclose(uneven, [0.075, 0.05, 0.15])
+
+
+@pytest.mark.parametrize("strategy", ["uniform", "quantile"])
+def test_the_interval_of_the_error_by_a_loop(strategy):
+    rng = np.random.default_rng(0)
+    confidence = rng.uniform(size=60)
+    correct = rng.uniform(size=60) < confidence**3
+    drugs = rng.integers(12, size=60)
+    options = {"n_bins": 4, "strategy": strategy}
+    found = bootstrap_calibration_error(
+        correct, confidence, drugs, n_resamples=200, random_state=3, **options
+    )
+    error = expected_calibration_error(correct, confidence, **options)
+    assert found["score"] == pytest.approx(error)
+    edges = np.arange(1, 4) / 4
+    if strategy == "quantile":
+        edges = np.quantile(confidence, edges)
+    bins = np.searchsorted(edges, confidence, side="right")
+    codes = np.unique(drugs, return_inverse=True)[1]
+    n = codes.max() + 1
+    own = [np.sum((correct - confidence)[bins == b]) / 60 for b in range(4)]
+    errors, chance = [], []
+    for counts in np.random.RandomState(3).multinomial(n, np.full(n, 1 / n), size=200):
+        rows = np.repeat(np.arange(60), counts[codes])
+        gaps = [np.sum((correct - confidence)[rows][bins[rows] == b]) for b in range(4)]
+        errors.append(np.sum(np.abs(gaps)) / len(rows))
+        chance.append(np.sum(np.abs(np.array(gaps) / len(rows) - own)))
+    low, high = np.quantile(errors, [0.025, 0.975])
+    is_chance = error < np.quantile(chance, 0.975)
+    expected = 0 if is_chance else max(0, 2 * error - high)
+    np.testing.assert_allclose(found["low"], expected)
+    np.testing.assert_allclose(found["high"], max(error, 2 * error - low))
+    order = rng.permutation(60)
+    again = bootstrap_calibration_error(
+        correct[order], confidence[order], drugs[order],
+        n_resamples=200, random_state=3, **options,
+    )  # fmt: skip
+    pd.testing.assert_series_equal(found, again)
+
+
+def test_perfect_beliefs_may_have_an_error_of_0():
+    rng = np.random.default_rng(1)
+    drugs, confidence = np.repeat(np.arange(400), 3), rng.uniform(0, 0.5, size=1200)
+    right = rng.uniform(size=1200) < confidence
+    found = bootstrap_calibration_error(right, confidence, drugs, random_state=0)
+    assert found["low"] == 0 < found["score"] <= found["high"] < 0.05
+    wrong = bootstrap_calibration_error(right, confidence + 0.2, drugs, random_state=0)
+    assert 0.15 < wrong["low"] < 0.2 < wrong["high"] < 0.25
+
+
 def test_abstention_by_a_loop():
     rng = np.random.default_rng(0)
     ranks, confidence = rng.integers(1, 30, size=40), rng.integers(0, 12, size=40)
@@ -169,6 +236,9 @@ def test_abstention_takes_any_score_and_resamples_drugs():
         (lambda: reliability_curve([0], [np.nan]), "confidence must be 1-D"),
         (lambda: reliability_curve([0], [0.5], n_bins=0), "'n_bins' parameter"),
         (lambda: expected_calibration_error([], []), "correct must be 1-D"),
+        (lambda: expected_calibration_error([0], [0], n_bins=0), "'n_bins' parameter"),
+        (lambda: bootstrap_calibration_error([0], [0], ["a", "b"]), "one drug for"),
+        (lambda: bootstrap_calibration_error([0], [0], ["a"]), "at least 2 distinct"),
         (lambda: abstention_curve([1, 2], [0.5]), "one number for each query"),
         (lambda: abstention_curve([0], [0.5]), "ranks must be >= 1"),
         (lambda: abstention_curve([1], [np.nan]), "confidence must not be NaN"),
@@ -188,7 +258,11 @@ def test_reliability_display(answered):
         table["correct"], table["confidence"], n_bins=4, ax=display.ax_, name="again"
     )
     np.testing.assert_array_equal(display.line_.get_ydata(), other.table["correct"])
-    assert display.line_.get_label().startswith("Pipeline (ECE = ")
+    low, high = display.error_interval
+    assert 0 <= low <= display.error <= high
+    expected = f"Pipeline (ECE = {display.error:.3f} [{low:.3f}, {high:.3f}])"
+    assert display.line_.get_label() == expected
+    assert other.line_.get_label() == f"again (ECE = {display.error:.3f})"
     assert display.interval_ is not None
     assert other.interval_ is None
     assert other.perfect_line_ is display.perfect_line_
@@ -196,6 +270,18 @@ def test_reliability_display(answered):
     assert heights == [0.25] * 4
     assert display.ax_.get_xlabel().startswith("Confidence")
     assert ReliabilityDisplay(display.table).plot().line_ is not None
+
+
+def test_reliability_display_shows_what_is_drawn():
+    low = {"correct": [0, 0, 1, 0], "confidence": [0.1, 0.1, 0.2, 0.2], "n_bins": 2}
+    display = ReliabilityDisplay.from_predictions(**low)
+    assert display.ax_.get_xlim() == pytest.approx((0, 0.22))
+    assert display.ax_.get_ylim() == pytest.approx((0, 0.75))
+    high = {"correct": [0, 1], "confidence": [0.5, 0.9], "n_bins": 2}
+    ReliabilityDisplay.from_predictions(**high, ax=display.ax_)
+    again = ReliabilityDisplay.from_predictions(**low, ax=display.ax_)
+    assert again.ax_.get_xlim() == pytest.approx((0, 0.99))
+    assert again.ax_.get_ylim() == (0, 1)
 
 
 def test_abstention_display(answered):
@@ -213,3 +299,8 @@ def test_abstention_display(answered):
     np.testing.assert_array_equal(other.line_.get_ydata(), display.line_.get_ydata())
     assert other.interval_ is None
     assert AbstentionDisplay(other.table).plot().chance_line_ is None
+    last = AbstentionDisplay.from_predictions(
+        [4, 28], [1, 0], 31, scoring="median_rank"
+    )
+    assert last.line_.get_label() == "Median rank of all = 16"
+    assert last.chance_line_.get_label() == "Chance (Median rank = 16)"

@@ -45,6 +45,35 @@ def test_blocks_of_a_small_table_by_hand():
     assert blocks == [([1, 3, 4], [0, 2]), ([0, 2], [1, 3, 4])]
 
 
+@pytest.mark.parametrize(("n_drug_folds", "n_line_folds"), [(3, 3), (4, 2), (2, 3)])
+def test_pairs_of_folds_are_blocks_of_the_whole(n_drug_folds, n_line_folds):
+    groups = np.array([[d, c] for d in "abcdefgh" for c in "vwxyz"], dtype=object)
+    every = DrugCellLineKFold(n_drug_folds, n_line_folds, random_state=0)
+    cv = DrugCellLineKFold(n_drug_folds, n_line_folds, paired=True, random_state=0)
+    blocks = list(every.split(groups, groups=groups))
+    pairs = list(cv.split(groups, groups=groups))
+    assert len(pairs) == cv.get_n_splits() == max(n_drug_folds, n_line_folds)
+    for i, pair in enumerate(pairs):
+        block = blocks[i % n_drug_folds * n_line_folds + i % n_line_folds]
+        for rows, expected in zip(pair, block, strict=True):
+            np.testing.assert_array_equal(rows, expected)
+    for column, labels in enumerate(("abcdefgh", "vwxyz")):
+        tested = {groups[row, column] for _, test in pairs for row in test}
+        assert tested == set(labels)
+
+
+@pytest.mark.parametrize("hold_out", ["drugs", "cell_lines"])
+def test_pairs_where_one_is_held_out_are_all_folds(hold_out):
+    groups = np.array([[d, c] for d in "abcd" for c in "wxyz"], dtype=object)
+    cv = DrugCellLineKFold(2, 3, hold_out=hold_out, random_state=0)
+    paired = DrugCellLineKFold(2, 3, hold_out=hold_out, paired=True, random_state=0)
+    assert cv.get_n_splits() == paired.get_n_splits()
+    for (_, test), (_, other) in zip(
+        *(c.split(groups, groups=groups) for c in (cv, paired)), strict=True
+    ):
+        np.testing.assert_array_equal(test, other)
+
+
 def test_sizes_of_a_full_table():
     groups = full_table(9, 9, 1)
     for train, test in DrugCellLineKFold(random_state=0).split(groups, groups=groups):

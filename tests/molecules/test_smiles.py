@@ -6,9 +6,13 @@ import pytest
 from rdkit import Chem
 from rdkit.Chem.MolStandardize import rdMolStandardize
 from rdkit.rdBase import BlockLogs
+from scipy import sparse
+from sklearn.base import clone
 
 from sklearn_molge.exceptions import InvalidSmilesError
 from sklearn_molge.molecules import (
+    MoleculeDescriptors,
+    MoleculeFingerprinter,
     MorganFingerprinter,
     canonical_smiles,
     check_smiles,
@@ -276,6 +280,48 @@ def test_parsed_once_shares_molecules_between_functions(monkeypatch):
     assert ids[0] == ids[2] != ids[1]
     np.testing.assert_array_equal(texts, expected[0])
     np.testing.assert_array_equal(fingerprints, expected[1])
+
+
+@pytest.mark.parametrize(
+    ("transformer", "change", "n_features"),
+    [
+        (MorganFingerprinter(fp_size=64), {"fp_size": 32}, 32),
+        (MorganFingerprinter(count=True, sparse_output=True), {"radius": 1}, 2048),
+        (MoleculeFingerprinter("avalon", on_bad_smiles="nan"), {"fp_size": 32}, 32),
+        (MoleculeDescriptors(["MolWt", "TPSA"]), {"names": ["TPSA"]}, 1),
+    ],
+)
+def test_parsed_once_computes_features_once(
+    transformer, change, n_features, monkeypatch
+):
+    first, second = ["CCO", "CCN", "CCO"], ["CCCl", "CCN", "c1ccccc1"]
+    seen = []
+    featurize = type(transformer)._featurize
+
+    def watched(self, mols):
+        seen.extend(Chem.MolToSmiles(mol) for mol in mols)
+        return featurize(self, mols)
+
+    def features(smiles):
+        found = clone(transformer).fit(first).transform(smiles)
+        return found.toarray() if sparse.issparse(found) else found
+
+    expected = features(first), features(second)
+    monkeypatch.setattr(type(transformer), "_featurize", watched)
+    with parsed_once():
+        np.testing.assert_array_equal(features(first), expected[0])
+        np.testing.assert_array_equal(features(second), expected[1])
+        features(second)[:] = 7  # a copy
+        np.testing.assert_array_equal(features(second), expected[1])
+        assert seen == ["CCO", "CCN", "CCCl", "c1ccccc1"]
+        other = clone(transformer).set_params(**change).fit(first).transform(first)
+        assert other.shape == (3, n_features)
+        if transformer.on_bad_smiles == "raise":
+            with pytest.raises(InvalidSmilesError, match="index 2: 'x'"):
+                clone(transformer).fit(first).transform(["CCO", "CS", "x"])
+    seen.clear()
+    features(first)
+    assert "CCO" in seen
 
 
 @pytest.mark.parametrize(

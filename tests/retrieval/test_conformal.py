@@ -224,9 +224,41 @@ def test_sets_are_nested_and_follow_the_ranking(views):
     similarity, p_values = sure.similarity(X[::4], y), sure.predict_p(X[::4], y)
     order = np.argsort(-similarity, axis=1)
     assert (np.diff(np.take_along_axis(p_values, order, axis=1)) <= 0).all()
-    small, large = (sure.predict_set(X[::4], y, c) for c in (0.5, 0.95))
-    assert (large | ~small).all()
-    assert small.sum() < large.sum()
+    coverages = np.linspace(0.02, 0.98, 25)
+    sets = sure.predict_set(X[::4], y, coverages)
+    assert sets.shape == (25, 300, 75)
+    assert (sets[1:] >= sets[:-1]).all()
+    assert sets[0].sum() < sets[12].sum() < sets[-1].sum()
+    np.testing.assert_array_equal(
+        sure.predict_set(X[::4], y, coverages[::-1].tolist()), sets[::-1]
+    )
+
+
+def test_several_coverages_by_hand():
+    """With 9 drugs that calibrate, the p-values are tenths, here those of each row."""
+    match = np.arange(9)
+    table = np.zeros((10, 9))
+    table[match, match - 1] = 4.0
+    table[match, match] = 9.0 - match  # drug 0 is the surest, drug 8 the least
+    sure = calibrated_table(table, match)
+    candidates = match[:, None].astype(float)
+    p_values = sure.predict_p(candidates, np.arange(9.0)[:, None])
+    np.testing.assert_allclose(p_values.diagonal(), (10 - match) / 10)
+    sets = sure.predict_set(candidates, np.arange(9.0)[:, None], [0.85, 0.5, 0.15])
+    held = sets[:, match, match]
+    # Above 0.15, above 0.5 (0.5 itself is not), above 0.85.
+    np.testing.assert_array_equal(held[0], match <= 8)
+    np.testing.assert_array_equal(held[1], match <= 4)
+    np.testing.assert_array_equal(held[2], match <= 1)
+    for one, c in zip(sets, (0.85, 0.5, 0.15), strict=True):
+        alone = sure.predict_set(candidates, np.arange(9.0)[:, None], c)
+        assert alone.shape == (9, 9)
+        np.testing.assert_array_equal(one, alone)
+        array = sure.predict_set(candidates, np.arange(9.0)[:, None], [c])
+        np.testing.assert_array_equal(array, one[None])
+    # The last row says nothing: its candidates are in together, or out.
+    tied = sure.predict_set(candidates, [[9.0]], np.linspace(0.05, 0.85, 9))[:, 0]
+    np.testing.assert_array_equal(tied, np.repeat(tied[:, :1], 9, axis=1))
 
 
 def test_ranks_and_embeds_as_the_retriever_does(views):
@@ -263,7 +295,34 @@ def test_no_clone_has_seen_a_molecule_or_a_line_that_it_is_calibrated_on(views):
     X, y, groups = views
     line_of = {tuple(row): line for row, line in zip(y, groups[:, 1], strict=True)}
     ConformalRetriever(Watched(4, ridge=0.1), random_state=0).fit(X, y, groups=groups)
-    assert len(fits) == 10
+    assert len(fits) == 1 + 3  # on all rows, and without each of 3 folds
+
+
+@pytest.mark.parametrize(
+    ("n_drugs", "n_lines", "cv", "n_clones"),
+    [
+        (75, 4, None, 3),  # at least 20 drugs a fold
+        (170, 3, None, 8),
+        (170, 1, None, 5),  # about 5 of the 170 rows in a pair
+        (24, 2, None, 2),
+        (75, 4, 3, 3),
+        (75, 2, 3, 3),
+        (75, 1, 3, 3),
+    ],
+)
+def test_number_of_clones(n_drugs, n_lines, cv, n_clones):
+    fits: list = []
+
+    class Counted(CCA):
+        def fit(self, X, y):
+            fits.append(len(X))
+            return super().fit(X, y)
+
+    X, y, groups = noisy_views(n_drugs, n_lines)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        ConformalRetriever(Counted(4, ridge=0.1), cv=cv).fit(X, y, groups=groups)
+    assert len(fits) == 1 + n_clones
 
 
 def test_same_seed_same_result_and_no_global_generator(views):
@@ -355,6 +414,10 @@ def test_too_few_drugs_give_full_sets_and_say_so():
     with pytest.warns(CalibrationWarning, match="needs at least 99"):
         assert sure.predict_set(X, y, coverage=0.99).all()
     assert not sure.predict_set(X, y, coverage=0.5).all()
+    with pytest.warns(CalibrationWarning, match="needs at least") as said:
+        sets = sure.predict_set(X, y, coverage=[0.95, 0.5, 0.99])
+    assert len(said) == 2
+    assert sets.all(axis=(1, 2)).tolist() == [True, False, True]
     X, y, groups = noisy_views(60, 2)
     sure = ConformalRetriever(CCA_4, random_state=0, cv=2).fit(X, y)
     assert not sure.predict_set(X, y, coverage=0.9).all()
@@ -454,7 +517,7 @@ def test_bad_input(views):
     with pytest.raises(ValueError, match="are NaN, first profile 0"):
         ConformalRetriever(Table(nothing), random_state=0).fit(*numbered)
     sure.fit(X, y, groups=groups)
-    for coverage in (0, 1, 1.5, "all"):
+    for coverage in (0, 1, 1.5, "all", [], [0.5, 1], [[0.5]], [0.5, None]):
         with pytest.raises(ValueError, match="'coverage' parameter of predict_set"):
             sure.predict_set(X, y, coverage=coverage)
 

@@ -143,7 +143,6 @@ class EnrichmentDisplay(DisplayMixin):
             places + 0.4,
             color="0.5",
             linestyle="--",
-            label="chance",
         )
         self.points_ = ax.scatter(
             table["statistic"],
@@ -156,11 +155,10 @@ class EnrichmentDisplay(DisplayMixin):
         ax.set_yticks(places, table.index.tolist())
         ax.set(ylim=(len(table) - 0.4, -0.6), xlabel=_AXES[self.statistic])
         ax.set_title(
-            f"filled: q < {level:g}; size: molecules of the class",
+            f"filled: q < {level:g}; size: molecules of the class; dashed: chance",
             fontsize="small",
             loc="left",
         )
-        ax.legend(loc="lower right", fontsize="small")
         for place, (n, n_hits, q) in enumerate(
             table[["n", "n_hits", "q_value"]].itertuples(index=False)
         ):
@@ -284,7 +282,7 @@ class RunningSumDisplay(DisplayMixin):
             Itself, with the artists as attributes.
         """
         ax = self._use_axes(ax, figsize=(6.4, 3.6), layout="constrained")
-        self.chance_line_ = ax.axhline(0, color="0.5", linestyle="--", linewidth=1)
+        self.chance_line_ = ax.axhline(0, color="0.5", linestyle="--", label="chance")
         self.line_ = ax.plot(self.places, self.sums, color="C0")[0]
         below = min(0.0, self.sums.min())
         height = 0.08 * (self.sums.max() - below)
@@ -301,4 +299,5 @@ class RunningSumDisplay(DisplayMixin):
             fontsize="medium",
             loc="left",
         )
+        ax.legend(loc="best", fontsize="small")
         return self
