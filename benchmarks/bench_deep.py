@@ -46,10 +46,12 @@ from sklearn_molge.molecules import (
     AnnotationKernel,
     ChempropEmbedder,
     DescriptorKernel,
+    KernelFeatures,
     MoleculeGraphs,
     StructureKernel,
     drug_ids,
     load_encoder,
+    parsed_once,
     valid_smiles_mask,
 )
 from sklearn_molge.retrieval import recommended_pipeline
@@ -129,49 +131,30 @@ def fit(estimator, part):
 
 
 def linear(part):
-    """CCA of joined fingerprints and profiles of unit length."""
-    features = recommended_pipeline(model="linear")["molecules"]
-    features.fit(np.unique(part.smiles))
-    cca = CCA(100, correlation_power=2, random_state=0)
-    cca.fit(features.transform(part.smiles), unit_scores(part.ge), part.weights)
-    return cca.similarity(
-        features.transform(part.candidates), unit_scores(part.queries)
-    )
-
-
-def unit_scores(profiles):
-    """Return the normal scores of the ranks in each profile, of unit length."""
-    return normalize(RankNormalizer().fit_transform(profiles))
-
-
-class KernelComponents(TransformerMixin, BaseEstimator):
-    """Principal components of a kernel, all that the training molecules span."""
-
-    def __init__(self, kernel):
-        self.kernel = kernel
-
-    def fit(self, X, y=None):
-        """Decompose the kernel of the distinct molecules of X."""
-        self.molecules_ = np.unique(X)
-        self.kernel.fit(self.molecules_)
-        values, vectors = np.linalg.eigh(self.kernel(self.molecules_))
-        kept = values > 1e-6 * values[-1]
-        self.axes_ = vectors[:, kept] / np.sqrt(values[kept])
-        return self
-
-    def transform(self, X):
-        """Project molecules."""
-        return self.kernel(X, self.molecules_) @ self.axes_
+    """CCA of joined fingerprints."""
+    return canonical(recommended_pipeline(model="linear")["molecules"], part)
 
 
 def kernel_cca(part):
-    """CCA of the components of the structure kernel."""
-    cca = CCA(100, correlation_power=2, random_state=0)
-    components = KernelComponents(StructureKernel()).fit(part.smiles)
-    cca.fit(components.transform(part.smiles), unit_scores(part.ge))
+    """CCA of the features of the structure kernel."""
+    return canonical(KernelFeatures(), part)
+
+
+def canonical(features, part):
+    """Fit CCA of features of molecules, and compare."""
+    features.fit(np.unique(part.smiles.astype(str)).astype(object))
+    cca = CCA("auto", correlation_power=2, random_state=0)
+    cca.fit(features.transform(part.smiles), scaled(part, part.ge), part.weights)
     return cca.similarity(
-        components.transform(part.candidates), unit_scores(part.queries)
+        features.transform(part.candidates), scaled(part, part.queries)
     )
+
+
+def scaled(part, profiles):
+    """Return profiles of unit length, of the ranks' normal scores if not yet so."""
+    if part.profile_scaling == "normal_scores":
+        profiles = RankNormalizer().fit_transform(profiles)
+    return normalize(profiles)
 
 
 def gaussian_process(part, kernel=None, share=0.0):
@@ -385,6 +368,7 @@ def members(options):
             found[f"GP + labels, {share}"] = partial(labels, share=share)
     if options.extra:
         found["GP + sources"] = gp
+        found["kernel CCA + sources"] = kernel_cca
     if options.annotations and options.extra:
         found["GP + sources + labels"] = partial(labels, share=LABEL_SHARE)
     return found
@@ -429,6 +413,15 @@ def rows(names):
     best = {"GP + sources": 1, f"GP + labels, {LABEL_SHARE}": 1}
     best["GP + sources + labels"] = 1
     table["GP + sources, GP + labels, both"] = best
+    table["GP, GP + labels, kernel CCA"] = {
+        "GP": 1, f"GP + labels, {LABEL_SHARE}": 1, "kernel CCA": 1,
+    }  # fmt: skip
+    table["GP + sources, kernel CCA + sources"] = {
+        "GP + sources": 1, "kernel CCA + sources": 1,
+    }  # fmt: skip
+    table["GP + sources, kernel CCA + sources, GP + sources + labels"] = {
+        "GP + sources": 1, "kernel CCA + sources": 1, "GP + sources + labels": 1,
+    }  # fmt: skip
     table["the same, CCA, recommended tower"] = best | {
         "CCA": 1, **dict.fromkeys(towers, 1 / 3),
     }  # fmt: skip
@@ -632,7 +625,8 @@ def main():
     )
     draws = list(cv.split(study.smiles, groups=study.groups))
     make = curve_table if options.curve else score_table
-    table = make(study, draws, extra, options)
+    with parsed_once():
+        table = make(study, draws, extra, options)
     print(table.to_string())
 
 
