@@ -616,12 +616,13 @@ def main():
     parser.add_argument("--rows", nargs="+", default=["*"], help="patterns of names")
     parser.add_argument("--curve", action="store_true")
     parser.add_argument("--draws", type=int, default=10)
+    parser.add_argument("--seed", type=int, default=SEED, help="of the draws")
     parser.add_argument("--cache", type=Path, default=Path("bench_deep"))
     options = parser.parse_args()
     study = load_lincs(options.data, level=5)
     extra = read_extra(options.extra) if options.extra else {}
     cv = DrugCellLineShuffleSplit(
-        options.draws, test_drugs=0.35, test_cell_lines=0.25, random_state=SEED
+        options.draws, test_drugs=0.35, test_cell_lines=0.25, random_state=options.seed
     )
     draws = list(cv.split(study.smiles, groups=study.groups))
     make = curve_table if options.curve else score_table
