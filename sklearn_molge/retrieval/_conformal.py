@@ -197,7 +197,7 @@ class ConformalRetriever(BaseWrapper):
         Log lift of each calibration profile's own molecule, sorted.
     conformity_weights_ : ndarray of shape (n_scores,)
         Weight of each; with that of the query's own drug,
-        1 / (n_calibration_drugs_ + 1), their sum is 1.
+        ``1 / (n_calibration_drugs_ + 1)``, their sum is 1.
     n_calibration_drugs_ : int
         Number of drugs that calibrate.
     n_genes_in_ : int
@@ -523,7 +523,7 @@ class ConformalRetriever(BaseWrapper):
         Returns
         -------
         p_values : ndarray of shape (n_profiles, n_molecules)
-            At least 1 / (n_calibration_drugs_ + 1) and at most 1. That of the true
+            At least ``1 / (n_calibration_drugs_ + 1)`` and at most 1. That of the true
             molecule is at most a with probability at most a: a small one speaks
             against a molecule.
         """
