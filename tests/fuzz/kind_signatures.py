@@ -97,10 +97,12 @@ class Signatures(FileKind):
 
     def fits(self, rows, ge, smiles, matrix):
         """Whether the rows of a table say so."""
-        header = [cell.lower() for cell in rows[0]] if rows else []
-        places = [i for i, name in enumerate(header) if "smiles" in name]
         if len(rows) != len(matrix) + 1:
             return False
+        header = [cell.lower() for cell in rows[0]]
+        if len(rows[1]) == len(header) + 1:
+            header = ["", *header]  # R names rows, but not their column
+        places = [i for i, name in enumerate(header) if "smiles" in name]
         for at in places:
             texts = [row[at] if at < len(row) else "" for row in rows[1:]]
             left = zip(texts, matrix, strict=True)
