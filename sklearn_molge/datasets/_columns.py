@@ -143,7 +143,7 @@ def standard_genes(table: pd.DataFrame) -> pd.DataFrame:
 def _entrez_ids(names: pd.Series) -> NDArray[np.float64]:
     """Read ids of genes that are written out, NaN where a name is none."""
     is_id = np.array([bool(ENTREZ.fullmatch(str(name))) for name in names], bool)
-    ids = pd.to_numeric(names.where(is_id)).to_numpy(np.float64)
+    ids = pd.to_numeric(names.where(is_id), errors="coerce").to_numpy(np.float64)
     return np.where((ids > 0) & (ids < MOST_ID), ids, np.nan)
 
 
