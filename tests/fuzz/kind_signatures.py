@@ -100,7 +100,7 @@ class Signatures(FileKind):
         if len(rows) != len(matrix) + 1:
             return False
         header = [cell.lower() for cell in rows[0]]
-        if len(rows[1]) == len(header) + 1:
+        if len(rows[1]) == len(header) + 1 and rows[1][-1]:
             header = ["", *header]  # R names rows, but not their column
         places = [i for i, name in enumerate(header) if "smiles" in name]
         for at in places:
