@@ -128,7 +128,7 @@ def overview() -> str:
         lines += [
             f".. _api-{package.replace('.', '-')}:", "",
             package, "-" * len(package), "", meaning(package), "",
-            f".. currentmodule:: {title}", "",
+            f".. py:module:: {title}", "",
             ".. autosummary::", "   :nosignatures:", "",
             *(f"   {name}" for name in names), "",
             ".. toctree::", "   :hidden:", f"   :caption: {package}", "",

@@ -24,9 +24,18 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from sklearn_molge._files.hdf5_seal import (
+    RUN,
+    SEAL_ATTRIBUTE,
+    check_runs,
+    read_at,
+    read_seal,
+    runs_of,
+    write_seal,
+)
 from sklearn_molge._files.reading import reading
 
-__all__ = ["SEAL_ATTRIBUTE", "Hdf5File", "Stored", "inflate", "open_hdf5", "seal"]
+__all__ = ["Hdf5File", "Stored", "inflate", "open_hdf5", "seal"]
 
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 NOWHERE = 2**64 - 1  # the address of what was never written
@@ -54,14 +63,7 @@ ELSEWHERE, LISTED = -1, "/"  # the address of other links; a name that none can 
 
 HEAP_BLOCK = 2**12  # collections of texts that are looked at together
 COLLECTION = int.from_bytes(b"GCOL\x01\0\0\0", "little")
-IO_BYTES = 2**19  # stays in the processor's cache
 TEXT = np.dtype([("length", "<u4"), ("heap", "<u8"), ("index", "<u4")])
-
-# In the root of a file that ends with a seal, so that one without it is told.
-SEAL_ATTRIBUTE = "sklearn_molge_seal"
-SEAL_MAGIC = b"\nsklearn_molge-seal-1\r\n"
-SEAL_END = struct.Struct("<IQ23s")
-RUN = np.dtype([("start", "<u8"), ("crc", "<u4"), ("is_matrix", "<u4")])
 
 
 @dataclass
@@ -115,7 +117,7 @@ class Hdf5File(h5py.File):
     def check_matrix(self) -> None:
         """Compare the matrix with the seal of the file, where it has one."""
         with io.FileIO(self.filename) as raw, reading(self.filename, "the matrix"):
-            _check_runs(raw, self.runs, is_matrix=True)
+            check_runs(raw, self.runs, is_matrix=True)
 
 
 @contextmanager
@@ -146,9 +148,9 @@ def open_hdf5(
     if not Path(path).exists():
         raise FileNotFoundError(f"There is no file {os.fspath(path)!r}.")
     with reading(path), io.FileIO(path) as raw:
-        runs = _read_seal(raw)
+        runs = read_seal(raw)
         if runs is not None:
-            _check_runs(raw, runs, is_matrix=False)
+            check_runs(raw, runs, is_matrix=False)
         walk = _Walk(raw, attributes)
         walk.open()
         if runs is None and SEAL_ATTRIBUTE in walk.root_attributes:
@@ -167,6 +169,22 @@ def open_hdf5(
         file.names, file.stored = walk.names, walk.stored
         file.runs = np.empty(0, RUN) if runs is None else runs
         yield file
+
+
+def seal(path: str | os.PathLike[str], matrix: str) -> None:
+    """End a file with checksums of its matrix, and of all else; HDF5 ignores them.
+
+    The file is closed, and has `SEAL_ATTRIBUTE` in its root. Other programs that change
+    it cut the seal off.
+    """
+    with open(path, "r+b") as file:
+        with io.FileIO(path) as raw:
+            walk = _Walk(raw, attributes=False)
+            walk.open()
+            walk.visit(matrix)
+            places = walk.stored[matrix].places[:, :2].astype(np.int64)
+            runs = runs_of(raw, places)
+        write_seal(file, runs)
 
 
 # ------------------------------------------------------------------------ the walk
@@ -196,7 +214,7 @@ class _Walk:
             raise ValueError(
                 f"a structure of {n:,} bytes at byte {begin:,} ends behind the file"
             )
-        return _read_at(self.raw, begin, n)
+        return read_at(self.raw, begin, n)
 
     def claim(self, address: int, n: int) -> bytes:
         """Read a structure that nothing else may be part of."""
@@ -689,14 +707,6 @@ class _Walk:
 # --------------------------------------------------------------------- small parts
 
 
-def _read_at(raw: io.FileIO, begin: int, n: int) -> bytes:
-    raw.seek(begin)
-    content = raw.read(n)
-    if len(content) != n:
-        raise ValueError(f"it ends at byte {begin + len(content):,}")
-    return content
-
-
 def _u16(data: bytes, at: int) -> int:
     return struct.unpack_from("<H", data, at)[0]
 
@@ -955,7 +965,7 @@ def _contents(raw: io.FileIO, base: int, stored: Stored) -> Iterator[bytes]:
     """Yield the unpacked bytes of each stretch or chunk."""
     size = stored.chunk_bytes
     for address, n, mask in stored.places.tolist():
-        content = _read_at(raw, base + address, n)
+        content = read_at(raw, base + address, n)
         for i, name in reversed(list(enumerate(stored.filters))):
             if mask >> i & 1:
                 continue
@@ -1009,86 +1019,3 @@ def _unpack_lzf(packed: bytes, most: int) -> bytes:
     if at != end:
         raise ValueError("a packed chunk is cut")
     return bytes(out)
-
-
-# ------------------------------------------------------------------------- the seal
-
-
-def seal(path: str | os.PathLike[str], matrix: str) -> None:
-    """End a file with checksums of its matrix, and of all else; HDF5 ignores them.
-
-    The file is closed, and has `SEAL_ATTRIBUTE` in its root. Other programs that change
-    it cut the seal off.
-    """
-    with open(path, "r+b") as file:
-        with io.FileIO(path) as raw:
-            walk = _Walk(raw, attributes=False)
-            walk.open()
-            walk.visit(matrix)
-            places = walk.stored[matrix].places[:, :2].astype(np.int64)
-            end = os.fstat(raw.fileno()).st_size
-            runs = _runs(places, end)
-            stops = [*runs["start"][1:].tolist(), end]
-            for i, stop in enumerate(stops):
-                runs["crc"][i] = _crc(raw, int(runs["start"][i]), stop)
-        file.seek(0, os.SEEK_END)
-        table = runs.tobytes()
-        file.write(table + SEAL_END.pack(zlib.crc32(table), len(runs), SEAL_MAGIC))
-
-
-def _runs(places: NDArray[np.int64], end: int) -> NDArray:
-    """Divide a file into stretches of its matrix, and of all else."""
-    cuts: list[tuple[int, bool]] = [(0, False)]
-    for start, n in places[np.argsort(places[:, 0])].tolist():
-        if cuts[-1] == (start, False):
-            cuts.pop()  # right behind the last chunk
-        else:
-            cuts.append((start, True))
-        cuts.append((start + n, False))
-    if cuts[-1][0] == end:
-        cuts.pop()
-    runs = np.zeros(len(cuts), RUN)
-    runs["start"], runs["is_matrix"] = zip(*cuts, strict=True)
-    return runs
-
-
-def _crc(raw: io.FileIO, start: int, stop: int) -> int:
-    crc, buffer = 0, memoryview(bytearray(IO_BYTES))
-    raw.seek(start)
-    while start < stop:
-        n = raw.readinto(buffer[: stop - start])
-        if not n:
-            raise ValueError(f"it ends at byte {start:,}")
-        crc = zlib.crc32(buffer[:n], crc)
-        start += n
-    return crc
-
-
-def _read_seal(raw: io.FileIO) -> NDArray | None:
-    """Return the table of a seal, None where there is none."""
-    end = os.fstat(raw.fileno()).st_size - SEAL_END.size
-    if end < 0:
-        return None
-    crc, n, magic = SEAL_END.unpack(_read_at(raw, end, SEAL_END.size))
-    if magic != SEAL_MAGIC:
-        return None
-    start = end - n * RUN.itemsize
-    if start <= 0:
-        raise ValueError("the seal at its end is damaged")
-    table = _read_at(raw, start, end - start)
-    # Where the last run ends is for the check.
-    runs = np.append(np.frombuffer(table, RUN), np.array([(start, 0, 2)], RUN))
-    starts = runs["start"].tolist()
-    if zlib.crc32(table) != crc or starts[0] != 0 or sorted(set(starts)) != starts:
-        raise ValueError("the seal at its end is damaged")
-    return runs
-
-
-def _check_runs(raw: io.FileIO, runs: NDArray, *, is_matrix: bool) -> None:
-    for i in np.flatnonzero(runs["is_matrix"] == is_matrix).tolist():
-        start, stop = runs["start"][i : i + 2].tolist()
-        if _crc(raw, start, stop) != runs["crc"][i]:
-            raise ValueError(
-                f"bytes {start:,} to {stop:,} were damaged since it was written: their "
-                "checksum is another"
-            )

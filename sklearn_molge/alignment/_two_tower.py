@@ -266,12 +266,6 @@ class ExpressionTower(nn.Module):
             return nn.functional.normalize(profiles, dim=1)
         return profiles
 
-    def scale_in_parts(self, prepared: Tensor) -> Tensor:
-        """Return what the network is given, computed where it is, on the CPU."""
-        device = self.scale.mean.device
-        parts = prepared.split(_CHUNK_SIZE)
-        return torch.cat([self.scale(part.to(device)).cpu() for part in parts])
-
     def forward(self, prepared: Tensor) -> Tensor:
         """Embed prepared profiles."""
         return self.network(self.scale(prepared))

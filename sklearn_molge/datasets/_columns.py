@@ -65,6 +65,8 @@ GENE_COLUMNS = frozenset().union(*GENES.values()) | {"description"}
 KNOWN = frozenset().union(*TEXTS.values(), *GENES.values())
 # Entrez ids have 9 digits; what has more than 15 is not told from its neighbour.
 MOST_ID = 10**15
+# Of 1.00127E+08, as spreadsheets write it, digits are lost: it would be another gene.
+ENTREZ = re.compile(r"\d+(\.0*)?", re.ASCII)
 # Of Ensembl, and of Affymetrix's probe sets.
 OTHER_ID = re.compile(r"ENS[A-Z]*G\d+(\.\d+)?|\w+_at", re.IGNORECASE)
 PROFILE_IDS = ("inst_id", "sample_id", "sig_id", "profile_id")
@@ -134,11 +136,15 @@ def standard_genes(table: pd.DataFrame) -> pd.DataFrame:
     marks = {"1", "true", "t", "yes", "y", "landmark"}
     values = [float(text.lower() in marks) for text in distinct]
     columns["is_landmark"] = np.array([*values, np.nan])[codes]
-    ids = pd.to_numeric(columns["gene_id"], errors="coerce")
-    columns["gene_id"] = np.where(
-        (ids % 1 == 0) & (ids > 0) & (ids < MOST_ID), ids, np.nan
-    )
+    columns["gene_id"] = _entrez_ids(pd.Series(columns["gene_id"], dtype=object))
     return pd.DataFrame(columns, index=table.index)
+
+
+def _entrez_ids(names: pd.Series) -> NDArray[np.float64]:
+    """Read ids of genes that are written out, NaN where a name is none."""
+    is_id = np.array([bool(ENTREZ.fullmatch(str(name))) for name in names], bool)
+    ids = pd.to_numeric(names.where(is_id), errors="coerce").to_numpy(np.float64)
+    return np.where((ids > 0) & (ids < MOST_ID), ids, np.nan)
 
 
 def name_genes(genes: pd.DataFrame) -> pd.DataFrame:
@@ -150,13 +156,11 @@ def name_genes(genes: pd.DataFrame) -> pd.DataFrame:
     names = pd.Series([clean(name) for name in genes.index], genes.index, dtype=object)
     if names.tolist() == [str(i) for i in range(len(names))]:
         names = names.mask(names.notna())
-    by_name = pd.to_numeric(names, errors="coerce")
-    by_name = by_name.where((by_name % 1 == 0) & (by_name > 0) & (by_name < MOST_ID))
     texts = names.mask(pd.to_numeric(names, errors="coerce").notna())
     other = [OTHER_ID.fullmatch(str(name)) is not None for name in names]
     texts = texts.mask(np.array(other, dtype=bool))
     return genes.assign(
-        gene_id=first_known([genes["gene_id"].to_numpy(), by_name.to_numpy()]),
+        gene_id=first_known([genes["gene_id"].to_numpy(), _entrez_ids(names)]),
         symbol=first_known([genes["symbol"].to_numpy(), texts.to_numpy(object)]),
     )
 

@@ -265,9 +265,12 @@ def _of_npz(path: str | os.PathLike[str]) -> pd.DataFrame:
     with reading(path), np.load(path, allow_pickle=False) as file:
         for name, kinds, ndim in (("X", "fiu", 2), ("gene_id", "iuU", 1)):
             with reading(path, f"array {name!r}"):
-                arrays[name] = array = file[name]
+                # By its full name: another file "X" may lie beside "X.npy".
+                arrays[name] = array = file[f"{name}.npy"]
                 if array.dtype.kind not in kinds or array.ndim != ndim:
                     raise ValueError(f"it is {array.ndim}-D of {array.dtype}")
+                if array.size > MOST_CELLS:
+                    raise ValueError(f"it has more than {MOST_CELLS:,} values")
         X, genes = arrays["X"], arrays["gene_id"]
         if X.shape[1] != len(genes):
             raise ValueError(

@@ -119,8 +119,8 @@ def load_signatures(
     Warns
     -----
     DataWarning
-        If profiles have no readable SMILES, ids are in one of the two tables only, or a
-        dose or time cannot be read.
+        If profiles have no readable SMILES, ids are in one of the two tables only or
+        stand twice in `obs`, or a dose or time cannot be read.
 
     See Also
     --------
@@ -212,6 +212,13 @@ def _matched(
                 f"obs must have one row for each of the {len(values):,} profiles, "
                 "which are matched by their order, since one of the two has no ids. "
                 f"Got {len(table):,} rows."
+            )
+        again = table.index[table.index.duplicated()].unique()
+        if len(again):
+            warnings.warn(
+                f"obs: profiles of one id: {first_few(again, n=5)}.",
+                DataWarning,
+                stacklevel=3,
             )
         return values, table
     for name, index in (("profiles", ids), ("obs", keys)):

@@ -20,7 +20,7 @@ from sklearn_molge.library._search import scores_of
 from sklearn_molge.library._store import VectorStore
 from sklearn_molge.molecules import MorganFingerprinter, check_smiles, drug_ids
 
-__all__ = ["Background", "Null", "answer_table", "further_columns"]
+__all__ = ["Background", "Null", "answer_table", "molecule_table", "skipped_table"]
 
 # Scores of the background that are held at a time, and molecules whose bits are.
 _BLOCK_SCORES = 4 * 2**20
@@ -91,14 +91,36 @@ def answer_table(
     if pictures:
         with reading(store.path, read):
             columns["structure"] = _structures(molecules)
-    columns |= further_columns(store, flat, taken=columns)
+    columns |= _further_columns(store, flat, taken=columns)
     table = pd.DataFrame(columns)
     metric = store.metric if candidate_scores is None else "similarity"
     table.attrs |= {"metric": metric, "reverse": reverse}
     return table
 
 
-def further_columns(
+def molecule_table(
+    store: VectorStore, rows: NDArray[np.intp], ids_are_drugs: bool
+) -> pd.DataFrame:
+    """Make the table of ``MoleculeIndex.get_molecules``, one row an entry of `rows`."""
+    smiles, names, ids, libraries, library_rows = store.molecules(rows)
+    columns: dict[str, ArrayLike] = {"smiles": smiles, "name": names}
+    if ids_are_drugs:
+        columns["drug"] = ids
+    columns |= {"library": libraries, "library_row": library_rows}
+    columns |= _further_columns(store, rows, taken=columns)
+    table = pd.DataFrame(columns)
+    return table.set_index(pd.Index(rows, name="index_row"))
+
+
+def skipped_table(store: VectorStore) -> pd.DataFrame:
+    """Make the table ``skipped_`` of a MoleculeIndex."""
+    columns = ["library", "library_row", "entry", "reason", "same_as"]
+    table = pd.DataFrame(store.skipped(), columns=columns)
+    kinds = {"library": "int64", "library_row": "int64", "same_as": "Int64"}
+    return table.astype(kinds)
+
+
+def _further_columns(
     store: VectorStore, rows: NDArray[np.intp], *, taken: Collection[str]
 ) -> dict[str, pd.Series]:
     """Return the libraries' own columns; "_library" is put behind names that are taken.

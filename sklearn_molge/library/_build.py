@@ -5,7 +5,6 @@ the molecules that are there already, and appended; the store's progress says wh
 go on, and which libraries are there.
 """
 
-import os
 import warnings
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -14,23 +13,16 @@ from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import chain, islice
-from pathlib import Path
 
 import joblib
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils.parallel import Parallel, delayed
 
-from sklearn_molge._files.reading import reading
 from sklearn_molge._utils.messages import first_few, shortened
 from sklearn_molge._utils.progress import progress_bar
 from sklearn_molge.exceptions import InvalidSmilesError, LibraryWarning
-from sklearn_molge.library._database import DATABASE
-from sklearn_molge.library._embedder import (
-    check_description,
-    check_identity,
-    embed_molecules,
-)
+from sklearn_molge.library._embedder import embed_molecules
 from sklearn_molge.library._file import (
     Batch,
     IterableSource,
@@ -42,9 +34,7 @@ from sklearn_molge.library._file import (
 from sklearn_molge.library._libraries import (
     Library,
     beginning_of,
-    check_libraries,
     check_unfinished,
-    is_complete,
     row_digests,
     warn_of_known,
 )
@@ -62,11 +52,8 @@ from sklearn_molge.parallel import SentOnce, received
 __all__ = [
     "add_library",
     "check_library",
-    "check_settings",
     "check_some_readable",
     "embed_library",
-    "make_store",
-    "open_store",
 ]
 
 _NOT_FINITE = "its embedding is not finite"
@@ -723,78 +710,3 @@ def _raise_skipped(skipped: Sequence[Skipped]) -> None:
             skipped, write=lambda s: f"row {s.row}, {s.entry!r}: {s.reason}"
         )
         raise ValueError(f"{len(skipped)} rows of X cannot be embedded: {shown}.")
-
-
-def check_settings(
-    store: VectorStore, *, dtype: str, metric: str, identity: dict
-) -> None:
-    """Refuse to go on with other parameters than those that the store was made with.
-
-    Raises
-    ------
-    ValueError
-        If an embedder, a precision, a metric or an identity differs.
-    """
-    where = f"the index in {str(store.folder)!r}" if store.folder else "this index"
-    check_identity(store.identity, identity, where)
-    for name, own, theirs in (
-        ("dtype", dtype, store.dtype),
-        ("metric", metric, store.metric),
-    ):
-        if own != theirs:
-            raise ValueError(
-                f"{name} must be {theirs!r}, with which {where} was made. Got {own!r}."
-            )
-
-
-def open_store(folder: str | os.PathLike) -> VectorStore:
-    """Open the folder of an index, and look at what is told about it.
-
-    Raises
-    ------
-    FileNotFoundError, ValueError
-        If it is none, or damaged.
-    """
-    store = VectorStore.open(folder)
-    path = Path(folder, DATABASE)
-    with reading(path, "what the embedder is"):
-        check_description(store.identity, store.n_components)
-    with reading(path, "which libraries are there"):
-        check_libraries(store.progress)
-    return store
-
-
-def make_store(
-    folder: str | os.PathLike | None,
-    source: Source,
-    *,
-    dtype: str,
-    metric: str,
-    identity: dict,
-) -> VectorStore:
-    """Make a store for a library, or open the one that holds a part or all of it.
-
-    Raises
-    ------
-    FileExistsError
-        If the folder holds another library, or no index.
-    ValueError
-        If it was made with other settings, or another library is unfinished there.
-    """
-    if folder is None or not Path(folder, DATABASE).is_file():
-        return VectorStore.create(
-            None if folder is None else Path(folder),
-            n_components=len(identity["probes"][0]),
-            dtype=dtype,
-            metric=metric,
-            identity=identity,
-        )
-    store = open_store(folder)
-    check_settings(store, dtype=dtype, metric=metric, identity=identity)
-    unfinished = check_unfinished(store, source)
-    if store.progress and not (unfinished or is_complete(store, source)):
-        raise FileExistsError(
-            f"folder: {str(folder)!r} holds another library than X. Open it and call "
-            "partial_fit to add X, or give another folder."
-        )
-    return store

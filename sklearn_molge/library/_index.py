@@ -20,31 +20,37 @@ from sklearn_molge.library._answers import (
     Background,
     Null,
     answer_table,
-    further_columns,
+    molecule_table,
+    skipped_table,
 )
 from sklearn_molge.library._build import (
     add_library,
     check_library,
-    check_settings,
     check_some_readable,
-    make_store,
-    open_store,
 )
 from sklearn_molge.library._embedder import (
     align_queries,
-    check_identity,
-    check_unchanged,
     choose_metric,
-    describe_index,
     embed_profiles,
-    has_embedder,
-    load_embedder,
     own_copy,
-    save_embedder,
     with_gene_names,
 )
 from sklearn_molge.library._faiss import FaissSearcher
 from sklearn_molge.library._file import Source, as_source
+from sklearn_molge.library._folder import (
+    check_settings,
+    has_embedder,
+    load_embedder,
+    made_with,
+    make_store,
+    open_store,
+    save_embedder,
+)
+from sklearn_molge.library._identity import (
+    check_identity,
+    check_unchanged,
+    describe_index,
+)
 from sklearn_molge.library._libraries import is_complete
 from sklearn_molge.library._queries import Queries
 from sklearn_molge.library._rerank import Cascade, reranked
@@ -468,20 +474,14 @@ class MoleculeIndex(BaseEstimator):
         """
         _check_flags(trust=trust, verify=verify)
         folder = Path(folder)
-        store = open_store(folder)
-        store.trust = bool(trust)
-        if verify:
-            store.verify()
+        store = open_store(folder, trust=bool(trust), verify=bool(verify))
         if estimator is None:
             loaded = load_embedder(folder, trust=bool(trust))
             estimator = loaded.estimator
             params = {"candidates_by": loaded.candidates_by, **params}
-        own: dict = {"metric": store.metric, "dtype": store.dtype}
-        unique_by = store.identity["unique_by"]
-        stored = store.identity.get("genes")
-        own["genes"] = None if stored is None else pd.DataFrame(stored)
-        index = cls(estimator, folder=folder, unique_by=unique_by, **{**own, **params})
-        ours = describe_index(index._given(), unique_by, index.genes)
+        params = {**made_with(store), **params}
+        index = cls(estimator, folder=folder, **params)
+        ours = describe_index(index._given(), index.unique_by, index.genes)
         check_identity(store.identity, ours, f"the index in {str(folder)!r}")
         index._adopt(store, own_copy(index._given()))
         return index
@@ -506,10 +506,7 @@ class MoleculeIndex(BaseEstimator):
     @property
     def skipped_(self):
         """Rows of the library that are not in the index, and why."""
-        columns = ["library", "library_row", "entry", "reason", "same_as"]
-        table = pd.DataFrame(self.store_.skipped(), columns=columns)
-        kinds = {"library": "int64", "library_row": "int64", "same_as": "Int64"}
-        return table.astype(kinds)
+        return skipped_table(self.store_)
 
     # What it answers
 
@@ -829,15 +826,8 @@ class MoleculeIndex(BaseEstimator):
         if rows is None:
             every = np.arange(store.n_rows)
             rows = every if store.active is None else every[store.active]
-        rows = self._check_rows(rows)
-        smiles, names, ids, libraries, library_rows = store.molecules(rows)
-        columns: dict[str, ArrayLike] = {"smiles": smiles, "name": names}
-        if self._unique_by == "drug":
-            columns["drug"] = ids
-        columns |= {"library": libraries, "library_row": library_rows}
-        columns |= further_columns(store, rows, taken=columns)
-        table = pd.DataFrame(columns)
-        return table.set_index(pd.Index(rows, name="index_row"))
+        ids_are_drugs = self._unique_by == "drug"
+        return molecule_table(store, self._check_rows(rows), ids_are_drugs)
 
     # How
 

@@ -3,8 +3,8 @@
 import os
 from pathlib import Path
 
-from sklearn_molge.library._embedder import check_embedder
 from sklearn_molge.library._faiss import read_description
+from sklearn_molge.library._folder import check_embedder
 from sklearn_molge.library._store import VectorStore
 
 __all__ = ["verify_index"]

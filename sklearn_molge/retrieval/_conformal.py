@@ -31,7 +31,6 @@ from sklearn_molge._compat import (
     validate_parameter_constraints,
 )
 from sklearn_molge._utils.checks import check_named, check_same_rows
-from sklearn_molge._utils.genes import check_gene_names
 from sklearn_molge._utils.groups import encode_groups
 from sklearn_molge._utils.identity import is_frozen
 from sklearn_molge._utils.messages import first_few
@@ -203,7 +202,7 @@ class ConformalRetriever(BaseWrapper):
         Log lift of each calibration profile's own molecule, sorted.
     conformity_weights_ : ndarray of shape (n_scores,)
         Weight of each; with that of the query's own drug,
-        1 / (n_calibration_drugs_ + 1), their sum is 1.
+        ``1 / (n_calibration_drugs_ + 1)``, their sum is 1.
     n_calibration_drugs_ : int
         Number of drugs that calibrate.
     n_genes_in_ : int
@@ -492,7 +491,7 @@ class ConformalRetriever(BaseWrapper):
         """Return the similarities to the distinct molecules, and each row's place."""
         check_is_fitted(self)
         distinct, codes = take_distinct(X)
-        return _compare(self.retriever_, distinct, self._profiles(y)), codes
+        return _compare(*self.unwrap(distinct, y)), codes
 
     def predict_belief(self, X, y):
         """Share of belief in each molecule, for each profile.
@@ -526,7 +525,7 @@ class ConformalRetriever(BaseWrapper):
         Returns
         -------
         p_values : ndarray of shape (n_profiles, n_molecules)
-            At least 1 / (n_calibration_drugs_ + 1) and at most 1. That of the true
+            At least ``1 / (n_calibration_drugs_ + 1)`` and at most 1. That of the true
             molecule is at most a with probability at most a: a small one speaks
             against a molecule.
         """
@@ -574,27 +573,6 @@ class ConformalRetriever(BaseWrapper):
         for c in np.unique(coverages):
             self._say_too_few(c, stacklevel=3)
         return p_values > 1 - coverages[..., None, None] + _ROUNDING
-
-    def unwrap(self, X, y):
-        """Take one step down to the retriever.
-
-        Parameters
-        ----------
-        X : array-like or None
-            Molecules.
-        y : array-like or None
-            Profiles.
-
-        Returns
-        -------
-        retriever, X, y
-            The fitted retriever, and the views, with the names of the genes.
-        """
-        check_is_fitted(self)
-        return self.retriever_, X, self._profiles(y)
-
-    def _profiles(self, y):
-        return y if y is None else check_gene_names(self, y, reset=False)
 
     def get_metadata_routing(self):
         """Say which metadata are used here, and which the retriever requests.

@@ -3,20 +3,18 @@
 from typing import ClassVar
 
 import pandas as pd
-from sklearn.base import BaseEstimator, MetaEstimatorMixin, clone
-from sklearn.utils.validation import check_is_fitted
+from sklearn.base import clone
 
 from sklearn_molge._compat import HasMethods, _fit_context
-from sklearn_molge._utils.genes import check_gene_names
 from sklearn_molge._utils.groups import encode_groups
 from sklearn_molge._utils.rows import means_of_groups
-from sklearn_molge._utils.views import comparison
-from sklearn_molge.base import TwoViewMixin, check_profiles
+from sklearn_molge.base import check_profiles
+from sklearn_molge.retrieval._wrapper import BaseWrapper
 
 __all__ = ["DrugBlindRetriever"]
 
 
-class DrugBlindRetriever(MetaEstimatorMixin, TwoViewMixin, BaseEstimator):
+class DrugBlindRetriever(BaseWrapper):
     """Control: fit a retriever on profiles that say nothing of the drug.
 
     Each training profile is replaced by the mean of its cell line's training profiles;
@@ -114,39 +112,3 @@ class DrugBlindRetriever(MetaEstimatorMixin, TwoViewMixin, BaseEstimator):
         profiles = pd.DataFrame(means, columns=self.gene_names_in_) if named else means
         self.retriever_ = clone(self.retriever).fit(X, profiles)
         return self
-
-    def compare_to(self, X):
-        """Prepare a fixed set of molecules once, to be compared with many profiles.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_molecules,) or (n_molecules, n_features)
-            Molecules, as `retriever` takes them.
-
-        Returns
-        -------
-        compare : callable
-            Takes profiles, and returns what ``similarity`` returns for them.
-        """
-        check_is_fitted(self)
-        return comparison(self, X)
-
-    def unwrap(self, X, y):
-        """Take one step down to the retriever.
-
-        Parameters
-        ----------
-        X : array-like or None
-            Molecules.
-        y : array-like or None
-            Profiles.
-
-        Returns
-        -------
-        retriever, X, y
-            The fitted retriever, and the views as they are.
-        """
-        check_is_fitted(self)
-        if y is not None:
-            y = check_gene_names(self, y, reset=False)
-        return self.retriever_, X, y

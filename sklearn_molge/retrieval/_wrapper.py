@@ -1,12 +1,11 @@
 """What wrappers of one retriever pass on to it."""
 
-from abc import abstractmethod
-
 from sklearn.base import BaseEstimator, MetaEstimatorMixin
 from sklearn.utils import get_tags
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_molge._compat import available_if
+from sklearn_molge._utils.genes import check_gene_names
 from sklearn_molge._utils.views import comparison, is_embedder, resolve_views
 from sklearn_molge.base import TwoViewMixin
 
@@ -30,10 +29,9 @@ def _embeds_profiles(self):
 class BaseWrapper(MetaEstimatorMixin, TwoViewMixin, BaseEstimator):
     """Wraps `retriever`, fitted as `retriever_`, whose joint space and ranks it has.
 
-    A subclass has `fit` and :meth:`unwrap`.
+    A subclass has `fit`, and an :meth:`unwrap` of its own if it changes profiles.
     """
 
-    @abstractmethod
     def unwrap(self, X, y):
         """Take one step down to the fitted retriever, with both views as it takes them.
 
@@ -47,8 +45,12 @@ class BaseWrapper(MetaEstimatorMixin, TwoViewMixin, BaseEstimator):
         Returns
         -------
         retriever, X, y
-            The fitted retriever, and the views.
+            The fitted retriever, and the views, with the names of the genes.
         """
+        check_is_fitted(self)
+        if y is not None:
+            y = check_gene_names(self, y, reset=False)
+        return self.retriever_, X, y
 
     @available_if(_retriever_has("transform"))
     def transform(self, X):

@@ -1,5 +1,8 @@
 """load_signatures: tables of profiles and of what they are."""
 
+import pickle
+import zipfile
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -147,6 +150,41 @@ def test_damaged_npz(tmp_path, arrays, match):
     np.savez(tmp_path / "x.npz", **arrays)
     with pytest.raises(CorruptFileError, match=match):
         read_profiles(tmp_path / "x.npz", missing="nan")
+
+
+def test_another_array_of_the_same_name(tmp_path):
+    np.savez(tmp_path / "x.npz", X=X, gene_id=[1, 2, 3])
+    with zipfile.ZipFile(tmp_path / "x.npz", "a") as archive:
+        archive.writestr("X", pickle.dumps(X + 1))  # numpy would take this one
+    found = read_profiles(tmp_path / "x.npz", missing="nan")
+    np.testing.assert_array_equal(found, X)
+
+
+@pytest.mark.parametrize(
+    "shape", [(2**40, 3), (4, 2**62), (4, 4), (-4, 3), (4.0, 3), 12, (2**31,)]
+)
+def test_more_is_declared_than_there_is(tmp_path, shape):
+    header = repr({"descr": "<f4", "fortran_order": False, "shape": shape}).encode()
+    header = header.ljust(117) + b"\n"
+    npy = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header
+    np.savez(tmp_path / "x.npz", gene_id=[1, 2, 3])
+    with zipfile.ZipFile(tmp_path / "x.npz", "a") as archive:
+        archive.writestr("X.npy", npy + X.astype("<f4").tobytes())
+    with pytest.raises(CorruptFileError, match="array 'X'"):
+        read_profiles(tmp_path / "x.npz")
+
+
+@pytest.mark.parametrize("name", ["1.00127E+08", "9" * 400])
+def test_ids_that_a_spreadsheet_has_rounded(tmp_path, name):
+    np.savez(tmp_path / "x.npz", X=X, gene_id=["780.0", name, "16"])
+    with pytest.raises(ValueError, match=r"each by another\. Got '780"):
+        load_signatures(tmp_path / "x.npz", OBS)
+
+
+def test_ids_of_obs_that_stand_twice(files):
+    obs = OBS.assign(sig_id=["a", "b", "b", "c"])
+    with pytest.warns(DataWarning, match="obs: profiles of one id: 'b'"):
+        assert len(load_signatures(files[0], obs).obs) == 4
 
 
 def test_cut_and_changed_npz(files):

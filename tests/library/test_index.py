@@ -611,7 +611,7 @@ def test_another_rule_of_identity_is_refused(
     path = tmp_path / "index" if on_disk else None
     index = MoleculeIndex(pipe, folder=path).fit(library)
     data = pickle.dumps(index)
-    monkeypatch.setattr("sklearn_molge.library._embedder.IDENTITY_VERSION", 99)
+    monkeypatch.setattr("sklearn_molge.library._identity.IDENTITY_VERSION", 99)
     calls = [
         lambda: index.partial_fit(["CCCCCCCl"]),
         lambda: pickle.loads(data).query(study.ge[:1]),

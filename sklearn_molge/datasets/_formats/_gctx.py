@@ -13,7 +13,8 @@ import pandas as pd
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from sklearn_molge._compat import Interval, StrOptions, validate_params
-from sklearn_molge._files.hdf5 import SEAL_ATTRIBUTE, Hdf5File, open_hdf5, seal
+from sklearn_molge._files.hdf5 import Hdf5File, open_hdf5, seal
+from sklearn_molge._files.hdf5_seal import SEAL_ATTRIBUTE
 from sklearn_molge._files.hdf5_writing import writing_hdf5
 from sklearn_molge._files.reading import reading
 from sklearn_molge._files.replacing import replacing
