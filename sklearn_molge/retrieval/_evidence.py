@@ -406,13 +406,14 @@ class _Fitted:
     @classmethod
     def make(cls, structure, connectivity, X, rng):
         """Draw the cohort, and look at the connectivity of training signatures."""
-        known = connectivity.signatures_
-        rows = np.sort(rng.permutation(len(known))[:_MOST_QUERIES])
-        found = _standardize(connectivity._connectivity_to_drugs()(known[rows]))
         drugs, first, own = np.unique(
             molecule_keys(X), return_index=True, return_inverse=True
         )
-        others = np.ma.array(found, mask=own[rows, None] == np.arange(len(drugs)))
+        signatures = connectivity.signatures_
+        rows = np.sort(rng.permutation(len(signatures))[:_MOST_QUERIES])
+        found = connectivity._connectivity_to_drugs()(signatures[rows])
+        is_own = own[rows, None] == np.arange(len(drugs))
+        others = _standardize(np.ma.array(found, mask=is_own))
         spread = others.std(axis=0).filled(0)
         drawn = np.sort(rng.permutation(len(drugs))[:_MOST_MOLECULES])
         return cls(
