@@ -21,6 +21,7 @@ from sklearn_molge.library._answers import (
     Null,
     answer_table,
     further_columns,
+    scores_in_space,
 )
 from sklearn_molge.library._build import (
     add_library,
@@ -415,10 +416,12 @@ class MoleculeIndex(BaseEstimator):
             With index and text of every bad entry of X.
         """
         check_is_fitted(self)
-        embedded = None
+        profiles = None
         if y is not None:
-            embedded = self._embed(self._read_profiles(y)[0])
-        background = Background.make(embedded, X)
+            profiles = self._read_profiles(y)[0]
+            embedded = self._embed(profiles)  # which also checks them
+            profiles = profiles if self.reranks_ else embedded
+        background = Background.make(profiles, X)
         if self.store_.folder is not None:
             background.save(self.store_)
         self.background_: Background | None = background
@@ -681,10 +684,7 @@ class MoleculeIndex(BaseEstimator):
         permuted = self._permuted(queries, n_permutations, random_state)
         self._check_not_empty()
         no_answers = np.empty((len(queries), 0), dtype=np.intp)
-        null = Null.make(
-            self.store_, queries.vectors, permuted, rows=no_answers, level=level,
-            reverse=reverse,
-        )  # fmt: skip
+        null = self._null(permuted, no_answers, level=level, reverse=reverse)
         index = np.arange(len(queries)) if queries.names is None else queries.names
         return null.table.set_index(pd.Index(index, name="query"))
 
@@ -755,12 +755,11 @@ class MoleculeIndex(BaseEstimator):
         queries = self._queries(y, groups)
         permuted = self._permuted(queries, n_permutations, random_state)
         scores, rows, found = self._top_k(queries, n_neighbors, reverse)
-        null = None
+        null = percentiles = None
         if n_permutations:
-            null = Null.make(
-                self.store_, queries.vectors, permuted, rows=rows, level=level,
-                reverse=reverse,
-            )  # fmt: skip
+            null = self._null(permuted, rows, level=level, reverse=reverse)
+        if self.background_ is not None and self.background_.knows_profiles:
+            percentiles = self.background_.percentiles(self._compare, scores, rows)
         return answer_table(
             self.store_,
             scores,
@@ -768,6 +767,7 @@ class MoleculeIndex(BaseEstimator):
             candidate_scores=found,
             labels=queries.names,
             background=self.background_,
+            percentiles=percentiles,
             null=null,
             reverse=reverse,
             ids_are_drugs=self._unique_by == "drug",
@@ -928,12 +928,30 @@ class MoleculeIndex(BaseEstimator):
         return queries
 
     def _permuted(self, queries: Queries, n_permutations, random_state):
-        """Return a generator of the permuted vectors of each query."""
+        """Return a generator of the profiles of each query, with permuted genes."""
+        return (
+            [with_gene_names(self.estimator_, y) for y in profiles]
+            for profiles in queries.permuted(n_permutations, random_state)
+        )
 
-        def embed(profiles):
-            return self._embed(with_gene_names(self.estimator_, profiles))
+    def _null(self, permuted, rows, *, level, reverse) -> Null:
+        """Compare queries with their permutations, by the score that orders answers."""
+        if self.reranks_:
+            scores = self._own.with_permuted(self.store_, permuted, rows)
+        else:
+            points = (
+                np.mean([self._embed(y) for y in profiles], axis=0, dtype=np.float32)
+                for profiles in permuted
+            )
+            scores = scores_in_space(self.store_, points, rows)
+        return Null.make(scores, n_queries=len(rows), level=level, reverse=reverse)
 
-        return queries.permuted(n_permutations, random_state, embed)
+    def _compare(self, profiles, rows):
+        """Score the profiles of the background with rows, as answers are scored."""
+        if not self.reranks_:
+            return scores_of(self.store_, profiles, rows)
+        profiles = with_gene_names(self.estimator_, profiles)
+        return self._own.compare(self.store_, profiles, rows)
 
     def _top_k(self, queries: Queries, n_neighbors, reverse):
         """Return scores and rows, best first, and the scores in the joint space.
