@@ -724,8 +724,8 @@ class MoleculeIndex(BaseEstimator):
             ``query``, ``rank`` (from 1), ``molecule`` (SMILES), ``name``, ``drug``
             (see :func:`~sklearn_molge.molecules.drug_ids`), ``score`` (similarity by
             the metric, or the estimator's own where it scores candidates; then
-            ``candidate_score`` is that in the joint space, by which they were found,
-            and to which p-values and percentiles belong); ``p_value``, the share of the
+            ``candidate_score`` is that in the joint space, by which they were found;
+            all other numbers belong to ``score``); ``p_value``, the share of the
             query's permutations that score as high (with `reverse` as low) with this
             molecule: it does not know that the molecule was chosen as the best of many;
             ``query_p_value``,
