@@ -164,8 +164,10 @@ class MoleculeIndex(BaseEstimator):
     the retriever itself, which computes their features again. Answers are in the order
     of its scores; what is no candidate is not among them, and :meth:`rank` puts it
     behind all candidates. A vote is then standardised over at most 2,048 molecules of
-    the library, always the same ones. p-values and percentiles are those of the joint
-    space.
+    the library, always the same ones. p-values, q-values and percentiles are of the
+    retriever's scores too: of permuted profiles, see :meth:`significance`, and of the
+    background of :meth:`calibrate`. So the retriever scores each permutation with the
+    answers and with at most 2,048 molecules of the library.
 
     The folder holds a database of SQLite with all texts, a file of vectors that is
     memory-mapped, and the embedder as a pickle, signed by your installation: that of
@@ -671,6 +673,10 @@ class MoleculeIndex(BaseEstimator):
         which is exact where genes are exchangeable, as they are in noise (Phipson &
         Smyth 2010). q-values are those of Benjamini & Hochberg (1995).
 
+        The scores are those that :meth:`query` orders its answers by: where the
+        estimator scores candidates again, its own, and not of the candidates but of
+        the same sample of the library for the query and its permutations.
+
         Genes of real profiles are correlated, and a permutation takes that away, too: a
         plate's artefact that many profiles share may be better than this noise. That a
         query is better than noise does not say that its first answer is right.
@@ -716,7 +722,7 @@ class MoleculeIndex(BaseEstimator):
             Add the structures, as SVG text.
         n_permutations, level, random_state
             As of :meth:`significance`. 0 permutations leave its columns out, which
-            saves some 0.1 s a query.
+            saves some 0.1 s a query, and more where the estimator scores candidates.
 
         Returns
         -------
