@@ -946,7 +946,7 @@ class MoleculeIndex(BaseEstimator):
             scores = self._own.with_permuted(self.store_, permuted, rows)
         else:
             points = (
-                np.mean([self._embed(y) for y in profiles], axis=0, dtype=np.float32)
+                np.stack([self._embed(y) for y in profiles]).mean(axis=0)
                 for profiles in permuted
             )
             scores = scores_in_space(self.store_, points, rows)

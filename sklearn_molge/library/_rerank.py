@@ -280,13 +280,14 @@ class Cascade:
             to_answers = prepare(distinct) if distinct.size else None
             for own in places.reshape(rows[part].shape):
                 profiles = next(members)
-                found = [np.mean([to_library(y) for y in profiles], axis=0)]
+                library = np.mean([to_library(y) for y in profiles], axis=0)
+                answers = library[:, :0]
                 if to_answers is not None:
-                    answers = [to_answers(y)[:, own] for y in profiles]
-                    found.append(np.mean(answers, axis=0))
-                else:
-                    found.append(found[0][:, :0])
-                yield tuple(_check_numbers(s, "permuted queries") for s in found)
+                    answers = np.mean([to_answers(y)[:, own] for y in profiles], axis=0)
+                yield (
+                    _check_numbers(library, "permuted queries"),
+                    _check_numbers(answers, "permuted queries"),
+                )
 
     def _preparation(self, store: VectorStore):
         """Return what prepares rows of the store, to be compared with profiles."""

@@ -105,7 +105,10 @@ class EvidenceRetriever(MetaEstimatorMixin, TwoViewMixin, BaseEstimator):
 
     A molecule that was measured is known to `structure` too, which saw its profiles and
     may well favour it. Scorers do not warn of it: it is meant to be known. To judge
-    honestly, hold cell lines out, and leave some test molecules out of the training.
+    honestly, hold cell lines out, and leave some test molecules out of the training. On
+    real data (queries of unseen lines, 45 % of them of measured molecules), MRR rose by
+    0.008 [0.005, 0.012] over a Gaussian process alone and by 0.013 [0.009, 0.017] over
+    CCA: by 0.017 and 0.028 for measured molecules, by 0.001 for the others.
 
     References
     ----------
