@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,19 +15,23 @@ from scipy.stats import false_discovery_control
 from sklearn_molge._files.reading import reading
 from sklearn_molge._utils.drawing import draw_molecule
 from sklearn_molge.exceptions import CorruptFileError
-from sklearn_molge.library._rerank import sampled_rows
-from sklearn_molge.library._search import scores_of
+from sklearn_molge.library._rerank import MOST_SAMPLED, sampled_rows
 from sklearn_molge.library._store import VectorStore
 from sklearn_molge.molecules import MorganFingerprinter, check_smiles, drug_ids
 
-__all__ = ["Background", "Null", "answer_table", "molecule_table", "skipped_table"]
+__all__ = [
+    "Background",
+    "Null",
+    "answer_table",
+    "molecule_table",
+    "scores_in_space",
+    "skipped_table",
+]
 
 # Scores of the background that are held at a time, and molecules whose bits are.
 _BLOCK_SCORES = 4 * 2**20
 _BLOCK_MOLECULES = 2048
 _WORDS = 32  # of 64 bits, of a fingerprint
-# Molecules that stand for a larger library where queries are compared with noise.
-_MOST_SAMPLED = 2048
 # Products of single precision agree to a few units in the last place.
 _ROUNDING = 16 * np.finfo(np.float32).eps
 # Pixels of a picture, and its look: no bond is longer than this, no letter smaller.
@@ -43,6 +47,7 @@ def answer_table(
     candidate_scores: NDArray[np.float32] | None = None,
     labels: ArrayLike | None = None,
     background: Background | None = None,
+    percentiles: NDArray[np.float64] | None = None,
     null: Null | None = None,
     reverse: bool = False,
     ids_are_drugs: bool = True,
@@ -70,7 +75,6 @@ def answer_table(
         "drug": drugs,
         "score": scores.reshape(-1),
     }
-    in_space = scores if candidate_scores is None else candidate_scores
     if candidate_scores is not None:
         columns["candidate_score"] = candidate_scores.reshape(-1)
     if null is not None:
@@ -81,8 +85,7 @@ def answer_table(
             )
             for name in null.table
         }
-    if background is not None and background.knows_profiles:
-        percentiles = background.percentiles(store, in_space, rows)
+    if percentiles is not None:
         columns["percentile"] = percentiles.reshape(-1)
     if background is not None and background.knows_training:
         with reading(store.path, read):
@@ -165,8 +168,9 @@ class Background:
 
     Attributes
     ----------
-    embedded : ndarray of shape (n_background, n_components), dtype=float32, or None
-        Profiles of the background in the joint space.
+    profiles : ndarray of shape (n_background, n), dtype=float32, or None
+        Profiles of the background: in the joint space, or as they are where the
+        estimator scores candidates.
     smiles : ndarray of shape (n_training,), dtype=object
         The distinct molecules of the training set, sorted; none where it is not known.
     drugs : ndarray of shape (n_training,), dtype=object
@@ -175,7 +179,7 @@ class Background:
         Their Morgan fingerprints (radius 2, 2048 bits), packed.
     """
 
-    embedded: NDArray[np.float32] | None
+    profiles: NDArray[np.float32] | None
     smiles: NDArray[np.object_]
     drugs: NDArray[np.object_]
     bits: NDArray[np.uint64]
@@ -183,24 +187,24 @@ class Background:
     @classmethod
     def make(
         cls,
-        embedded: NDArray[np.float32] | None = None,
+        profiles: ArrayLike | None = None,
         smiles: ArrayLike | None = None,
     ) -> Background:
-        """Prepare embedded profiles, the SMILES of the training set, or both."""
-        if embedded is None and smiles is None:
+        """Prepare profiles, the SMILES of the training set, or both."""
+        if profiles is None and smiles is None:
             raise ValueError("X, y or both must be given. Got None for both.")
         known = check_smiles([] if smiles is None else smiles)
-        if embedded is None and not len(known):
+        if profiles is None and not len(known):
             raise ValueError("X must hold a molecule where y is None. Got none.")
         distinct = np.unique(known)
-        if embedded is not None:
-            embedded = np.ascontiguousarray(embedded, dtype=np.float32)
-        return cls(embedded, distinct, drug_ids(distinct), _packed_bits(distinct))
+        if profiles is not None:
+            profiles = np.ascontiguousarray(profiles, dtype=np.float32)
+        return cls(profiles, distinct, drug_ids(distinct), _packed_bits(distinct))
 
     @property
     def knows_profiles(self) -> bool:
         """Whether there are profiles."""
-        return self.embedded is not None
+        return self.profiles is not None
 
     @property
     def knows_training(self) -> bool:
@@ -209,33 +213,34 @@ class Background:
 
     def percentiles(
         self,
-        store: VectorStore,
-        scores: NDArray[np.float32],
+        compare: Callable[[NDArray[np.float32], NDArray[np.intp]], NDArray],
+        scores: NDArray,
         rows: NDArray[np.intp],
     ) -> NDArray[np.float64]:
         """Say how unusual each score is for its molecule.
 
         Percent of the background whose score with this molecule is lower, equal ones
-        counting half; `scores` and `rows` as `top_k` returns them.
+        counting half; `scores` and `rows` as `top_k` returns them, `compare` gives the
+        scores of profiles with rows.
 
         The tau of CMap (Subramanian et al. 2017, "A Next Generation Connectivity Map",
         Cell 171) compares a connectivity score with those of the same perturbagen
         against the reference signatures of Touchstone, of the same cell line and kind,
         and carries a sign. Here the reference is any set of profiles, of all lines
-        together, in the joint space, and there is no sign. As an order of molecules
+        together, and there is no sign. As an order of molecules
         percentiles were worse than the scores on real data
         (``benchmarks/bench_queries.py``).
         """
-        if self.embedded is None:
+        if self.profiles is None:
             raise ValueError("A percentile needs profiles in the background.")
         distinct, codes = np.unique(rows, return_inverse=True)
         codes = codes.reshape(-1)
-        asked = np.asarray(scores, dtype=np.float32).reshape(-1)
+        asked = np.asarray(scores).reshape(-1)
         out = np.empty(len(asked))
         order = np.argsort(codes, kind="stable")
-        step = max(1, _BLOCK_SCORES // len(self.embedded))
+        step = max(1, _BLOCK_SCORES // len(self.profiles))
         for first in range(0, len(distinct), step):
-            known = scores_of(store, self.embedded, distinct[first : first + step])
+            known = compare(self.profiles, distinct[first : first + step])
             begin, end = np.searchsorted(codes[order], [first, first + step])
             for place in range(begin, end, step):
                 chosen = order[place : min(place + step, end)]
@@ -266,7 +271,7 @@ class Background:
     def save(self, store: VectorStore) -> None:
         """Write it to a store, in the place of what was there."""
         texts = self.smiles.tolist(), self.drugs.tolist()
-        store.write_background(self.embedded, *texts, self.bits)
+        store.write_background(self.profiles, *texts, self.bits)
 
     @classmethod
     def load(cls, store: VectorStore) -> Background | None:
@@ -291,15 +296,13 @@ def _packed_bits(smiles: NDArray[np.object_]) -> NDArray[np.uint64]:
     return packed.view(np.uint64)
 
 
-def _percent_below(
-    known: NDArray[np.float32], asked: NDArray[np.float32]
-) -> NDArray[np.float64]:
+def _percent_below(known: NDArray, asked: NDArray) -> NDArray[np.float64]:
     """Percent of the rows of `known` that are below each of `asked`."""
-    scale = np.maximum(np.abs(known).max(axis=0), np.abs(asked))
-    difference = known - asked
-    tolerance = _ROUNDING * scale
-    below = np.count_nonzero(difference < -tolerance, axis=0)
-    not_above = np.count_nonzero(difference <= tolerance, axis=0)
+    # Minus infinity is a score: of an oracle with what it does not know.
+    sizes = np.abs(np.vstack([known, asked]))
+    tolerance = _ROUNDING * np.where(np.isfinite(sizes), sizes, 0).max(axis=0)
+    below = np.count_nonzero(known < asked - tolerance, axis=0)
+    not_above = np.count_nonzero(known <= asked + tolerance, axis=0)
     return 50 * (below + not_above) / len(known)
 
 
@@ -324,32 +327,22 @@ class Null:
     @classmethod
     def make(
         cls,
-        store: VectorStore,
-        queries: NDArray[np.float32],
-        permuted: Iterable[NDArray[np.float32]],
+        scores: Iterable[tuple[NDArray, NDArray]],
         *,
-        rows: NDArray[np.intp],
+        n_queries: int,
         level: float,
         reverse: bool,
     ) -> Null:
-        """Compare embedded queries, each with its own embedded permutations.
+        """Compare the scores of queries with those of their permutations.
 
-        `rows` of shape (n_queries, n_answers) are the answers; `permuted` yields, of
-        each query, an array of shape (n_permutations, n_components).
+        `scores` yields, of each query, those with molecules of the library and those
+        with its answers: (1 + n_permutations, n_molecules), the query itself first.
         """
-        sample = sampled_rows(store, _MOST_SAMPLED)
-        gallery = store.stored(sample).astype(np.float32)
-        are_good = np.logical_and.reduce(np.isfinite(gallery), axis=1)
-        store.check_vectors(are_good, sample)
-        p_queries, p_answers = np.empty(len(queries)), np.empty(rows.shape)
-        for i, (query, noise) in enumerate(zip(queries, permuted, strict=True)):
-            points = store.to_stored(np.concatenate([query[None], noise]))
-            scores = _similarities(store.metric, points, gallery)
-            p_queries[i] = _share_as_good(_best_of_each(scores, reverse))[0]
-            own = store.stored(rows[i]).astype(np.float32)
-            own_scores = _similarities(store.metric, points, own)
-            p_answers[i] = _share_as_good(-own_scores if reverse else own_scores)
-        q_values = false_discovery_control(p_queries) if len(queries) else p_queries
+        p_queries, p_answers = np.empty(n_queries), []
+        for i, (with_library, with_answers) in enumerate(scores):
+            p_queries[i] = _share_as_good(_best_of_each(with_library, reverse))[0]
+            p_answers.append(_share_as_good(-with_answers if reverse else with_answers))
+        q_values = false_discovery_control(p_queries) if n_queries else p_queries
         table = pd.DataFrame(
             {
                 "p_value": p_queries,
@@ -357,7 +350,28 @@ class Null:
                 "better_than_noise": q_values <= level,
             }
         )
-        return cls(table, p_answers)
+        return cls(table, np.array(p_answers))
+
+
+def scores_in_space(
+    store: VectorStore, points: Iterable[NDArray[np.float32]], rows: NDArray[np.intp]
+) -> Iterator[tuple[NDArray, NDArray]]:
+    """Compare embedded queries and their permutations, as :meth:`Null.make` asks.
+
+    `points` yields, of each query, an array of shape (1 + n_permutations,
+    n_components); `rows` of shape (n_queries, n_answers) are the answers.
+    """
+    sample = sampled_rows(store, MOST_SAMPLED)
+    gallery = store.stored(sample).astype(np.float32)
+    are_good = np.logical_and.reduce(np.isfinite(gallery), axis=1)
+    store.check_vectors(are_good, sample)
+    for vectors, own in zip(points, rows, strict=True):
+        stored = store.to_stored(vectors)
+        answers = store.stored(own).astype(np.float32)
+        yield (
+            _similarities(store.metric, stored, gallery),
+            _similarities(store.metric, stored, answers),
+        )
 
 
 def _similarities(
@@ -370,7 +384,10 @@ def _best_of_each(scores: NDArray, reverse: bool) -> NDArray:
     """Mean of the best 1 % of each row, after each molecule's scores are standardised.
 
     Some molecules are near everything: without that they would be all the best ones.
+    A molecule whose scores are not all finite says nothing, as one that an oracle does
+    not know.
     """
+    scores = np.where(np.isfinite(scores).all(axis=0), scores, 0)
     spread = scores.std(axis=0)
     scores = (scores - scores.mean(axis=0)) / np.where(spread > 0, spread, 1)
     if reverse:
@@ -382,5 +399,6 @@ def _best_of_each(scores: NDArray, reverse: bool) -> NDArray:
 
 def _share_as_good(statistics: NDArray) -> NDArray[np.float64]:
     """Share of the rows that are at least as large as the first, which counts."""
-    tolerance = 1e-6 * np.abs(statistics).max(axis=0)
+    sizes = np.where(np.isfinite(statistics), np.abs(statistics), 0)
+    tolerance = 1e-6 * sizes.max(axis=0)
     return (statistics >= statistics[0] - tolerance).mean(axis=0)

@@ -21,6 +21,7 @@ from sklearn_molge.library._answers import (
     Null,
     answer_table,
     molecule_table,
+    scores_in_space,
     skipped_table,
 )
 from sklearn_molge.library._build import (
@@ -169,8 +170,10 @@ class MoleculeIndex(BaseEstimator):
     the retriever itself, which computes their features again. Answers are in the order
     of its scores; what is no candidate is not among them, and :meth:`rank` puts it
     behind all candidates. A vote is then standardised over at most 2,048 molecules of
-    the library, always the same ones. p-values and percentiles are those of the joint
-    space.
+    the library, always the same ones. p-values, q-values and percentiles are of the
+    retriever's scores too: of permuted profiles, see :meth:`significance`, and of the
+    background of :meth:`calibrate`. So the retriever scores each permutation with the
+    answers and with at most 2,048 molecules of the library.
 
     The folder holds a database of SQLite with all texts, a file of vectors that is
     memory-mapped, and the embedder as a pickle, signed by your installation: that of
@@ -421,10 +424,12 @@ class MoleculeIndex(BaseEstimator):
             With index and text of every bad entry of X.
         """
         check_is_fitted(self)
-        embedded = None
+        profiles = None
         if y is not None:
-            embedded = self._embed(self._read_profiles(y)[0])
-        background = Background.make(embedded, X)
+            profiles = self._read_profiles(y)[0]
+            embedded = self._embed(profiles)  # which also checks them
+            profiles = profiles if self.reranks_ else embedded
+        background = Background.make(profiles, X)
         if self.store_.folder is not None:
             background.save(self.store_)
         self.background_: Background | None = background
@@ -665,6 +670,10 @@ class MoleculeIndex(BaseEstimator):
         which is exact where genes are exchangeable, as they are in noise (Phipson &
         Smyth 2010). q-values are those of Benjamini & Hochberg (1995).
 
+        The scores are those that :meth:`query` orders its answers by: where the
+        estimator scores candidates again, its own, and not of the candidates but of
+        the same sample of the library for the query and its permutations.
+
         Genes of real profiles are correlated, and a permutation takes that away, too: a
         plate's artefact that many profiles share may be better than this noise. That a
         query is better than noise does not say that its first answer is right.
@@ -678,10 +687,7 @@ class MoleculeIndex(BaseEstimator):
         permuted = self._permuted(queries, n_permutations, random_state)
         self._check_not_empty()
         no_answers = np.empty((len(queries), 0), dtype=np.intp)
-        null = Null.make(
-            self.store_, queries.vectors, permuted, rows=no_answers, level=level,
-            reverse=reverse,
-        )  # fmt: skip
+        null = self._null(permuted, no_answers, level=level, reverse=reverse)
         index = np.arange(len(queries)) if queries.names is None else queries.names
         return null.table.set_index(pd.Index(index, name="query"))
 
@@ -713,7 +719,7 @@ class MoleculeIndex(BaseEstimator):
             Add the structures, as SVG text.
         n_permutations, level, random_state
             As of :meth:`significance`. 0 permutations leave its columns out, which
-            saves some 0.1 s a query.
+            saves some 0.1 s a query, and more where the estimator scores candidates.
 
         Returns
         -------
@@ -721,8 +727,8 @@ class MoleculeIndex(BaseEstimator):
             ``query``, ``rank`` (from 1), ``molecule`` (SMILES), ``name``, ``drug``
             (see :func:`~sklearn_molge.molecules.drug_ids`), ``score`` (similarity by
             the metric, or the estimator's own where it scores candidates; then
-            ``candidate_score`` is that in the joint space, by which they were found,
-            and to which p-values and percentiles belong); ``p_value``, the share of the
+            ``candidate_score`` is that in the joint space, by which they were found;
+            all other numbers belong to ``score``); ``p_value``, the share of the
             query's permutations that score as high (with `reverse` as low) with this
             molecule: it does not know that the molecule was chosen as the best of many;
             ``query_p_value``,
@@ -752,12 +758,11 @@ class MoleculeIndex(BaseEstimator):
         queries = self._queries(y, groups)
         permuted = self._permuted(queries, n_permutations, random_state)
         scores, rows, found = self._top_k(queries, n_neighbors, reverse)
-        null = None
+        null = percentiles = None
         if n_permutations:
-            null = Null.make(
-                self.store_, queries.vectors, permuted, rows=rows, level=level,
-                reverse=reverse,
-            )  # fmt: skip
+            null = self._null(permuted, rows, level=level, reverse=reverse)
+        if self.background_ is not None and self.background_.knows_profiles:
+            percentiles = self.background_.percentiles(self._compare, scores, rows)
         return answer_table(
             self.store_,
             scores,
@@ -765,6 +770,7 @@ class MoleculeIndex(BaseEstimator):
             candidate_scores=found,
             labels=queries.names,
             background=self.background_,
+            percentiles=percentiles,
             null=null,
             reverse=reverse,
             ids_are_drugs=self._unique_by == "drug",
@@ -918,12 +924,30 @@ class MoleculeIndex(BaseEstimator):
         return queries
 
     def _permuted(self, queries: Queries, n_permutations, random_state):
-        """Return a generator of the permuted vectors of each query."""
+        """Return a generator of the profiles of each query, with permuted genes."""
+        return (
+            [with_gene_names(self.estimator_, y) for y in profiles]
+            for profiles in queries.permuted(n_permutations, random_state)
+        )
 
-        def embed(profiles):
-            return self._embed(with_gene_names(self.estimator_, profiles))
+    def _null(self, permuted, rows, *, level, reverse) -> Null:
+        """Compare queries with their permutations, by the score that orders answers."""
+        if self.reranks_:
+            scores = self._own.with_permuted(self.store_, permuted, rows)
+        else:
+            points = (
+                np.stack([self._embed(y) for y in profiles]).mean(axis=0)
+                for profiles in permuted
+            )
+            scores = scores_in_space(self.store_, points, rows)
+        return Null.make(scores, n_queries=len(rows), level=level, reverse=reverse)
 
-        return queries.permuted(n_permutations, random_state, embed)
+    def _compare(self, profiles, rows):
+        """Score the profiles of the background with rows, as answers are scored."""
+        if not self.reranks_:
+            return scores_of(self.store_, profiles, rows)
+        profiles = with_gene_names(self.estimator_, profiles)
+        return self._own.compare(self.store_, profiles, rows)
 
     def _top_k(self, queries: Queries, n_neighbors, reverse):
         """Return scores and rows, best first, and the scores in the joint space.

@@ -83,11 +83,12 @@ class Queries:
             )
 
     def permuted(
-        self, n_permutations: int, random_state: RandomState, embed: Embed
-    ) -> Iterator[NDArray[np.float32]]:
-        """Return a generator of the vectors of each query when its genes are permuted.
+        self, n_permutations: int, random_state: RandomState
+    ) -> Iterator[list[NDArray]]:
+        """Return a generator of the profiles of each query, with their permutations.
 
-        The permutations are the same for all queries.
+        For each of its profiles an array of shape (1 + n_permutations, n_genes): the
+        profile itself, then with its genes permuted, in the same ways for all.
         """
         is_int = isinstance(n_permutations, Integral)
         if not (is_int and 0 <= n_permutations <= _MOST_PERMUTATIONS):
@@ -97,11 +98,10 @@ class Queries:
             )
         profiles = np.asarray(self.profiles)
         draw = check_random_state(random_state)
-        orders = [draw.permutation(profiles.shape[1]) for _ in range(n_permutations)]
-        return (
-            np.mean([embed(profiles[i][orders]) for i in own], axis=0, dtype=np.float32)
-            for own in self.members
-        )
+        n_genes = profiles.shape[1]
+        orders = [np.arange(n_genes)]
+        orders += [draw.permutation(n_genes) for _ in range(n_permutations)]
+        return ([profiles[i][orders] for i in own] for own in self.members)
 
 
 def _refuse_constant(y) -> None:

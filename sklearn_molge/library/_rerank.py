@@ -6,7 +6,7 @@ retriever needs an embedder that finds the candidates, which it then scores agai
 from their SMILES.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
@@ -24,11 +24,18 @@ from sklearn_molge.library._vectors import prepare
 from sklearn_molge.molecules import parsed_once
 from sklearn_molge.retrieval import VotingRetriever
 
-__all__ = ["Cascade", "VoteSpace", "joint_space", "reranked", "sampled_rows"]
+__all__ = [
+    "MOST_SAMPLED",
+    "Cascade",
+    "VoteSpace",
+    "joint_space",
+    "reranked",
+    "sampled_rows",
+]
 
-# Molecules that stand for a larger library where similarities are standardised: of
-# vectors, and of what is computed from SMILES.
-_MOST_VECTORS, _MOST_MOLECULES = 2**17, 2048
+# Molecules that stand for a larger library: where vectors give moments, and where
+# similarities are standardised or compared with noise.
+_MOST_VECTORS, MOST_SAMPLED = 2**17, 2048
 _ROUNDING = 10 * float(np.finfo(np.float32).eps)
 _BLOCK_ROWS = 4096
 # Molecules that are scored at a time, by all queries that ask for one of them.
@@ -238,39 +245,85 @@ class Cascade:
         """
         scores = np.empty(rows.shape)
         step = max(1, _MOST_SCORED // max(1, rows.shape[1]))
-        prepare_all = self._preparation(store)
+        prepare = self._preparation(store)
         for part in slices(len(rows), step):
             distinct, places = np.unique(rows[part], return_inverse=True)
-            with parsed_once():
-                compare = prepare_all(store.molecules(distinct)[0])
+            compare = prepare(distinct)
             columns = places.reshape(rows[part].shape)
             for i, own in enumerate(columns, start=part.start):
                 y = _safe_indexing(queries.profiles, queries.members[i])
-                profiles = resolve_views(self.estimator, None, y)[2]
-                scores[i] = compare(profiles)[:, own].mean(axis=0)
-        bad = np.flatnonzero(np.isnan(scores).any(axis=1))
-        if bad.size:
-            raise ValueError(
-                f"estimator: the similarities of {bad.size} queries are NaN, queries "
-                f"[{first_few(bad.tolist())}]; an order needs numbers."
-            )
-        return scores
+                scores[i] = compare(y)[:, own].mean(axis=0)
+        return _check_numbers(scores, "queries")
+
+    def compare(self, store: VectorStore, y, rows: NDArray[np.intp]) -> NDArray:
+        """Score some rows, the same ones for all profiles of a background."""
+        scores = self._preparation(store)(rows)(y)
+        return _check_numbers(scores, "profiles of the background")
+
+    def with_permuted(
+        self,
+        store: VectorStore,
+        permuted: Iterable[list],
+        rows: NDArray[np.intp],
+    ) -> Iterator[tuple[NDArray, NDArray]]:
+        """Score queries and their permutations with the library and their answers.
+
+        `permuted` yields the profiles of each query, as ``Queries.permuted`` does, and
+        `rows` of shape (n_queries, n_answers) are the answers.
+        """
+        prepare = self._preparation(store)
+        to_library = prepare(sampled_rows(store, MOST_SAMPLED))
+        step = max(1, MOST_SAMPLED // max(1, rows.shape[1]))
+        members = iter(permuted)
+        for part in slices(len(rows), step):
+            distinct, places = np.unique(rows[part], return_inverse=True)
+            to_answers = prepare(distinct) if distinct.size else None
+            for own in places.reshape(rows[part].shape):
+                profiles = next(members)
+                library = np.mean([to_library(y) for y in profiles], axis=0)
+                answers = library[:, :0]
+                if to_answers is not None:
+                    answers = np.mean([to_answers(y)[:, own] for y in profiles], axis=0)
+                yield (
+                    _check_numbers(library, "permuted queries"),
+                    _check_numbers(answers, "permuted queries"),
+                )
 
     def _preparation(self, store: VectorStore):
-        """Return what prepares molecules for the innermost estimator."""
+        """Return what prepares rows of the store, to be compared with profiles."""
         inner = resolve_views(self.estimator, None, None)[0]
         options = {}
         if isinstance(inner, VotingRetriever) and inner.standardize:
-            sample = store.molecules(sampled_rows(store, _MOST_MOLECULES))[0]
+            sample = store.molecules(sampled_rows(store, MOST_SAMPLED))[0]
             options["reference"] = resolve_views(self.estimator, sample, None)[1]
 
-        def prepared(smiles):
-            molecules = resolve_views(self.estimator, smiles, None)[1]
-            if options:
-                return inner.compare_to(molecules, **options)
-            return prepare_molecules(inner, molecules)
+        def prepare(rows):
+            smiles = store.molecules(rows)[0]
+            with parsed_once():
+                molecules = resolve_views(self.estimator, smiles, None)[1]
+                if options:
+                    compare = inner.compare_to(molecules, **options)
+                else:
+                    compare = prepare_molecules(inner, molecules)
 
-        return prepared
+            def scores(y):
+                profiles = resolve_views(self.estimator, None, y)[2]
+                return np.asarray(compare(profiles), dtype=np.float64)
+
+            return scores
+
+        return prepare
+
+
+def _check_numbers(scores: NDArray, what: str) -> NDArray:
+    """Refuse NaN; minus infinity is a score."""
+    bad = np.flatnonzero(np.isnan(scores).any(axis=1))
+    if bad.size:
+        raise ValueError(
+            f"estimator: the similarities of {bad.size} {what} are NaN, {what} "
+            f"[{first_few(bad.tolist())}]; an order needs numbers."
+        )
+    return scores
 
 
 def reranked(

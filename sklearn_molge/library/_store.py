@@ -727,7 +727,7 @@ class VectorStore:
             if not np.isfinite(vectors).all():
                 raise self._damaged(part, "profiles are not finite")
             return (
-                vectors.reshape(len(blobs), self.n_components) if blobs else None,
+                vectors.reshape(len(blobs), -1) if blobs else None,
                 smiles,
                 as_array(drugs),
                 bits.reshape(len(packed), -1 if packed else 0),

@@ -12,21 +12,18 @@ from scipy.optimize import minimize
 from scipy.special import logsumexp
 from sklearn.base import clone
 from sklearn.model_selection import check_cv
-from sklearn.utils import Bunch
 from sklearn.utils.metadata_routing import (
     MetadataRouter,
     MethodMapping,
-    process_routing,
 )
 from sklearn.utils.parallel import Parallel, delayed
-from sklearn.utils.validation import check_array, check_is_fitted, has_fit_parameter
+from sklearn.utils.validation import check_array, check_is_fitted
 
 from sklearn_molge._compat import (
     HasMethods,
     Interval,
     _check_method_params,
     _fit_context,
-    _routing_enabled,
     _safe_indexing,
     validate_parameter_constraints,
 )
@@ -49,7 +46,7 @@ from sklearn_molge.exceptions import (
 )
 from sklearn_molge.model_selection import DrugCellLineKFold
 from sklearn_molge.molecules import parsed_once
-from sklearn_molge.retrieval._wrapper import BaseWrapper
+from sklearn_molge.retrieval._wrapper import BaseWrapper, metadata_for
 
 __all__ = ["ConformalRetriever"]
 
@@ -363,7 +360,7 @@ class ConformalRetriever(BaseWrapper):
         frozen = is_frozen(self.retriever)
         splits = self._splits(X, y, groups, drugs, frozen=frozen)
         gallery, rows = one_row_per_drug(drugs, codes, None)
-        params = self._fit_params(groups, fit_params)
+        params = metadata_for(self, "retriever", groups, fit_params)
         self.retriever_ = clone(self.retriever).fit(X, y, **params)
         folds = Parallel(n_jobs=self.n_jobs)(
             delayed(_compare_fold)(
@@ -382,15 +379,6 @@ class ConformalRetriever(BaseWrapper):
             _say_known(self.retriever_, _safe_indexing(X, rows), gallery)
         self._calibrate(folds)
         return self
-
-    def _fit_params(self, groups, fit_params):
-        """Return the metadata that `retriever` is fitted with."""
-        if _routing_enabled():
-            given = fit_params if groups is None else {"groups": groups, **fit_params}
-            return process_routing(self, "fit", **given).retriever.fit
-        if groups is not None and has_fit_parameter(self.retriever, "groups"):
-            return Bunch(groups=groups, **fit_params)
-        return Bunch(**fit_params)
 
     def _splits(self, X, y, groups, drugs, *, frozen):
         """Return the training and the calibration rows of each fold."""

@@ -2,14 +2,15 @@
 
 from sklearn.base import BaseEstimator, MetaEstimatorMixin
 from sklearn.utils import get_tags
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.metadata_routing import process_routing
+from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 
-from sklearn_molge._compat import available_if
+from sklearn_molge._compat import _routing_enabled, available_if
 from sklearn_molge._utils.genes import check_gene_names
 from sklearn_molge._utils.views import comparison, is_embedder, resolve_views
 from sklearn_molge.base import TwoViewMixin
 
-__all__ = ["BaseWrapper"]
+__all__ = ["BaseWrapper", "metadata_for"]
 
 
 def _retriever_has(attribute):
@@ -24,6 +25,20 @@ def _embeds_profiles(self):
     """Whether the two-view estimator, perhaps inside a Pipeline, has a joint space."""
     inner = resolve_views(getattr(self, "retriever_", self.retriever), None, None)[0]
     return is_embedder(inner)
+
+
+def metadata_for(owner, name, groups, fit_params):
+    """Return what the estimator that is `name` of `owner` is fitted with.
+
+    With metadata routing, what it requests; otherwise all, with the groups where its
+    `fit` has them.
+    """
+    if _routing_enabled():
+        given = fit_params if groups is None else {"groups": groups, **fit_params}
+        return process_routing(owner, "fit", **given)[name].fit
+    if groups is not None and has_fit_parameter(getattr(owner, name), "groups"):
+        return {"groups": groups, **fit_params}
+    return fit_params
 
 
 class BaseWrapper(MetaEstimatorMixin, TwoViewMixin, BaseEstimator):

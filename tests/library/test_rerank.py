@@ -223,6 +223,92 @@ def test_conditions_and_noise():
     np.testing.assert_array_equal(table["query_p_value"], noise["p_value"])
 
 
+def by_own_score(model, profiles, members, reverse):
+    """Scores of each condition with the library, larger meaning a better answer."""
+    scores = similarity(model, LIBRARY, profiles)
+    scores = np.array([scores[own].mean(axis=0) for own in members])
+    return -scores if reverse else scores
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("name", ["with D-NN", "own similarity", "candidates_by"])
+def test_p_values_and_percentiles_are_of_the_score_that_orders(name, reverse):
+    """By a slow loop over permutations and over the background."""
+    options = {}
+    if name == "candidates_by":
+        model = d_nn().fit(X, GE)
+        options = {"candidates_by": cca().fit(X, GE), "n_candidates": 20}
+    else:
+        model = clone(RERANKED[name]).fit(X, GE)
+    index = MoleculeIndex(model, **options).fit(LIBRARY).calibrate(y=GE[::2])
+    asked, groups = GE[:4], np.array(["a", "b", "b", "c"])
+    members = [np.array([0]), np.array([1, 2]), np.array([3])]
+    table = index.query(
+        asked, 3, groups=groups, reverse=reverse, n_permutations=19, random_state=1
+    )
+    draw = np.random.RandomState(1)
+    orders = [np.arange(GE.shape[1])]
+    orders += [draw.permutation(GE.shape[1]) for _ in range(19)]
+    scores = np.stack(
+        [by_own_score(model, asked[:, order], members, reverse) for order in orders]
+    )
+    background = by_own_score(model, GE[::2], np.arange(len(GE[::2]))[:, None], False)
+    for i, (_, answers) in enumerate(table.groupby("query")):
+        rows = answers["index_row"].to_numpy()
+        own = scores[:, i, rows]
+        signed = -own[0] if reverse else own[0]
+        np.testing.assert_allclose(answers["score"], signed, atol=1e-6)
+        expected = (own >= own[0] - 1e-9).mean(axis=0)
+        np.testing.assert_allclose(answers["p_value"], expected)
+        known = background[:, rows]
+        below = (known < signed - 1e-6).mean(axis=0) * 100
+        equal = (np.abs(known - signed) <= 1e-6).mean(axis=0) * 100
+        np.testing.assert_allclose(answers["percentile"], below + equal / 2)
+        spread = scores[:, i].std(axis=0)
+        standard = (scores[:, i] - scores[:, i].mean(axis=0)) / spread
+        best = standard.max(axis=1)  # 1 % of 60 molecules is one
+        p_value = (best >= best[0] - 1e-9).mean()
+        np.testing.assert_allclose(answers["query_p_value"], p_value)
+    noise = index.significance(
+        asked, groups=groups, reverse=reverse, n_permutations=19, random_state=1
+    )
+    np.testing.assert_allclose(noise["p_value"], table["query_p_value"][::3])
+    np.testing.assert_allclose(noise["q_value"], table["query_q_value"][::3])
+
+
+class Oracle(TwoViewMixin, BaseEstimator):
+    """Knows one molecule, and of that alone its similarity: the first gene."""
+
+    def fit(self, X, y):
+        self.n_genes_in_ = np.shape(y)[1]
+        return self
+
+    def compare_to(self, X):
+        unknown = np.array([0 if smiles == LIBRARY[3] else -np.inf for smiles in X])
+        return lambda y: np.asarray(y)[:, :1] + unknown
+
+
+def test_what_is_minus_infinity_is_as_likely_under_noise():
+    index = MoleculeIndex(Oracle().fit(X, GE), candidates_by=cca().fit(X, GE))
+    index.fit(LIBRARY).calibrate(y=GE)
+    asked = np.sort(GE[:1])[:, ::-1]  # the first gene is the largest
+    table = index.query(asked, 3, n_permutations=9)
+    assert table["index_row"][0] == 3
+    assert table["p_value"].tolist() == [0.1, 1, 1]
+    assert table["query_p_value"].tolist() == [0.1] * 3
+    assert table["percentile"].tolist()[1:] == [50, 50]
+
+
+def test_the_folder_keeps_the_background(tmp_path):
+    model, embedder = d_nn().fit(X, GE), cca().fit(X, GE)
+    index = MoleculeIndex(model, folder=tmp_path / "index", candidates_by=embedder)
+    index.fit(LIBRARY).calibrate(y=GE[:20])
+    expected = index.query(GE[:2], 3, n_permutations=0)["percentile"]
+    again = MoleculeIndex.open(tmp_path / "index", verify=True)
+    found = again.query(GE[:2], 3, n_permutations=0)["percentile"]
+    np.testing.assert_array_equal(found, expected)
+
+
 def test_the_folder_keeps_both(tmp_path):
     retriever, embedder = d_nn().fit(X, GE), cca().fit(X, GE)
     made = {"candidates_by": embedder, "n_candidates": 20}

@@ -2,6 +2,7 @@ import pickle
 
 import numpy as np
 import pytest
+from sklearn import config_context
 from sklearn.base import clone
 from sklearn.pipeline import make_pipeline
 
@@ -28,38 +29,160 @@ def data():
     return study, train, new_line, hidden, fitted
 
 
-def test_both_kinds_of_evidence_find_what_one_does_not(data):
+def test_evidence_helps_the_measured_and_does_not_hurt_the_others(data):
+    study, _, new_line, hidden, fitted = data
+    X, y = study.smiles[new_line], study.ge[new_line]
+    hidden = hidden[new_line]
+    alone = 1 / retrieval_ranks(fitted.structure_, X, y)
+    both = 1 / retrieval_ranks(fitted, X, y)
+    assert both[~hidden].mean() > alone[~hidden].mean()
+    np.testing.assert_array_equal(both[hidden], alone[hidden])
+    assert (fitted.weights_ > 0).all()
+
+
+def standard(scores, known):
+    mean = known.mean(axis=1, keepdims=True)
+    return (scores - mean) / known.std(axis=1, keepdims=True)
+
+
+def normed(connectivity, reference, own):
+    """T-norm, then Z-norm over training signatures of other molecules, by loops."""
+    found = standard(connectivity, connectivity)
+    reference = reference.copy()
+    for i, is_own in enumerate(own):
+        others = reference[i, ~is_own]
+        reference[i] = (reference[i] - others.mean()) / others.std()
+    for j, is_own in enumerate(own.T):
+        others = reference[~is_own, j]
+        found[:, j] = (found[:, j] - others.mean()) / others.std()
+    return found
+
+
+def test_measured_molecules_share_out_their_places_anew(data):
+    study, train, new_line, _, fitted = data
+    y, drugs = study.ge[new_line], np.unique(study.smiles)
+    known = np.isin(drugs, study.smiles[train])
+    structure = similarity(fitted.structure_, drugs, y)
+    found = fitted.similarity(drugs, y)
+    # Each that was not measured keeps its similarity, hence its rank, exactly.
+    np.testing.assert_array_equal(found[:, ~known], structure[:, ~known])
+    np.testing.assert_allclose(
+        np.sort(found[:, known]), np.sort(structure[:, known]), atol=1e-6
+    )
+    # The places of the measured are those of the stated sum.
+    connectivity = normed(
+        similarity(fitted.connectivity_, drugs[known], y),
+        similarity(fitted.connectivity_, drugs[known], study.ge[train]),
+        study.smiles[train][:, None] == drugs[known],
+    )
+    s = structure[:, known]
+    weights = fitted.weights_
+    both = (
+        weights["structure"] * standard(s, s) + weights["connectivity"] * connectivity
+    )
+    np.testing.assert_array_equal(np.argsort(found[:, known]), np.argsort(both))
+
+
+def test_the_weights_make_held_out_profiles_likeliest():
+    """Two lines are two folds; six drugs, by a slow loop."""
+    rng = np.random.default_rng(0)
+    X = np.repeat(np.array(["CCO", "CCN", "CCC", "CCCl", "CCCO", "CCS"], object), 8)
+    lines = np.tile(np.repeat(["a", "b"], 4), 6)
+    y = np.repeat(rng.normal(size=(6, 30)), 8, axis=0) + 3 * rng.normal(size=(48, 30))
+    structure = make_pipeline(MorganFingerprinter(fp_size=64), CCA(3, ridge=10.0))
+    groups = np.column_stack([X, lines])
+    model = EvidenceRetriever(structure, n_splits=2, random_state=0).fit(X, y, groups)
+    drugs = np.unique(X)
+    choices = []
+    for line in "ab":
+        train, test = lines != line, lines == line
+        rows = X[train], y[train]
+        s = similarity(clone(structure).fit(*rows), drugs, y[test])
+        known = clone(model.connectivity_).fit(*rows, groups[train])
+        c = normed(
+            known.similarity(drugs, y[test]),
+            known.similarity(drugs, y[train]),
+            X[train][:, None] == drugs,
+        )
+        choices.append((standard(s, s), c, X[test][:, None] == drugs))
+
+    def likelihood(a, b):
+        total = 0.0
+        for s, c, own in choices:
+            beliefs = np.exp(a * s + b * c)
+            beliefs /= beliefs.sum(axis=1, keepdims=True)
+            total += np.log(beliefs[own]).sum()
+        return total
+
+    a, b = model.weights_
+    assert a > 0
+    assert b > 0
+    for step in (0.05, -0.05):
+        assert likelihood(a + step, b) < likelihood(a, b)
+        assert likelihood(a, b + step) < likelihood(a, b)
+
+
+def test_many_signatures_are_no_advantage():
+    """One of many signatures of noise is like any query."""
+    rng = np.random.default_rng(0)
+    X = np.append(np.repeat(["C" * n + "O" for n in range(1, 31)], 3), ["CCN"] * 60)
+    y = rng.normal(size=(len(X), 10))
+    structure = make_pipeline(MorganFingerprinter(fp_size=64), CCA(3, ridge=10.0))
+    model = EvidenceRetriever(structure, random_state=0).fit(X.astype(object), y)
+    asked = rng.normal(size=(300, 10))
+    table = model.query(["CCN", "CCCO"], asked).set_index("molecule")["connectivity"]
+    assert abs(table["CCN"].mean() - table["CCCO"].mean()) < 0.3
+    raw = model.connectivity_.similarity(["CCN", "CCCO"], asked).mean(axis=0)
+    assert raw[0] > raw[1] + 0.3
+
+
+def test_with_a_weight_of_0_structure_ranks_alone(data):
     study, _, new_line, _, fitted = data
     X, y = study.smiles[new_line], study.ge[new_line]
-    alone = [fitted.structure_, fitted.connectivity_]
-    with pytest.warns(match="have no measured signature"):
-        scores = [np.mean(1 / retrieval_ranks(model, X, y)) for model in alone]
-    assert np.mean(1 / retrieval_ranks(fitted, X, y)) > max(scores)
-    assert (fitted.weights_.loc["both", ["structure", "connectivity"]] > 0).all()
-    assert fitted.weights_.loc["structure", "connectivity"] == 0
+    alone = pickle.loads(pickle.dumps(fitted))
+    alone.weights_["connectivity"] = 0
+    np.testing.assert_array_equal(
+        alone.similarity(X, y), similarity(fitted.structure_, X, y)
+    )
 
 
-def test_the_score_is_the_stated_sum(data):
-    study, train, new_line, hidden, fitted = data
-    X, y = study.smiles[new_line], study.ge[new_line]
-    known = np.unique(study.smiles[train])
+def test_metadata_reach_the_structure(data):
+    study, train, _, _, _ = data
+    X, y, groups = study.smiles[train], study.ge[train], study.groups[train]
+    X = MorganFingerprinter(fp_size=256).transform(X)
+    weight = np.random.default_rng(0).uniform(0.1, 1, len(X))
+    cca = CCA(5, ridge=1.0)
+    expected = clone(cca).fit(X, y, sample_weight=weight).correlations_
+    model = EvidenceRetriever(cca, random_state=0)
+    found = clone(model).fit(X, y, groups, sample_weight=weight)
+    np.testing.assert_array_equal(found.structure_.correlations_, expected)
+    plain = clone(model).fit(X, y, groups)
+    assert (plain.structure_.correlations_ != expected).all()
+    assert (plain.weights_ != found.weights_).all()  # the folds are weighted, too
+    with config_context(enable_metadata_routing=True):
+        cca.set_fit_request(sample_weight=True)
+        routed = clone(model).fit(X, y, groups=groups, sample_weight=weight)
+        np.testing.assert_array_equal(routed.weights_, found.weights_)
+        in_pipe = make_pipeline(
+            MorganFingerprinter(fp_size=256),
+            clone(model).set_fit_request(groups=True),
+        )
+        in_pipe.fit(study.smiles[train], y, groups=groups, sample_weight=weight)
+        np.testing.assert_array_equal(in_pipe[-1].weights_, found.weights_)
+        cca.set_fit_request(sample_weight=None)
+        with pytest.raises(ValueError, match=r"sample_weight.*are passed but are not"):
+            clone(model).fit(X, y, groups=groups, sample_weight=weight)
+        with pytest.raises(TypeError, match=r"unexpected.*colour"):
+            clone(model).fit(X, y, groups=groups, colour=weight)
 
-    def standard(model):
-        reference, found = similarity(model, known, y), similarity(model, X, y)
-        mean = reference.mean(axis=1, keepdims=True)
-        return (found - mean) / reference.std(axis=1, keepdims=True)
 
-    with pytest.warns(match="have no measured signature"):
-        connectivity = standard(fitted.connectivity_)
-    structure = standard(fitted.structure_)
-    table = fitted.weights_
-    found = fitted.similarity(X, y)
-    for j, own in enumerate(hidden[new_line]):
-        weights = table.loc["structure" if own else "both"]
-        expected = weights["intercept"] + weights["structure"] * structure[:, j]
-        if not own:
-            expected += weights["connectivity"] * connectivity[:, j]
-        np.testing.assert_allclose(found[:, j], expected, rtol=1e-4, atol=1e-5)
+def test_groups_reach_a_structure_that_takes_them(data):
+    study, train, _, _, _ = data
+    rows = study.smiles[train], study.ge[train], study.groups[train]
+    plain = EvidenceRetriever(PIPE, n_splits=2, random_state=0)
+    twice = clone(plain).set_params(structure=plain).fit(*rows)
+    plain.fit(*rows)
+    np.testing.assert_array_equal(twice.structure_.weights_, plain.weights_)
 
 
 def test_a_score_does_not_depend_on_the_other_candidates(data):
