@@ -248,16 +248,21 @@ def query_blocks(
         first = int(last)
 
 
-def group_means(values: NDArray, groups: NDArray) -> NDArray:
+def group_means(
+    values: NDArray, groups: NDArray, weights: NDArray | None = None
+) -> NDArray:
+    """Return the mean of each group, of rows that weigh more than 0."""
     n_groups = groups.max() + 1
+    each = np.ones(len(groups)) if weights is None else weights
     sums = sparse.csr_array(
-        (np.ones(len(groups)), (groups, np.arange(len(groups)))),
-        shape=(n_groups, len(groups)),
+        (each, (groups, np.arange(len(groups)))), shape=(n_groups, len(groups))
     )
-    return (sums @ values) / np.bincount(groups)[:, None]
+    return (sums @ values) / np.bincount(groups, weights)[:, None]
 
 
-def means_of_groups(values: NDArray, labels: NDArray) -> NDArray:
+def means_of_groups(
+    values: NDArray, labels: NDArray, weights: NDArray | None = None
+) -> NDArray:
     """Replace each row by the mean of the rows with its label.
 
     Examples
@@ -269,7 +274,7 @@ def means_of_groups(values: NDArray, labels: NDArray) -> NDArray:
            [9.]])
     """
     codes = np.unique(labels, return_inverse=True)[1]
-    return group_means(values, codes)[codes].astype(values.dtype, copy=False)
+    return group_means(values, codes, weights)[codes].astype(values.dtype, copy=False)
 
 
 def rank_blocks(blocks: Blocks, match: NDArray, counts: NDArray) -> NDArray:

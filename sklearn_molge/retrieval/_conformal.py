@@ -40,6 +40,7 @@ from sklearn_molge._utils.rows import (
     is_text,
     take_distinct,
 )
+from sklearn_molge._utils.sample_weights import hand_on_weights
 from sklearn_molge._utils.views import comparison, trained_rows
 from sklearn_molge.base import check_profiles, identify_drugs, one_row_per_drug
 from sklearn_molge.exceptions import (
@@ -383,6 +384,7 @@ class ConformalRetriever(BaseWrapper):
         if _routing_enabled():
             given = fit_params if groups is None else {"groups": groups, **fit_params}
             return process_routing(self, "fit", **given).retriever.fit
+        fit_params = hand_on_weights(self.retriever, fit_params, name="retriever")
         if groups is not None and has_fit_parameter(self.retriever, "groups"):
             return Bunch(groups=groups, **fit_params)
         return Bunch(**fit_params)
