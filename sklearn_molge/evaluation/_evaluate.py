@@ -152,9 +152,11 @@ def evaluate_study(
         take them; rows of 0 are left out of all training. A :class:`Method` may have
         its own, or none. Ranks of validation and test rows all count the same.
     controls : bool, default=False
-        Add to each table that lacks one a control with molecules in random order, and
-        one on means of cell lines ("drug-blind"), of the first method that is fitted
-        on training rows without an embedder. The default methods have both.
+        Add to each table that lacks one the controls "shuffled_molecules", the first
+        method that is fitted on training rows without an embedder, on molecules in
+        random order, and "drug_blind", D-NN fitted on means of cell lines. The default
+        methods have both. Controls stand below a line, and are never the baseline
+        unless it is named.
     n_repeats : int, default=3
         Number of divisions.
     scores : sequence of str or Score, default=None
@@ -401,7 +403,7 @@ def _finish_plan(plan, baseline, sample_weight, *, controls):
     """Check everything, add controls, and give each row its weights."""
     checked = check_methods(plan.methods, plan.embedders, None)
     if controls:
-        checked = add_controls(checked)
+        checked = add_controls(checked, plan.expression)
     check_methods(checked, plan.embedders, baseline)
     weighed, weights = weigh(checked, plan.embedders, plan.study, sample_weight)
     return replace(plan, methods=weighed, sample_weight=weights)

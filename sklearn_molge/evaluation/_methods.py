@@ -12,7 +12,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn_molge._compat import StrOptions
 from sklearn_molge._utils.views import is_embedder
 from sklearn_molge.alignment import CoordinatedEmbedder, FittedTower
+from sklearn_molge.molecules import MorganFingerprinter
 from sklearn_molge.retrieval import (
+    DoubleNNRetriever,
     DrugBlindRetriever,
     RandomRetriever,
     TransformedTargetRetriever,
@@ -223,15 +225,18 @@ def _holds(estimator: BaseEstimator, kind: type | UnionType) -> bool:
     return any(isinstance(part, kind) for part in parts)
 
 
-def add_controls(methods: Mapping[str, Method]) -> dict[str, Method]:
+def add_controls(
+    methods: Mapping[str, Method], expression: BaseEstimator
+) -> dict[str, Method]:
     """Return the methods, with controls for tables that lack one of the two kinds.
 
     They are the first method that learns from training rows alone, on molecules in
-    random order and on means of cell lines.
+    random order, and D-NN on means of cell lines: of so few profiles CCA finds fewer
+    components than it is asked for, and says so.
     """
     model = next(
         (
-            (name, method)
+            replace(method, label=f"{method.label or name}, shuffled molecules")
             for name, method in methods.items()
             if method.train == "train" and not method.control
             # An embedder was trained on the true molecules.
@@ -244,21 +249,26 @@ def add_controls(methods: Mapping[str, Method]) -> dict[str, Method]:
             "controls=True needs a method that is fitted on the training rows, without "
             f"AlignedView: a control is made of it. Got {list(methods)}."
         )
-    name, method = model
+    blind = make_pipeline(
+        MorganFingerprinter(),
+        TransformedTargetRetriever(DoubleNNRetriever("jaccard"), clone(expression)),
+    )
+    words = ("means of cell lines", "Morgan", "D-NN", "D-NN, drug-blind")
+    rows = {
+        "shuffled_molecules": replace(model, shuffle_molecules=True),
+        "drug_blind": Method(blind, *words, drug_blind=True),
+    }
     used = [t for t in TABLES if any(t in m.tables for m in methods.values())]
     added = {}
-    for change, words in _CHANGES.items():
-        there = {t for m in methods.values() if getattr(m, change) for t in m.tables}
+    for name, row in rows.items():
+        alike = [m for m in methods.values() if m.control == row.control]
+        there = {table for m in alike for table in m.tables}
         lacking = tuple(table for table in used if table not in there)
-        key = f"{name}_{words.replace(' ', '_').replace('-', '_')}"
-        if lacking and key not in methods:
-            label = f"{method.label or name}, {words}"
-            options = {change: True, "label": label, "tables": lacking}
-            added[key] = replace(method, **options)
+        if lacking and name in methods:
+            raise ValueError(f"controls=True adds a method {name!r}: name yours apart.")
+        if lacking:
+            added[name] = replace(row, tables=lacking)
     return dict(methods) | added
-
-
-_CHANGES = {"shuffle_molecules": "shuffled molecules", "drug_blind": "drug-blind"}
 
 
 @dataclass(frozen=True)
