@@ -280,7 +280,7 @@ def means_of_groups(
 def rank_blocks(blocks: Blocks, match: NDArray, counts: NDArray) -> NDArray:
     """Mid-rank of the column `match` in each row; column j stands for counts[j]."""
     ranks = np.empty(len(match))
-    repeated = counts.max() > 1
+    repeated = np.any(counts != 1)
     for part, similarities in blocks:
         columns = match[part]
         own = similarities[np.arange(len(columns)), columns][:, None]
