@@ -237,7 +237,7 @@ class StudyResults:
         """Return the tables that have a row, each with chance as its first."""
         rows = {name: self._row(name) for name in self.methods}
         chance = self._chance_row()
-        tables = {}
+        tables: dict[str, pd.DataFrame] = {}
         for table in ("table1", "table2", "ablations"):
             there = {n: m for n, m in self.methods.items() if table in m.tables}
             if not there or (tables and all(m.control for m in there.values())):

@@ -36,7 +36,6 @@ __all__ = ["FixedCandidates", "cross_val_ranks"]
 
 # Fewer candidates than this say little.
 _N_ENOUGH = 20
-_SIDES = ("left", "right")
 
 
 @validate_params(
@@ -267,8 +266,9 @@ class FixedCandidates:
         ranks = np.empty((len(similarities), len(places)))
         for i, row in enumerate(similarities):
             others = np.sort(row[: len(self.keys)])
-            ends = (np.searchsorted(others, row[places], side) for side in _SIDES)
-            ranks[i] = len(others) + (1 - sum(ends)) / 2
+            n_farther = np.searchsorted(others, row[places])
+            n_not_closer = np.searchsorted(others, row[places], side="right")
+            ranks[i] = len(others) + (1 - n_farther - n_not_closer) / 2
         return ranks + 0.5 * (places >= len(self.keys))
 
 
@@ -304,8 +304,8 @@ def _rank_fold(estimator, X, y, drugs, train, test, candidates, params):
     fit_params = _check_method_params(X, params or {}, train)
     estimator.fit(_safe_indexing(X, train), _safe_indexing(y, train), **fit_params)
     if isinstance(candidates, FixedCandidates):
-        views = (_safe_indexing(rows, test) for rows in (X, y))
-        return candidates.ranks(estimator, *views, test)
+        asked, profiles = (_safe_indexing(rows, test) for rows in (X, y))
+        return candidates.ranks(estimator, asked, profiles, test)
     if candidates == "all":
         return retrieval_ranks(estimator, X, y, drugs=drugs, queries=test)
     part = (_safe_indexing(rows, test) for rows in (X, y))
