@@ -258,16 +258,21 @@ def query_blocks(
         first = int(last)
 
 
-def group_means(values: NDArray, groups: NDArray) -> NDArray:
+def group_means(
+    values: NDArray, groups: NDArray, weights: NDArray | None = None
+) -> NDArray:
+    """Return the mean of each group, of rows that weigh more than 0."""
     n_groups = groups.max() + 1
+    each = np.ones(len(groups)) if weights is None else weights
     sums = sparse.csr_array(
-        (np.ones(len(groups)), (groups, np.arange(len(groups)))),
-        shape=(n_groups, len(groups)),
+        (each, (groups, np.arange(len(groups)))), shape=(n_groups, len(groups))
     )
-    return (sums @ values) / np.bincount(groups)[:, None]
+    return (sums @ values) / np.bincount(groups, weights)[:, None]
 
 
-def means_of_groups(values: NDArray, labels: NDArray) -> NDArray:
+def means_of_groups(
+    values: NDArray, labels: NDArray, weights: NDArray | None = None
+) -> NDArray:
     """Replace each row by the mean of the rows with its label.
 
     Examples
@@ -279,13 +284,13 @@ def means_of_groups(values: NDArray, labels: NDArray) -> NDArray:
            [9.]])
     """
     codes = np.unique(labels, return_inverse=True)[1]
-    return group_means(values, codes)[codes].astype(values.dtype, copy=False)
+    return group_means(values, codes, weights)[codes].astype(values.dtype, copy=False)
 
 
 def rank_blocks(blocks: Blocks, match: NDArray, counts: NDArray) -> NDArray:
     """Mid-rank of the column `match` in each row; column j stands for counts[j]."""
     ranks = np.empty(len(match))
-    repeated = counts.max() > 1
+    repeated = np.any(counts != 1)
     for part, similarities in blocks:
         columns = match[part]
         own = similarities[np.arange(len(columns)), columns][:, None]

@@ -34,7 +34,13 @@ from sklearn_molge.molecules import (
     parse_smiles,
 )
 
-__all__ = ["SplitAudit", "audit_repeats", "audit_split", "held_out"]
+__all__ = [
+    "SplitAudit",
+    "audit_repeats",
+    "audit_split",
+    "covered_lines",
+    "held_out",
+]
 
 _PARTS = ("train", "val", "test")
 _QUANTILES = (0.0, 0.25, 0.5, 0.75, 0.9, 1.0)
@@ -551,22 +557,35 @@ def _of_column(facts: _Facts, name: str, column: str, reading: str) -> _Check:
 def _covered_lines(facts: _Facts) -> _Check:
     """Compare lines with those that went into profiles of several lines."""
     obs = facts.study.obs
-    every = obs["cell_line"].dropna().unique()
 
     def keys(a: str, b: str) -> tuple[Keys, Keys]:
-        there = obs.iloc[facts.parts[a]][["cell_line", "covered_lines"]].dropna()
-        distinct = there.drop_duplicates().itertuples(index=False)
-        pairs = [
-            (line, label)
-            for label, covered in distinct
-            if covered != label
-            for line in (every if covered == "*" else str(covered).split("|"))
-        ]
+        pairs = _covering(obs, facts.parts[a])
         first = _keys([line for line, _ in pairs], [label for _, label in pairs])
         return first, _keys(obs["cell_line"].iloc[facts.parts[b]].dropna().unique())
 
     reading = "in profiles of several lines: unseen for the molecules of the part alone"
     return _Check("covered lines", reading, keys)
+
+
+def _covering(obs: pd.DataFrame, rows: NDArray[np.intp]) -> list[tuple[str, str]]:
+    """Return lines that went into profiles of several lines, and these."""
+    every = obs["cell_line"].dropna().unique()
+    there = obs.iloc[rows][["cell_line", "covered_lines"]].dropna()
+    return [
+        (line, label)
+        for label, covered in there.drop_duplicates().itertuples(index=False)
+        if covered != label
+        for line in (every if covered == "*" else str(covered).split("|"))
+    ]
+
+
+def covered_lines(study: Study, split: DrugCellLineSplit) -> list[str]:
+    """Return the test lines that are unseen for the test molecules alone."""
+    if "covered_lines" not in study.obs or held_out(split) == "drugs":
+        return []
+    covered = {line for line, _ in _covering(study.obs, split.train)}
+    lines = study.obs["cell_line"].iloc[split.test].dropna().unique()
+    return sorted(str(line) for line in lines if line in covered)
 
 
 def _names(facts: _Facts) -> _Check:

@@ -4,11 +4,13 @@ import tempfile
 import time
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from numbers import Integral
 from os import PathLike
 
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator
 
 from sklearn_molge._compat import HasMethods, Interval, validate_params
@@ -23,7 +25,7 @@ from sklearn_molge.evaluation._layout import (
     report_notes,
     versions,
 )
-from sklearn_molge.evaluation._methods import Method
+from sklearn_molge.evaluation._methods import Method, add_controls
 from sklearn_molge.evaluation._plan import (
     MIN_CANDIDATES,
     Plan,
@@ -31,6 +33,7 @@ from sklearn_molge.evaluation._plan import (
     check_methods,
     make_repeats,
     views_of,
+    weigh,
 )
 from sklearn_molge.evaluation._results import StudyResults, choose_baseline, rank_table
 from sklearn_molge.evaluation._run import (
@@ -60,6 +63,9 @@ _TITLE = "Which molecule causes this profile?"
         "expression": [HasMethods(["fit", "transform"]), None],
         "paper": "no_validation",
         "split": "no_validation",
+        "test_sources": [str, "array-like", None],
+        "sample_weight": [str, "array-like", None],
+        "controls": ["boolean"],
         "n_repeats": [Interval(Integral, 1, None, closed="left")],
         "scores": "no_validation",
         "baseline": [str, None],
@@ -81,6 +87,9 @@ def evaluate_study(
     expression: BaseEstimator | None = None,
     paper: PaperOptions | None = None,
     split: Split = None,
+    test_sources: str | Sequence[str] | None = None,
+    sample_weight: str | ArrayLike | None = None,
+    controls: bool = False,
     n_repeats: int = 3,
     scores: Sequence[str | Score] | None = None,
     baseline: str | None = None,
@@ -131,6 +140,23 @@ def evaluate_study(
         the test part rank 50 drugs (at most a third of the lines) and the validation
         part 30 (at most a quarter). With fewer than three lines, drugs alone are held
         out.
+    test_sources : str or list of str, default=None
+        Of a study that :func:`~sklearn_molge.datasets.join_studies` made: the sources,
+        by ``obs["source"]``, whose rows are tested and validated on. Rows of the
+        others train, unless their drug or their line is held out. None tests all. A
+        given `DrugCellLineSplit` must test rows of these sources alone.
+    sample_weight : array-like of shape (n_samples,) or str, default=None
+        Weights of the study's rows in every `fit`, at least 0, such as
+        :func:`~sklearn_molge.datasets.source_weights` gives, or the column of `obs`
+        that holds them. They reach methods and embedders by the name under which these
+        take them; rows of 0 are left out of all training. A :class:`Method` may have
+        its own, or none. Ranks of validation and test rows all count the same.
+    controls : bool, default=False
+        Add to each table that lacks one the controls "shuffled_molecules", the first
+        method that is fitted on training rows without an embedder, on molecules in
+        random order, and "drug_blind", D-NN fitted on means of cell lines. The default
+        methods have both. Controls stand below a line, and are never the baseline
+        unless it is named.
     n_repeats : int, default=3
         Number of divisions.
     scores : sequence of str or Score, default=None
@@ -169,7 +195,8 @@ def evaluate_study(
     Raises
     ------
     TypeError, ValueError
-        If `split`, a score, a method or an embedder is not as described, or the
+        If `split`, a source, a weight, a score, a method or an embedder is not as
+        described, a method or an embedder takes no weights where there are some, or the
         encoder of `paper` cannot be read, before any fit. A method that fails later
         has its error in its row and in the notes, and the others go on.
     OSError
@@ -220,8 +247,9 @@ def evaluate_study(
     chosen = get_scores(scores)
     if paper.encoder is not None:
         paper.chemprop.fit(study.smiles[:1])  # raises if it cannot be read
-    repeats = make_repeats(split, study.groups, n_repeats, random_state)
-    plan = _make_plan(study, methods, embedders, expression, paper, baseline, repeats)
+    repeats = make_repeats(split, study, n_repeats, random_state, test_sources)
+    plan = _make_plan(study, methods, embedders, expression, paper, repeats)
+    plan = _finish_plan(plan, baseline, sample_weight, controls=controls)
     with tempfile.TemporaryDirectory() as temporary:
         cache = ResultCache(cache_folder, temporary)
         audits, leaks, shared = audit_repeats(study, plan.repeats)
@@ -258,6 +286,8 @@ def evaluate_study(
             "pretrained encoder": str(paper.encoder or "none"),
             "baseline": "none" if baseline is None else plan.labels[baseline],
         }
+        | ({} if test_sources is None else {"test sources": str(test_sources)})
+        | ({} if sample_weight is None else {"weights": _in_words(sample_weight)})
         | ({"CCA": _cca_settings(plan)} if methods is None else {}),
         versions=versions(),
         seconds={
@@ -275,6 +305,10 @@ def _cca_settings(plan: Plan) -> str:
     params = plan.methods["cca_raw_morgan"].candidates[0].get_params()
     n = params["transformedtargetretriever__retriever__n_components"]
     return f"{n} components (six features: up to {2 * n}), or what the rows allow"
+
+
+def _in_words(sample_weight: ArrayLike | str) -> str:
+    return repr(sample_weight) if isinstance(sample_weight, str) else "an array"
 
 
 def _check_kind(value: object, kind: type, name: str, such_as: str) -> None:
@@ -341,8 +375,8 @@ def _check_figures(figures: bool | Sequence[DrawFigure]) -> None:
             )
 
 
-def _make_plan(study, methods, embedders, expression, paper, baseline, repeats):
-    """Fill in what the paper's defaults are, and check everything."""
+def _make_plan(study, methods, embedders, expression, paper, repeats):
+    """Fill in what the paper's defaults are."""
     data = views_of(study, files=[paper.encoder])
     validated = Plan(study, data, repeats, {}, {}, expression).validated
     if expression is None:
@@ -362,5 +396,14 @@ def _make_plan(study, methods, embedders, expression, paper, baseline, repeats):
             for name, method in methods.items()
             if known or method.train != "oracle_train_lines"
         }
-    checked = check_methods(methods, embedders, baseline)
-    return Plan(study, data, repeats, checked, dict(embedders), expression)
+    return Plan(study, data, repeats, dict(methods), dict(embedders), expression)
+
+
+def _finish_plan(plan, baseline, sample_weight, *, controls):
+    """Check everything, add controls, and give each row its weights."""
+    checked = check_methods(plan.methods, plan.embedders, None)
+    if controls:
+        checked = add_controls(checked, plan.expression)
+    check_methods(checked, plan.embedders, baseline)
+    weighed, weights = weigh(checked, plan.embedders, plan.study, sample_weight)
+    return replace(plan, methods=weighed, sample_weight=weights)

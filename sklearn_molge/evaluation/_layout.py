@@ -6,12 +6,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 import sklearn_molge
-from sklearn_molge._utils.messages import counted
+from sklearn_molge._utils.messages import counted, first_few
 from sklearn_molge._utils.rows import distinct_rows
 from sklearn_molge.datasets import Study
-from sklearn_molge.evaluation._audit import held_out
+from sklearn_molge.evaluation._audit import covered_lines, held_out
 from sklearn_molge.evaluation._explain import (
     attribution_best,
     distance_to_training,
@@ -22,6 +23,7 @@ from sklearn_molge.evaluation._explain import (
 from sklearn_molge.evaluation._plan import (
     FEWEST_CANDIDATES,
     MIN_CANDIDATES,
+    Plan,
     Repeat,
 )
 from sklearn_molge.evaluation._results import SEED, StudyResults
@@ -106,7 +108,7 @@ def make_sections(
     `figures` are drawn beside those of the report; None draws none at all.
     """
     tables = _tables(results, audits, reference=reference)
-    unseen = _unseen(results.plan.repeats)
+    unseen = _unseen(results.plan)
     notes: list[str] = []
     sections = []
     for title, parts in (SECTIONS | {_MORE: tuple(figures or ())}).items():
@@ -169,30 +171,46 @@ def _split_table(study: Study, repeats: Sequence[Repeat]) -> pd.DataFrame:
     rows = []
     for i, repeat in enumerate(repeats):
         for part in ("train", "val", "test"):
-            drugs, lines = study.groups[getattr(repeat.split, part)].T
-            rows.append(
-                {
-                    "repeat": i,
-                    "part": part,
-                    "profiles": len(drugs),
-                    "drugs": len(np.unique(drugs)),
-                    "cell_lines": len(np.unique(lines)),
-                    "which_lines": ", ".join(map(str, np.unique(lines))),
-                }
-            )
+            chosen = getattr(repeat.split, part)
+            drugs, lines = study.groups[chosen].T
+            row = {
+                "repeat": i,
+                "part": part,
+                "profiles": len(drugs),
+                "drugs": len(np.unique(drugs)),
+                "cell_lines": len(np.unique(lines)),
+            }
+            if _n_sources(study) > 1:
+                row["sources"] = _sources_text(study, chosen)
+            row["which_lines"] = ", ".join(map(str, np.unique(lines)))
+            rows.append(row)
     return pd.DataFrame(rows).set_index("repeat")
 
 
-def _unseen(repeats: Sequence[Repeat]) -> str:
+def _n_sources(study: Study) -> int:
+    return study.obs["source"].nunique() if "source" in study.obs else 0
+
+
+def _sources_text(study: Study, rows: NDArray[np.intp]) -> str:
+    counts = study.obs["source"].iloc[rows].value_counts(sort=False)
+    return ", ".join(f"{source} {n:,}" for source, n in counts.items() if n)
+
+
+def _unseen(plan: Plan) -> str:
     """Say what the test rows are, in training."""
-    kept = {held_out(repeat.split) for repeat in repeats}
+    kept = {held_out(repeat.split) for repeat in plan.repeats}
     if kept == {"both"}:
-        return "Unseen drugs in unseen cell lines"
-    if kept == {"drugs"}:
+        said = "Unseen drugs in unseen cell lines"
+    elif kept == {"drugs"}:
         return "Unseen drugs in cell lines that were trained on"
-    if kept == {"cell_lines"}:
-        return "Drugs that were trained on, in unseen cell lines"
-    return "The repeats hold out different things"
+    elif kept == {"cell_lines"}:
+        said = "Drugs that were trained on, in unseen cell lines"
+    else:
+        return "The repeats hold out different things"
+    covered = any(covered_lines(plan.study, repeat.split) for repeat in plan.repeats)
+    return said + (
+        ", some of which training profiles of several lines cover" if covered else ""
+    )
 
 
 def report_notes(
@@ -206,6 +224,7 @@ def report_notes(
     if refused:
         why = next(iter(refused.values()))
         notes.append(f"Not kept in cache_folder: {', '.join(refused)}. {why}")
+    notes += [*_source_notes(results.plan), *_control_notes(results)]
     notes += [*_selection_notes(results), *_data_notes(results)]
     if reference:
         notes.append(
@@ -221,7 +240,7 @@ def _candidate_notes(results: StudyResults) -> Iterator[str]:
     chance = table[f"chance_{score.name}"]
     pooled = table["candidates"].nunique() > 1
     yield (
-        f"{_unseen(results.plan.repeats)}. Ranked in each repeat: "
+        f"{_unseen(results.plan)}. Ranked in each repeat: "
         f"{_span(table['test_profiles'], 'test profile')} among "
         f"{_span(table['candidates'], 'candidate')} (test drugs), in "
         f"{_span(table['test_cell_lines'], 'cell line')}; chance {score.label} "
@@ -284,6 +303,67 @@ def _failure_notes(results: StudyResults) -> Iterator[str]:
         yield f"Undefined: {', '.join(names)}: {why}."
 
 
+def _source_notes(plan: Plan) -> Iterator[str]:
+    """Say what other sources gave away of the test lines, and how rows weigh."""
+    for i, repeat in enumerate(plan.repeats):
+        lines = covered_lines(plan.study, repeat.split)
+        if lines:
+            yield (
+                f"Repeat {i}: {first_few(lines, write=str)} are unseen for the test "
+                "molecules alone. Training profiles of several lines cover them, of "
+                "other molecules."
+            )
+    weighed: dict[str, list[str]] = {}
+    for name, method in plan.methods.items():
+        if method.sample_weight is not None:
+            said = _weights_text(np.asarray(method.sample_weight), plan.repeats)
+            weighed.setdefault(said, []).append(plan.labels[name])
+    for said, labels in weighed.items():
+        all_of_them = len(labels) == len(plan.methods)
+        whose = "all methods" if all_of_them else first_few(labels, write=str, n=5)
+        yield f"Training rows of {whose} are weighted, {said}"
+
+
+def _weights_text(weights: NDArray, repeats: Sequence[Repeat]) -> str:
+    rows = np.concatenate([repeat.split.train for repeat in repeats])
+    used = weights[rows][weights[rows] > 0]
+    low, high = (used.min(), used.max()) if len(used) else (0, 0)
+    n_out = len(rows) - len(used)
+    left = f"; {n_out:,} of {len(rows):,}, of weight 0, are left out" if n_out else ""
+    return f"{low:g} to {high:g}{left}. Test rows all count the same."
+
+
+def _control_notes(results: StudyResults) -> Iterator[str]:
+    """Say what controls score, and which are above chance."""
+    score, sizes = results.scores[0], results.scored["n_candidates"]
+    sign = 1 if score.greater_is_better else -1
+    said, above = [], []
+    known = results.finished.keys() - results.undefined.keys()
+    for name, method in results.methods.items():
+        if not method.control or name not in known:
+            continue
+        row = results.intervals(name).loc[score.name]
+        ends = row["low"], row["high"]
+        interval = " [{:.3f}, {:.3f}]".format(*ends) if results.resamples else ""
+        said.append(f"{results.labels[name]} {row['score']:.3f}{interval}")
+        chance = chance_scores(sizes, scores=[score])[score.name]
+        if min(sign * end for end in ends) > sign * chance:
+            above.append(results.labels[name])
+    if said:
+        yield f"Controls, which know nothing of a drug's effect: {'; '.join(said)}."
+    if above:
+        yield (
+            f"Above chance: {', '.join(above)}. So much of the other scores is owed to "
+            "which molecules were tested in which lines, or to a leak, and not to what "
+            "a drug does."
+        )
+    if not any(method.control for method in results.methods.values()):
+        yield (
+            "No control stands beside the methods: controls=True adds molecules in "
+            "random order and means of cell lines."
+        )
+
+
 def _selection_notes(results: StudyResults) -> Iterator[str]:
     """Say what was selected, by how much."""
     plan = results.plan
@@ -344,6 +424,8 @@ def describe_study(study: Study) -> dict[str, str]:
         "Level": level,
         "Control wells": f"{n_controls:,}",
     }
+    if _n_sources(study) > 1:
+        description["Sources"] = _sources_text(study, np.arange(len(study)))
     for column, name, unit in (("dose_um", "Dose", "um"), ("time_h", "Time", "h")):
         if column in study.obs:
             values = study.obs[column].dropna()

@@ -1,8 +1,10 @@
 """What is compared: rows of the tables, and embedders that they share."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from types import UnionType
 
+from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, TransformerMixin, clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import make_pipeline
@@ -10,9 +12,23 @@ from sklearn.pipeline import make_pipeline
 from sklearn_molge._compat import StrOptions
 from sklearn_molge._utils.views import is_embedder
 from sklearn_molge.alignment import CoordinatedEmbedder, FittedTower
-from sklearn_molge.retrieval import TransformedTargetRetriever
+from sklearn_molge.molecules import MorganFingerprinter
+from sklearn_molge.retrieval import (
+    DoubleNNRetriever,
+    DrugBlindRetriever,
+    RandomRetriever,
+    TransformedTargetRetriever,
+)
 
-__all__ = ["AlignedView", "FittedAlignment", "Method", "aligned_views", "put_towers"]
+__all__ = [
+    "TABLES",
+    "AlignedView",
+    "FittedAlignment",
+    "Method",
+    "add_controls",
+    "aligned_views",
+    "put_towers",
+]
 
 TABLES = ("table1", "table2", "ablations")
 TRAINING_ROWS = ("train", "oracle_train_lines", "oracle_test_lines")
@@ -56,7 +72,7 @@ class AlignedView(TransformerMixin, BaseEstimator):
         self.view = view
         self.embedder = embedder
 
-    def fit(self, X, y=None):
+    def fit(self, X, y=None, sample_weight=None):
         """Refuse: `evaluate_study` replaces this object before it fits anything.
 
         Parameters
@@ -64,6 +80,8 @@ class AlignedView(TransformerMixin, BaseEstimator):
         X : Ignored
             Not used.
         y : Ignored
+            Not used.
+        sample_weight : Ignored
             Not used.
 
         Raises
@@ -78,7 +96,7 @@ class AlignedView(TransformerMixin, BaseEstimator):
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Method:
     """A row of a table: an estimator, what it sees, and how it is labelled.
 
@@ -105,6 +123,10 @@ class Method:
         Fit on profiles that say nothing of the drug: each is replaced by the mean of
         its cell line over the training rows. What is left is chance, or a bias of which
         molecules were tested in which lines.
+    sample_weight : array-like of shape (n_samples,), str, False or None, default=None
+        Weights of the study's rows in this row's `fit`, or the column of `obs` that
+        holds them. None takes those of :func:`evaluate_study`; False takes none, so
+        that all training rows count the same.
 
     Raises
     ------
@@ -134,6 +156,7 @@ class Method:
     train: str = "train"
     shuffle_molecules: bool = False
     drug_blind: bool = False
+    sample_weight: ArrayLike | str | bool | None = None
 
     def __post_init__(self) -> None:
         if self.train not in TRAINING_ROWS:
@@ -143,6 +166,11 @@ class Method:
             raise ValueError(f"tables must be of {TABLES}. Got {self.tables}.")
         if not self.candidates:
             raise ValueError("estimator must hold at least one estimator. Got [].")
+        if self.sample_weight is True:
+            raise ValueError(
+                "sample_weight must be weights, a column of obs, False or None. Got "
+                "True; None takes the weights of evaluate_study."
+            )
 
     @property
     def candidates(self) -> list[BaseEstimator]:
@@ -150,6 +178,20 @@ class Method:
         if isinstance(self.estimator, list | tuple):
             return list(self.estimator)
         return [self.estimator]
+
+    @property
+    def control(self) -> str:
+        """Why it is a control, which finds nothing of a drug's effect; else empty."""
+        kinds = (
+            "molecules in random order" if self.shuffle_molecules else "",
+            "means of cell lines in the place of profiles" if self.drug_blind else "",
+            *(
+                why
+                for kind, why in _CONTROLS.items()
+                if all(_holds(each, kind) for each in self.candidates)
+            ),
+        )
+        return "; ".join(filter(None, dict.fromkeys(kinds)))
 
     @property
     def is_classical(self) -> bool:
@@ -161,19 +203,72 @@ class Method:
         return (
             "table1" in self.tables
             and self.train == "train"
-            and not self.shuffle_molecules
-            and not self.drug_blind
+            and not self.control
             and "aligned" not in labels
-            and not any(_has_embedder(estimator) for estimator in self.candidates)
+            and not any(
+                _holds(each, AlignedView | CoordinatedEmbedder | FittedTower)
+                for each in self.candidates
+            )
         )
 
 
-def _has_embedder(estimator: BaseEstimator) -> bool:
+# Retrievers that are controls by themselves, and why.
+_CONTROLS = {
+    DrugBlindRetriever: "means of cell lines in the place of profiles",
+    RandomRetriever: "random numbers",
+}
+
+
+def _holds(estimator: BaseEstimator, kind: type | UnionType) -> bool:
+    """Whether an estimator, or one inside it, is of a kind."""
     parts = [estimator, *estimator.get_params(deep=True).values()]
-    return any(
-        isinstance(part, AlignedView | CoordinatedEmbedder | FittedTower)
-        for part in parts
+    return any(isinstance(part, kind) for part in parts)
+
+
+def add_controls(
+    methods: Mapping[str, Method], expression: BaseEstimator
+) -> dict[str, Method]:
+    """Return the methods, with controls for tables that lack one of the two kinds.
+
+    They are the first method that learns from training rows alone, on molecules in
+    random order, and D-NN on means of cell lines: of so few profiles CCA finds fewer
+    components than it is asked for, and says so.
+    """
+    model = next(
+        (
+            replace(method, label=f"{method.label or name}, shuffled molecules")
+            for name, method in methods.items()
+            if method.train == "train" and not method.control
+            # An embedder was trained on the true molecules.
+            if not any(aligned_views(each) for each in method.candidates)
+        ),
+        None,
     )
+    if model is None:
+        raise ValueError(
+            "controls=True needs a method that is fitted on the training rows, without "
+            f"AlignedView: a control is made of it. Got {list(methods)}."
+        )
+    blind = make_pipeline(
+        MorganFingerprinter(),
+        TransformedTargetRetriever(DoubleNNRetriever("jaccard"), clone(expression)),
+    )
+    words = ("means of cell lines", "Morgan", "D-NN", "D-NN, drug-blind")
+    rows = {
+        "shuffled_molecules": replace(model, shuffle_molecules=True),
+        "drug_blind": Method(blind, *words, drug_blind=True),
+    }
+    used = [t for t in TABLES if any(t in m.tables for m in methods.values())]
+    added = {}
+    for name, row in rows.items():
+        alike = [m for m in methods.values() if m.control == row.control]
+        there = {table for m in alike for table in m.tables}
+        lacking = tuple(table for table in used if table not in there)
+        if lacking and name in methods:
+            raise ValueError(f"controls=True adds a method {name!r}: name yours apart.")
+        if lacking:
+            added[name] = replace(row, tables=lacking)
+    return dict(methods) | added
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 import importlib.metadata
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,8 @@ from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
 
 from sklearn_molge._utils.groups import Factor, count_of, encode_groups
+from sklearn_molge._utils.messages import first_few
+from sklearn_molge._utils.sample_weights import weight_parameter
 from sklearn_molge.datasets import Study
 from sklearn_molge.evaluation._methods import Method, aligned_views
 from sklearn_molge.model_selection import DrugCellLineSplit, drug_cell_line_split
@@ -28,6 +30,7 @@ __all__ = [
     "draw_split",
     "make_repeats",
     "views_of",
+    "weigh",
 ]
 
 # A result of another version is another result.
@@ -90,6 +93,7 @@ class Plan:
     methods: dict[str, Method]  # the rows of the tables
     embedders: dict[str, BaseEstimator]  # what the rows' AlignedView stand for
     expression: BaseEstimator  # transformer of profiles before the embedders
+    sample_weight: NDArray[np.float64] | None = None  # of the embedders' rows
 
     @property
     def labels(self) -> dict[str, str]:
@@ -133,7 +137,11 @@ def _is_file(path: Any) -> bool:
 
 
 def make_repeats(
-    split: Split, groups: ArrayLike, n_repeats: int, random_state: RandomState
+    split: Split,
+    study: Study,
+    n_repeats: int,
+    random_state: RandomState,
+    test_sources: str | Sequence[str] | None = None,
 ) -> list[Repeat]:
     """Draw the divisions, and a seed for each."""
     rng = check_random_state(random_state)
@@ -145,6 +153,15 @@ def make_repeats(
                 "split must not have a random_state: each repeat draws from that of "
                 f"evaluate_study. Got {options['random_state']!r}."
             )
+        if test_sources is not None:
+            if "test_sources" in options:
+                raise ValueError(
+                    "test_sources must be given once. Got "
+                    f"{test_sources!r} and split={split!r}."
+                )
+            options["test_sources"] = test_sources
+        named = options.get("test_sources") is not None
+        groups = study.obs if named else study.groups
         splits = [draw_split(groups, **options, random_state=seed) for seed, _ in seeds]
     elif isinstance(split, DrugCellLineSplit):
         splits = [split] * n_repeats
@@ -156,7 +173,7 @@ def make_repeats(
             "DrugCellLineSplit that this function returns, or a list of "
             f"n_repeats={n_repeats} DrugCellLineSplit. Got {split!r}."
         )
-    n_rows = len(np.asarray(groups))
+    n_rows = len(study)
     for i, drawn in enumerate(splits):
         if not len(drawn.test) or not len(drawn.train):
             raise ValueError(f"split {i} has no training or no test rows: {drawn!r}.")
@@ -166,7 +183,100 @@ def make_repeats(
                 f"split {i} must be of this study, which has {n_rows} rows. Got row "
                 f"{largest}."
             )
+        _check_sources(drawn, study, test_sources, f"split {i}")
     return [Repeat(drawn, seed) for drawn, (_, seed) in zip(splits, seeds, strict=True)]
+
+
+def _check_sources(split, study, test_sources, name) -> None:
+    """Refuse a given division that tests rows of other sources."""
+    if test_sources is None:
+        return
+    tested = encode_groups(study.obs, test_sources=test_sources)[0].tested
+    assert tested is not None
+    for part in ("test", "val"):
+        rows = getattr(split, part)
+        others = rows[~tested[rows]]
+        if len(others):
+            found = first_few(pd.unique(study.obs["source"].iloc[others]), n=3)
+            raise ValueError(
+                f"{name} has {part} rows of other sources than "
+                f"test_sources={test_sources!r}: {len(others):,} of {len(rows):,}, of "
+                f"{found}."
+            )
+
+
+def row_weights(
+    study: Study, sample_weight: ArrayLike | str | bool | None, *, name: str
+) -> NDArray[np.float64] | None:
+    """Return a weight for each row of the study: an array, or a column of `obs`."""
+    if sample_weight is None or sample_weight is False:
+        return None
+    values: Any = sample_weight
+    if isinstance(sample_weight, str):
+        if sample_weight not in study.obs:
+            raise ValueError(
+                f"{name} must be an array with an entry for each row of the study, or "
+                f"a column of obs, which has {first_few(study.obs.columns)}. Got "
+                f"{sample_weight!r}."
+            )
+        values = study.obs[sample_weight]
+        name = f"{name}={sample_weight!r}"
+    try:
+        weights = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name} must hold numbers: {error}") from None
+    if weights.shape != (len(study),):
+        raise ValueError(
+            f"{name} must have an entry for each of the {len(study):,} rows of the "
+            f"study. Got shape {weights.shape}."
+        )
+    bad = np.flatnonzero(~(np.isfinite(weights) & (weights >= 0)))
+    if len(bad) or not weights.any():
+        got = f"{weights[bad[0]]} at row {bad[0]}" if len(bad) else "0 in all rows"
+        raise ValueError(
+            f"{name} must hold finite numbers of at least 0, and some above. Got {got}"
+            + (f", and {len(bad) - 1:,} more like it." if len(bad) > 1 else ".")
+        )
+    return weights
+
+
+def weigh(
+    methods: Mapping[str, Method],
+    embedders: Mapping[str, BaseEstimator],
+    study: Study,
+    sample_weight: ArrayLike | str | None,
+) -> tuple[dict[str, Method], NDArray[np.float64] | None]:
+    """Return methods with the weights of their rows, and those of the embedders.
+
+    Raises
+    ------
+    ValueError
+        If weights are not as described, or a method or an embedder takes none.
+    """
+    shared = row_weights(study, sample_weight, name="sample_weight")
+    weighed, refusing = {}, []
+    for name, method in methods.items():
+        own = method.sample_weight
+        weights = shared
+        if own is not None:
+            what = f"sample_weight of methods[{name!r}]"
+            weights = row_weights(study, own, name=what)
+        weighed[name] = replace(method, sample_weight=weights)
+        if weights is not None and None in map(weight_parameter, method.candidates):
+            refusing.append(f"methods[{name!r}]")
+    if shared is not None:
+        refusing += [
+            f"embedders[{name!r}]"
+            for name, embedder in embedders.items()
+            if weight_parameter(embedder) is None
+        ]
+    if refusing:
+        raise ValueError(
+            "sample_weight was given, and these take none in `fit` (with metadata "
+            f"routing: request none, see set_fit_request): {', '.join(refusing)}. "
+            "Method(..., sample_weight=False) is a row without weights."
+        )
+    return weighed, shared
 
 
 def draw_split(
@@ -222,8 +332,9 @@ def draw_split(
     seed = random_state
     if not isinstance(seed, Integral):  # every try draws from the same state
         seed = check_random_state(seed).randint(np.iinfo(np.int32).max)
-    drug, cell_line = encode_groups(groups)
-    options, most = _sizes_for(len(drug.labels), len(cell_line.labels), sizes)
+    sources = sizes.get("test_sources")
+    drug, cell_line = encode_groups(groups, test_sources=sources)
+    options, most = _sizes_for(len(drug.pool), len(cell_line.pool), sizes)
 
     def draw(n_test: int, n_val: int) -> DrugCellLineSplit:
         lines = {"test_cell_lines": n_test, "val_cell_lines": n_val}

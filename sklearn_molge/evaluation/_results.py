@@ -237,11 +237,12 @@ class StudyResults:
         """Return the tables that have a row, each with chance as its first."""
         rows = {name: self._row(name) for name in self.methods}
         chance = self._chance_row()
-        tables = {}
+        tables: dict[str, pd.DataFrame] = {}
         for table in ("table1", "table2", "ablations"):
-            own = {n: rows[n] for n, m in self.methods.items() if table in m.tables}
-            if not own:
-                continue
+            there = {n: m for n, m in self.methods.items() if table in m.tables}
+            if not there or (tables and all(m.control for m in there.values())):
+                continue  # nothing, or controls of nothing
+            own = {name: rows[name] for name in there}
             frame = pd.DataFrame({CHANCE: chance} | own).T
             frame = frame.infer_objects().rename_axis("method")
             if table == "table2":
@@ -259,23 +260,21 @@ class StudyResults:
             "molecules": method.molecules,
             "compared_by": method.method,
         }
-        table = None
-        if not error and not why:
-            ranks, drugs = self.scored[name], self.scored["drug"]
-            table = bootstrap_scores(
-                ranks, drugs, scores=self.scores, random_state=SEED
-            )
-            if not self.resamples:
-                table = table.assign(low=np.nan, high=np.nan)
-        row |= self._score_columns(table)
+        row |= self._score_columns(None if error or why else self.intervals(name))
         row |= self._difference(name)
         row["valid_mrr"] = np.mean([outcome.valid_mrr for outcome in own])
         row["seconds"] = sum(outcome.seconds for outcome in own)
         row |= {"error": error, "undefined": why}
-        row["source"] = _SOURCE
+        row["source"], row["control"] = _SOURCE, method.control
         n = len(method.candidates)
         chosen = ", ".join(f"{o.chosen + 1} of {n}" for o in own) if n > 1 else ""
         return row | {"chosen": chosen}
+
+    def intervals(self, name: str) -> pd.DataFrame:
+        """Return score, low and high of each score of a method that has ranks."""
+        ranks, drugs = self.scored[name], self.scored["drug"]
+        table = bootstrap_scores(ranks, drugs, scores=self.scores, random_state=SEED)
+        return table if self.resamples else table.assign(low=np.nan, high=np.nan)
 
     def _score_columns(self, table: pd.DataFrame | None) -> dict[str, float]:
         ends = {"": "score", "_low": "low", "_high": "high"}
@@ -309,7 +308,7 @@ class StudyResults:
         row |= {} if why else chance_scores(sizes, scores=self.scores)
         row |= dict.fromkeys((*_COMPARED, "valid_mrr"), np.nan)
         row |= {"seconds": 0.0, "error": "", "undefined": why}
-        return row | {"source": _SOURCE, "chosen": ""}
+        return row | {"source": _SOURCE, "control": "", "chosen": ""}
 
 
 def rank_table(plan: Plan, outcomes: Outcomes) -> pd.DataFrame:

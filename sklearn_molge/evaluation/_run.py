@@ -22,6 +22,7 @@ from sklearn_molge._files.signing import dump_signed, load_signed, signing_key
 from sklearn_molge._utils.identity import NotImportableError, describe, is_frozen
 from sklearn_molge._utils.progress import progress_bar
 from sklearn_molge._utils.rows import means_of_groups
+from sklearn_molge._utils.sample_weights import fit_weights
 from sklearn_molge.evaluation._methods import (
     FittedAlignment,
     aligned_views,
@@ -211,10 +212,11 @@ def fit_embedders(plan: Plan, cache: ResultCache, run: Run) -> Outcomes:
         before = seeded(plan.expression, repeat.seed)
         for name, embedder in plan.embedders.items():
             ready = seeded(embedder, repeat.seed)
-            what = (_settings(ready), before, *_what(plan.data, repeat))
-            path = cache.path("embedder", name, *what)
+            weights = plan.sample_weight
+            rows = _what(plan.data, repeat, weights, repeat.split.train)
+            path = cache.path("embedder", name, _settings(ready), before, *rows)
             tasks[i, name] = delayed(_embedder_task)(
-                ready, before, plan.data, repeat, cache, path
+                ready, before, plan.data, repeat, weights, cache, path
             )
     outcomes = run(tasks)
     return {key: outcomes[key] for key in tasks}  # they end in any order
@@ -250,7 +252,9 @@ def _method_path(name, method, candidates, paths, data, repeat, cache):
     settings = [_settings(each) for each in candidates]
     seen = method.train, method.shuffle_molecules, method.drug_blind
     names = [path.name.partition(".")[0] for path in paths.values()]
-    return cache.path("method", name, settings, *seen, names, *_what(data, repeat))
+    rows = repeat.rows(method.train)
+    what = _what(data, repeat, method.sample_weight, rows)
+    return cache.path("method", name, settings, *seen, names, *what)
 
 
 def run_tasks(tasks: dict[Key, Any], *, n_jobs: int | None, verbose: int) -> Outcomes:
@@ -279,7 +283,7 @@ def _with_key(key, function, *args):
         return key, function(*args)
 
 
-def _embedder_task(embedder, expression, data, repeat, cache, path):
+def _embedder_task(embedder, expression, data, repeat, weights, cache, path):
     kept, unread = cache.find(path)
     if kept is not None:
         return replace(kept[1], path=path)  # the folder may have been moved
@@ -288,7 +292,7 @@ def _embedder_task(embedder, expression, data, repeat, cache, path):
         if embedder.get_params(deep=False).get("checkpoint_folder", "") is None:
             folder = cache.folder / "checkpoints" if cache.keeps(path) else None
             embedder.set_params(checkpoint_folder=folder)
-        alignment = _fit_embedder(embedder, expression, data, repeat)
+        alignment = _fit_embedder(embedder, expression, data, repeat, weights)
     except Exception as error:
         seconds = time.perf_counter() - start
         return Outcome(error=_text(error), seconds=seconds, unread=unread)
@@ -299,9 +303,10 @@ def _embedder_task(embedder, expression, data, repeat, cache, path):
     return replace(outcome, unread=unread)
 
 
-def _fit_embedder(embedder, expression, data, repeat):
+def _fit_embedder(embedder, expression, data, repeat, weights):
     """Fit on the training rows; one with `train_split` watches the validation rows."""
-    train, val = repeat.split.train, repeat.split.val
+    train, weights = _weighed(repeat.split.train, weights)
+    val = repeat.split.val
     expression = clone(expression).fit(data.y[train])
     params = embedder.get_params(deep=False)
     groups = {}
@@ -310,9 +315,12 @@ def _fit_embedder(embedder, expression, data, repeat):
         if len(val):
             rows = np.concatenate([train, val])
             embedder.set_params(train_split=ValidationRows(len(train)))
+            if weights is not None:  # which do not weigh what is only watched
+                weights = np.append(weights, np.full(len(val), weights.max()))
         if has_fit_parameter(embedder, "groups"):
             groups = {"groups": data.groups[rows]}
-    embedder.fit(data.X[rows], expression.transform(data.y[rows]), **groups)
+    params = groups | fit_weights(embedder, weights, name="embedder")
+    embedder.fit(data.X[rows], expression.transform(data.y[rows]), **params)
     return FittedAlignment(embedder, expression)
 
 
@@ -340,7 +348,10 @@ def _method_task(candidates, method, data, repeat, paths, cache, path):
     try:
         alignments = {name: cache.load(file)[0] for name, file in paths.items()}
         ready = [put_towers(estimator, alignments) for estimator in candidates]
-        outcome = _fit_and_rank(ready, method, data, repeat)
+        with warnings.catch_warnings():
+            if method.drug_blind:  # of equal means none is the nearest: as is meant
+                warnings.filterwarnings("ignore", "(?s).*as near to each", UserWarning)
+            outcome = _fit_and_rank(ready, method, data, repeat)
     except Exception as error:
         seconds = time.perf_counter() - start
         return Outcome(error=_text(error), seconds=seconds, unread=unread)
@@ -351,25 +362,35 @@ def _method_task(candidates, method, data, repeat, paths, cache, path):
 
 def _fit_and_rank(candidates, method, data, repeat):
     """Select on the validation rows and rank the test rows."""
-    rows = repeat.rows(method.train)
+    rows, weights = _weighed(repeat.rows(method.train), method.sample_weight)
     val = repeat.split.val if method.train == "train" else rows[:0]
     if not len(rows):
-        raise ValueError(f"train={method.train!r} gives no row to fit on.")
+        some = "" if weights is None else " of a weight above 0"
+        raise ValueError(f"train={method.train!r} gives no row{some} to fit on.")
     molecules = data.X[rows]
     if method.shuffle_molecules:
         molecules = molecules[check_random_state(repeat.seed).permutation(len(rows))]
     profiles = data.y[rows]
     if method.drug_blind:
-        profiles = means_of_groups(profiles, data.groups[rows, 1])
+        profiles = means_of_groups(profiles, data.groups[rows, 1], weights)
     best, best_mrr, chosen = None, np.nan, 0
     selects = n_distinct(data.drugs[val]) >= FEWEST_CANDIDATES
     for i, candidate in enumerate(candidates if selects else candidates[:1]):
-        model = candidate.fit(molecules, profiles)
+        given = fit_weights(candidate, weights, name="method")
+        model = candidate.fit(molecules, profiles, **given)
         mrr = mean_reciprocal_rank(_ranks(model, data, val)) if selects else np.nan
         if best is None or mrr > best_mrr:
             best, best_mrr, chosen = model, mrr, i
     ranks = _ranks(best, data, repeat.split.test)
     return Outcome(ranks=ranks, valid_mrr=float(best_mrr), chosen=chosen)
+
+
+def _weighed(rows, weights):
+    """Return the rows that weigh more than 0, and their weights."""
+    if weights is None:
+        return rows, None
+    rows = rows[weights[rows] > 0]
+    return rows, weights[rows]
 
 
 def _ranks(model, data, rows):
@@ -385,10 +406,12 @@ def _settings(estimator: BaseEstimator) -> list[object]:
     return [type(estimator), kept]
 
 
-def _what(data: Data, repeat: Repeat) -> list[object]:
+def _what(data: Data, repeat: Repeat, weights, fitted) -> list[object]:
+    """Return what a result depends on beside settings; `fitted` are the rows of fit."""
     parts = ("train", "val", "test", "oracle_train_lines")
     rows = [getattr(repeat.split, part) for part in parts]
-    return [data.identity, *rows, repeat.seed]
+    weighed = [] if weights is None else [weights[fitted]]
+    return [data.identity, *rows, repeat.seed, *weighed]
 
 
 def _text(error: Exception) -> str:

@@ -28,7 +28,10 @@ from sklearn_molge._utils.views import comparison
 from sklearn_molge.base import identify_drugs, one_row_per_drug
 from sklearn_molge.exceptions import DataWarning, FewCandidatesWarning
 from sklearn_molge.metrics import Score, get_scores
-from sklearn_molge.model_selection._cross_val_ranks import cross_val_ranks
+from sklearn_molge.model_selection._cross_val_ranks import (
+    FixedCandidates,
+    cross_val_ranks,
+)
 from sklearn_molge.molecules import parsed_once
 
 __all__ = ["drug_permutation_test_score"]
@@ -46,7 +49,7 @@ Places = NDArray[np.intp]
         "drugs": ["array-like", None],
         "cv": ["cv_object"],
         "scoring": [str, Score],
-        "candidates": [StrOptions({"all", "fold"})],
+        "candidates": [StrOptions({"all", "fold"}), "array-like", "sparse matrix"],
         "n_permutations": [Interval(Integral, 1, None, closed="left")],
         "refit": ["boolean"],
         "random_state": ["random_state"],
@@ -98,9 +101,11 @@ def drug_permutation_test_score(
         "mrr", "median_rank" (negated, so that more is better) or "hits@k"; or your own
         :class:`~sklearn_molge.metrics.Score`. It is taken of the ranks of all folds
         together, so that each test profile counts once.
-    candidates : {"all", "fold"}, default="fold"
-        The molecules to rank: those of the test fold, or all distinct ones of X, the
-        same number for every fold; see :func:`cross_val_ranks`.
+    candidates : {"all", "fold"} or array-like of molecules, default="fold"
+        The molecules to rank: those of the test fold; all distinct ones of X, the
+        same number for every fold; or a fixed set, SMILES or features as X is, such as
+        a library, beside which a molecule that is not in it is ranked; see
+        :func:`cross_val_ranks`.
     n_permutations : int, default=100
         Number of permutations; the least p-value is ``1 / (n_permutations + 1)``.
     refit : bool, default=True
@@ -129,8 +134,9 @@ def drug_permutation_test_score(
     Raises
     ------
     ValueError
-        If there is one drug, a fold tests one drug among itself, or ``refit=False``
-        comes with several splits.
+        If there is one drug, a fold tests one drug among itself, ``refit=False``
+        comes with several splits, or `candidates` are fewer than two or of another
+        kind than X.
 
     Warns
     -----
@@ -171,8 +177,9 @@ def drug_permutation_test_score(
     together in the data and not in the permutations: no valid test, and refused.
 
     A drug whose rows have different SMILES (salts, isomers) is written as the one
-    that sorts first, in `score` as well. A long test can be run in parts: the
-    `permutation_scores` of calls with other seeds can be put together.
+    that sorts first, in `score` as well. A fixed set of candidates stays as it is in
+    all permutations, so that the test is exact among it, too. A long test can be run
+    in parts: the `permutation_scores` of calls with other seeds can be put together.
 
     References
     ----------
@@ -202,6 +209,8 @@ def drug_permutation_test_score(
     X, y, groups = indexable(X, y, groups)
     score_of = _signed(scoring)
     molecules, drugs, places = _one_molecule_a_drug(X, drugs)
+    if not isinstance(candidates, str):
+        candidates = FixedCandidates(molecules, candidates)
     splits = list(check_cv(cv, y).split(X, y, groups))
     _check_splits(splits, places, candidates=candidates, refit=refit)
     rng = check_random_state(random_state)
@@ -272,7 +281,7 @@ def _check_splits(splits, places: Places, *, candidates: str, refit: bool) -> No
     few = [i for i, (_, test) in enumerate(splits) if len(np.unique(places[test])) < 2]
     if few and not refit:
         raise ValueError("refit=False exchanges the test drugs. Got only one of them.")
-    if few and candidates == "fold":
+    if few and isinstance(candidates, str) and candidates == "fold":
         raise ValueError(
             f"Folds with one test drug have nothing to rank: {first_few(few)}. "
             "candidates='all' ranks them among all drugs."
@@ -281,6 +290,8 @@ def _check_splits(splits, places: Places, *, candidates: str, refit: bool) -> No
 
 def _cross_val_ranks(estimator, molecules, dealt: Places, y, **given) -> Floats:
     X = _safe_indexing(molecules, dealt)
+    if isinstance(given["candidates"], FixedCandidates):
+        given["candidates"] = given["candidates"].dealt(dealt)
     table = cross_val_ranks(estimator, X, y, **given)
     return table["rank"].to_numpy()
 
@@ -305,6 +316,10 @@ def _ranks_of_deals(
         **_check_method_params(places, params or {}, train),
     )
     tested, own = np.unique(places[test], return_inverse=True)
+    if isinstance(candidates, FixedCandidates):
+        X = _safe_indexing(molecules, tested)
+        ranks = candidates.all_ranks(model, X, _safe_indexing(y, test), tested)
+        return lambda deal: ranks[np.arange(len(test)), deal[own]]
     ranked = np.arange(molecules.shape[0]) if candidates == "all" else tested
     compare = comparison(model, _safe_indexing(molecules, ranked))
     ranks = rankdata(-compare(_safe_indexing(y, test)), axis=1)

@@ -10,7 +10,12 @@ from sklearn.utils.validation import (
     check_is_fitted,
 )
 
-from sklearn_molge._compat import Interval, StrOptions, _fit_context
+from sklearn_molge._compat import (
+    Interval,
+    StrOptions,
+    _check_sample_weight,
+    _fit_context,
+)
 from sklearn_molge._utils.checks import check_same_rows
 from sklearn_molge._utils.rows import group_means, row_batches, take_distinct
 from sklearn_molge._utils.similarity import METRICS, SPARSE_METRICS, similarity_to
@@ -72,6 +77,10 @@ class DoubleNNRetriever(TwoViewMixin, BaseEstimator):
     no nearest: all share its weight, with a warning. In X, rows with equal features are
     one drug.
 
+    The `sample_weight` of :meth:`fit` weighs rows in their drug's mean, whose say as a
+    neighbour does not depend on it. With ``neighbors="profile"`` it multiplies
+    :math:`w_t`, and so changes nothing about the one nearest profile.
+
     Examples
     --------
     >>> import numpy as np
@@ -107,7 +116,7 @@ class DoubleNNRetriever(TwoViewMixin, BaseEstimator):
         self.temperature = temperature
 
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y):
+    def fit(self, X, y, sample_weight=None):
         """Store the known molecules and their profiles.
 
         Parameters
@@ -117,6 +126,8 @@ class DoubleNNRetriever(TwoViewMixin, BaseEstimator):
             and "euclidean".
         y : array-like of shape (n_samples, n_genes)
             Profile of each row.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weight of each row, at least 0; equal by default. Those of 0 are left out.
 
         Returns
         -------
@@ -133,9 +144,15 @@ class DoubleNNRetriever(TwoViewMixin, BaseEstimator):
         )
         y = check_profiles(self, y, reset=True)
         check_same_rows(X=X, y=y)
+        weights = _check_sample_weight(
+            sample_weight, y, dtype=np.float64, ensure_non_negative=True
+        )
+        used = np.flatnonzero(weights > 0)
+        X, y, weights = X[used], y[used], weights[used]
         if self.neighbors == "drug":
             X, codes = take_distinct(X)
-            y = group_means(y, codes)
+            y = group_means(y, codes, weights)
+            weights = np.ones(len(y))
         if self.n_neighbors is not None and self.n_neighbors > len(y):
             raise ValueError(
                 f"n_neighbors must be at most {len(y)}, the number of known "
@@ -148,7 +165,7 @@ class DoubleNNRetriever(TwoViewMixin, BaseEstimator):
                 "correlates with them.",
                 stacklevel=4,
             )
-        self.molecules_, self.profiles_ = X, y
+        self.molecules_, self.profiles_, self._weights = X, y, weights
         return self
 
     def compare_to(self, X):
@@ -199,13 +216,13 @@ class DoubleNNRetriever(TwoViewMixin, BaseEstimator):
             nearest = similarities.argmax(axis=1)[:, None]
         else:
             nearest = np.argpartition(-similarities, k - 1, axis=1)[:, :k]
-        if self.temperature is None:
-            weights = np.full((n_queries, k), 1 / k)
-        else:
+        weights = self._weights[nearest]
+        if self.temperature is not None:
             near = np.take_along_axis(similarities, nearest, axis=1)
             near -= near.max(axis=1, keepdims=True)
             with np.errstate(over="ignore"):  # a small temperature takes the nearest
-                weights = special.softmax(near / self.temperature, axis=1)
+                weights = weights * special.softmax(near / self.temperature, axis=1)
+        weights = weights / weights.sum(axis=1, keepdims=True)
         rows = np.repeat(np.arange(n_queries), k)
         found = sparse.csr_array(
             (weights.ravel(), (rows, nearest.ravel())), shape=(n_queries, n_known)
@@ -224,7 +241,8 @@ class DoubleNNRetriever(TwoViewMixin, BaseEstimator):
             "their answer is the mean over all, and says nothing of them.",
             stacklevel=4,
         )
-        shared = np.where(as_near[:, None], 1 / n_known, weights.toarray())
+        equal = self._weights / self._weights.sum()
+        shared = np.where(as_near[:, None], equal, weights.toarray())
         return sparse.csr_array(shared)
 
     def _accept_sparse(self):

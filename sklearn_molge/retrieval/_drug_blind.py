@@ -2,12 +2,19 @@
 
 from typing import ClassVar
 
+import numpy as np
 import pandas as pd
 from sklearn.base import clone
 
-from sklearn_molge._compat import HasMethods, _fit_context
+from sklearn_molge._compat import (
+    HasMethods,
+    _check_sample_weight,
+    _fit_context,
+    _safe_indexing,
+)
 from sklearn_molge._utils.groups import encode_groups
 from sklearn_molge._utils.rows import means_of_groups
+from sklearn_molge._utils.sample_weights import fit_weights
 from sklearn_molge.base import check_profiles
 from sklearn_molge.retrieval._wrapper import BaseWrapper
 
@@ -83,7 +90,7 @@ class DrugBlindRetriever(BaseWrapper):
         self.retriever = retriever
 
     @_fit_context(prefer_skip_nested_validation=False)
-    def fit(self, X, y, groups=None):
+    def fit(self, X, y, groups=None, sample_weight=None):
         """Fit the retriever on the means of the cell lines.
 
         Parameters
@@ -94,6 +101,9 @@ class DrugBlindRetriever(BaseWrapper):
             Profile of each row.
         groups : array-like or DataFrame of shape (n_samples, 2)
             Drug and cell line of each row; needed.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weight of each row, at least 0, in the means and for the retriever; equal by
+            default.
 
         Returns
         -------
@@ -103,12 +113,24 @@ class DrugBlindRetriever(BaseWrapper):
         Raises
         ------
         ValueError
-            If `groups` is missing, or of another length.
+            If `groups` is missing, or of another length, or `sample_weight` is given
+            and the retriever takes none.
         """
         cell_line = encode_groups(groups, X, y)[1]
         y = check_profiles(self, y, reset=True)
-        means = means_of_groups(y, cell_line.codes)
+        weights = {}
+        if sample_weight is not None:
+            sample_weight = _check_sample_weight(
+                sample_weight, y, dtype=np.float64, ensure_non_negative=True
+            )
+            used = np.flatnonzero(sample_weight > 0)
+            X, y, sample_weight = (
+                _safe_indexing(rows, used) for rows in (X, y, sample_weight)
+            )
+            weights = fit_weights(self.retriever, sample_weight, name="retriever")
+            cell_line = encode_groups(_safe_indexing(groups, used), X, y)[1]
+        means = means_of_groups(y, cell_line.codes, sample_weight)
         named = hasattr(self, "gene_names_in_")
         profiles = pd.DataFrame(means, columns=self.gene_names_in_) if named else means
-        self.retriever_ = clone(self.retriever).fit(X, profiles)
+        self.retriever_ = clone(self.retriever).fit(X, profiles, **weights)
         return self

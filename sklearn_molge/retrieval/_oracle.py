@@ -4,7 +4,12 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from sklearn_molge._compat import StrOptions, _fit_context
+from sklearn_molge._compat import (
+    StrOptions,
+    _check_sample_weight,
+    _fit_context,
+    _safe_indexing,
+)
 from sklearn_molge._utils.rows import group_means, row_batches
 from sklearn_molge._utils.similarity import METRICS, paired_similarity, similarity_to
 from sklearn_molge.base import (
@@ -89,7 +94,7 @@ class OracleRetriever(TwoViewMixin, BaseEstimator):
         self.leave_query_out = leave_query_out
 
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y):
+    def fit(self, X, y, sample_weight=None):
         """Store the profiles and each drug's mean.
 
         Parameters
@@ -98,6 +103,9 @@ class OracleRetriever(TwoViewMixin, BaseEstimator):
             Molecule of each row: SMILES, or features (equal rows are one drug).
         y : array-like of shape (n_samples, n_genes)
             Profile of each row.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weight of each row in its drug's mean, at least 0; equal by default. Those
+            of 0 are left out.
 
         Returns
         -------
@@ -105,11 +113,14 @@ class OracleRetriever(TwoViewMixin, BaseEstimator):
             Fitted estimator.
         """
         X, y = check_two_views(self, X, y, accept_sparse="csr")
-        keys = molecule_keys(X)
+        weights = _check_sample_weight(
+            sample_weight, y, dtype=np.float64, ensure_non_negative=True
+        )
+        used = np.flatnonzero(weights > 0)
+        self._weights, self.profiles_ = weights[used], y[used]
+        keys = molecule_keys(_safe_indexing(X, used))
         self.drugs_, self._codes = np.unique(keys, return_inverse=True)
-        self._counts = np.bincount(self._codes)
-        self.means_ = group_means(y, self._codes)
-        self.profiles_ = y
+        self.means_ = group_means(self.profiles_, self._codes, self._weights)
         return self
 
     def compare_to(self, X):
@@ -170,15 +181,17 @@ class OracleRetriever(TwoViewMixin, BaseEstimator):
         pair, drug = np.unique(
             np.column_stack([query, self._codes[fitted]]), axis=0, return_inverse=True
         )
+        own = self._weights[fitted]
         sums = np.zeros((len(pair), y.shape[1]))
-        np.add.at(sums, drug, self.profiles_[fitted])
-        left = self._counts[pair[:, 1]] - np.bincount(drug, minlength=len(pair))
-        rest = self._counts[pair[:, 1], None] * self.means_[pair[:, 1]] - sums
-        rest /= np.maximum(left, 1)[:, None]
+        np.add.at(sums, drug, own[:, None] * self.profiles_[fitted])
+        n_left = np.bincount(self._codes)[pair[:, 1]] - np.bincount(drug)
+        total = np.bincount(self._codes, self._weights)[pair[:, 1]]
+        left = np.where(n_left > 0, total - np.bincount(drug, own), 1)
+        rest = (total[:, None] * self.means_[pair[:, 1]] - sums) / left[:, None]
         own = paired_similarity(
             y[pair[:, 0]], rest.astype(y.dtype), metric=self.metric
         ).copy()
-        own[left == 0] = -np.inf
+        own[n_left == 0] = -np.inf
         return own[drug]
 
     def __sklearn_tags__(self):

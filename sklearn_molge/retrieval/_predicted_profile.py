@@ -3,16 +3,13 @@
 import numpy as np
 from scipy import sparse
 from sklearn.base import BaseEstimator, MetaEstimatorMixin, TransformerMixin, clone
-from sklearn.compose import TransformedTargetRegressor
-from sklearn.linear_model import LinearRegression
-from sklearn.pipeline import Pipeline
 from sklearn.utils import get_tags
 from sklearn.utils.metadata_routing import (
     MetadataRouter,
     MethodMapping,
     process_routing,
 )
-from sklearn.utils.validation import check_is_fitted, has_fit_parameter
+from sklearn.utils.validation import check_is_fitted
 
 from sklearn_molge._compat import (
     HasMethods,
@@ -24,6 +21,7 @@ from sklearn_molge._compat import (
 )
 from sklearn_molge._utils.checks import check_same_rows
 from sklearn_molge._utils.rows import as_indexable, distinct_rows, group_means
+from sklearn_molge._utils.sample_weights import fit_weights, weight_parameter
 from sklearn_molge._utils.similarity import METRICS
 from sklearn_molge.base import EmbedderMixin, check_profiles
 
@@ -151,18 +149,13 @@ class PredictedProfileRetriever(
             )
         if _routing_enabled():
             fit_params = process_routing(self, "fit", **fit_params).regressor.fit
-        takes = _weight_parameter(self.regressor)
-        if sample_weight is not None and takes is None:
-            raise ValueError(
-                "sample_weight was given, and the regressor takes none (with metadata "
-                "routing: requests none, see set_fit_request). Got "
-                f"{self.regressor!r}."
-            )
+        fit_weights(self.regressor, sample_weight, name="regressor")
         if self.average_profiles and X.shape[1:] != (0,):  # which `regressor` refuses
             _refuse_rows(fit_params, len(y))
             X, y, sample_weight = _average(X, y, sample_weight)
-        if sample_weight is not None and takes is not None:
-            fit_params = {**fit_params, takes: sample_weight}
+        if weight_parameter(self.regressor) is not None:
+            weights = fit_weights(self.regressor, sample_weight, name="regressor")
+            fit_params = {**fit_params, **weights}
         self.regressor_ = clone(self.regressor)
         try:
             self.regressor_.fit(X, y[:, 0] if y.shape[1] == 1 else y, **fit_params)
@@ -274,27 +267,6 @@ class PredictedProfileRetriever(
         return tags
 
 
-def _weight_parameter(regressor):
-    """Return by which name `fit` takes the weights of rows; None where it does not."""
-    prefix, inner = "", regressor
-    while True:
-        if _routing_enabled() and hasattr(inner, "get_metadata_routing"):
-            routing = inner.get_metadata_routing()
-            if isinstance(routing, MetadataRouter):
-                taken = routing.consumes("fit", ["sample_weight"])
-                return "sample_weight" if taken else None
-        if isinstance(inner, Pipeline):
-            step, inner = inner.steps[-1]
-            prefix += f"{step}__"
-        elif getattr(inner, "estimator", None) is not None:
-            inner = inner.estimator  # of a search, or one for each gene
-        elif isinstance(inner, TransformedTargetRegressor):
-            inner = LinearRegression() if inner.regressor is None else inner.regressor
-        else:
-            taken = has_fit_parameter(inner, "sample_weight")
-            return f"{prefix}sample_weight" if taken else None
-
-
 def _refuse_rows(params, n_rows):
     """Refuse metadata of rows, which the average of a molecule's rows has not."""
     for name, value in params.items():
@@ -309,9 +281,8 @@ def _refuse_rows(params, n_rows):
 def _average(X, y, weights):
     """Return the distinct molecules, their mean profiles and summed weights."""
     weights = np.ones(len(y)) if weights is None else weights
-    first, codes = distinct_rows(X)
-    totals = np.bincount(codes, weights)
-    used = totals > 0
-    scale = (np.bincount(codes)[used] / totals[used])[:, None]
-    means = (group_means(y * weights[:, None], codes)[used] * scale).astype(y.dtype)
-    return _safe_indexing(X, first[used]), means, totals[used]
+    used = np.flatnonzero(weights > 0)
+    y, weights = y[used], weights[used]
+    first, codes = distinct_rows(_safe_indexing(X, used))
+    means = group_means(y, codes, weights).astype(y.dtype)
+    return _safe_indexing(X, used[first]), means, np.bincount(codes, weights)

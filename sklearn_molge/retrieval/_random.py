@@ -7,7 +7,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
-from sklearn_molge._compat import _fit_context
+from sklearn_molge._compat import _check_sample_weight, _fit_context
 from sklearn_molge.base import (
     TwoViewMixin,
     check_molecules,
@@ -60,7 +60,7 @@ class RandomRetriever(TwoViewMixin, BaseEstimator):
         self.random_state = random_state
 
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y):
+    def fit(self, X, y, sample_weight=None):
         """Draw the seed.
 
         Parameters
@@ -69,13 +69,16 @@ class RandomRetriever(TwoViewMixin, BaseEstimator):
             Molecules; only their number is looked at.
         y : array-like of shape (n_samples, n_genes)
             Profiles; only their number is looked at.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the rows; only their number and sign are looked at.
 
         Returns
         -------
         self : object
             Fitted estimator.
         """
-        check_two_views(self, X, y, accept_sparse="csr")
+        _, y = check_two_views(self, X, y, accept_sparse="csr")
+        _check_sample_weight(sample_weight, y, ensure_non_negative=True)
         self.seed_ = int(check_random_state(self.random_state).randint(2**31 - 1))
         return self
 

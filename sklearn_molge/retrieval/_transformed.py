@@ -15,6 +15,7 @@ from sklearn_molge._compat import (
     _routing_enabled,
 )
 from sklearn_molge._utils.genes import check_gene_names
+from sklearn_molge._utils.sample_weights import hand_on_weights
 from sklearn_molge.retrieval._wrapper import BaseWrapper
 
 __all__ = ["TransformedTargetRetriever"]
@@ -96,18 +97,25 @@ class TransformedTargetRetriever(BaseWrapper):
         y : array-like of shape (n_samples, n_genes)
             Profile of each row, as `transformer` takes it.
         **fit_params : dict
-            Metadata for the retriever and the transformer.
+            Metadata for the retriever and the transformer; `sample_weight` reaches the
+            retriever under the name by which it takes it.
 
         Returns
         -------
         self : object
             Fitted estimator.
+
+        Raises
+        ------
+        ValueError
+            If `sample_weight` is given and the retriever takes none.
         """
         if _routing_enabled():
             routed = process_routing(self, "fit", **fit_params)
         else:
+            own = hand_on_weights(self.retriever, fit_params, name="retriever")
             routed = Bunch(
-                retriever=Bunch(fit=fit_params), transformer=Bunch(fit={}, transform={})
+                retriever=Bunch(fit=own), transformer=Bunch(fit={}, transform={})
             )
         y = check_gene_names(self, y, reset=True)
         if self.transformer is None:

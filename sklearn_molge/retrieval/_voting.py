@@ -23,6 +23,7 @@ from sklearn_molge._compat import (
 )
 from sklearn_molge._utils.checks import check_same_rows
 from sklearn_molge._utils.rows import take_distinct
+from sklearn_molge._utils.sample_weights import hand_on_weights
 from sklearn_molge._utils.views import comparison, resolve_views
 from sklearn_molge.base import TwoViewMixin, check_profiles
 
@@ -144,8 +145,9 @@ class VotingRetriever(MetaEstimatorMixin, TwoViewMixin, _BaseComposition):
             Profile of each row; the estimators get it as an array, or, where genes
             have names, as a data frame.
         **fit_params : dict
-            Metadata. With metadata routing, each estimator gets what it requests;
-            without, every estimator gets all.
+            Metadata, such as `sample_weight`. With metadata routing, each estimator
+            gets what it requests; without, every estimator gets all, and the weights
+            of rows under the name by which it takes them.
 
         Returns
         -------
@@ -155,7 +157,8 @@ class VotingRetriever(MetaEstimatorMixin, TwoViewMixin, _BaseComposition):
         Raises
         ------
         ValueError
-            If `estimators` or `weights` are not as described above.
+            If `estimators` or `weights` are not as described above, or
+            `sample_weight` is given and one of `estimators` takes none.
         TypeError
             If there is no two-view estimator inside one of `estimators`.
         """
@@ -167,7 +170,10 @@ class VotingRetriever(MetaEstimatorMixin, TwoViewMixin, _BaseComposition):
         if _routing_enabled():
             routed = process_routing(self, "fit", **fit_params)
         else:
-            routed = {name: Bunch(fit=fit_params) for name, _ in voters}
+            routed = {
+                name: Bunch(fit=hand_on_weights(e, fit_params, name=f"voter {name!r}"))
+                for name, e in voters
+            }
         self.estimators_ = Parallel(n_jobs=self.n_jobs)(
             delayed(clone(estimator).fit)(X, y, **routed[name].fit)
             for name, estimator in voters

@@ -7,6 +7,7 @@ from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 
 from sklearn_molge._compat import _routing_enabled, available_if
 from sklearn_molge._utils.genes import check_gene_names
+from sklearn_molge._utils.sample_weights import hand_on_weights
 from sklearn_molge._utils.views import comparison, is_embedder, resolve_views
 from sklearn_molge.base import TwoViewMixin
 
@@ -31,12 +32,14 @@ def metadata_for(owner, name, groups, fit_params):
     """Return what the estimator that is `name` of `owner` is fitted with.
 
     With metadata routing, what it requests; otherwise all, with the groups where its
-    `fit` has them.
+    `fit` has them, and the weights of rows under the name by which it takes them.
     """
     if _routing_enabled():
         given = fit_params if groups is None else {"groups": groups, **fit_params}
         return process_routing(owner, "fit", **given)[name].fit
-    if groups is not None and has_fit_parameter(getattr(owner, name), "groups"):
+    member = getattr(owner, name)
+    fit_params = hand_on_weights(member, fit_params, name=name)
+    if groups is not None and has_fit_parameter(member, "groups"):
         return {"groups": groups, **fit_params}
     return fit_params
 

@@ -2,8 +2,9 @@ import os
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
-from scipy import stats
+from scipy import sparse, stats
 from sklearn.base import BaseEstimator, clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import GroupKFold, permutation_test_score
@@ -15,9 +16,15 @@ from sklearn_molge.datasets import load_lincs, make_perturbation_study
 from sklearn_molge.exceptions import (
     DataWarning,
     FewCandidatesWarning,
+    InvalidSmilesError,
     LeakageWarning,
 )
-from sklearn_molge.metrics import RetrievalScorer, retrieval_ranks, retrieval_scores
+from sklearn_molge.metrics import (
+    RetrievalScorer,
+    retrieval_ranks,
+    retrieval_scores,
+    similarity,
+)
 from sklearn_molge.model_selection import (
     DrugCellLineKFold,
     cross_val_ranks,
@@ -25,6 +32,7 @@ from sklearn_molge.model_selection import (
     drug_permutation_test_score,
 )
 from sklearn_molge.molecules import MorganFingerprinter, drug_ids
+from sklearn_molge.retrieval import DoubleNNRetriever
 
 CV = DrugCellLineKFold(2, 2, random_state=0)
 
@@ -290,6 +298,110 @@ def test_bad_parameters(study):
         drug_permutation_test_score(pipe(), X, y, **given)
     with pytest.raises(ValueError, match="Got only one of them"):
         drug_permutation_test_score(pipe(), X, y, refit=False, **given)
+
+
+def ranks_among(model, own, profiles, library):
+    """Rank each row's molecule among a library, beside it where it is not there."""
+    of = {drug_ids([s])[0]: s for s in library}
+    ranks = []
+    for smiles, profile in zip(own, profiles, strict=True):
+        key = drug_ids([smiles])[0]
+        others = [s for other, s in of.items() if other != key]
+        asked = np.array([of.get(key, smiles), *others], dtype=object)
+        row = similarity(model, asked, profile[None])[0]
+        closer, tied = row[1:] > row[0], row[1:] == row[0]
+        ranks.append(1 + closer.sum() + tied.sum() / 2)
+    return np.array(ranks)
+
+
+@pytest.mark.filterwarnings("ignore::sklearn_molge.exceptions.FewCandidatesWarning")
+@pytest.mark.parametrize("refit", [True, False])
+def test_a_fixed_set_by_a_slow_loop(study, refit):
+    keep = np.flatnonzero(study.groups[:, 1] != "LINE01")
+    X, y, groups = study.smiles[keep], study.ge[keep], study.groups[keep]
+    # some are of the study, as salts, twice, some are not
+    library = [*(f"{s}.Cl" for s in np.unique(X)[:15]), "CCCCCl", "CCCCBr", "CCCCBr"]
+    split = list(CV.split(X, groups=groups))[:1]
+    train, test = split[0]
+    names, codes = np.unique(drug_ids(X), return_inverse=True)
+    molecule = np.array([min(X[codes == i]) for i in range(len(names))], dtype=object)
+    rng = np.random.RandomState(2)
+    expected = []
+    fixed = pipe().fit(X[train], y[train])
+    tested, own = np.unique(codes[test], return_inverse=True)
+    for _ in range(3):
+        if refit:
+            dealt = molecule[rng.permutation(len(names))[codes]]
+            model, asked = pipe().fit(dealt[train], y[train]), dealt[test]
+        else:
+            model, asked = fixed, molecule[tested[rng.permutation(len(tested))[own]]]
+        ranks = ranks_among(model, asked, y[test], library)
+        expected.append((1 / ranks).mean())
+    found = drug_permutation_test_score(
+        pipe(), X, y, groups=groups, cv=split, candidates=np.array(library, object),
+        n_permutations=3, random_state=2, refit=refit,
+    )  # fmt: skip
+    np.testing.assert_allclose(found[1], expected)
+    ranks = ranks_among(fixed, molecule[codes[test]], y[test], library)
+    assert found[0] == pytest.approx((1 / ranks).mean())
+    table = cross_val_ranks(pipe(), X, y, cv=split, candidates=library, groups=groups)
+    np.testing.assert_array_equal(table["rank"], ranks)
+    there = np.isin(drug_ids(X[test]), drug_ids(library))
+    np.testing.assert_array_equal(table["n_candidates"], np.where(there, 17, 18))
+
+
+def test_a_fixed_set_of_all_is_all_and_one_of_a_fold_is_that_fold(study):
+    X, y, groups = study.smiles, study.ge, study.groups
+    given = {"groups": groups, "cv": CV}
+    every = cross_val_ranks(pipe(), X, y, **given)
+    fixed = cross_val_ranks(pipe(), X, y, candidates=X, **given)
+    pd.testing.assert_frame_equal(fixed, every)
+    bits = MorganFingerprinter(fp_size=64).fit_transform(X)
+    frame = pd.DataFrame(bits).add_prefix("bit")
+    for features in (bits, sparse.csr_array(bits), frame):
+        if sparse.issparse(features):
+            model = DoubleNNRetriever()
+        else:
+            model = CCA(4, ridge=1.0)
+        every = cross_val_ranks(model, features, y, **given)
+        fixed = cross_val_ranks(model, features, y, candidates=bits, **given)
+        np.testing.assert_array_equal(fixed["rank"], every["rank"])
+
+
+@pytest.mark.filterwarnings("ignore::sklearn_molge.exceptions.FewCandidatesWarning")
+def test_among_a_fixed_set_p_values_are_uniform_under_the_null():
+    rng = np.random.RandomState(0)
+    p_values = []
+    for _ in range(60):
+        X, y, groups = drugs_in_lines(12, 4, rng)
+        split = DrugCellLineKFold(2, 2, random_state=rng).split(X, groups=groups)
+        p_values.append(
+            drug_permutation_test_score(
+                Linear(), X, y, cv=[next(split)], candidates=rng.normal(size=(25, 4)),
+                n_permutations=19, refit=False, random_state=rng,
+            )[2]
+        )  # fmt: skip
+    assert stats.kstest(p_values, "uniform", alternative="greater").pvalue > 0.01
+    assert 0.4 < np.mean(p_values) < 0.65
+
+
+def test_bad_fixed_sets(study):
+    X, y, groups = study.smiles, study.ge, study.groups
+    given = {"groups": groups, "cv": CV, "n_permutations": 1}
+    for candidates, match in (
+        (["CCO", "OCC"], "at least 2 distinct molecules. Got 1"),
+        (np.eye(3), "Got SMILES in X and features in candidates"),
+        ("every", "'candidates' parameter"),
+    ):
+        with pytest.raises(ValueError, match=match):
+            drug_permutation_test_score(pipe(), X, y, candidates=candidates, **given)
+    with pytest.raises(InvalidSmilesError, match="nonsense"):
+        drug_permutation_test_score(
+            pipe(), X, y, candidates=["CCO", "nonsense"], **given
+        )
+    with pytest.warns(FewCandidatesWarning, match="has only 2 molecules") as said:
+        drug_permutation_test_score(pipe(), X, y, candidates=["CCO", "CCN"], **given)
+    assert len(said) == 1
 
 
 def test_real_profiles():

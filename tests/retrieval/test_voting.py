@@ -365,15 +365,17 @@ def test_fit_params_and_routing(views):
     for fitted in twice.fit(X, y, sample_weight=weight).estimators_:
         np.testing.assert_allclose(fitted.correlations_, expected)
     mixed = VotingRetriever([("cca", CCA_4), ("dnn", DNN), ("c", CCA_4), ("d", "drop")])
-    with pytest.raises(TypeError, match="unexpected keyword argument 'sample_weight'"):
-        mixed.fit(X, y, sample_weight=weight)
+    mute = ("mute", vote_of_tables([[0.0]])[0].estimators[0][1])
+    with pytest.raises(ValueError, match="sample_weight was given, and the voter 'mu"):
+        VotingRetriever([*mixed.estimators, mute]).fit(X, y, sample_weight=weight)
     with sklearn.config_context(enable_metadata_routing=True):
         mixed.set_params(
+            dnn=clone(DNN).set_fit_request(sample_weight=False),
             cca=clone(CCA_4).set_fit_request(sample_weight=True),
             c=clone(CCA_4).set_fit_request(sample_weight=False),
         ).fit(X, y, sample_weight=weight)
         with pytest.raises(TypeError, match="unexpected argument"):
-            VotingRetriever([("dnn", DNN)]).fit(X, y, sample_weight=weight)
+            VotingRetriever([mute]).fit(X, y, sample_weight=weight)
     np.testing.assert_allclose(mixed.named_estimators_.cca.correlations_, expected)
     plain = clone(CCA_4).fit(X, y).correlations_
     np.testing.assert_allclose(mixed.named_estimators_.c.correlations_, plain)

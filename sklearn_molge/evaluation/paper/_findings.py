@@ -287,7 +287,8 @@ def with_reference(name: str, table: pd.DataFrame) -> pd.DataFrame:
     """Append the paper's numbers to one of the tables that the paper has."""
     paper = reference_table(name).rename(columns={"method": "compared_by"})
     paper["label"] += " (paper)"
-    shared = paper.reindex(columns=table.columns).assign(error="", undefined="")
+    words = dict.fromkeys(("error", "undefined", "control"), "")
+    shared = paper.reindex(columns=table.columns).assign(**words)
     shared = shared.rename(index="{}_paper".format)
     both = pd.concat([table.astype(object), shared.astype(object)])
     return both.infer_objects().rename_axis("method")
@@ -447,6 +448,7 @@ def _verdict(low, high, p_value, sign):
 
 _MANY = 20  # colours and dashes that can be told apart
 _MOST_BANDS = 9  # more bands than this hide each other
+_GREYS = ("0.25", "0.55")  # of controls
 # The embedder with and without CCA, the raw baselines and the oracles.
 _MAIN = (
     "cca_aligned_aligned",
@@ -460,11 +462,15 @@ _MAIN = (
 
 
 def recall_at_k(results: StudyResults) -> ReportFigure | None:
-    """Draw recall at k, a panel for each kind of method."""
+    """Draw recall at k, a panel for each kind of method, with the controls in each."""
     titles = ("D-NN", "CCA", "Oracles", "Other", "Ablations")
     panels: dict[str, list[str]] = {title: [] for title in titles}
     own = {"D-NN": "D-NN", "CCA": "CCA", "Corr": "CCA"}
-    for name, method in _drawn(results).items():
+    drawn = _drawn(results)
+    controls = [name for name, method in drawn.items() if method.control]
+    for name, method in drawn.items():
+        if method.control:
+            continue
         if method.method in own:
             panels[own[method.method]].append(name)
         elif "table1" in method.tables:
@@ -474,19 +480,21 @@ def recall_at_k(results: StudyResults) -> ReportFigure | None:
         if "ablations" in method.tables:
             panels["Ablations"].append(name)
     panels = {title: names for title, names in panels.items() if names}
+    if controls and not panels:
+        panels["Controls"] = []
     if not panels:
         return None
     figure = new_figure(9.5, 4.0 * len(panels))
     axes = figure.subplots(len(panels), squeeze=False)[:, 0]
     for ax, (title, names) in zip(axes, panels.items(), strict=True):
-        _draw_curves(ax, names[:_MANY], results)
+        _draw_curves(ax, names[: _MANY - len(controls)] + controls, results)
         ax.set_title(title, loc="left")
     return ReportFigure.from_figure(
         figure,
         title="Recall at k",
         caption="Share of the queries whose molecule is among the first k, with 95 % "
         f"intervals over drugs where there are at most {_MOST_BANDS} methods; the "
-        "dashed grey line is chance.",
+        "dashed grey line is chance, dotted grey lines are controls.",
         alt="Recall against k for each method, in panels: " + "; ".join(panels) + ".",
     )
 
@@ -518,7 +526,10 @@ def _drawn(results: StudyResults) -> dict[str, Method]:
 def _draw_curves(
     ax: Axes, names: Sequence[str], results: StudyResults, kind: str = "recall"
 ) -> None:
-    """Draw the curves on one axes, with a legend beside it, the best method first."""
+    """Draw the curves on one axes, with a legend beside it, the best method first.
+
+    Controls are grey and dotted, and come last whatever they score.
+    """
     ranks, score = results.scored, results.scores[0]
     level = 0.95 if results.resamples and len(names) <= _MOST_BANDS else None
     options = {"ax": ax, "kind": kind, "scoring": score, "linewidth": 1.6}
@@ -526,15 +537,24 @@ def _draw_curves(
     displays = []
     for i, name in enumerate(names):
         style = {"color": f"C{i % 10}", "linestyle": "-" if i < 10 else "--"}
-        given = {"drugs": ranks["drug"], "name": results.labels[name]} | style
+        label = results.labels[name]
+        if results.methods[name].control:
+            style = {"color": _GREYS[i % len(_GREYS)], "linestyle": ":"}
+            label = f"control: {label}"
+        given = {"drugs": ranks["drug"], "name": label} | style
         display = RetrievalCurveDisplay.from_predictions(
             ranks[name], ranks["n_candidates"], plot_chance=i == 0, **given, **options
         )
         displays.append(display)
-    best_first = sorted(
-        displays, key=lambda display: display.score, reverse=score.greater_is_better
+    sign = -1 if score.greater_is_better else 1
+    order = sorted(
+        range(len(names)),
+        key=lambda i: (
+            bool(results.methods[names[i]].control),
+            sign * displays[i].score,
+        ),
     )
-    lines = [display.line_ for display in best_first]
+    lines = [displays[i].line_ for i in order]
     ax.legend(
         handles=[*lines, displays[0].chance_line_],
         loc="center left",

@@ -15,7 +15,7 @@ from skorch.callbacks import EarlyStopping
 from sklearn_molge._compat import StrOptions, validate_params
 from sklearn_molge._utils.rows import distinct_rows
 from sklearn_molge.alignment import CCA, PRESETS, CoordinatedEmbedder, losses, samplers
-from sklearn_molge.evaluation._methods import AlignedView, Method
+from sklearn_molge.evaluation._methods import TABLES, AlignedView, Method
 from sklearn_molge.expression import L1000Featurizer
 from sklearn_molge.molecules import (
     ChempropEmbedder,
@@ -268,8 +268,9 @@ def finlayson2020_methods(
     aligned profiles in the training and the test lines, with the query left out, by
     the paper's metric (correlation in the training lines, Euclidean distance in the
     test lines) and all by correlation. Beside these: a strong classical Pipeline, and
-    two controls, which should be at chance: CCA fitted on shuffled molecules, and D-NN
-    fitted on each profile's mean over its cell line ("drug-blind").
+    two controls, which should be at chance and stand in each table: CCA fitted on
+    shuffled molecules, and D-NN fitted on each profile's mean over its cell line
+    ("drug-blind").
 
     Parameters
     ----------
@@ -358,8 +359,12 @@ def _strong_rows(raw: BaseEstimator, n_components: int) -> dict[str, Method]:
     of_blind = ("means of cell lines", "Morgan", "D-NN")
     return {
         row_id(strong): Method(candidates, "raw", "six features", "CCA", strong),
-        row_id(chance): Method(shuffled, *names, chance, shuffle_molecules=True),
-        row_id(blind): Method(of_lines, *of_blind, blind, drug_blind=True),
+        row_id(chance): Method(
+            shuffled, *names, chance, tables=TABLES, shuffle_molecules=True
+        ),
+        row_id(blind): Method(
+            of_lines, *of_blind, blind, tables=TABLES, drug_blind=True
+        ),
     }
 
 

@@ -77,6 +77,8 @@ _N_WIDE = 560
 _MARKS = {
     "chance": "what a random ranking scores",
     "published": "not computed in this run; the source is named below the table",
+    "control": "it cannot know what the drug does: what it scores above chance is owed "
+    "to the design of the study, or to a leak",
     "failed": "the method raised an error, shown below the table",
     "undefined": "there is nothing that the score could be of; the reason is below",
 }

@@ -40,7 +40,8 @@ class ReportTable:
     Columns ``s``, ``s_low`` and ``s_high`` are shown as one, a number with its
     interval. Where there is a column ``label``, it is shown in place of the index.
     Rows are marked that are chance (the index is "chance"), published (``source`` is
-    not "this run") or failed (``error`` is not empty).
+    not "this run"), failed (``error`` is not empty) or controls (``control``, which
+    says why, is not empty); these are shown last, below a line.
 
     Parameters
     ----------

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from textwrap import wrap
 from typing import Any, TypeGuard
 
@@ -18,8 +19,9 @@ UNDEFINED = "undefined"
 THIS_RUN = "this run"
 _LABEL = "label"  # shown in place of the index
 _MOST_DECIMALS = 20  # a double has 17 digits
+CONTROL = "control"
 # Shown as marks and footnotes instead.
-_REMARKS = ("error", "source", UNDEFINED)
+_REMARKS = ("error", "source", UNDEFINED, CONTROL)
 _N_TEXT_ROWS = 40
 _N_HEAD_ROWS = 10  # of a longer table: the files have all
 
@@ -109,8 +111,11 @@ class Row:
 
     heading: Cell
     cells: list[Cell]
-    mark: str = ""  # "", "chance", "published", "failed" or "undefined"
-    remark: str = ""  # where it was published, why it failed or has no score
+    mark: str = ""  # "", "chance", "published", "failed", "undefined" or "control"
+    remark: str = (
+        ""  # where it was published, why it failed, has no score, is a control
+    )
+    is_control: bool = False  # it stands below a line, whatever it scores
 
 
 @dataclass(frozen=True)
@@ -127,6 +132,10 @@ class TableView:
     ) -> "TableView":
         """Merge, mark and round; only the first `max_rows` rows are kept."""
         flat, chance = _flatten(frame)
+        control = [_is_said(why) for why in flat.get(CONTROL, [""] * len(flat))]
+        order = np.argsort(control, kind="stable")  # controls last
+        flat = flat.iloc[order].reset_index(drop=True)
+        chance, control = ([values[i] for i in order] for values in (chance, control))
         names = [
             name
             for name in flat.columns
@@ -139,7 +148,7 @@ class TableView:
         head = flat.iloc[:max_rows]
         cells = [list(_cells(head, flat, column)) for column in shown]
         rows = [
-            Row(row[0], list(row[1:]), *_mark(head.iloc[i], chance[i]))
+            Row(row[0], list(row[1:]), *_mark(head.iloc[i], chance[i]), control[i])
             for i, row in enumerate(zip(*cells, strict=True))
         ]
         return cls(shown, rows, len(flat))
@@ -279,6 +288,8 @@ def _mark(row: pd.Series, chance: bool) -> tuple[str, str]:
         return "failed", error
     if _is_said(why):
         return UNDEFINED, why
+    if _is_said(row.get(CONTROL)):
+        return CONTROL, row[CONTROL]
     if isinstance(source, str) and source not in ("", THIS_RUN):
         return "published", source
     return ("chance" if chance else ""), ""
@@ -289,7 +300,7 @@ def text_table(frame: pd.DataFrame, columns: Columns, *, width: int) -> str:
 
     Columns that do not fit follow below, beside the headings again; words that do not
     fit go on in the next line. Of the intervals, only those of the first score and of
-    the difference are kept.
+    the difference are kept. Controls stand below a line.
     """
     long = len(frame) > _N_TEXT_ROWS
     most = _N_HEAD_ROWS if long else _N_TEXT_ROWS
@@ -300,6 +311,8 @@ def text_table(frame: pd.DataFrame, columns: Columns, *, width: int) -> str:
     heads = [[text] for text in heading]
     blocks = [_Block(heads)]
     lines: list[str] = []
+    first_control = next((i for i, r in enumerate(view.rows) if r.is_control), None)
+    join = partial(_join, rule=None if first_control is None else first_control + 1)
     for j, column in enumerate(view.columns[1:]):
         shown = column.name in (first, "difference")
         texts = [column.info.label]
@@ -313,10 +326,10 @@ def text_table(frame: pd.DataFrame, columns: Columns, *, width: int) -> str:
             [wrap(text, most_wide) or [""] for text in texts], right=column.numeric
         )
         if sum(block.width + 2 for block in blocks) + block.width > width:
-            lines += [*_join(blocks), ""]
+            lines += [*join(blocks), ""]
             blocks = blocks[:1]
         blocks.append(block)
-    lines += _join(blocks)
+    lines += join(blocks)
     if view.n_rows > len(view.rows):
         lines.append(f"... {view.n_rows - len(view.rows)} more rows")
     for name, mark, remark in view.footnotes:
@@ -356,9 +369,12 @@ class _Block:
         return [pad(line, self.width) for line in lines]
 
 
-def _join(blocks: list[_Block]) -> list[str]:
+def _join(blocks: list[_Block], *, rule: int | None) -> list[str]:
+    """Return the lines of the blocks side by side, with a rule above row `rule`."""
     lines = []
     for i in range(len(blocks[0].cells)):
+        if i == rule:
+            lines.append("-" * (sum(block.width + 2 for block in blocks) - 2))
         n = max(len(block.cells[i]) for block in blocks)
         parts = zip(*(block.padded(i, n) for block in blocks), strict=True)
         lines += ["  ".join(part).rstrip() for part in parts]
