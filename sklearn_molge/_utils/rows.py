@@ -218,9 +218,19 @@ def standardize_rows(array: NDArray) -> NDArray:
 
 def normal_scores(array: NDArray) -> NDArray:
     """Replace the values of each row by normal quantiles of their ranks; NaN stays."""
-    ranks = rankdata(array, axis=1, nan_policy="omit")
-    n_known = np.count_nonzero(~np.isnan(array), axis=1, keepdims=True)
-    return ndtri((ranks - 0.5) / n_known).astype(array.dtype, copy=False)
+    n = array.shape[1]
+    order = np.argsort(array, axis=1)
+    ordered = np.take_along_axis(array, order, axis=1)
+    scores = np.empty(array.shape, array.dtype)
+    quantiles = ndtri((np.arange(n) + 0.5) / n).astype(array.dtype)
+    np.put_along_axis(scores, order, quantiles[None], axis=1)
+    # Of ties the mean rank, and NaN (which sort last) have none.
+    tied = np.isnan(ordered[:, -1]) | (ordered[:, 1:] == ordered[:, :-1]).any(axis=1)
+    if tied.any():
+        ranks = rankdata(array[tied], axis=1, nan_policy="omit")
+        known = np.count_nonzero(~np.isnan(array[tied]), axis=1, keepdims=True)
+        scores[tied] = ndtri((ranks - 0.5) / known)
+    return scores
 
 
 def _n_rows_of_block(n_columns: int) -> int:
