@@ -2,6 +2,7 @@
 
 from typing import ClassVar
 
+import numpy as np
 import pandas as pd
 from sklearn.base import BaseEstimator, MetaEstimatorMixin, clone
 from sklearn.utils.validation import check_is_fitted
@@ -93,7 +94,7 @@ class DrugBlindRetriever(MetaEstimatorMixin, TwoViewMixin, BaseEstimator):
         X : array-like of shape (n_samples,) or (n_samples, n_features)
             Molecule of each row, as `retriever` takes it.
         y : array-like of shape (n_samples, n_genes)
-            Profile of each row.
+            Profile of each row; a missing gene (NaN) is left out of its line's mean.
         groups : array-like or DataFrame of shape (n_samples, 2)
             Drug and cell line of each row; needed.
 
@@ -108,8 +109,11 @@ class DrugBlindRetriever(MetaEstimatorMixin, TwoViewMixin, BaseEstimator):
             If `groups` is missing, or of another length.
         """
         cell_line = encode_groups(groups, X, y)[1]
-        y = check_profiles(self, y, reset=True)
-        means = means_of_groups(y, cell_line.codes)
+        y = check_profiles(self, y, reset=True, allow_nan=True)
+        measured = ~np.isnan(y)
+        sums = means_of_groups(np.where(measured, y, 0), cell_line.codes)
+        with np.errstate(invalid="ignore"):  # NaN where a line lacks a gene
+            means = sums / means_of_groups(measured.astype(y.dtype), cell_line.codes)
         named = hasattr(self, "gene_names_in_")
         profiles = pd.DataFrame(means, columns=self.gene_names_in_) if named else means
         self.retriever_ = clone(self.retriever).fit(X, profiles)
