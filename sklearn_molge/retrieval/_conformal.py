@@ -258,6 +258,13 @@ class ConformalRetriever(BaseWrapper):
     with different variances; on L1000 profiles c halves the calibration error or
     better.
 
+    *Beliefs of a Gaussian process are too sure at the top.* Of the surest tenth of its
+    answers in L1000 (twice 10 draws) it says 0.63 and 0.67, and 0.45 are right; of the
+    profiles that calibrate it says 0.64 and 0.65, and 0.58 and 0.63 are right. So
+    curves that are fitted to these profiles hardly help: a lapse rate, a penalty of c,
+    also one chosen by leaving folds out, and Platt scaling of the largest share improve
+    the calibration error by less than its interval.
+
     The score of conformity is the lift over chance, :math:`l_m = M b'_m`, with the
     beliefs of temperature scaling. Unlike these it does not shrink as M grows: the
     number of candidates may differ from that of the calibration. The p-value is
