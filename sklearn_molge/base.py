@@ -24,7 +24,7 @@ from sklearn_molge._utils.rows import has_text, is_text, row_bytes
 from sklearn_molge._utils.trained_rows import TRAINED_ROWS, TrainedRows
 from sklearn_molge._utils.typing import Compare, Rows
 from sklearn_molge._utils.views import compare_embedded, prepare_molecules
-from sklearn_molge.exceptions import DataWarning
+from sklearn_molge.exceptions import DataWarning, InvalidSmilesError
 from sklearn_molge.molecules import drug_ids
 
 __all__ = ["EmbedderMixin", "TwoViewMixin", "check_profiles"]
@@ -180,6 +180,20 @@ def molecule_keys(X) -> NDArray[np.object_]:
     return row_bytes(dense)
 
 
+def trained_molecules(X: Rows) -> Rows:
+    """Return molecules as the rows of a training are remembered: SMILES by identity.
+
+    So that a salt of a training molecule is known. Texts that are no SMILES, which only
+    estimators of other kinds take, stand for themselves.
+    """
+    if not is_text(X):
+        return X
+    try:
+        return drug_ids(X)
+    except InvalidSmilesError:
+        return X
+
+
 def one_row_per_drug(drugs, texts, candidates) -> tuple[NDArray, NDArray]:
     """Return the distinct drugs, sorted, and for each the row that stands for it."""
     order = np.lexsort((texts, np.unique(drugs, return_inverse=True)[1]))
@@ -212,6 +226,7 @@ def _remembering(fit: Callable, *, adds: bool) -> Callable:
         result = fit(self, X, y, *args, **params)
         if self._remembers_rows:
             known = getattr(self, TRAINED_ROWS, None) if adds else None
+            X = trained_molecules(X)
             rows = known.extended(X, y) if known else TrainedRows.of(X, y)
             setattr(self, TRAINED_ROWS, rows)
         return result

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from typing import TypeGuard
 
 import numpy as np
@@ -71,17 +72,24 @@ def step_with(estimator, method: str, X, y):
     )
 
 
-def trained_rows(estimator: object) -> TrainedRows | None:
-    """Return what the outermost two-view estimator remembers of its training.
+def trained_rows(
+    estimator: object, X: Rows, compared: "Comparison"
+) -> tuple[TrainedRows | None, Rows]:
+    """Return what the outermost two-view estimator remembers, and X as it takes it.
 
-    None of an estimator that remembers nothing, as an oracle, which is fitted on the
-    molecules that it is tested on.
+    `compared` are the molecules X, prepared. None of an estimator that remembers
+    nothing, as an oracle, which is fitted on the molecules that it is tested on.
     """
     steps = [step for step, _, _ in _steps_down(estimator)]
     if not getattr(steps[-1], "_remembers_rows", True):
-        return None
-    memories = (getattr(step, TRAINED_ROWS, None) for step in steps)
-    return next((rows for rows in memories if rows is not None), None)
+        return None, X
+    for depth, step in enumerate(steps):
+        rows = getattr(step, TRAINED_ROWS, None)
+        if rows is not None and step is steps[-1]:
+            return rows, compared.molecules  # X need not be transformed again
+        if rows is not None:
+            return rows, next(islice(_steps_down(estimator, X), depth, None))[1]
+    return None, X
 
 
 def _steps_down(estimator, X=None, y=None):

@@ -13,7 +13,7 @@ from sklearn_molge._compat import (
     _safe_indexing,
     validate_params,
 )
-from sklearn_molge._utils.checks import check_ranks
+from sklearn_molge._utils.checks import check_named, check_ranks
 from sklearn_molge._utils.resampling import (
     RESAMPLING_CONSTRAINTS,
     Floats,
@@ -76,10 +76,13 @@ def query_beliefs(
         ``drug``; ``rank`` of the true molecule; ``n_candidates``; ``confidence``, the
         largest share of belief; ``correct``, 1 where the true molecule has it, a share
         of 1 where several do; ``belief`` and ``p_value`` of the true molecule; and the
-        size of the set at each coverage, ``size@0.9``.
+        size of the set at each coverage, ``size@0.9``. Of a single candidate ``rank``
+        and ``correct`` are NaN: nothing was answered.
 
     Raises
     ------
+    ValueError
+        If a coverage is not in (0, 1), or there is none.
     TypeError
         If there is no calibrated retriever inside `estimator`.
 
@@ -100,6 +103,9 @@ def query_beliefs(
     >>> set_coverage(table, random_state=0).columns[:4].tolist()
     ['held', 'low', 'high', 'mean_size']
     """
+    stated = _numbers(coverages, "coverages")
+    if not np.all((stated > 0) & (stated < 1)):
+        raise ValueError(f"coverages must hold numbers in (0, 1). Got {coverages!r}.")
     X, y = as_indexable(X), as_indexable(y)
     with parsed_once():
         ranked = rank_queries(estimator, X, y, drugs=drugs)
@@ -116,20 +122,22 @@ def query_beliefs(
     own = beliefs[each, match]
     confidence = beliefs.max(axis=1)
     tied = np.count_nonzero(beliefs == confidence[:, None], axis=1)
+    correct = np.where(own == confidence, 1 / tied, 0.0)
+    correct[np.isnan(ranked.ranks)] = np.nan
     table = pd.DataFrame(
         {
             "drug": ranked.drugs,
             "rank": ranked.ranks,
             "n_candidates": ranked.n_candidates,
             "confidence": confidence,
-            "correct": np.where(own == confidence, 1 / tied, 0.0),
+            "correct": correct,
             "belief": own,
             "p_value": p_values[each, match],
         }
     )
-    for coverage in coverages:
+    for coverage in stated.tolist():
         held = p_values > 1 - coverage + _ROUNDING
-        table[f"{_SIZE}{coverage:g}"] = held.sum(axis=1)
+        table[f"{_SIZE}{coverage}"] = held.sum(axis=1)
     return table
 
 
@@ -149,7 +157,8 @@ def set_coverage(
     Parameters
     ----------
     queries : DataFrame
-        Of :func:`query_beliefs`; several may be joined.
+        Of :func:`query_beliefs`; several may be joined. A coverage is measured on the
+        queries that have a size for it.
     n_resamples : int, default=2000
         Number of bootstrap samples of the drugs.
     confidence_level : float, default=0.95
@@ -159,16 +168,16 @@ def set_coverage(
 
     Returns
     -------
-    table : DataFrame of shape (n_coverages, 7)
+    table : DataFrame of shape (n_coverages, 8)
         Index: the stated coverages. ``held``, the share of queries whose set holds the
         true molecule, with its percentile interval ``low`` and ``high`` from resampling
         whole drugs; ``mean_size`` and ``median_size``, shares of the candidates;
-        ``empty`` and ``full``, shares of the sets.
+        ``empty`` and ``full``, shares of the sets; ``n_queries``.
 
     Raises
     ------
     ValueError
-        If there are fewer than two drugs, or no column of sizes.
+        If a coverage has fewer than two drugs, or a column is missing.
 
     Examples
     --------
@@ -185,21 +194,25 @@ def set_coverage(
     median_size  0.50
     empty        0.25
     full         0.25
+    n_queries    4.00
     """
+    missing = {"drug", "p_value", "n_candidates"}.difference(queries.columns)
     sizes = [name for name in queries.columns if str(name).startswith(_SIZE)]
-    if not sizes:
+    if missing or not sizes:
         raise ValueError(
-            "queries must have a column 'size@c' for each coverage c, as "
-            f"query_beliefs makes them. Got the columns {list(queries.columns)}."
+            "queries must have the columns 'drug', 'p_value', 'n_candidates', and "
+            "'size@c' for each coverage c, as query_beliefs makes them. Got "
+            f"{list(queries.columns)}."
         )
     rows = {}
     for name in sizes:
         coverage = float(name.removeprefix(_SIZE))
-        held = queries["p_value"].to_numpy() > 1 - coverage + _ROUNDING
+        known = queries[queries[name].notna()]
+        held = known["p_value"].to_numpy() > 1 - coverage + _ROUNDING
         low, high = _mean_interval(
-            held, queries["drug"], n_resamples, confidence_level, random_state
+            held, known["drug"], n_resamples, confidence_level, random_state
         )
-        share = queries[name].to_numpy() / queries["n_candidates"].to_numpy()
+        share = known[name].to_numpy() / known["n_candidates"].to_numpy()
         rows[coverage] = {
             "held": held.mean(),
             "low": low,
@@ -208,8 +221,9 @@ def set_coverage(
             "median_size": np.median(share),
             "empty": np.mean(share == 0),
             "full": np.mean(share == 1),
+            "n_queries": len(known),
         }
-    return pd.DataFrame(rows).T.rename_axis("coverage")
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("coverage")
 
 
 def _mean_interval(values, drugs, n_resamples, confidence_level, random_state):
@@ -220,11 +234,22 @@ def _mean_interval(values, drugs, n_resamples, confidence_level, random_state):
     return percentile_interval(resampled[:, 0] / resampled[:, 1], confidence_level)
 
 
-def _check_shares(values: ArrayLike, name: str) -> Floats:
-    array = np.asarray(values, dtype=np.float64)
-    if array.ndim != 1 or not array.size or not np.all((array >= 0) & (array <= 1)):
+def _numbers(values: ArrayLike, name: str) -> Floats:
+    array: Floats = check_named(np.asarray, values, name=name, dtype=np.float64)
+    if array.ndim != 1 or not array.size:
         raise ValueError(
-            f"{name} must be 1-D and hold numbers from 0 to 1. Got {values!r}."
+            f"{name} must be 1-D and hold at least one number. Got {values!r}."
+        )
+    return array
+
+
+def _check_shares(values: ArrayLike, name: str) -> Floats:
+    array = _numbers(values, name)
+    outside = np.count_nonzero(~((array >= 0) & (array <= 1)))
+    if outside:
+        raise ValueError(
+            f"{name} must hold numbers from 0 to 1; NaN, of a query with a single "
+            f"candidate, is none. {outside} of {len(array)} are not. Got {values!r}."
         )
     return array
 
@@ -517,7 +542,7 @@ def abstention_curve(
     ------
     ValueError
         If `ranks` are no ranks, the arrays differ in length, a confidence is NaN, or a
-        share is outside (0, 1].
+        share is outside (0, 1], or there is none.
 
     References
     ----------
@@ -533,12 +558,14 @@ def abstention_curve(
     1       1.0         0.2   0.50  NaN   NaN
     """
     array = check_ranks(ranks)
-    sure = np.asarray(confidence, dtype=np.float64)
+    sure = _numbers(confidence, "confidence")
     _check_same_length(array, sure, "ranks and confidence")
     if np.isnan(sure).any():
         raise ValueError("confidence must not be NaN.")
-    shares = np.arange(1, 51) / 50 if answered is None else np.asarray(answered, float)
-    if shares.ndim != 1 or not np.all((shares > 0) & (shares <= 1)):
+    shares = _numbers(
+        np.arange(1, 51) / 50 if answered is None else answered, "answered"
+    )
+    if not np.all((shares > 0) & (shares <= 1)):
         raise ValueError(f"answered must hold shares in (0, 1]. Got {answered!r}.")
     codes = None if drugs is None else encode_drugs(drugs, len(array))[0]
     score = get_score(scoring, parameter="scoring")

@@ -28,7 +28,7 @@ from sklearn_molge._utils.rows import (
 from sklearn_molge._utils.similarity import METRICS, check_views, similarity_to
 from sklearn_molge._utils.trained_rows import hash_rows
 from sklearn_molge._utils.views import comparison, trained_rows
-from sklearn_molge.base import identify_drugs, one_row_per_drug
+from sklearn_molge.base import identify_drugs, one_row_per_drug, trained_molecules
 from sklearn_molge.exceptions import FewCandidatesWarning
 from sklearn_molge.metrics._scores import chance_scores
 from sklearn_molge.molecules import parsed_once
@@ -192,8 +192,10 @@ def _rank_queries(estimator, X, y, drugs, per, queries, candidates, gallery):
     gallery_drugs, rows = one_row_per_drug(drugs, _order(X, first, codes), candidates)
     match = match_positions(drugs[chosen], gallery_drugs)
     profiles = _safe_indexing(y, chosen)
-    molecules = comparison(estimator, _safe_indexing(X, rows))
-    known = _known_molecules(estimator, molecules, match, profiles)
+    candidates = _safe_indexing(X, rows)
+    molecules = comparison(estimator, candidates)
+    trained, candidates = trained_rows(estimator, candidates, molecules)
+    known = _known_molecules(trained, candidates, match, profiles)
     if per == "drug":
         match, groups = np.unique(match, return_inverse=True)
         query_drugs = gallery_drugs[match]
@@ -269,15 +271,14 @@ def _refuse_other_molecules(estimator, partition: NDArray, y) -> None:
         )
 
 
-def _known_molecules(estimator, molecules, match, profiles) -> NDArray[np.intp]:
-    """Tell of new profiles' molecules which ones the estimator was fitted on."""
-    trained = trained_rows(estimator)
+def _known_molecules(trained, candidates, match, profiles) -> NDArray[np.intp]:
+    """Tell of new profiles' molecules which ones an estimator was fitted on."""
     if trained is None:
         return match[:0]
     new = np.unique(match[~trained.hold_profiles(profiles)])
     if not len(new):
         return new
-    known = trained.hold_molecules(_safe_indexing(molecules.molecules, new))
+    known = trained.hold_molecules(trained_molecules(_safe_indexing(candidates, new)))
     # Different molecules may have equal features, also in an honest split.
     tolerated = 0 if trained.by_text else _TOLERATED_SHARE * len(new)
     return new[known] if known.sum() > tolerated else new[:0]

@@ -21,6 +21,7 @@ from sklearn_molge.molecules._smiles import (
     check_smiles,
     of_valid,
     parse_smiles,
+    shared_features,
 )
 
 __all__ = [
@@ -95,7 +96,13 @@ def drug_ids(X: ArrayLike, *, stereo: bool = False) -> NDArray[np.object_]:
     >>> drug_ids(["CC(=O)O", "CC(=O)[O-].[Na+]", "OC(C)=O"])
     array(['QTBSBXVTEAMEQO', 'QTBSBXVTEAMEQO', 'QTBSBXVTEAMEQO'], dtype=object)
     """
-    return of_valid(partial(_identity, stereo=stereo), X)
+    texts = as_smiles_array(X)
+    known = shared_features().setdefault((drug_ids, stereo), {})
+    if not all(isinstance(text, str) and text in known for text in texts):
+        ids = of_valid(partial(_identity, stereo=stereo), texts)
+        known.update(zip(texts, ids, strict=True))
+        return ids
+    return np.fromiter((known[text] for text in texts), object, len(texts))
 
 
 def parent_molecule(mol: Chem.Mol) -> Chem.Mol:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,7 +15,6 @@ from rdkit.rdBase import BlockLogs
 
 from sklearn_molge._utils.messages import N_SHOWN
 from sklearn_molge._utils.rows import as_smiles_array
-from sklearn_molge._utils.typing import Matrix
 from sklearn_molge.exceptions import InvalidSmilesError
 
 __all__ = [
@@ -63,8 +63,9 @@ _N_BONDS = 7
 _parsed: ContextVar[dict[str, Chem.Mol | None] | None] = ContextVar(
     "_parsed", default=None
 )
-# Of a transformer, by its settings: the row of each text, and the rows.
-Features = dict[Hashable, tuple[dict[str, int], Matrix]]
+# Of a transformer, by its settings: the row of each text, and the rows. Of drug_ids, by
+# `stereo`: the identity of each text.
+Features = dict[Hashable, Any]
 _features: ContextVar[Features | None] = ContextVar("_features", default=None)
 
 
@@ -74,9 +75,9 @@ def parsed_once() -> Iterator[None]:
 
     Every function and transformer of this library that reads SMILES takes part, so
     that a pipeline, a split and a ranking over the same molecules share them, and the
-    fits of a cross-validation the fingerprints and descriptors of equal settings. The
-    results are those without the block. A block within another one shares its
-    molecules.
+    fits of a cross-validation identities, fingerprints and descriptors of equal
+    settings. The results are those without the block. A block within another one
+    shares its molecules.
 
     Notes
     -----

@@ -98,7 +98,7 @@ class DrugBlindRetriever(BaseWrapper):
         X : array-like of shape (n_samples,) or (n_samples, n_features)
             Molecule of each row, as `retriever` takes it.
         y : array-like of shape (n_samples, n_genes)
-            Profile of each row.
+            Profile of each row; a missing gene (NaN) is left out of its line's mean.
         groups : array-like or DataFrame of shape (n_samples, 2)
             Drug and cell line of each row; needed.
         sample_weight : array-like of shape (n_samples,), default=None
@@ -117,7 +117,7 @@ class DrugBlindRetriever(BaseWrapper):
             and the retriever takes none.
         """
         cell_line = encode_groups(groups, X, y)[1]
-        y = check_profiles(self, y, reset=True)
+        y = check_profiles(self, y, reset=True, allow_nan=True)
         weights = {}
         if sample_weight is not None:
             sample_weight = _check_sample_weight(
@@ -129,7 +129,14 @@ class DrugBlindRetriever(BaseWrapper):
             )
             weights = fit_weights(self.retriever, sample_weight, name="retriever")
             cell_line = encode_groups(_safe_indexing(groups, used), X, y)[1]
-        means = means_of_groups(y, cell_line.codes, sample_weight)
+        measured = ~np.isnan(y)
+        zeroed = np.where(measured, y, 0)
+        sums = means_of_groups(zeroed, cell_line.codes, sample_weight)
+        shares = means_of_groups(
+            measured.astype(y.dtype), cell_line.codes, sample_weight
+        )
+        with np.errstate(invalid="ignore"):  # NaN where a line lacks a gene
+            means = sums / shares
         named = hasattr(self, "gene_names_in_")
         profiles = pd.DataFrame(means, columns=self.gene_names_in_) if named else means
         self.retriever_ = clone(self.retriever).fit(X, profiles, **weights)

@@ -11,6 +11,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from sklearn_molge.alignment import CCA
+from sklearn_molge.exceptions import FewCandidatesWarning
 from sklearn_molge.metrics import (
     AbstentionDisplay,
     ReliabilityDisplay,
@@ -69,6 +70,41 @@ def test_the_table_equals_the_methods_of_the_retriever(answered):
     assert set_coverage(named).index.tolist() == [0.5, 0.8, 0.9, 0.95]
 
 
+@pytest.mark.parametrize(
+    ("coverages", "message"),
+    [
+        ([0.5, 1], r"coverages must hold numbers in \(0, 1\)"),
+        ([-2, 1.5], r"coverages must hold numbers in \(0, 1\)"),
+        ([np.nan], r"coverages must hold numbers in \(0, 1\)"),
+        ([], "coverages must be 1-D and hold at least one"),
+        (0.9, "coverages must be 1-D and hold at least one"),
+        ("a", "coverages: could not convert"),
+    ],
+)
+def test_coverages_are_checked_before_any_work(coverages, message):
+    with pytest.raises(ValueError, match=message):
+        query_beliefs(None, None, None, coverages=coverages)
+
+
+def test_columns_keep_the_number(answered):
+    pipe, X, y = answered
+    coverages = np.array([0.9, 1 - 0.05, 0.9999999, 1e-7])
+    table = query_beliefs(pipe, X, y, coverages=coverages)
+    assert set_coverage(table, random_state=0).index.tolist() == coverages.tolist()
+    full = table["size@0.9999999"] == table["n_candidates"]
+    assert full.all()
+
+
+def test_a_single_candidate_is_not_judged(answered):
+    pipe, X, y = answered
+    with pytest.warns(FewCandidatesWarning, match="only molecule"):
+        table = query_beliefs(pipe, X[:2], y[:2])
+    assert table["rank"].isna().all()
+    assert table["correct"].isna().all()
+    with pytest.raises(ValueError, match="NaN, of a query with a single candidate"):
+        expected_calibration_error(table["correct"], table["confidence"])
+
+
 def test_a_retriever_without_beliefs_is_refused(answered):
     _, X, y = answered
     with pytest.raises(TypeError, match="`predict_p` method"):
@@ -94,8 +130,23 @@ def test_set_coverage_by_hand():
     # Resamples of two drugs: a alone, b alone, or both.
     np.testing.assert_allclose(table["low"], [2 / 3, 0])
     np.testing.assert_allclose(table["high"], [1, 1])
-    with pytest.raises(ValueError, match="'size@c'"):
-        set_coverage(queries[["drug", "p_value", "n_candidates"]])
+    assert table["n_queries"].tolist() == [4, 4]
+    for without in (["size@0.9", "size@0.5"], ["p_value"], ["n_candidates"], ["drug"]):
+        with pytest.raises(ValueError, match="queries must have the columns 'drug'"):
+            set_coverage(queries.drop(columns=without))
+
+
+def test_joined_tables_of_other_coverages_count_where_they_have_sizes():
+    one = {"drug": list("ab"), "p_value": [0.05, 0.7], "n_candidates": 10}
+    tables = (
+        pd.DataFrame(one | {"size@0.9": [0, 10]}),
+        pd.DataFrame(one | {"size@0.5": [4, 2]}),
+    )
+    joined = set_coverage(pd.concat(tables), random_state=0)
+    each = pd.concat([set_coverage(table, random_state=0) for table in tables])
+    pd.testing.assert_frame_equal(joined, each)
+    assert joined["n_queries"].tolist() == [2, 2]
+    assert joined["full"].tolist() == [0.5, 0]
 
 
 @pytest.mark.parametrize("strategy", ["uniform", "quantile"])
@@ -232,8 +283,13 @@ def test_abstention_takes_any_score_and_resamples_drugs():
     ("call", "message"),
     [
         (lambda: reliability_curve([0, 1], [0.5]), "one number for each query"),
-        (lambda: reliability_curve([0, 2], [0.5, 0.5]), "correct must be 1-D"),
-        (lambda: reliability_curve([0], [np.nan]), "confidence must be 1-D"),
+        (
+            lambda: reliability_curve([0, 2], [0.5, 0.5]),
+            "correct must hold numbers",
+        ),
+        (lambda: reliability_curve([0], [np.nan]), "confidence must hold numbers"),
+        (lambda: reliability_curve([[0]], [0.5]), "correct must be 1-D"),
+        (lambda: reliability_curve([0], ["a"]), "confidence: could not convert"),
         (lambda: reliability_curve([0], [0.5], n_bins=0), "'n_bins' parameter"),
         (lambda: expected_calibration_error([], []), "correct must be 1-D"),
         (lambda: expected_calibration_error([0], [0], n_bins=0), "'n_bins' parameter"),
@@ -243,6 +299,10 @@ def test_abstention_takes_any_score_and_resamples_drugs():
         (lambda: abstention_curve([0], [0.5]), "ranks must be >= 1"),
         (lambda: abstention_curve([1], [np.nan]), "confidence must not be NaN"),
         (lambda: abstention_curve([1], [1], answered=[0]), "shares in"),
+        (lambda: abstention_curve([1], [1], answered=[]), "answered must be 1-D"),
+        (lambda: abstention_curve([1], [1], answered=0.5), "answered must be 1-D"),
+        (lambda: abstention_curve([1, 2], [[0.1], [0.2]]), "confidence must be 1-D"),
+        (lambda: abstention_curve([1], ["a"]), "confidence: could not convert"),
     ],
 )
 def test_bad_input(call, message):

@@ -282,6 +282,19 @@ def test_parsed_once_shares_molecules_between_functions(monkeypatch):
     np.testing.assert_array_equal(fingerprints, expected[1])
 
 
+def test_parsed_once_keeps_identities():
+    smiles = ["CCO", "OCC.Cl", "C[C@H](N)C(=O)O"]
+    flat, full = drug_ids(smiles), drug_ids(smiles, stereo=True)
+    with parsed_once():
+        for _ in range(2):
+            np.testing.assert_array_equal(drug_ids(smiles), flat)
+            turned = drug_ids(smiles[::-1], stereo=True)
+            np.testing.assert_array_equal(turned, full[::-1])
+            with pytest.raises(InvalidSmilesError) as raised:
+                drug_ids(["CCO", "nonsense", None])
+            assert raised.value.indices == [1, 2]
+
+
 @pytest.mark.parametrize(
     ("transformer", "change", "n_features"),
     [

@@ -13,7 +13,15 @@ from sklearn.base import BaseEstimator, clone
 from sklearn.decomposition import PCA
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LinearRegression
-from sklearn.model_selection import GroupKFold, ShuffleSplit, cross_validate
+from sklearn.model_selection import (
+    GroupKFold,
+    GroupShuffleSplit,
+    LeaveOneGroupOut,
+    LeavePGroupsOut,
+    ShuffleSplit,
+    StratifiedGroupKFold,
+    cross_validate,
+)
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -22,15 +30,17 @@ from sklearn_molge.base import TwoViewMixin
 from sklearn_molge.datasets import load_lincs, make_perturbation_study
 from sklearn_molge.exceptions import (
     CalibrationWarning,
+    DataWarning,
     FewCandidatesWarning,
     LeakageWarning,
 )
+from sklearn_molge.expression import GeneImputer, SourceScaler
 from sklearn_molge.metrics import RetrievalScorer, query_beliefs, set_coverage
 from sklearn_molge.model_selection import (
     DrugCellLineKFold,
     DrugCellLineShuffleSplit,
 )
-from sklearn_molge.molecules import MorganFingerprinter
+from sklearn_molge.molecules import MorganFingerprinter, drug_ids
 from sklearn_molge.retrieval import (
     ConformalRetriever,
     OracleRetriever,
@@ -398,6 +408,180 @@ def test_splitters_and_iterables(views):
         ConformalRetriever(CCA_4, cv=alone).fit(X, y)
 
 
+@pytest.mark.parametrize(
+    "cv",
+    [
+        GroupKFold(3),
+        GroupShuffleSplit(2, random_state=0),
+        StratifiedGroupKFold(3),
+        LeaveOneGroupOut(),
+        LeavePGroupsOut(2),
+    ],
+    ids=lambda cv: type(cv).__name__,
+)
+def test_splitters_by_group_get_the_drugs(cv):
+    X, y, groups = noisy_views(6, 4)
+    drugs = groups[:, 0]
+    if isinstance(cv, LeaveOneGroupOut):  # alone, a drug has no other to be told from
+        with pytest.raises(ValueError, match=r"Fold 0 leaves 'drug0' alone"):
+            ConformalRetriever(CCA(2, ridge=0.1), cv=cv).fit(X, y, groups=groups)
+        return
+    target = np.repeat([0, 1], 12) if isinstance(cv, StratifiedGroupKFold) else y
+    one_gene = target.reshape(24, -1)
+    folds = list(cv.split(X, target, drugs))
+    results = []
+    for one_cv in (cv, folds):
+        sure = ConformalRetriever(CCA(1, ridge=0.1), 0.5, cv=one_cv)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            sure.fit(X, one_gene if isinstance(cv, GroupKFold) else target, groups)
+        results.append(sure.conformity_scores_)
+    np.testing.assert_array_equal(*results)
+
+
+@pytest.mark.parametrize(
+    ("cv", "message"),
+    [
+        ([], "cv must make at least one fold. Got none"),
+        ([(np.arange(296), np.arange(0))], "Fold 0 has 296 training and 0 test rows"),
+        ([(np.arange(0), np.arange(300))], "Fold 0 has 0 training and 300 test rows"),
+    ],
+)
+def test_folds_without_rows_are_refused(views, cv, message):
+    X, y, groups = views
+    with pytest.raises(ValueError, match=message):
+        ConformalRetriever(CCA_4, cv=cv).fit(X, y, groups=groups)
+
+
+def test_a_pair_of_folds_without_rows_takes_fewer_folds():
+    """Of 100 drugs in two lines each, nearly all rows are of one line."""
+    rng = np.random.default_rng(0)
+    drugs = np.repeat(np.arange(100), 2)
+    lines = np.where(rng.uniform(size=200) < 0.85, 0, rng.integers(1, 30, size=200))
+    groups = np.column_stack([drugs, lines])
+    X, y = drugs[:, None].astype(float), np.arange(200.0)[:, None]
+    table = rng.normal(size=(200, 100))
+    table[np.arange(200), drugs] += 2
+    n_fewer = 0
+    for seed in range(12):
+        sure = ConformalRetriever(Table(table), 0.5, random_state=seed)
+        try:
+            cv = DrugCellLineKFold(5, 5, paired=True, random_state=seed)
+            list(cv.split(X, groups=groups))
+        except ValueError:
+            n_fewer += 1
+            with pytest.raises(ValueError, match="has no test row"):  # as asked for
+                clone(sure).set_params(cv=5).fit(X, y, groups)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", CalibrationWarning)
+            sure.fit(X, y, groups)
+        assert 5 < sure.n_calibration_drugs_ < 100
+    assert 0 < n_fewer < 12
+
+
+def test_lines_that_no_pair_can_hold_out_are_said():
+    """Drugs of the first fold lie in one line, and a pair may have no training row."""
+    X, y, groups = noisy_views(30, 1)
+    groups[:, 1] = np.where(np.arange(30) < 29, "line0", "line1")
+    sure = ConformalRetriever(CCA_4, 0.5, random_state=0)
+    with pytest.warns(CalibrationWarning, match="groups has too few rows") as said:
+        sure.fit(X, y, groups=groups)
+    assert said[0].filename == __file__
+    assert sure.n_calibration_drugs_ == 30
+
+
+def test_names_of_one_molecule_are_one_drug():
+    """As the same data by drug_ids: no clone is calibrated on a molecule it knows."""
+    study = make_perturbation_study(60, n_cell_lines=3, level=5, random_state=0)
+    pipe = make_pipeline(MorganFingerprinter(fp_size=128), CCA(4, ridge=1.0))
+    X, y, groups = study.smiles, study.ge, study.groups.copy()
+    # Names are sorted as the identities are, so that the folds are the same.
+    groups[:, 0] = drug_ids(X)
+    several = groups.copy()
+    several[:, 0] = [" ".join(pair) for pair in groups]
+    one = ConformalRetriever(pipe, random_state=0).fit(X, y, groups=groups)
+    with pytest.warns(DataWarning, match="180 names for 60 drugs") as w:
+        named = ConformalRetriever(pipe, random_state=0).fit(X, y, groups=several)
+    assert w[0].filename == __file__
+    assert named.n_calibration_drugs_ == one.n_calibration_drugs_ == 60
+    np.testing.assert_allclose(named.conformity_scores_, one.conformity_scores_)
+    order = np.random.default_rng(0).permutation(len(X))
+    with pytest.warns(DataWarning, match="180 names"):
+        turned = ConformalRetriever(pipe, random_state=0).fit(
+            X[order], y[order], groups=several[order]
+        )
+    np.testing.assert_allclose(
+        turned.conformity_scores_, one.conformity_scores_, rtol=1e-4, atol=1e-6
+    )
+    # A splitter that goes by the names is refused.
+    cv = DrugCellLineKFold(2, 2, random_state=0)
+    with (
+        pytest.warns(DataWarning, match="180 names"),
+        pytest.raises(ValueError, match="cv must hold out whole drugs"),
+    ):
+        ConformalRetriever(pipe, cv=cv).fit(X, y, groups=several)
+
+
+def test_salts_under_several_names_are_one_drug():
+    """Names are linked by structures, and structures by names."""
+    texts = ["CCO", "OCC.Cl", "CCN", "CCN", "CCC", "CCCC", "CCCO"]
+    smiles = np.array(texts * 4, dtype=object)
+    names = np.array(["a", "b", "b", "c", "d", "e", "f"] * 4, dtype=object)
+    groups = np.column_stack([names, np.repeat(["w", "x", "y", "z"], 7)])
+    y = np.random.default_rng(0).normal(size=(28, 4))
+    pipe = make_pipeline(
+        MorganFingerprinter(fp_size=64), CCA(1, ridge=1.0, metric="dot")
+    )
+    one = np.flatnonzero(np.isin(names, ["a", "b", "c", "d"]))
+    other = np.flatnonzero(np.isin(names, ["e", "f"]))
+    sure = ConformalRetriever(pipe, 0.5, cv=[(one, other), (other, one)])
+    with pytest.warns() as said:
+        sure.fit(smiles, y, groups=groups)
+    texts = [str(w.message) for w in said if w.category is DataWarning]
+    assert len(texts) == 1
+    assert texts[0].startswith("groups has 6 names for 4 drugs, by the SMILES of X.")
+    assert "('a', 'b', 'c')" in texts[0]
+
+
+def test_features_of_one_molecule_under_several_names_are_said(views):
+    X, y, groups = views
+    several = groups.copy()
+    several[:, 0] = [f"{d} {i % 4}" for i, d in enumerate(groups[:, 0])]
+    with pytest.warns(LeakageWarning, match="have the features of another drug") as w:
+        ConformalRetriever(CCA_4, random_state=0).fit(X, y, groups=several)
+    assert w[0].filename == __file__
+    # Different drugs may have equal features.
+    X = X.copy()
+    X[:24] = X[24:48]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", LeakageWarning)
+        ConformalRetriever(CCA_4, random_state=0).fit(X, y, groups=groups)
+
+
+def test_genes_that_the_retriever_fills_may_be_missing():
+    study = make_perturbation_study(
+        60, n_cell_lines=3, n_genes=40, level=5, random_state=0
+    )
+    y = study.profiles()
+    y.iloc[::2, :5] = np.nan
+    filling = TransformedTargetRetriever(
+        CCA(4, ridge=1.0), make_pipeline(SourceScaler(), GeneImputer())
+    )
+    pipe = make_pipeline(MorganFingerprinter(fp_size=128), filling)
+    sure = ConformalRetriever(pipe, random_state=0)
+    sure.fit(study.smiles, y, groups=study.groups)
+    assert sure.n_calibration_drugs_ == 60
+    alone = clone(filling).fit(pipe[0].fit_transform(study.smiles), y)
+    np.testing.assert_allclose(
+        sure.similarity(study.smiles, y),
+        alone.similarity(pipe[0].transform(study.smiles), y),
+    )
+    assert np.isfinite(sure.predict_belief(study.smiles, y)).all()
+    plain = make_pipeline(MorganFingerprinter(fp_size=128), CCA(4, ridge=1.0))
+    with pytest.raises(ValueError, match="y contains NaN"):
+        sure.set_params(retriever=plain).fit(study.smiles, y, groups=study.groups)
+
+
 def test_too_few_drugs_give_full_sets_and_say_so():
     X, y, groups = noisy_views(18, 2, noise=0.3)
     sure = ConformalRetriever(CCA_4, 0.95, cv=2, random_state=0)
@@ -471,6 +655,26 @@ def test_frozen_retrievers_are_calibrated_on_all_rows(views):
         sure.fit(X, y)
     with pytest.raises(ValueError, match="cv must be None where retriever is frozen"):
         sure.set_params(cv=3).fit(X, y)
+
+
+def test_a_frozen_retriever_knows_the_salts_of_its_molecules():
+    study = make_perturbation_study(40, n_cell_lines=2, level=5, random_state=0)
+    X, y = study.smiles, study.ge
+    new = np.isin(X, np.unique(X)[:20])
+    # Fitted on SMILES, of which its transformer makes features.
+    filling = TransformedTargetRetriever(
+        make_pipeline(MorganFingerprinter(fp_size=64), CCA(4, ridge=1.0)), None
+    )
+    fitted = filling.fit(X[~new], y[~new])
+    salts = np.array([f"{text}.Cl" for text in X], dtype=object)
+    sure = ConformalRetriever(FrozenEstimator(fitted), 0.5)
+    with pytest.warns(LeakageWarning, match="fitted on 20 of the 40 drugs"):
+        sure.fit(salts, y)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", LeakageWarning)
+        sure.fit(salts[new], y[new])
+    with pytest.warns(LeakageWarning, match="20 of the 20 test drugs"):
+        RetrievalScorer("mrr")(fitted, salts[~new], y[~new] + 1.0)
 
 
 def test_fit_parameters_are_cut_to_the_folds(views):

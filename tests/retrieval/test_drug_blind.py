@@ -97,3 +97,23 @@ def test_names_of_genes_and_the_parameter(study):
         plain.fit(features, study.ge)
     with pytest.raises(ValueError, match="inconsistent numbers of samples"):
         plain.fit(features, study.ge, groups=study.groups[:5])
+
+
+def test_missing_genes_are_left_out_of_the_means(study):
+    X, y, groups = study.smiles, study.ge.copy(), study.groups
+    y[::2, :3] = np.nan
+    y[groups[:, 1] == groups[0, 1], 5] = np.nan  # a gene that the line lacks
+    seen = []
+
+    class Watched(CCA):
+        def fit(self, X, y):
+            seen.append(y)
+            return super().fit(X, np.nan_to_num(y))
+
+    DrugBlindRetriever(pipe(Watched(2, ridge=1.0, metric="dot"))).fit(X, y, groups)
+    for row, line in zip(seen[0], groups[:, 1], strict=True):
+        of_line = pd.DataFrame(y[groups[:, 1] == line])
+        np.testing.assert_allclose(row, of_line.mean(), rtol=1e-4, atol=1e-5)
+    assert np.isnan(seen[0]).sum() == (groups[:, 1] == groups[0, 1]).sum()
+    with pytest.raises(ValueError, match="NaN"):
+        DrugBlindRetriever(pipe()).fit(X, y, groups)
