@@ -53,7 +53,7 @@ from sklearn_molge.library._identity import (
     describe_index,
 )
 from sklearn_molge.library._libraries import is_complete
-from sklearn_molge.library._queries import Queries
+from sklearn_molge.library._queries import Queries, with_sign_turned
 from sklearn_molge.library._rerank import Cascade, reranked
 from sklearn_molge.library._search import mid_ranks, scores_of, top_k
 from sklearn_molge.library._store import VectorStore
@@ -533,9 +533,11 @@ class MoleculeIndex(BaseEstimator):
             lines) are one query, their mean in the joint space; queries are sorted by
             condition then. None makes each profile a query.
         reverse : bool, default=False
-            Look for the molecules of lowest similarity, as in a search for what
-            reverses a disease. Of z-scores, ``-y`` is another way: what mimics the
-            opposite profile; an embedding subtracts a mean, so the two differ.
+            Look for what reverses the profiles, as a disease: for the molecules of
+            lowest similarity in the joint space. (What mimics ``-y`` is another answer,
+            since an embedding subtracts a mean.) Where the estimator scores candidates
+            (``reranks_``), a low score need not mean an opposite effect: then what is
+            asked is ``-y``, for which `y` must have a sign, as z-scores have.
         return_distance : bool, default=True
             Whether to return distances too.
 
@@ -544,8 +546,9 @@ class MoleculeIndex(BaseEstimator):
         distances : ndarray of shape (n_queries, n_neighbors)
             1 - similarity for "correlation" and "cosine", the distance for
             "euclidean", minus the product for "dot", minus the estimator's similarity
-            for candidates that it scored; ascending, with `reverse` descending. Only
-            with `return_distance`.
+            for candidates that it scored (with `reverse` to ``-y``); the best first:
+            ascending, with `reverse` in the joint space descending. Only with
+            `return_distance`.
         rows : ndarray of int of shape (n_queries, n_neighbors)
             Rows of the index, not of the library that was given: :meth:`get_molecules`
             tells those. Equally close ones come in the order of their rows.
@@ -554,11 +557,12 @@ class MoleculeIndex(BaseEstimator):
         ------
         ValueError
             If `n_neighbors` is more than there are molecules, or candidates that are
-            scored, or `y` is no array of profiles.
+            scored, `y` is no array of profiles, or `reverse` is to turn the sign of a
+            profile whose values are all above 0.
         """
         _check_flags(reverse=reverse, return_distance=return_distance)
-        queries = self._queries(y, groups)
-        scores, rows, _ = self._top_k(queries, n_neighbors, reverse)
+        queries, least = self._queries(y, groups, reverse)
+        scores, rows, _ = self._top_k(queries, n_neighbors, least)
         if not return_distance:
             return rows
         is_angle = self.metric_ in ("correlation", "cosine") and not self.reranks_
@@ -577,7 +581,8 @@ class MoleculeIndex(BaseEstimator):
         groups : array-like of shape (n_profiles,), default=None
             As in :meth:`kneighbors`.
         reverse : bool, default=False
-            Whether the lowest similarity is the best.
+            As in :meth:`kneighbors`: whether the lowest similarity is the best, or that
+            to ``-y``.
 
         Returns
         -------
@@ -596,18 +601,18 @@ class MoleculeIndex(BaseEstimator):
             If one is not a molecule.
         """
         _check_flags(reverse=reverse)
-        queries = self._queries(y, groups)
+        queries, least = self._queries(y, groups, reverse)
         if isinstance(molecules, str):
             molecules = [molecules] * len(queries)
         smiles = as_smiles_array(molecules)
         check_consistent_length(queries.vectors, smiles)
         own = self._find(smiles, "molecules")
-        ranks = mid_ranks(self.store_, queries.vectors, own, reverse=reverse)
+        ranks = mid_ranks(self.store_, queries.vectors, own, reverse=least)
         if not self.reranks_:
             return ranks
         n_candidates = min(self.n_candidates, self.store_.n_active)
-        scores, rows, _ = self._top_k(queries, n_candidates, reverse)
-        return reranked(ranks, -scores if reverse else scores, rows, own)
+        scores, rows, _ = self._top_k(queries, n_candidates, least)
+        return reranked(ranks, scores, rows, own)
 
     def significance(
         self,
@@ -631,7 +636,7 @@ class MoleculeIndex(BaseEstimator):
         groups : array-like of shape (n_profiles,), default=None
             As in :meth:`kneighbors`; profiles of one condition are permuted alike.
         reverse : bool, default=False
-            Whether the lowest similarities are asked for.
+            As in :meth:`kneighbors`.
         n_permutations : int, default=999
             Permutations of the genes, the same for every query. No p-value is below
             1 / (n_permutations + 1).
@@ -683,11 +688,11 @@ class MoleculeIndex(BaseEstimator):
         """
         _check_flags(reverse=reverse)
         _check_level(level)
-        queries = self._queries(y, groups)
+        queries, least = self._queries(y, groups, reverse)
         permuted = self._permuted(queries, n_permutations, random_state)
         self._check_not_empty()
         no_answers = np.empty((len(queries), 0), dtype=np.intp)
-        null = self._null(permuted, no_answers, level=level, reverse=reverse)
+        null = self._null(permuted, no_answers, level=level, reverse=least)
         index = np.arange(len(queries)) if queries.names is None else queries.names
         return null.table.set_index(pd.Index(index, name="query"))
 
@@ -728,14 +733,15 @@ class MoleculeIndex(BaseEstimator):
             (see :func:`~sklearn_molge.molecules.drug_ids`), ``score`` (similarity by
             the metric, or the estimator's own where it scores candidates; then
             ``candidate_score`` is that in the joint space, by which they were found;
-            all other numbers belong to ``score``); ``p_value``, the share of the
-            query's permutations that score as high (with `reverse` as low) with this
+            with `reverse` both are those to ``-y``; all other numbers belong to
+            ``score``); ``p_value``, the share of the query's permutations that score
+            as high (with `reverse` in the joint space as low) with this
             molecule: it does not know that the molecule was chosen as the best of many;
             ``query_p_value``,
             ``query_q_value`` and ``better_than_noise`` of the whole query, see
             :meth:`significance`; after :meth:`calibrate` also ``percentile`` (in
             percent: the background's queries that score lower with this molecule, so
-            that with `reverse` the best answers have low ones), and
+            that with `reverse` in the joint space the best answers have low ones), and
             ``nearest_training`` (SMILES), ``nearest_similarity`` (Tanimoto, Morgan)
             and ``in_training``; ``library`` and ``library_row``, the row of the
             library that was given (its first row with this molecule; ``skipped_`` has
@@ -755,14 +761,15 @@ class MoleculeIndex(BaseEstimator):
         """
         _check_flags(reverse=reverse, pictures=pictures)
         _check_level(level)
-        queries = self._queries(y, groups)
+        queries, least = self._queries(y, groups, reverse)
+        background = self._background_of(queries)
         permuted = self._permuted(queries, n_permutations, random_state)
-        scores, rows, found = self._top_k(queries, n_neighbors, reverse)
+        scores, rows, found = self._top_k(queries, n_neighbors, least)
         null = percentiles = None
         if n_permutations:
-            null = self._null(permuted, rows, level=level, reverse=reverse)
-        if self.background_ is not None and self.background_.knows_profiles:
-            percentiles = self.background_.percentiles(self._compare, scores, rows)
+            null = self._null(permuted, rows, level=level, reverse=least)
+        if background is not None:
+            percentiles = background.percentiles(self._compare, scores, rows)
         return answer_table(
             self.store_,
             scores,
@@ -801,7 +808,7 @@ class MoleculeIndex(BaseEstimator):
         IndexError
             If a row is not in the index.
         """
-        queries, rows = self._queries(y, groups), self._check_rows(rows)
+        queries, rows = self._queries(y, groups)[0], self._check_rows(rows)
         if not self.reranks_:
             return scores_of(self.store_, queries.vectors, rows)
         every = np.broadcast_to(rows, (len(queries), len(rows)))
@@ -917,11 +924,33 @@ class MoleculeIndex(BaseEstimator):
         """Project profiles into the joint space."""
         return embed_profiles(self._own.embedder, y, self.store_)
 
-    def _queries(self, y, groups) -> Queries:
+    def _queries(self, y, groups, reverse=False) -> tuple[Queries, bool]:
+        """Return what is asked, and whether for the least similar molecules.
+
+        The reverse of a score that is more than a place in a joint space is that of the
+        profiles with their sign turned.
+        """
         y, names = self._read_profiles(y)
+        turned = bool(reverse) and self.reranks_
+        y = with_sign_turned(y) if turned else y
         queries = Queries.make(y, names, groups, self._embed)
         queries.check_directions(self.store_)
-        return queries
+        return queries, bool(reverse) and not turned
+
+    def _background_of(self, queries: Queries) -> Background | None:
+        """Return the background, if it has profiles to compare queries with."""
+        background = self.background_
+        if background is None or background.profiles is None:
+            return None
+        n_columns, n_genes = background.profiles.shape[1], queries.n_genes
+        if self.reranks_ and n_columns != n_genes:
+            raise ValueError(
+                f"The background of this index has {n_columns} numbers a profile, and "
+                f"the estimator, which scores candidates, takes {n_genes} genes: an "
+                "earlier version has kept places in the joint space. Call calibrate "
+                "again, with the profiles of the background."
+            )
+        return background
 
     def _permuted(self, queries: Queries, n_permutations, random_state):
         """Return a generator of the profiles of each query, with permuted genes."""
@@ -968,9 +997,9 @@ class MoleculeIndex(BaseEstimator):
         if not self.reranks_:
             best = self._search(queries.vectors, int(n_neighbors), reverse=reverse)
             return *best, None
-        found, rows = self._search(queries.vectors, n_candidates, reverse=reverse)
+        found, rows = self._search(queries.vectors, n_candidates, reverse=False)
         scores = self._own.score(self.store_, queries, rows)
-        order = np.lexsort((rows, scores if reverse else -scores), axis=1)
+        order = np.lexsort((rows, -scores), axis=1)
         best = order[:, :n_neighbors]
         return [np.take_along_axis(a, best, axis=1) for a in (scores, rows, found)]
 

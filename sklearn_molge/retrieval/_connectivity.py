@@ -271,6 +271,7 @@ class ConnectivityRetriever(TwoViewMixin, BaseEstimator):
         to_drugs = self._connectivity_to_drugs()
 
         def similarity(y):
+            y = check_profiles(self, y, reset=False, dtype=self.signatures_.dtype)
             similarities = to_drugs(y)[:, place]
             similarities[:, ~known] = -np.inf
             return similarities
@@ -278,7 +279,7 @@ class ConnectivityRetriever(TwoViewMixin, BaseEstimator):
         return similarity
 
     def _connectivity_to_drugs(self):
-        """Return a function of profiles: the similarity to each of `drugs_`."""
+        """Return a function of checked profiles: similarities to each of `drugs_`."""
         to_conditions = self._connectivity_to_conditions()
 
         def summarised(y):
@@ -291,7 +292,6 @@ class ConnectivityRetriever(TwoViewMixin, BaseEstimator):
             known = self._in_blocks(summarised, self.signatures_[self.reference_])
 
         def to_drugs(y):
-            y = check_profiles(self, y, reset=False, dtype=self.signatures_.dtype)
             found = self._in_blocks(summarised, -y if self._is_reverse() else y)
             return found if known is None else connectivity_tau(found, known)
 

@@ -451,7 +451,8 @@ class _Fitted:
         place, known = self.connectivity._find(X)
 
         def scores(y):
-            measured = (_standardize(to_drugs(y)) - self.centre) / self.spread
+            profiles = np.asarray(y, dtype=self.connectivity.signatures_.dtype)
+            measured = (_standardize(to_drugs(profiles)) - self.centre) / self.spread
             structure, by_structure = to_molecules(y), to_cohort(y)
             connectivity = np.where(known, measured[:, place], np.nan)
             score = structure.astype(np.float64)

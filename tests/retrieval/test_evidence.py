@@ -218,6 +218,16 @@ def test_table_says_by_what(data):
     assert fitted.query(X, y, n_answers=2)["rank"].tolist() == [1, 2] * 3
 
 
+def test_named_genes(data):
+    study, train, new_line, _, fitted = data
+    y = study.profiles()
+    named = clone(fitted).fit(study.smiles[train], y[train], study.groups[train])
+    X, y = study.smiles[new_line], y[new_line]
+    found = named.similarity(X, y)
+    np.testing.assert_array_equal(found, fitted.similarity(X, study.ge[new_line]))
+    assert named.query(X, y).equals(fitted.query(X, study.ge[new_line]))
+
+
 def test_reverse_is_the_query_with_its_sign_turned(data):
     study, train, new_line, _, fitted = data
     X, y = study.smiles[new_line], study.ge[new_line]
