@@ -50,7 +50,7 @@ class Queries:
     @property
     def n_genes(self) -> int:
         """Number of genes of a profile."""
-        return int(np.reshape(self.profiles, (len(self.profiles), -1)).shape[1])
+        return int(np.prod(np.shape(self.profiles)[1:]))
 
     @classmethod
     def make(cls, y, names, groups, embed: Embed) -> "Queries":
