@@ -30,7 +30,7 @@ from sklearn_molge.metrics import (
     summarize_connectivity,
 )
 
-__all__ = ["ConnectivityRetriever"]
+__all__ = ["ConnectivityRetriever", "check_signs"]
 
 
 class ConnectivityRetriever(TwoViewMixin, BaseEstimator):
@@ -188,7 +188,7 @@ class ConnectivityRetriever(TwoViewMixin, BaseEstimator):
             If `direction` is "mimic" and no value of y is below 0.
         """
         X, y = check_two_views(self, X, y, accept_sparse="csr")
-        _check_signs(y, self.direction)
+        check_signs(y, self.direction)
         lines = None if groups is None else encode_groups(groups, y)[1]
         self.cell_lines_ = np.array([], dtype=object)
         codes, self._lines = np.arange(len(y)), np.zeros(len(y), dtype=np.intp)
@@ -410,9 +410,9 @@ class ConnectivityRetriever(TwoViewMixin, BaseEstimator):
         return tags
 
 
-def _check_signs(y, direction):
+def check_signs(y, direction):
     """Refuse profiles without a sign where it is turned, and warn of others."""
-    if (y < 0).any():
+    if (np.asarray(y) < 0).any():
         return
     why = (
         "needs profiles with a sign, such as z-scores. No value of y is below 0; "
@@ -420,4 +420,4 @@ def _check_signs(y, direction):
     )
     if direction == "reverse":
         raise ValueError(f"direction='reverse' {why}")
-    warnings.warn(f"Connectivity {why}", DataWarning, stacklevel=4)
+    warnings.warn(f"Connectivity {why}", DataWarning, stacklevel=5)

@@ -32,7 +32,7 @@ from sklearn_molge._utils.rows import (
 )
 from sklearn_molge._utils.views import comparison, resolve_views
 from sklearn_molge.base import TwoViewMixin, check_profiles, distinct_drugs
-from sklearn_molge.retrieval._connectivity import ConnectivityRetriever
+from sklearn_molge.retrieval._connectivity import ConnectivityRetriever, check_signs
 from sklearn_molge.retrieval._wrapper import metadata_for
 
 __all__ = ["EvidenceRetriever"]
@@ -209,11 +209,8 @@ class EvidenceRetriever(MetaEstimatorMixin, TwoViewMixin, BaseEstimator):
         y = check_profiles(self, y, reset=True, as_frame=True)
         X = as_indexable(X)
         check_same_rows(X=X, y=y)
-        if self.direction == "reverse" and not (np.asarray(y) < 0).any():
-            raise ValueError(
-                "direction='reverse' needs profiles with a sign, such as z-scores. No "
-                "value of y is below 0; Study.to_level4 and robust_zscore make them."
-            )
+        if self.direction == "reverse":
+            check_signs(y, self.direction)
         if self.connectivity is not None and self.connectivity.direction != "mimic":
             raise ValueError(
                 "connectivity must have direction='mimic': the parameter of "
