@@ -20,7 +20,7 @@ from sklearn_molge._utils.checks import check_named, check_same_rows
 from sklearn_molge._utils.genes import check_gene_names
 from sklearn_molge._utils.groups import encode_labels, label_text
 from sklearn_molge._utils.messages import first_few
-from sklearn_molge._utils.rows import has_text, is_text, row_bytes
+from sklearn_molge._utils.rows import distinct_rows, has_text, is_text, row_bytes
 from sklearn_molge._utils.trained_rows import TRAINED_ROWS, TrainedRows
 from sklearn_molge._utils.typing import Compare, Rows
 from sklearn_molge._utils.views import compare_embedded, prepare_molecules
@@ -172,12 +172,25 @@ def identify_drugs(X, drugs, codes: NDArray) -> NDArray:
 def molecule_keys(X) -> NDArray[np.object_]:
     """Keys by which two arrays of molecules can be compared.
 
-    A key is the drug's identity for SMILES and the bytes of the row for features.
+    A key is the drug's identity for SMILES and the bytes of the row for features, the
+    same whether the array is sparse or dense.
     """
     if is_text(X):
         return drug_ids(X)
-    dense = X if sparse.issparse(X) else np.asarray(X, dtype=np.float64)
-    return row_bytes(dense)
+    if not sparse.issparse(X):
+        X = sparse.csr_array(np.asarray(X, dtype=np.float64))
+    return row_bytes(X)
+
+
+def distinct_drugs(X) -> tuple[NDArray[np.object_], NDArray, NDArray]:
+    """Return the distinct keys of molecules, sorted, and where they are.
+
+    For each key the row that stands for it, which SMILES it has not depending on the
+    order of the rows; and for each row the place of its key.
+    """
+    keys = molecule_keys(X)
+    distinct, rows = one_row_per_drug(keys, distinct_rows(X)[1], None)
+    return distinct, rows, np.searchsorted(distinct, keys)
 
 
 def trained_molecules(X: Rows) -> Rows:

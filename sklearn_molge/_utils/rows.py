@@ -17,6 +17,7 @@ __all__ = [
     "as_indexable",
     "as_smiles_array",
     "distinct_rows",
+    "draw_rows",
     "factorize_texts",
     "group_means",
     "has_text",
@@ -140,6 +141,19 @@ def _distinct_texts(entries: NDArray[np.object_]):
     return first, codes
 
 
+def draw_rows(
+    array: NDArray, most: int, rng: np.random.RandomState, *, codes: NDArray
+) -> NDArray[np.intp]:
+    """Draw rows, all if there are no more, in whatever order they come the same ones.
+
+    Equal rows are told apart by `codes`.
+    """
+    if len(array) <= most:
+        return np.arange(len(array))
+    order = np.lexsort((codes, distinct_rows(array)[1]))
+    return np.sort(order[rng.permutation(len(order))[:most]])
+
+
 def has_text(X) -> bool:
     """Whether X is a table with text in it, such as SMILES beside doses."""
     return not sparse.issparse(X) and _as_numbers(np.asarray(X)).dtype.kind in "OUST"
@@ -170,28 +184,22 @@ def take_distinct(X: Rows) -> tuple[Matrix, NDArray[np.intp]]:
 
 
 def _row_voids(X) -> NDArray[np.void]:
-    rows = _without_negative_zero(X)
+    rows = np.ascontiguousarray(X) + 0  # equal numbers get equal bytes
     return rows.view(np.dtype((np.void, rows.itemsize * rows.shape[1])))[:, 0]
 
 
-def _without_negative_zero(X) -> NDArray:
-    return np.ascontiguousarray(X) + 0  # equal numbers get equal bytes
-
-
 def row_bytes(X) -> NDArray[np.object_]:
+    """Return what tells the rows of a sparse array apart."""
     keys = np.empty(X.shape[0], dtype=object)
-    if sparse.issparse(X):
-        X = sparse.csr_array(X, copy=True)
-        X.sum_duplicates()
-        X.eliminate_zeros()
-        indices = np.split(X.indices, X.indptr[1:-1])
-        values = np.split(X.data, X.indptr[1:-1])
-        keys[:] = [
-            i.astype(np.int64).tobytes() + v.astype(np.float64).tobytes()
-            for i, v in zip(indices, values, strict=True)
-        ]
-    else:
-        keys[:] = [row.tobytes() for row in _without_negative_zero(X)]
+    X = sparse.csr_array(X, copy=True)
+    X.sum_duplicates()
+    X.eliminate_zeros()
+    indices = np.split(X.indices, X.indptr[1:-1])
+    values = np.split(X.data, X.indptr[1:-1])
+    keys[:] = [
+        i.astype(np.int64).tobytes() + v.astype(np.float64).tobytes()
+        for i, v in zip(indices, values, strict=True)
+    ]
     return keys
 
 

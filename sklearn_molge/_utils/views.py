@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from inspect import signature
 from itertools import islice
 from typing import TypeGuard
 
@@ -32,6 +33,7 @@ __all__ = [
     "prepare_molecules",
     "resolve_views",
     "step_with",
+    "takes_reference",
     "trained_rows",
 ]
 
@@ -183,11 +185,21 @@ class Comparison:
         return similarities[:, self.codes]
 
 
-def comparison(estimator: object, X: Rows) -> Comparison:
-    """Prepare the molecules X of an estimator, through any Pipeline or wrapper."""
+def comparison(
+    estimator: object, X: Rows, *, reference: Rows | None = None
+) -> Comparison:
+    """Prepare the molecules X of an estimator, through any Pipeline or wrapper.
+
+    `reference` are the molecules over which a model standardises whose `compare_to`
+    has such a parameter, so that similarities do not depend on the others of X.
+    """
     model, molecules, _ = resolve_views(estimator, X, None)
     distinct, codes = drop_repeated(molecules)
-    prepared = _prepare(model, distinct)
+    if reference is not None and takes_reference(model):
+        others = resolve_views(estimator, reference, None)[1]
+        prepared = model.compare_to(distinct, reference=others)
+    else:
+        prepared = _prepare(model, distinct)
     if isinstance(prepared, Comparison):
         prepare, compare, codes = (
             prepared.prepare,
@@ -202,6 +214,12 @@ def comparison(estimator: object, X: Rows) -> Comparison:
 
     in_joint_space = isinstance(prepared, Comparison) and prepared.in_joint_space
     return Comparison(prepare_outer, compare, codes, in_joint_space, molecules)
+
+
+def takes_reference(model: object) -> bool:
+    """Whether a model compares molecules with those of a reference, as a vote does."""
+    own = getattr(model, "compare_to", None)
+    return own is not None and "reference" in signature(own).parameters
 
 
 def _prepare(model: TwoViewEstimator, X: Rows) -> Compare:

@@ -285,8 +285,11 @@ class MoleculeQueryDisplay(DisplayMixin):
     def _title(self) -> str:
         query = self.table["query"].iloc[0]
         name = query if isinstance(query, str) else f"Query {query}"
-        reverse = self.table.attrs.get("reverse")
-        title = f"{name}, reversed: lowest similarity first" if reverse else str(name)
+        title = str(name)
+        if self.table.attrs.get("reverse"):
+            scored = self.table.attrs.get("metric") == "similarity"
+            order = "most like its opposite" if scored else "lowest similarity"
+            title = f"{name}, reversed: {order} first"
         if "better_than_noise" in self.table:
             called = "" if self.table["better_than_noise"].iloc[0] else "not "
             q_value = self.table["query_q_value"].iloc[0]

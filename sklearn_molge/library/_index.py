@@ -14,14 +14,11 @@ from sklearn.utils import check_consistent_length
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_molge._compat import HasMethods, Interval, StrOptions, _fit_context
-from sklearn_molge._utils.messages import first_few, first_few_at
 from sklearn_molge._utils.rows import as_smiles_array
 from sklearn_molge.library._answers import (
     Background,
-    Null,
     answer_table,
     molecule_table,
-    scores_in_space,
     skipped_table,
 )
 from sklearn_molge.library._build import (
@@ -29,13 +26,7 @@ from sklearn_molge.library._build import (
     check_library,
     check_some_readable,
 )
-from sklearn_molge.library._embedder import (
-    align_queries,
-    choose_metric,
-    embed_profiles,
-    own_copy,
-    with_gene_names,
-)
+from sklearn_molge.library._embedder import choose_metric, own_copy
 from sklearn_molge.library._faiss import FaissSearcher
 from sklearn_molge.library._file import Source, as_source
 from sklearn_molge.library._folder import (
@@ -53,11 +44,10 @@ from sklearn_molge.library._identity import (
     describe_index,
 )
 from sklearn_molge.library._libraries import is_complete
-from sklearn_molge.library._queries import Queries
-from sklearn_molge.library._rerank import Cascade, reranked
-from sklearn_molge.library._search import mid_ranks, scores_of, top_k
+from sklearn_molge.library._rerank import Cascade
+from sklearn_molge.library._search import top_k
+from sklearn_molge.library._searcher import Searcher
 from sklearn_molge.library._store import VectorStore
-from sklearn_molge.molecules import drug_ids
 
 __all__ = ["MoleculeIndex"]
 
@@ -391,11 +381,11 @@ class MoleculeIndex(BaseEstimator):
             With index and text of every molecule that is not in the index; nothing is
             removed then.
         """
-        check_is_fitted(self)
+        searcher = self._searcher
         smiles = as_smiles_array(
             [molecules] if isinstance(molecules, str) else molecules
         )
-        rows = self._find(smiles, "molecules")
+        rows = searcher.find(smiles, "molecules")
         if rows:
             self.store_.remove(np.concatenate(rows))
         return self
@@ -426,8 +416,8 @@ class MoleculeIndex(BaseEstimator):
         check_is_fitted(self)
         profiles = None
         if y is not None:
-            profiles = self._read_profiles(y)[0]
-            embedded = self._embed(profiles)  # which also checks them
+            profiles = self._searcher.read(y)[0]
+            embedded = self._searcher.embed(profiles)  # which also checks them
             profiles = profiles if self.reranks_ else embedded
         background = Background.make(profiles, X)
         if self.store_.folder is not None:
@@ -533,9 +523,11 @@ class MoleculeIndex(BaseEstimator):
             lines) are one query, their mean in the joint space; queries are sorted by
             condition then. None makes each profile a query.
         reverse : bool, default=False
-            Look for the molecules of lowest similarity, as in a search for what
-            reverses a disease. Of z-scores, ``-y`` is another way: what mimics the
-            opposite profile; an embedding subtracts a mean, so the two differ.
+            Look for what reverses the profiles, as a disease: for the molecules of
+            lowest similarity in the joint space. (What mimics ``-y`` is another answer,
+            since an embedding subtracts a mean.) Where the estimator scores candidates
+            (``reranks_``), a low score need not mean an opposite effect: then what is
+            asked is ``-y``, for which `y` must have a sign, as z-scores have.
         return_distance : bool, default=True
             Whether to return distances too.
 
@@ -544,8 +536,9 @@ class MoleculeIndex(BaseEstimator):
         distances : ndarray of shape (n_queries, n_neighbors)
             1 - similarity for "correlation" and "cosine", the distance for
             "euclidean", minus the product for "dot", minus the estimator's similarity
-            for candidates that it scored; ascending, with `reverse` descending. Only
-            with `return_distance`.
+            for candidates that it scored (with `reverse` to ``-y``); the best first:
+            ascending, with `reverse` in the joint space descending. Only with
+            `return_distance`.
         rows : ndarray of int of shape (n_queries, n_neighbors)
             Rows of the index, not of the library that was given: :meth:`get_molecules`
             tells those. Equally close ones come in the order of their rows.
@@ -554,11 +547,13 @@ class MoleculeIndex(BaseEstimator):
         ------
         ValueError
             If `n_neighbors` is more than there are molecules, or candidates that are
-            scored, or `y` is no array of profiles.
+            scored, `y` is no array of profiles, or `reverse` is to turn the sign of a
+            profile whose values are all above 0.
         """
         _check_flags(reverse=reverse, return_distance=return_distance)
-        queries = self._queries(y, groups)
-        scores, rows, _ = self._top_k(queries, n_neighbors, reverse)
+        searcher = self._searcher
+        queries, least = searcher.ask(y, groups, reverse)
+        scores, rows, _ = searcher.top_k(queries, n_neighbors, least)
         if not return_distance:
             return rows
         is_angle = self.metric_ in ("correlation", "cosine") and not self.reranks_
@@ -577,7 +572,8 @@ class MoleculeIndex(BaseEstimator):
         groups : array-like of shape (n_profiles,), default=None
             As in :meth:`kneighbors`.
         reverse : bool, default=False
-            Whether the lowest similarity is the best.
+            As in :meth:`kneighbors`: whether the lowest similarity is the best, or that
+            to ``-y``.
 
         Returns
         -------
@@ -596,18 +592,14 @@ class MoleculeIndex(BaseEstimator):
             If one is not a molecule.
         """
         _check_flags(reverse=reverse)
-        queries = self._queries(y, groups)
+        searcher = self._searcher
+        queries, least = searcher.ask(y, groups, reverse)
         if isinstance(molecules, str):
             molecules = [molecules] * len(queries)
         smiles = as_smiles_array(molecules)
         check_consistent_length(queries.vectors, smiles)
-        own = self._find(smiles, "molecules")
-        ranks = mid_ranks(self.store_, queries.vectors, own, reverse=reverse)
-        if not self.reranks_:
-            return ranks
-        n_candidates = min(self.n_candidates, self.store_.n_active)
-        scores, rows, _ = self._top_k(queries, n_candidates, reverse)
-        return reranked(ranks, -scores if reverse else scores, rows, own)
+        own = searcher.find(smiles, "molecules")
+        return searcher.rank(queries, own, reverse=least)
 
     def significance(
         self,
@@ -631,7 +623,7 @@ class MoleculeIndex(BaseEstimator):
         groups : array-like of shape (n_profiles,), default=None
             As in :meth:`kneighbors`; profiles of one condition are permuted alike.
         reverse : bool, default=False
-            Whether the lowest similarities are asked for.
+            As in :meth:`kneighbors`.
         n_permutations : int, default=999
             Permutations of the genes, the same for every query. No p-value is below
             1 / (n_permutations + 1).
@@ -683,11 +675,12 @@ class MoleculeIndex(BaseEstimator):
         """
         _check_flags(reverse=reverse)
         _check_level(level)
-        queries = self._queries(y, groups)
-        permuted = self._permuted(queries, n_permutations, random_state)
-        self._check_not_empty()
+        searcher = self._searcher
+        queries, least = searcher.ask(y, groups, reverse)
+        permuted = searcher.permuted(queries, n_permutations, random_state)
+        searcher.check_not_empty()
         no_answers = np.empty((len(queries), 0), dtype=np.intp)
-        null = self._null(permuted, no_answers, level=level, reverse=reverse)
+        null = searcher.null(permuted, no_answers, level=level, reverse=least)
         index = np.arange(len(queries)) if queries.names is None else queries.names
         return null.table.set_index(pd.Index(index, name="query"))
 
@@ -728,14 +721,15 @@ class MoleculeIndex(BaseEstimator):
             (see :func:`~sklearn_molge.molecules.drug_ids`), ``score`` (similarity by
             the metric, or the estimator's own where it scores candidates; then
             ``candidate_score`` is that in the joint space, by which they were found;
-            all other numbers belong to ``score``); ``p_value``, the share of the
-            query's permutations that score as high (with `reverse` as low) with this
+            with `reverse` both are those to ``-y``; all other numbers belong to
+            ``score``); ``p_value``, the share of the query's permutations that score
+            as high (with `reverse` in the joint space as low) with this
             molecule: it does not know that the molecule was chosen as the best of many;
             ``query_p_value``,
             ``query_q_value`` and ``better_than_noise`` of the whole query, see
             :meth:`significance`; after :meth:`calibrate` also ``percentile`` (in
             percent: the background's queries that score lower with this molecule, so
-            that with `reverse` the best answers have low ones), and
+            that with `reverse` in the joint space the best answers have low ones), and
             ``nearest_training`` (SMILES), ``nearest_similarity`` (Tanimoto, Morgan)
             and ``in_training``; ``library`` and ``library_row``, the row of the
             library that was given (its first row with this molecule; ``skipped_`` has
@@ -755,14 +749,16 @@ class MoleculeIndex(BaseEstimator):
         """
         _check_flags(reverse=reverse, pictures=pictures)
         _check_level(level)
-        queries = self._queries(y, groups)
-        permuted = self._permuted(queries, n_permutations, random_state)
-        scores, rows, found = self._top_k(queries, n_neighbors, reverse)
+        searcher = self._searcher
+        queries, least = searcher.ask(y, groups, reverse)
+        background = searcher.known(self.background_, queries)
+        permuted = searcher.permuted(queries, n_permutations, random_state)
+        scores, rows, found = searcher.top_k(queries, n_neighbors, least)
         null = percentiles = None
         if n_permutations:
-            null = self._null(permuted, rows, level=level, reverse=reverse)
-        if self.background_ is not None and self.background_.knows_profiles:
-            percentiles = self.background_.percentiles(self._compare, scores, rows)
+            null = searcher.null(permuted, rows, level=level, reverse=least)
+        if background is not None:
+            percentiles = background.percentiles(searcher.compare, scores, rows)
         return answer_table(
             self.store_,
             scores,
@@ -801,11 +797,9 @@ class MoleculeIndex(BaseEstimator):
         IndexError
             If a row is not in the index.
         """
-        queries, rows = self._queries(y, groups), self._check_rows(rows)
-        if not self.reranks_:
-            return scores_of(self.store_, queries.vectors, rows)
-        every = np.broadcast_to(rows, (len(queries), len(rows)))
-        return self._own.score(self.store_, queries, every)
+        searcher = self._searcher
+        queries, _ = searcher.ask(y, groups)
+        return searcher.score(queries, searcher.check_rows(rows))
 
     def get_molecules(self, rows: ArrayLike | None = None) -> pd.DataFrame:
         """Look up rows of the index.
@@ -827,15 +821,22 @@ class MoleculeIndex(BaseEstimator):
         IndexError
             If a row is not in the index.
         """
-        check_is_fitted(self)
-        store = self.store_
+        searcher, store = self._searcher, self.store_
         if rows is None:
             every = np.arange(store.n_rows)
             rows = every if store.active is None else every[store.active]
         ids_are_drugs = self._unique_by == "drug"
-        return molecule_table(store, self._check_rows(rows), ids_are_drugs)
+        return molecule_table(store, searcher.check_rows(rows), ids_are_drugs)
 
     # How
+
+    @property
+    def _searcher(self) -> Searcher:
+        """What answers, with the parameters as they are now."""
+        check_is_fitted(self)
+        return Searcher(
+            self.store_, self._own, self.reranks_, self.n_candidates, self._search
+        )
 
     def _given(self) -> Cascade:
         return Cascade(self.estimator, self.candidates_by)
@@ -868,16 +869,6 @@ class MoleculeIndex(BaseEstimator):
     def _unique_by(self):
         """What `unique_by` was when the index was made."""
         return self.store_.identity["unique_by"]
-
-    def _read_profiles(self, y):
-        """Return profiles in the order of the embedder's genes, and their names."""
-        check_is_fitted(self)
-        check_unchanged(self._own, self.store_.identity)
-        genes = self.store_.identity["genes"]
-        genes = None if genes is None else pd.DataFrame(genes)
-        aligned = align_queries(self.estimator_, genes, y)
-        frames = [rows for rows in (y, aligned) if isinstance(rows, pd.DataFrame)]
-        return aligned, frames[0].index if frames else None
 
     def _adopt(self, store, own):
         self.store_ = store
@@ -912,104 +903,6 @@ class MoleculeIndex(BaseEstimator):
                 parameters=self.faiss_parameters,
             )
         return self._faiss.top_k(queries, n_neighbors, reverse=reverse)
-
-    def _embed(self, y) -> NDArray[np.float32]:
-        """Project profiles into the joint space."""
-        return embed_profiles(self._own.embedder, y, self.store_)
-
-    def _queries(self, y, groups) -> Queries:
-        y, names = self._read_profiles(y)
-        queries = Queries.make(y, names, groups, self._embed)
-        queries.check_directions(self.store_)
-        return queries
-
-    def _permuted(self, queries: Queries, n_permutations, random_state):
-        """Return a generator of the profiles of each query, with permuted genes."""
-        return (
-            [with_gene_names(self.estimator_, y) for y in profiles]
-            for profiles in queries.permuted(n_permutations, random_state)
-        )
-
-    def _null(self, permuted, rows, *, level, reverse) -> Null:
-        """Compare queries with their permutations, by the score that orders answers."""
-        if self.reranks_:
-            scores = self._own.with_permuted(self.store_, permuted, rows)
-        else:
-            points = (
-                np.stack([self._embed(y) for y in profiles]).mean(axis=0)
-                for profiles in permuted
-            )
-            scores = scores_in_space(self.store_, points, rows)
-        return Null.make(scores, n_queries=len(rows), level=level, reverse=reverse)
-
-    def _compare(self, profiles, rows):
-        """Score the profiles of the background with rows, as answers are scored."""
-        if not self.reranks_:
-            return scores_of(self.store_, profiles, rows)
-        profiles = with_gene_names(self.estimator_, profiles)
-        return self._own.compare(self.store_, profiles, rows)
-
-    def _top_k(self, queries: Queries, n_neighbors, reverse):
-        """Return scores and rows, best first, and the scores in the joint space.
-
-        These are None where they are the scores.
-        """
-        n_active = self._check_not_empty()
-        n_candidates = min(self.n_candidates, n_active) if self.reranks_ else n_active
-        is_int = isinstance(n_neighbors, Integral) and n_neighbors is not True
-        if not (is_int and 1 <= n_neighbors <= n_candidates):
-            what = "molecules in the index"
-            if n_candidates < n_active:
-                what = "candidates that the estimator scores (n_candidates)"
-            raise ValueError(
-                f"n_neighbors must be an int from 1 to {n_candidates:,}, the number of "
-                f"{what}. Got {n_neighbors!r}."
-            )
-        if not self.reranks_:
-            best = self._search(queries.vectors, int(n_neighbors), reverse=reverse)
-            return *best, None
-        found, rows = self._search(queries.vectors, n_candidates, reverse=reverse)
-        scores = self._own.score(self.store_, queries, rows)
-        order = np.lexsort((rows, scores if reverse else -scores), axis=1)
-        best = order[:, :n_neighbors]
-        return [np.take_along_axis(a, best, axis=1) for a in (scores, rows, found)]
-
-    def _check_not_empty(self):
-        """Return how many molecules there are."""
-        if not self.store_.n_active:
-            raise ValueError(
-                "The index has no molecule that can be found: all of its "
-                f"{self.store_.n_rows:,} rows are removed, or its library is not "
-                "embedded yet."
-            )
-        return self.store_.n_active
-
-    def _find(self, smiles: NDArray[np.object_], parameter: str) -> list[NDArray]:
-        """Return the rows of each molecule."""
-        ids = drug_ids(smiles) if self._unique_by == "drug" else smiles
-        places, rows = self.store_.find(ids.tolist())
-        ends = np.searchsorted(places, np.arange(len(ids)), side="right")
-        found = np.split(rows, ends[:-1]) if len(ids) else []
-        missing = [i for i, own in enumerate(found) if not len(own)]
-        if missing:
-            raise ValueError(
-                f"{len(missing)} of the {len(smiles)} {parameter} are not in the "
-                f"index: {first_few_at(missing, smiles[missing])}."
-            )
-        return found
-
-    def _check_rows(self, rows: ArrayLike) -> NDArray[np.intp]:
-        rows = np.asarray(rows)
-        if rows.dtype.kind not in "iu" and rows.size:
-            raise IndexError(f"rows must be ints. Got an array of dtype {rows.dtype}.")
-        rows = rows.reshape(-1).astype(np.intp)
-        outside = rows[(rows < 0) | (rows >= self.store_.n_rows)]
-        if outside.size:
-            raise IndexError(
-                f"rows must be from 0 to {self.store_.n_rows - 1:,}. Got "
-                f"[{first_few(outside.tolist(), n=10)}]."
-            )
-        return rows
 
 
 def _check_flags(**flags) -> None:

@@ -16,7 +16,7 @@ from sklearn_molge._utils.rows import group_means
 from sklearn_molge._utils.typing import RandomState
 from sklearn_molge.library._store import VectorStore
 
-__all__ = ["Queries"]
+__all__ = ["Queries", "with_sign_turned"]
 
 # No p-value of a query has to be known better, and each is held in memory.
 _MOST_PERMUTATIONS = 100_000
@@ -46,6 +46,11 @@ class Queries:
 
     def __len__(self) -> int:
         return len(self.vectors)
+
+    @property
+    def n_genes(self) -> int:
+        """Number of genes of a profile."""
+        return int(np.prod(np.shape(self.profiles)[1:]))
 
     @classmethod
     def make(cls, y, names, groups, embed: Embed) -> "Queries":
@@ -102,6 +107,30 @@ class Queries:
         orders = [np.arange(n_genes)]
         orders += [draw.permutation(n_genes) for _ in range(n_permutations)]
         return ([profiles[i][orders] for i in own] for own in self.members)
+
+
+def with_sign_turned(y):
+    """Return the opposite profiles.
+
+    Raises
+    ------
+    ValueError
+        If all values of a profile are above 0, as those of intensities.
+    """
+    try:
+        values = np.asarray(y)
+        values = values if values.dtype.kind == "f" else values.astype(np.float64)
+        above = np.flatnonzero((values > 0).reshape(len(values), -1).all(axis=1))
+    except (TypeError, ValueError):
+        return y  # what is no array of profiles is refused by the embedder
+    if above.size:
+        raise ValueError(
+            "reverse=True asks for what mimics -y, and needs profiles with a sign, "
+            f"such as z-scores. All values of {above.size} of {len(values)} are above "
+            f"0: rows [{first_few(above.tolist())}]. Study.to_level4 and robust_zscore "
+            "make z-scores."
+        )
+    return pd.DataFrame(-values, y.index, y.columns) if hasattr(y, "iloc") else -values
 
 
 def _refuse_constant(y) -> None:

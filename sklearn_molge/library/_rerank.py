@@ -15,7 +15,12 @@ from numpy.typing import NDArray
 
 from sklearn_molge._compat import _safe_indexing
 from sklearn_molge._utils.messages import first_few
-from sklearn_molge._utils.views import is_embedder, prepare_molecules, resolve_views
+from sklearn_molge._utils.views import (
+    is_embedder,
+    prepare_molecules,
+    resolve_views,
+    takes_reference,
+)
 from sklearn_molge.base import EmbedderMixin
 from sklearn_molge.library._queries import Queries
 from sklearn_molge.library._search import slices
@@ -293,7 +298,7 @@ class Cascade:
         """Return what prepares rows of the store, to be compared with profiles."""
         inner = resolve_views(self.estimator, None, None)[0]
         options = {}
-        if isinstance(inner, VotingRetriever) and inner.standardize:
+        if takes_reference(inner):
             sample = store.molecules(sampled_rows(store, MOST_SAMPLED))[0]
             options["reference"] = resolve_views(self.estimator, sample, None)[1]
 

@@ -22,6 +22,8 @@ __all__ = [
 
 # Quantiles of the scores in several lines, of which the more extreme one counts.
 _LOW, _HIGH = 0.33, 0.67
+# Of the largest score, in units of the last place.
+_ROUNDING = 128
 _SUMMARIES = {"max_quantile", "max", "mean", "median"}
 
 
@@ -179,7 +181,7 @@ def connectivity_tau(ncs, reference):
         \#\{i: |NCS_{i, r}| < |NCS_{q, r}|\}.
 
     CMap's reference queries are the exemplar signatures of its Touchstone, of the cell
-    line and kind of perturbagen of r. Scores that differ by rounding are told apart.
+    line and kind of perturbagen of r. Scores that differ by rounding alone are equal.
 
     Examples
     --------
@@ -190,6 +192,8 @@ def connectivity_tau(ncs, reference):
     ncs, reference = _check_scores(ncs, "ncs"), _check_scores(reference, "reference")
     _check_length(reference.T, ncs, "reference.T")
     size, known = np.abs(ncs), np.sort(np.abs(reference), axis=0)
+    coarser = max(np.finfo(ncs.dtype).eps, np.finfo(reference.dtype).eps)
+    size = size - _ROUNDING * coarser * np.maximum(size, known[-1])
     below = [np.searchsorted(known[:, j], size[:, j]) for j in range(ncs.shape[1])]
     return np.sign(ncs) * (100 / len(known)) * np.column_stack(below)
 

@@ -14,12 +14,13 @@ from sklearn_molge._compat import Interval, StrOptions, _fit_context
 from sklearn_molge._utils.connectivity import CONNECTIVITY_METRICS, connectivity_to
 from sklearn_molge._utils.groups import encode_groups
 from sklearn_molge._utils.messages import first_few_at
-from sklearn_molge._utils.rows import is_text, row_batches
+from sklearn_molge._utils.rows import draw_rows, is_text, row_batches
 from sklearn_molge.base import (
     TwoViewMixin,
     check_molecules,
     check_profiles,
     check_two_views,
+    distinct_drugs,
     molecule_keys,
 )
 from sklearn_molge.exceptions import DataWarning
@@ -29,7 +30,7 @@ from sklearn_molge.metrics import (
     summarize_connectivity,
 )
 
-__all__ = ["ConnectivityRetriever"]
+__all__ = ["ConnectivityRetriever", "check_signs"]
 
 
 class ConnectivityRetriever(TwoViewMixin, BaseEstimator):
@@ -67,7 +68,7 @@ class ConnectivityRetriever(TwoViewMixin, BaseEstimator):
     ----------
     drugs_ : ndarray of shape (n_drugs,)
         Identities of the measured molecules, sorted: ``drug_ids`` of SMILES, or the
-        bytes of a row of features.
+        bytes of a row of features, sparse or dense.
     cell_lines_ : ndarray of shape (n_cell_lines,)
         The cell lines, sorted; without `groups` there are none.
     signatures_ : ndarray of shape (n_samples, n_genes)
@@ -180,30 +181,28 @@ class ConnectivityRetriever(TwoViewMixin, BaseEstimator):
         ValueError
             If `direction` is "reverse" and no value of y is below 0: intensities have
             no sign to be turned.
+
+        Warns
+        -----
+        DataWarning
+            If `direction` is "mimic" and no value of y is below 0.
         """
         X, y = check_two_views(self, X, y, accept_sparse="csr")
-        if self.direction == "reverse" and not (y < 0).any():
-            raise ValueError(
-                "direction='reverse' needs profiles with a sign, such as z-scores. No "
-                "value of y is below 0; Study.to_level4 and robust_zscore make them."
-            )
+        check_signs(y, self.direction)
         lines = None if groups is None else encode_groups(groups, y)[1]
         self.cell_lines_ = np.array([], dtype=object)
         codes, self._lines = np.arange(len(y)), np.zeros(len(y), dtype=np.intp)
         if lines is not None:
             codes = self._lines = lines.codes
             self.cell_lines_ = lines.labels
-        self.drugs_, first, drugs = np.unique(
-            molecule_keys(X), return_index=True, return_inverse=True
-        )
-        self._molecules = X[first] if is_text(X) else first
+        self.drugs_, self._first, drugs = distinct_drugs(X)
+        self._molecules = X[self._first] if is_text(X) else self._first
         # One row a molecule and line: its place in `drugs_`, and the line's.
         self._conditions, self._condition_of = np.unique(
             np.column_stack([drugs, codes]), axis=0, return_inverse=True
         )
         rng = check_random_state(self.random_state)
-        n_reference = min(self.n_reference, len(y))
-        self.reference_ = np.sort(rng.permutation(len(y))[:n_reference])
+        self.reference_ = draw_rows(y, self.n_reference, rng, codes=self._condition_of)
         self.signatures_ = y
         return self
 
@@ -272,6 +271,7 @@ class ConnectivityRetriever(TwoViewMixin, BaseEstimator):
         to_drugs = self._connectivity_to_drugs()
 
         def similarity(y):
+            y = check_profiles(self, y, reset=False, dtype=self.signatures_.dtype)
             similarities = to_drugs(y)[:, place]
             similarities[:, ~known] = -np.inf
             return similarities
@@ -279,7 +279,7 @@ class ConnectivityRetriever(TwoViewMixin, BaseEstimator):
         return similarity
 
     def _connectivity_to_drugs(self):
-        """Return a function of profiles: the similarity to each of `drugs_`."""
+        """Return a function of checked profiles: similarities to each of `drugs_`."""
         to_conditions = self._connectivity_to_conditions()
 
         def summarised(y):
@@ -292,7 +292,6 @@ class ConnectivityRetriever(TwoViewMixin, BaseEstimator):
             known = self._in_blocks(summarised, self.signatures_[self.reference_])
 
         def to_drugs(y):
-            y = check_profiles(self, y, reset=False, dtype=self.signatures_.dtype)
             found = self._in_blocks(summarised, -y if self._is_reverse() else y)
             return found if known is None else connectivity_tau(found, known)
 
@@ -346,7 +345,8 @@ class ConnectivityRetriever(TwoViewMixin, BaseEstimator):
             - "query": row of `y`;
             - "rank": from 1 on, by "ncs": falling, or with ``direction="reverse"``
               rising; of equal ones in the order of `drugs_`;
-            - "molecule": the SMILES, as it came first, or the row of X in `fit`;
+            - "molecule": the SMILES, of several the one that sorts first, or the row of
+              X in `fit`;
             - "n_cell_lines", or with ``per="cell_line"`` "cell_line" (without `groups`
               there are signatures instead: "n_signatures", "signature");
             - "score": by `metric`, between -1 and 1, summarised as "ncs" is;
@@ -408,3 +408,16 @@ class ConnectivityRetriever(TwoViewMixin, BaseEstimator):
         tags.input_tags.string = True
         tags.input_tags.sparse = True
         return tags
+
+
+def check_signs(y, direction):
+    """Refuse profiles without a sign where it is turned, and warn of others."""
+    if (np.asarray(y) < 0).any():
+        return
+    why = (
+        "needs profiles with a sign, such as z-scores. No value of y is below 0; "
+        "Study.to_level4 and robust_zscore make them."
+    )
+    if direction == "reverse":
+        raise ValueError(f"direction='reverse' {why}")
+    warnings.warn(f"Connectivity {why}", DataWarning, stacklevel=5)

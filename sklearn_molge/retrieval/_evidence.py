@@ -23,10 +23,16 @@ from sklearn_molge._compat import (
 from sklearn_molge._utils.checks import check_finite, check_same_rows
 from sklearn_molge._utils.groups import encode_groups
 from sklearn_molge._utils.messages import counted
-from sklearn_molge._utils.rows import as_indexable, is_text, take_distinct
+from sklearn_molge._utils.rows import (
+    as_indexable,
+    distinct_rows,
+    draw_rows,
+    is_text,
+    take_distinct,
+)
 from sklearn_molge._utils.views import comparison, resolve_views
-from sklearn_molge.base import TwoViewMixin, check_profiles, molecule_keys
-from sklearn_molge.retrieval._connectivity import ConnectivityRetriever
+from sklearn_molge.base import TwoViewMixin, check_profiles, distinct_drugs
+from sklearn_molge.retrieval._connectivity import ConnectivityRetriever, check_signs
 from sklearn_molge.retrieval._wrapper import metadata_for
 
 __all__ = ["EvidenceRetriever"]
@@ -97,11 +103,12 @@ class EvidenceRetriever(MetaEstimatorMixin, TwoViewMixin, BaseEstimator):
     query, and then for the molecule over the training signatures of others: one with
     many signatures has some that is like any query. (These are the T-norm and the
     Z-norm of Auckenthaler et al. 2000.) So measured molecules as a class are neither
-    lifted nor lowered, and a score does not depend on the other candidates.
+    lifted nor lowered, and a score does not depend on the other candidates: a
+    :class:`VotingRetriever` in `structure` standardises over the measured molecules.
 
     The weights :math:`a, b \ge 0` are those of a conditional logit (McFadden 1974):
     they maximise the likelihood of the true molecule among measured ones, for profiles
-    of lines that were held out. Without `groups` each row is a line of its own.
+    of lines that were held out. Without `groups` a distinct row is a line of its own.
 
     A molecule that was measured is known to `structure` too, which saw its profiles and
     may well favour it. Scorers do not warn of it: it is meant to be known. To judge
@@ -202,11 +209,8 @@ class EvidenceRetriever(MetaEstimatorMixin, TwoViewMixin, BaseEstimator):
         y = check_profiles(self, y, reset=True, as_frame=True)
         X = as_indexable(X)
         check_same_rows(X=X, y=y)
-        if self.direction == "reverse" and not (np.asarray(y) < 0).any():
-            raise ValueError(
-                "direction='reverse' needs profiles with a sign, such as z-scores. No "
-                "value of y is below 0; Study.to_level4 and robust_zscore make them."
-            )
+        if self.direction == "reverse":
+            check_signs(y, self.direction)
         if self.connectivity is not None and self.connectivity.direction != "mimic":
             raise ValueError(
                 "connectivity must have direction='mimic': the parameter of "
@@ -231,9 +235,12 @@ class EvidenceRetriever(MetaEstimatorMixin, TwoViewMixin, BaseEstimator):
 
     def _calibrate(self, X, y, groups, params, rng):
         """Return the weight of each kind, from lines that were not trained on."""
-        _, drugs = np.unique(molecule_keys(X), return_inverse=True)
-        lines = np.arange(len(drugs))
-        if groups is not None:
+        drugs = distinct_drugs(X)[2]
+        profiles = np.asarray(y)
+        if groups is None:  # equal rows are on the same side
+            rows = np.column_stack([distinct_rows(profiles)[1], drugs])
+            _, lines = np.unique(rows, axis=0, return_inverse=True)
+        else:
             groups = np.column_stack([f.labels[f.codes] for f in encode_groups(groups)])
             check_same_rows(X=X, groups=groups)
             _, lines = np.unique(groups[:, 1].astype(str), return_inverse=True)
@@ -247,8 +254,9 @@ class EvidenceRetriever(MetaEstimatorMixin, TwoViewMixin, BaseEstimator):
         for fold in range(self.n_splits):
             train = np.flatnonzero(fold_of != fold)
             test = np.flatnonzero((fold_of == fold) & np.isin(drugs, drugs[train]))
-            test = np.sort(rng.permutation(test)[:_MOST_QUERIES])
             if len(test):
+                codes = drugs[test]
+                drawn = draw_rows(profiles[test], _MOST_QUERIES, rng, codes=codes)
                 fitted = self._fit_both(
                     _safe_indexing(X, train),
                     _safe_indexing(y, train),
@@ -256,7 +264,8 @@ class EvidenceRetriever(MetaEstimatorMixin, TwoViewMixin, BaseEstimator):
                     _check_method_params(X, params, train),
                     rng,
                 )
-                choices.append(_choices(fitted, X, y, drugs, train, test, rng))
+                rows = train, test[drawn]
+                choices.append(_choices(fitted, X, y, drugs, *rows, rng))
         return pd.Series(_conditional_logit(choices), ["structure", "connectivity"])
 
     def compare_to(self, X):
@@ -409,11 +418,9 @@ class _Fitted:
     @classmethod
     def make(cls, structure, connectivity, X, rng):
         """Draw the cohort, and look at the connectivity of training signatures."""
-        drugs, first, own = np.unique(
-            molecule_keys(X), return_index=True, return_inverse=True
-        )
-        signatures = connectivity.signatures_
-        rows = np.sort(rng.permutation(len(signatures))[:_MOST_QUERIES])
+        drugs, signatures = connectivity.drugs_, connectivity.signatures_
+        own = connectivity._conditions[connectivity._condition_of, 0]
+        rows = draw_rows(signatures, _MOST_QUERIES, rng, codes=own)
         found = connectivity._connectivity_to_drugs()(signatures[rows])
         is_own = own[rows, None] == np.arange(len(drugs))
         others = _standardize(np.ma.array(found, mask=is_own))
@@ -422,7 +429,7 @@ class _Fitted:
         return cls(
             structure,
             connectivity,
-            _safe_indexing(X, first[drawn]),
+            _safe_indexing(X, connectivity._first[drawn]),
             drawn,
             others.mean(axis=0).filled(0),
             np.where(spread > 0, spread, 1),
@@ -434,13 +441,15 @@ class _Fitted:
         Without weights the score is the structure's. Connectivity is NaN where there is
         none.
         """
-        to_molecules = comparison(self.structure, X)
-        to_cohort = comparison(self.structure, self.cohort)
+        cohort = self.cohort
+        to_molecules = comparison(self.structure, X, reference=cohort)
+        to_cohort = comparison(self.structure, cohort, reference=cohort)
         to_drugs = self.connectivity._connectivity_to_drugs()
         place, known = self.connectivity._find(X)
 
         def scores(y):
-            measured = (_standardize(to_drugs(y)) - self.centre) / self.spread
+            profiles = np.asarray(y, dtype=self.connectivity.signatures_.dtype)
+            measured = (_standardize(to_drugs(profiles)) - self.centre) / self.spread
             structure, by_structure = to_molecules(y), to_cohort(y)
             connectivity = np.where(known, measured[:, place], np.nan)
             score = structure.astype(np.float64)
@@ -483,7 +492,7 @@ def _quantiles(scores, known, scale):
 
 def _choices(fitted, X, y, drugs, train, test, rng):
     """Return both standardised scores of queries with measured molecules, and which."""
-    codes, first = np.unique(drugs[train], return_index=True)
+    codes, first = np.unique(drugs[train]), fitted.connectivity._first
     others = rng.permutation(codes)[:_MOST_MOLECULES]
     candidates = np.union1d(others, drugs[test])
     rows = train[first[np.searchsorted(codes, candidates)]]

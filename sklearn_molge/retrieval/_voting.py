@@ -242,8 +242,10 @@ class VotingRetriever(MetaEstimatorMixin, TwoViewMixin, _BaseComposition):
         votes = [
             (
                 weight,
-                comparison(estimator, distinct),
-                None if others is None else comparison(estimator, others),
+                comparison(estimator, distinct, reference=others),
+                None
+                if others is None
+                else comparison(estimator, others, reference=others),
             )
             for weight, estimator in zip(self.weights_, self.estimators_, strict=True)
             if weight > 0

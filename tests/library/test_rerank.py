@@ -1,22 +1,26 @@
 """MoleculeIndex of ensembles, and of retrievers without a joint space."""
 
 import pickle
+from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.base import BaseEstimator, clone
 from sklearn.decomposition import PCA
 from sklearn.linear_model import Ridge
 from sklearn.pipeline import make_pipeline
 
-from sklearn_molge.alignment import CCA
+from sklearn_molge.alignment import CCA, GaussianProcessRetriever
 from sklearn_molge.base import EmbedderMixin, TwoViewMixin
 from sklearn_molge.datasets import make_perturbation_study
 from sklearn_molge.library import MoleculeIndex, MoleculeQueryDisplay, verify_index
 from sklearn_molge.metrics import retrieval_ranks, similarity
-from sklearn_molge.molecules import MorganFingerprinter, drug_ids
+from sklearn_molge.molecules import MorganFingerprinter, TanimotoKernel, drug_ids
 from sklearn_molge.retrieval import (
+    ConnectivityRetriever,
     DoubleNNRetriever,
+    EvidenceRetriever,
     PredictedProfileRetriever,
     RandomRetriever,
     TransformedTargetRetriever,
@@ -154,9 +158,9 @@ def test_all_candidates_give_the_exact_order(estimator, reverse):
     rows = np.arange(len(LIBRARY))
     np.testing.assert_allclose(index.similarity_to_rows(GE, rows), expected, atol=1e-6)
     distances, found = index.kneighbors(GE, 7, reverse=reverse)
-    scores = -expected if reverse else expected
+    scores = model.similarity(LIBRARY, -GE) if reverse else expected
     best = -np.sort(-scores, axis=1)[:, :7]
-    np.testing.assert_allclose(distances, best if reverse else -best, atol=1e-6)
+    np.testing.assert_allclose(distances, -best, atol=1e-6)
     np.testing.assert_allclose(np.take_along_axis(scores, found, 1), best, atol=1e-6)
     own = np.array([np.flatnonzero(LIBRARY == s)[0] for s in own_smiles()])
     closer = scores > scores[np.arange(len(GE)), own][:, None]
@@ -199,11 +203,13 @@ def test_candidates_are_those_of_the_joint_space():
         index.kneighbors(asked, 10)
 
 
-def test_an_answer_depends_on_its_query_alone():
-    model = RERANKED["with D-NN"].fit(X, GE)
+@pytest.mark.parametrize("nested", [False, True])
+def test_an_answer_depends_on_its_query_alone(nested):
+    model = clone(RERANKED["with D-NN"])
+    model = (vote(model, cca()) if nested else model).fit(X, GE)
     index = MoleculeIndex(model, n_candidates=12).fit(LIBRARY)
-    distances, rows = index.kneighbors(GE, 5)
-    for i in (0, 17, 50):
+    distances, rows = index.kneighbors(GE[:20], 5)
+    for i in (0, 17):
         alone = index.kneighbors(GE[[i]], 5)
         np.testing.assert_allclose(alone[0][0], distances[i])
         np.testing.assert_array_equal(alone[1][0], rows[i])
@@ -223,11 +229,10 @@ def test_conditions_and_noise():
     np.testing.assert_array_equal(table["query_p_value"], noise["p_value"])
 
 
-def by_own_score(model, profiles, members, reverse):
-    """Scores of each condition with the library, larger meaning a better answer."""
+def by_own_score(model, profiles, members):
+    """Scores of each condition with the library."""
     scores = similarity(model, LIBRARY, profiles)
-    scores = np.array([scores[own].mean(axis=0) for own in members])
-    return -scores if reverse else scores
+    return np.array([scores[own].mean(axis=0) for own in members])
 
 
 @pytest.mark.parametrize("reverse", [False, True])
@@ -249,20 +254,20 @@ def test_p_values_and_percentiles_are_of_the_score_that_orders(name, reverse):
     draw = np.random.RandomState(1)
     orders = [np.arange(GE.shape[1])]
     orders += [draw.permutation(GE.shape[1]) for _ in range(19)]
+    turned = -asked if reverse else asked
     scores = np.stack(
-        [by_own_score(model, asked[:, order], members, reverse) for order in orders]
+        [by_own_score(model, turned[:, order], members) for order in orders]
     )
-    background = by_own_score(model, GE[::2], np.arange(len(GE[::2]))[:, None], False)
+    background = by_own_score(model, GE[::2], np.arange(len(GE[::2]))[:, None])
     for i, (_, answers) in enumerate(table.groupby("query")):
         rows = answers["index_row"].to_numpy()
         own = scores[:, i, rows]
-        signed = -own[0] if reverse else own[0]
-        np.testing.assert_allclose(answers["score"], signed, atol=1e-6)
+        np.testing.assert_allclose(answers["score"], own[0], atol=1e-6)
         expected = (own >= own[0] - 1e-9).mean(axis=0)
         np.testing.assert_allclose(answers["p_value"], expected)
         known = background[:, rows]
-        below = (known < signed - 1e-6).mean(axis=0) * 100
-        equal = (np.abs(known - signed) <= 1e-6).mean(axis=0) * 100
+        below = (known < own[0] - 1e-6).mean(axis=0) * 100
+        equal = (np.abs(known - own[0]) <= 1e-6).mean(axis=0) * 100
         np.testing.assert_allclose(answers["percentile"], below + equal / 2)
         spread = scores[:, i].std(axis=0)
         standard = (scores[:, i] - scores[:, i].mean(axis=0)) / spread
@@ -380,3 +385,63 @@ def test_nan_is_refused():
     index.fit(LIBRARY)
     with pytest.raises(ValueError, match="similarities of 2 queries are NaN"):
         index.kneighbors(GE[:2], 2)
+
+
+@pytest.mark.parametrize(
+    "retriever",
+    [
+        GaussianProcessRetriever(
+            TanimotoKernel(MorganFingerprinter(count=True, fp_size=256)),
+            heritability=0.8,
+        ),
+        ConnectivityRetriever("cosine", unit="raw", summary="max"),
+        EvidenceRetriever(cca(), n_splits=2, random_state=0),
+    ],
+    ids=lambda retriever: type(retriever).__name__,
+)
+def test_the_reverse_is_the_query_with_its_sign_turned(retriever):
+    """Of a score that is not odd, the least one is no answer to that."""
+    y = STUDY.profiles()
+    model, embedder = clone(retriever).fit(X, y), cca().fit(X, y)
+    index = MoleculeIndex(model, candidates_by=embedder, n_candidates=20)
+    index.fit(LIBRARY).calibrate(y=y[:30])
+    asked, options = y[:6], {"n_permutations": 19, "groups": np.arange(6) // 2}
+    table = index.query(asked, 5, reverse=True, **options)
+    expected = index.query(-asked, 5, **options)
+    assert table.attrs["reverse"]
+    assert table.equals(expected)
+    assert index.rank(asked, LIBRARY[0], reverse=True).tolist() == (
+        index.rank(-asked, LIBRARY[0]).tolist()
+    )
+    noise = index.significance(asked, reverse=True, n_permutations=9)
+    assert noise.equals(index.significance(-asked, n_permutations=9))
+    display = MoleculeQueryDisplay.from_table(table, query=0)
+    assert "most like its opposite first" in display.title_.get_text()
+
+
+@pytest.mark.parametrize("kind", [np.int64, np.uint8, object, pd.DataFrame, list])
+def test_the_sign_of_any_profile_can_be_turned(kind):
+    model = RERANKED["with D-NN"].fit(X, GE)
+    index = MoleculeIndex(model).fit(LIBRARY)
+    counts = np.rint(np.abs(GE[:3])).astype(int)  # some of them are 0, as in a gene set
+    makes = kind in (list, pd.DataFrame)
+    asked = kind(counts.tolist()) if makes else counts.astype(kind)
+    expected = index.kneighbors(-counts.astype(float), 5)
+    for found, other in zip(
+        index.kneighbors(asked, 5, reverse=True), expected, strict=True
+    ):
+        np.testing.assert_allclose(found, other)
+    counts[1] += 1
+    with pytest.raises(ValueError, match=r"needs profiles with a sign.*1 of 3.*\[1\]"):
+        index.query(counts, 5, reverse=True)
+
+
+def test_places_in_the_joint_space_are_no_background():
+    """As versions kept them that did not compare scores of the estimator."""
+    model = RERANKED["with D-NN"].fit(X, GE)
+    index = MoleculeIndex(model).fit(LIBRARY).calibrate(X, GE)
+    points = np.zeros((9, 17), dtype=np.float32)
+    index.background_ = replace(index.background_, profiles=points)
+    with pytest.raises(ValueError, match=r"has 17 numbers.*40 genes.*Call calibrate"):
+        index.query(GE[:2], 3)
+    assert len(index.calibrate(X, GE).query(GE[:2], 3)) == 6

@@ -133,6 +133,15 @@ def test_tau_equals_a_slow_loop():
     np.testing.assert_allclose(connectivity_tau(ncs, reference), expected)
 
 
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_a_tie_of_tau_is_a_tie_whatever_the_rounding(dtype):
+    reference = np.array([[0.1], [-0.7], [0.7], [3.0]], dtype=dtype)
+    ulp = np.spacing(dtype(0.7))
+    scores = np.array([[0.7 + 3 * ulp], [-0.7], [0.7 - ulp]], dtype=dtype)
+    tau = connectivity_tau(scores, reference)
+    np.testing.assert_array_equal(tau, [[25], [-25], [25]])
+
+
 @pytest.mark.parametrize("summary", ["max_quantile", "max", "mean", "median"])
 def test_summary_equals_a_slow_loop(summary):
     scores = RNG.normal(size=(4, 20)).astype(np.float32)

@@ -3,6 +3,7 @@ import pickle
 import numpy as np
 import pytest
 import sklearn
+from scipy import sparse
 from sklearn.base import clone
 from sklearn.model_selection import cross_validate
 
@@ -133,6 +134,51 @@ def test_order_of_rows_and_salts_do_not_matter(data):
     np.testing.assert_array_equal(again.similarity(SMILES, queries), expected)
 
 
+def test_order_of_rows_does_not_choose_references_or_names(data):
+    X, y, groups, queries = data
+    y = y.copy()
+    y[1], groups = y[0], np.array(groups)  # equal rows, of one molecule
+    X = X.copy()
+    X[::2] += ".Cl"
+    model = ConnectivityRetriever("cosine", n_reference=4, random_state=0)
+    expected = model.fit(X, y, groups).query(queries)
+    for seed in range(5):
+        order = np.random.default_rng(seed).permutation(len(X))
+        found = clone(model).fit(X[order], y[order], groups[order]).query(queries)
+        assert found["molecule"].tolist() == expected["molecule"].tolist()
+        np.testing.assert_allclose(found["tau"], expected["tau"])
+
+
+@pytest.mark.parametrize("metric", ["wtcs", "cosine", "correlation", "spearman"])
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_tau_of_a_reference_query_does_not_depend_on_the_batch(data, metric, dtype):
+    X, y, groups, _ = data
+    y = y.astype(dtype)
+    model = ConnectivityRetriever(metric, unit="tau", n_genes=5).fit(X, y, groups)
+    expected = model.similarity(SMILES, y)
+    for rows in (slice(0, 1), slice(3, 8), slice(None, None, -1)):
+        np.testing.assert_allclose(model.similarity(SMILES, y[rows]), expected[rows])
+    # A query is not below itself, so among 16 references none has more than 15 below.
+    assert np.abs(expected).max() <= 100 * 15 / 16 + 1e-9
+
+
+def test_sparse_and_dense_features_are_the_same_molecules(data):
+    X, y, groups, queries = data
+    dense = (np.arange(5)[:, None] == np.arange(4)) * np.float32([0.5, 2, 1, 3])
+    rows = dense[np.searchsorted(np.sort(SMILES), X)]
+    few = sparse.csr_array(dense)
+    models = [
+        ConnectivityRetriever(n_genes=5).fit(fitted, y, groups)
+        for fitted in (rows, sparse.csr_array(rows))
+    ]
+    expected = models[0].similarity(dense, queries)
+    for model in models:
+        for asked in (dense, few, np.negative(-dense)):
+            assert (model.knows(asked) == models[0].knows(dense)).all()
+            assert (model.knows(asked) > 0).all()
+            np.testing.assert_allclose(model.similarity(asked, queries), expected)
+
+
 def test_molecules_without_a_signature(data):
     X, y, groups, queries = data
     model = ConnectivityRetriever(n_genes=5).fit(X, y, groups)
@@ -171,6 +217,8 @@ def test_errors(data):
     X, y, groups, queries = data
     with pytest.raises(ValueError, match="direction='reverse' needs profiles with a s"):
         ConnectivityRetriever(direction="reverse").fit(X, np.abs(y))
+    with pytest.warns(DataWarning, match="Connectivity needs profiles with a sign"):
+        ConnectivityRetriever().fit(X, np.abs(y), groups)
     with pytest.raises(ValueError, match="inconsistent numbers of samples"):
         ConnectivityRetriever().fit(X, y, groups[:5])
     model = ConnectivityRetriever().fit(X, y, groups)

@@ -4,13 +4,20 @@ import numpy as np
 import pytest
 from sklearn import config_context
 from sklearn.base import clone
+from sklearn.decomposition import PCA
+from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import make_pipeline
 
 from sklearn_molge.alignment import CCA
 from sklearn_molge.datasets import make_perturbation_study
 from sklearn_molge.metrics import retrieval_ranks, similarity
 from sklearn_molge.molecules import MorganFingerprinter
-from sklearn_molge.retrieval import ConnectivityRetriever, EvidenceRetriever
+from sklearn_molge.retrieval import (
+    ConnectivityRetriever,
+    EvidenceRetriever,
+    TransformedTargetRetriever,
+    VotingRetriever,
+)
 
 PIPE = make_pipeline(MorganFingerprinter(fp_size=256), CCA(10, ridge=1.0))
 
@@ -211,6 +218,16 @@ def test_table_says_by_what(data):
     assert fitted.query(X, y, n_answers=2)["rank"].tolist() == [1, 2] * 3
 
 
+def test_named_genes(data):
+    study, train, new_line, _, fitted = data
+    y = study.profiles()
+    named = clone(fitted).fit(study.smiles[train], y[train], study.groups[train])
+    X, y = study.smiles[new_line], y[new_line]
+    found = named.similarity(X, y)
+    np.testing.assert_array_equal(found, fitted.similarity(X, study.ge[new_line]))
+    assert named.query(X, y).equals(fitted.query(X, study.ge[new_line]))
+
+
 def test_reverse_is_the_query_with_its_sign_turned(data):
     study, train, new_line, _, fitted = data
     X, y = study.smiles[new_line], study.ge[new_line]
@@ -242,3 +259,60 @@ def test_errors(data):
         EvidenceRetriever(PIPE, reverse).fit(X, y, groups)
     with pytest.raises(ValueError, match="direction='reverse' needs profiles with a s"):
         EvidenceRetriever(PIPE, direction="reverse").fit(X, np.abs(y), groups)
+
+
+CCAS = [("nine", CCA(9, ridge=1.0)), ("three", CCA(3, ridge=0.1))]
+VOTE = make_pipeline(MorganFingerprinter(fp_size=256), VotingRetriever(CCAS))
+
+
+@pytest.mark.parametrize(
+    "structure",
+    [
+        VOTE,
+        TransformedTargetRetriever(VOTE, PCA(9, random_state=0)),
+        VotingRetriever([("vote", VOTE), ("cca", PIPE)], standardize=False),
+    ],
+    ids=["pipeline", "wrapped", "nested"],
+)
+def test_a_vote_standardises_over_measured_molecules(data, structure):
+    study, train, new_line, _, _ = data
+    model = EvidenceRetriever(structure, random_state=0)
+    model.fit(study.smiles[train], study.ge[train], study.groups[train])
+    X, y = study.smiles[new_line], study.ge[new_line][:5]
+    found = model.similarity(X, y)
+    for part in (slice(0, 1), slice(7, 9), slice(1, None, 2)):
+        few = model.similarity(X[part], y)
+        np.testing.assert_allclose(few, found[:, part], rtol=1e-4, atol=1e-6)
+
+
+def test_the_scale_of_a_vote_is_its_own(data):
+    study, train, new_line, hidden, _ = data
+    vote = FrozenEstimator(VOTE.fit(study.smiles[train], study.ge[train]))
+    model = EvidenceRetriever(vote, random_state=0)
+    model.fit(study.smiles[train], study.ge[train], study.groups[train])
+    X, y = study.smiles[hidden & new_line], study.ge[new_line]
+    measured, X = map(VOTE[0].transform, (np.unique(study.smiles[train]), X))
+    expected = VOTE[-1].compare_to(X, reference=measured)(y)
+    found = model.similarity(study.smiles[hidden & new_line], y)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("lines", [True, False])
+def test_order_of_rows_does_not_matter(data, monkeypatch, lines):
+    """Nor which of the spellings of a drug comes first, also where rows are drawn."""
+    study, train, new_line, _, _ = data
+    module = "sklearn_molge.retrieval._evidence"
+    monkeypatch.setattr(f"{module}._MOST_QUERIES", 40)
+    monkeypatch.setattr(f"{module}._MOST_MOLECULES", 30)
+    X, y = study.smiles[train].copy(), study.ge[train]
+    X[::2] += ".Cl"
+    groups = study.groups[train]
+    order = np.random.default_rng(0).permutation(len(X))
+    model = EvidenceRetriever(PIPE, random_state=0)
+    other = clone(model).fit(X[order], y[order], groups[order] if lines else None)
+    model.fit(X, y, groups if lines else None)
+    np.testing.assert_allclose(other.weights_, model.weights_, rtol=1e-5)
+    asked = study.smiles[new_line], study.ge[new_line]
+    np.testing.assert_allclose(
+        other.similarity(*asked), model.similarity(*asked), rtol=1e-4, atol=1e-5
+    )
