@@ -414,7 +414,10 @@ class _Fitted:
         )
         signatures = connectivity.signatures_
         rows = np.sort(rng.permutation(len(signatures))[:_MOST_QUERIES])
-        found = connectivity._connectivity_to_drugs()(signatures[rows])
+        asked = signatures[rows]
+        if hasattr(connectivity, "gene_names_in_"):  # whose names it wants again
+            asked = pd.DataFrame(asked, columns=connectivity.gene_names_in_)
+        found = connectivity._connectivity_to_drugs()(asked)
         is_own = own[rows, None] == np.arange(len(drugs))
         others = _standardize(np.ma.array(found, mask=is_own))
         spread = others.std(axis=0).filled(0)
