@@ -234,7 +234,8 @@ class AnnotationKernel(_MoleculeKernel):
         try:
             return check_named(check_array, labels, name="labels", accept_sparse="csr")
         except (TypeError, ValueError) as error:
-            raise type(error)(
+            kind = TypeError if isinstance(error, TypeError) else ValueError
+            raise kind(
                 f"{error} annotation_matrix makes labels of a table's texts."
             ) from None
 
