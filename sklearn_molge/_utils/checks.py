@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.validation import check_consistent_length
 
-from sklearn_molge._utils.messages import first_few_at, shortened
+from sklearn_molge._utils.messages import first_few, first_few_at, shortened
 
 __all__ = [
     "check_finite",
@@ -136,8 +136,8 @@ def check_n_candidates(n_candidates: ArrayLike) -> NDArray[np.int64]:
     sizes = np.atleast_1d(np.asarray(n_candidates))
     integral = sizes.ndim == 1 and np.issubdtype(sizes.dtype, np.integer)
     if not integral or sizes.size == 0 or sizes.min() < 1:
+        got = first_few(sizes.ravel()) if sizes.size > 1 else repr(n_candidates)
         raise ValueError(
-            "n_candidates must be an int >= 1, or one for each query. "
-            f"Got {n_candidates!r}."
+            f"n_candidates must be an int >= 1, or one for each query. Got {got}."
         )
     return sizes.astype(np.int64)

@@ -9,6 +9,7 @@ from typing import TypeGuard
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from sklearn.base import is_regressor
 from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
 
@@ -111,10 +112,13 @@ def _steps_down(estimator, X=None, y=None):
         elif hasattr(estimator, "similarity"):
             return
         else:
+            hint = ""
+            if is_regressor(estimator):
+                hint = " A regressor becomes one in PredictedProfileRetriever."
             raise TypeError(
                 "estimator must be a fitted two-view estimator (one with a "
                 "`similarity` method) or a Pipeline, search or wrapper that ends in "
-                f"one. Got {estimator!r}."
+                f"one. Got {estimator!r}.{hint}"
             )
 
 

@@ -14,6 +14,7 @@ from sklearn_molge._utils.checks import check_named, check_same_rows
 from sklearn_molge._utils.messages import first_few_at
 from sklearn_molge._utils.rows import as_smiles_array
 from sklearn_molge.exceptions import LeakageWarning
+from sklearn_molge.molecules._annotations import AnnotationMatrix
 from sklearn_molge.molecules._fingerprints import (
     MoleculeFingerprinter,
     MorganFingerprinter,
@@ -45,8 +46,10 @@ class AnnotationKernel(_MoleculeKernel):
     molecules : array-like of shape (n_annotated,)
         SMILES of the annotated molecules. Rows of one drug are joined, by
         :func:`~sklearn_molge.molecules.drug_ids`: it has the labels of any of them.
-    labels : array-like or sparse matrix of shape (n_annotated, n_labels)
-        Their labels, 0 or 1, as scikit-learn's ``MultiLabelBinarizer`` makes them.
+    labels : AnnotationMatrix, array-like or sparse matrix of shape \
+            (n_annotated, n_labels)
+        Their labels, 0 or 1, as :func:`annotation_matrix` makes them of a table, and
+        scikit-learn's ``MultiLabelBinarizer`` of lists.
     kernel : kernel or None, default=None
         Kernel of structures by which labels are predicted. None takes the mean of the
         :class:`TanimotoKernel` of ECFP, FCFP, atom pairs, torsions and MACCS keys.
@@ -196,10 +199,8 @@ class AnnotationKernel(_MoleculeKernel):
             raise ValueError(
                 f"alpha must be a finite number above 0. Got {self.alpha!r}."
             )
-        molecules = as_smiles_array(self.molecules)
-        labels = check_named(
-            check_array, self.labels, name="labels", accept_sparse="csr"
-        )
+        molecules = check_smiles(self.molecules)
+        labels = self._label_matrix()
         check_same_rows(molecules=molecules, labels=labels)
         labels = sparse.csr_array(labels, dtype=np.float64)
         if not np.isin(labels.data, (0, 1)).all():
@@ -216,7 +217,7 @@ class AnnotationKernel(_MoleculeKernel):
         joined = sparse.csr_array((np.ones(len(codes)), (codes, rows))) @ labels
         used = np.ones(len(drugs), dtype=bool)
         if self.exclude is not None:
-            used = ~np.isin(drugs, drug_ids(as_smiles_array(self.exclude)))
+            used = ~np.isin(drugs, drug_ids(self.exclude))
         if used.sum() < 2:
             raise ValueError(
                 f"molecules must hold at least 2 drugs that are not in exclude. Got "
@@ -224,6 +225,19 @@ class AnnotationKernel(_MoleculeKernel):
             )
         Y = np.minimum(joined.toarray(), 1)[used]
         return molecules[first[used]], drugs[used], Y
+
+    def _label_matrix(self):
+        """Return labels as an array of numbers or a sparse one."""
+        labels = self.labels
+        if isinstance(labels, AnnotationMatrix):
+            labels = labels.matrix
+        try:
+            return check_named(check_array, labels, name="labels", accept_sparse="csr")
+        except (TypeError, ValueError) as error:
+            kind = TypeError if isinstance(error, TypeError) else ValueError
+            raise kind(
+                f"{error} annotation_matrix makes labels of a table's texts."
+            ) from None
 
 
 class _LabelRegression:

@@ -10,6 +10,7 @@ from sklearn.utils import check_random_state
 from sklearn_molge.alignment import CCA, GaussianProcessRetriever
 from sklearn_molge.expression import GeneImputer, RankNormalizer, SourceScaler
 from sklearn_molge.molecules import (
+    AnnotationKernel,
     KernelFeatures,
     MoleculeDescriptors,
     MoleculeFingerprinter,
@@ -120,6 +121,8 @@ def recommended_pipeline(
     ------
     ValueError
         If `model` is another one, or the linear one gets `annotations`.
+    TypeError
+        If `annotations` is no AnnotationKernel.
 
     See Also
     --------
@@ -150,6 +153,12 @@ def recommended_pipeline(
         )
     kernel = None
     if annotations is not None:
+        if not isinstance(annotations, AnnotationKernel):
+            raise TypeError(
+                "annotations must be an AnnotationKernel, such as "
+                "AnnotationKernel(smiles, annotation_matrix(smiles, table), "
+                f"exclude=candidates). Got {type(annotations).__name__}."
+            )
         share = _SHARE_OF_ANNOTATIONS
         kernel = (1 - share) * StructureKernel() + share * clone(annotations)
     process = GaussianProcessRetriever(

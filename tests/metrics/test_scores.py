@@ -137,3 +137,8 @@ def test_chance_with_other_candidates_for_each_query(sizes):
 def test_wrong_number_of_candidates(n_candidates):
     with pytest.raises(ValueError, match="n_candidates must be an int >= 1"):
         chance_scores(n_candidates)
+
+
+def test_many_wrong_numbers_of_candidates_are_not_all_written():
+    with pytest.raises(ValueError, match=r"Got .* and \d+ more"):
+        chance_scores(["CCO"] * 300)

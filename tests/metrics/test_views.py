@@ -56,7 +56,8 @@ def test_walks_every_nesting_to_the_same_answer(views):
 
 def test_no_two_view_estimator_inside(views):
     X, y = views
-    with pytest.raises(TypeError, match="must be a fitted two-view estimator"):
+    match = r"must be a fitted two-view estimator .* in PredictedProfileRetriever"
+    with pytest.raises(TypeError, match=match):
         similarity(
             make_pipeline(VarianceThreshold(), LinearRegression()).fit(X, y), X, y
         )

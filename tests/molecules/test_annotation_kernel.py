@@ -4,6 +4,7 @@ import pickle
 import warnings
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import sparse
 from sklearn.base import clone
@@ -17,6 +18,7 @@ from sklearn_molge.molecules import (
     MorganFingerprinter,
     StructureKernel,
     TanimotoKernel,
+    annotation_matrix,
 )
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*annotated, and neither:UserWarning")
@@ -143,6 +145,18 @@ def test_bad_smiles_are_named():
         make(molecules=["nonsense", *ANNOTATED[1:]]).fit(OTHERS)
     with pytest.raises(InvalidSmilesError, match="nonsense"):
         make().fit(["CCO", "nonsense"])
+    with pytest.raises(InvalidSmilesError, match="index 1: nan"):
+        make(molecules=["CCO", np.nan, *ANNOTATED[2:]]).fit(OTHERS)
+
+
+def test_labels_of_a_table():
+    moa = ["alcohol", "alcohol", "alcohol", "alcohol|aromatic", "aromatic", "", None]
+    table = pd.DataFrame({"smiles": ANNOTATED, "moa": moa})
+    labels = annotation_matrix(ANNOTATED, table, columns=["moa"])
+    expected = make().fit(OTHERS)(OTHERS)
+    np.testing.assert_allclose(make(labels=labels).fit(OTHERS)(OTHERS), expected)
+    with pytest.raises(ValueError, match="annotation_matrix makes labels"):
+        make(labels=moa[:1] * 7).fit(OTHERS)
 
 
 def test_it_is_a_share_of_the_kernel_of_a_gaussian_process():

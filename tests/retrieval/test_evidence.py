@@ -239,6 +239,21 @@ def test_reverse_is_the_query_with_its_sign_turned(data):
     np.testing.assert_array_equal(again.similarity(X, y), reverse.similarity(X, y))
 
 
+def test_names_of_genes_do_not_change_the_answer():
+    study = make_perturbation_study(
+        30, n_cell_lines=4, n_genes=40, level=5, random_state=0
+    )
+    pipe = make_pipeline(MorganFingerprinter(fp_size=64), CCA(3, ridge=1.0))
+    named, plain = (
+        EvidenceRetriever(pipe, random_state=0).fit(study.smiles, y, study.groups)
+        for y in (study.profiles(), study.ge)
+    )
+    np.testing.assert_allclose(
+        named.similarity(study.smiles, study.profiles()),
+        plain.similarity(study.smiles, study.ge),
+    )
+
+
 def test_without_lines_rows_count(data):
     study, train, _, _, _ = data
     model = EvidenceRetriever(PIPE, ConnectivityRetriever(n_genes=10), random_state=0)

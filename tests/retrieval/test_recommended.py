@@ -1,6 +1,7 @@
 """What the library recommends is made in one place, and reproducible."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import sklearn
 
@@ -103,6 +104,8 @@ def test_annotations_are_a_share_of_the_kernel(study):
     )
     with pytest.raises(ValueError, match="annotations is for model="):
         recommended_pipeline(model="linear", annotations=annotations)
+    with pytest.raises(TypeError, match=r"must be an AnnotationKernel.* Got DataFrame"):
+        recommended_pipeline(annotations=pd.DataFrame())
     names = [
         name for name, _ in recommended_ensemble(annotations=annotations).estimators
     ]
