@@ -135,8 +135,8 @@ class Searcher:
                 f"{what}. Got {n_neighbors!r}."
             )
         if not self.reranks:
-            best = self.search(queries.vectors, int(n_neighbors), reverse=reverse)
-            return *best, None
+            k = int(n_neighbors)
+            return *self.search(queries.vectors, k, reverse=reverse), None
         found, rows = self.search(queries.vectors, n_candidates, reverse=False)
         scores = self.own.score(self.store, queries, rows)
         order = np.lexsort((rows, -scores), axis=1)

@@ -255,8 +255,8 @@ class EvidenceRetriever(MetaEstimatorMixin, TwoViewMixin, BaseEstimator):
             train = np.flatnonzero(fold_of != fold)
             test = np.flatnonzero((fold_of == fold) & np.isin(drugs, drugs[train]))
             if len(test):
-                codes = drugs[test]
-                drawn = draw_rows(profiles[test], _MOST_QUERIES, rng, codes=codes)
+                own = drugs[test]
+                drawn = draw_rows(profiles[test], _MOST_QUERIES, rng, codes=own)
                 fitted = self._fit_both(
                     _safe_indexing(X, train),
                     _safe_indexing(y, train),
@@ -264,8 +264,8 @@ class EvidenceRetriever(MetaEstimatorMixin, TwoViewMixin, BaseEstimator):
                     _check_method_params(X, params, train),
                     rng,
                 )
-                rows = train, test[drawn]
-                choices.append(_choices(fitted, X, y, drugs, *rows, rng))
+                test = test[drawn]
+                choices.append(_choices(fitted, X, y, drugs, train, test, rng))
         return pd.Series(_conditional_logit(choices), ["structure", "connectivity"])
 
     def compare_to(self, X):
