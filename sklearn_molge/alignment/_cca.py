@@ -1,6 +1,7 @@
 """CCA: canonical correlation analysis in closed form, with a ridge."""
 
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from numbers import Integral, Real
 
@@ -12,7 +13,7 @@ from sklearn.base import (
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
 )
-from sklearn.utils import check_random_state
+from sklearn.utils import check_random_state, gen_batches
 from sklearn.utils.validation import (
     check_is_fitted,
 )
@@ -39,6 +40,13 @@ _MOST_COMPONENTS = 100
 _SMALLEST_CORRELATION = 1e-6
 _EPS = np.finfo(np.float64).eps
 _LARGEST = 1e140
+# Of the variance: so much more than is left, and its rounding is too much for a ridge.
+_MOST_LOST = 100
+_BLOCK_BYTES = 32 * 2**20
+# Kept as they come, and made float64 a block at a time.
+_KEPT_DTYPES = [np.float64, np.float32, np.uint8, np.int8, np.bool_]
+
+Solution = tuple[NDArray, NDArray, NDArray]
 
 
 class CCA(
@@ -202,33 +210,37 @@ class CCA(
             any rows, or ``metric="correlation"`` has fewer than 3 components, where
             it is 0, 1 or -1 whatever the data.
         """
-        X = check_features(self, X, dtype=np.float64, ensure_min_samples=2)
-        y = check_profiles(self, y, reset=True, dtype=np.float64)
+        X = check_features(
+            self, X, accept_sparse="csr", dtype=_KEPT_DTYPES, ensure_min_samples=2
+        )
+        y = check_profiles(self, y, reset=True)
         check_same_rows(X=X, y=y)
         weights = _check_sample_weight(
             sample_weight, X, dtype=np.float64, ensure_non_negative=True
         )
         used = weights > 0
-        X, y, weights = X[used], y[used], weights[used]
-        first, codes = distinct_rows(X)
+        if not used.all():
+            X, y, weights = X[used], y[used], weights[used]
+        molecules, codes = _distinct_molecules(X)
         if self.balance_molecules:
             weights = weights / np.bincount(codes)[codes]
-        molecules = X[first]
         for name, view in (("X", molecules), ("y", y)):
-            if np.abs(view).max() > _LARGEST:
+            if max(float(view.max()), -float(view.min())) > _LARGEST:
                 raise ValueError(f"{name} is too large for its squares; scale it.")
-        views = decompose(molecules, y, codes, weights)
+        pairs = _Pairs(molecules, y, codes, weights)
+        moments = pairs.moments()
+        views = pairs.decompose(moments)
         self._check_views(views, X.shape, y.shape)
         self.ridge_scores_ = {}
         self.ridge_ = self.ridge
         if self.ridge == "auto":
-            self.ridge_scores_ = self._score_ridges(molecules, y, codes, weights)
+            self.ridge_scores_ = self._score_ridges(pairs, moments, views.cross.shape)
             # Of equally good ridges the largest, the smoothest.
             self.ridge_ = max(
                 self.ridge_scores_, key=lambda r: (self.ridge_scores_[r], r)
             )
-        self.correlations_, self.x_rotations_, self.y_rotations_ = solve(
-            views, self.ridge_, self._n_asked
+        self.correlations_, self.x_rotations_, self.y_rotations_ = views.solve(
+            self.ridge_, self._n_asked
         )
         self.n_components_ = len(self.correlations_)
         self._check_components()
@@ -249,7 +261,9 @@ class CCA(
             In the precision of X.
         """
         check_is_fitted(self)
-        X = check_features(self, X, dtype=[np.float64, np.float32], reset=False)
+        X = check_features(
+            self, X, accept_sparse="csr", dtype=_KEPT_DTYPES, reset=False
+        )
         return self._project(X, self.x_mean_, self.x_rotations_, "X")
 
     def transform_ge(self, y):
@@ -270,41 +284,55 @@ class CCA(
         return self._project(y, self.y_mean_, self.y_rotations_, "y")
 
     def _project(self, rows, mean, rotations, name):
+        dtype = np.float32 if rows.dtype == np.float32 else np.float64
         scaled = rotations * self.correlations_**self.correlation_power
         with np.errstate(over="ignore", invalid="ignore"):
-            result = (rows - mean.astype(rows.dtype)) @ scaled.astype(rows.dtype)
+            result = _project(rows, None, mean.astype(dtype), scaled.astype(dtype))
         return check_finite(result, name=name, of="the projection")
 
-    def _score_ridges(self, X, y, codes, weights):
+    def _score_ridges(self, pairs, moments, ranks):
         """Mean reciprocal rank of each ridge on molecules left out in turn."""
-        if len(X) < 2 * _N_FOLDS:
+        n = len(pairs.x.values)
+        if n < 2 * _N_FOLDS:
             raise ValueError(
                 f'ridge="auto" needs at least {2 * _N_FOLDS} distinct molecules to '
-                f"choose a ridge by cross-validation. Got {len(X)}, n_samples={len(y)}."
+                f"choose a ridge by cross-validation. Got {n}, "
+                f"n_samples={len(pairs.codes)}."
             )
-        fold = check_random_state(self.random_state).permutation(len(X)) % _N_FOLDS
+        fold = check_random_state(self.random_state).permutation(n) % _N_FOLDS
+        parts = [pairs.part(fold == k) for k in range(_N_FOLDS)]
         totals = dict.fromkeys(_RIDGES.tolist(), 0.0)
-        for left_out in range(_N_FOLDS):
-            held = fold == left_out
-            rows = held[codes]
-            position = np.where(held, np.cumsum(held), np.cumsum(~held)) - 1
-            views = decompose(
-                X[~held], y[~rows], position[codes[~rows]], weights[~rows]
-            )
-            for ridge in totals:
-                correlations, a, b = solve(views, ridge, self._n_asked)
-                if not len(correlations):  # of no use: each molecule is as near
-                    totals[ridge] += rows.sum() * 2 / (held.sum() + 1) / len(y)
-                    continue
-                power = correlations**self.correlation_power
-                ranks = rank_embeddings(
-                    (y[rows] - views.y.mean) @ (b * power),
-                    (X[held] - views.x.mean) @ (a * power),
-                    position[codes[rows]],
-                    metric=self.metric,
-                )
-                totals[ridge] += np.sum(1 / ranks) / len(y)
+        for part in parts:
+            others = [other for other in parts if other is not part]
+            views = pairs.without(part, others, moments, ranks)
+            found = [views.solve(ridge, self._n_asked) for ridge in totals]
+            for ridge, total in zip(
+                totals, self._reciprocal_ranks(pairs, part, views, found), strict=True
+            ):
+                totals[ridge] += total / len(pairs.codes)
         return totals
+
+    def _reciprocal_ranks(self, pairs, part, views, found):
+        """Yield the sum of a part's reciprocal ranks for each of some rotations."""
+        powers = [correlations**self.correlation_power for correlations, _, _ in found]
+        a = np.hstack([a * c for (_, a, _), c in zip(found, powers, strict=True)])
+        b = np.hstack([b * c for (_, _, b), c in zip(found, powers, strict=True)])
+        molecules = _project(pairs.x.values, part.molecules, views.x.mean, a)
+        profiles = _project(pairs.y.values, part.rows, views.y.mean, b)
+        match = np.searchsorted(part.molecules, pairs.codes[part.rows])
+        end = 0
+        for power in powers:
+            begin, end = end, end + len(power)
+            if begin == end:  # of no use: each molecule is as near
+                yield len(match) * 2 / (len(part.molecules) + 1)
+                continue
+            ranks = rank_embeddings(
+                profiles[:, begin:end],
+                molecules[:, begin:end],
+                match,
+                metric=self.metric,
+            )
+            yield np.sum(1 / ranks)
 
     def _check_views(self, views, x_shape, y_shape):
         """Refuse what has no components, and say what means nothing."""
@@ -368,8 +396,266 @@ class CCA(
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
+
+
+def _warn(message):
+    # The caller's line: above are a check, `fit` and its context.
+    warnings.warn(message, JointSpaceWarning, stacklevel=5)
+
+
+# -- rows: distinct molecules, and both views a block at a time ------------------------
+
+
+def _distinct_molecules(X) -> tuple[NDArray, NDArray[np.intp]]:
+    """Return the distinct rows of X, and for each row its place among them.
+
+    They come in the order of their bytes in float64, whatever X is: the folds of a
+    seed go by it. Bits, which have the same order in any precision, stay small.
+    """
+    first, codes = distinct_rows(X)
+    molecules = X[first]
+    values = molecules.data if sparse.issparse(molecules) else molecules
+    bits = bool(((values == 0) | (values == 1)).all())
+    in_order = not sparse.issparse(X) and (bits or X.dtype == np.float64)
+    if sparse.issparse(molecules):
+        molecules.sum_duplicates()
+        molecules = molecules.toarray()
+    molecules = molecules.astype(np.uint8 if bits else np.float64, copy=False)
+    if in_order:
+        return molecules, codes
+    first, places = distinct_rows(molecules)
+    return molecules[first], places[codes]
+
+
+def _blocks(n_rows: int, n_columns: int) -> Iterator[slice]:
+    return gen_batches(n_rows, max(1, _BLOCK_BYTES // (8 * max(1, n_columns))))
+
+
+def _project(rows, chosen: NDArray | None, mean: NDArray, rotations: NDArray):
+    """Return some of the rows, centred, times the rotations, in their precision."""
+    n_rows = rows.shape[0] if chosen is None else len(chosen)
+    result = np.empty((n_rows, rotations.shape[1]), rotations.dtype)
+    for part in _blocks(n_rows, rows.shape[1]):
+        block = rows[part if chosen is None else chosen[part]]
+        block = block.toarray() if sparse.issparse(block) else block
+        np.matmul(block - mean, rotations, out=result[part])
+    return result
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Some molecules, their profiles in the order of these, and ranges of columns."""
+
+    molecules: NDArray[np.intp]
+    rows: NDArray[np.intp]
+    x_range: NDArray
+    y_range: NDArray
+
+
+@dataclass(frozen=True)
+class _Moments:
+    """Weighted sums of products of rows about the mean of all rows.
+
+    Of each view on the smaller of its sides, see `_Rows`.
+    """
+
+    weight: float
+    x_sum: NDArray
+    y_sum: NDArray
+    xx: NDArray
+    xy: NDArray
+    yy: NDArray
+
+
+class _Rows:
+    """The rows of a view: centred, times their root weights, on its smaller side.
+
+    With more columns than rows, these are coordinates along the principal axes. With
+    fewer, the columns, which are made of the values a block at a time: the values of a
+    large study may be bits or float32, and are not copied.
+
+    Attributes
+    ----------
+    values : ndarray of shape (n_rows, n_columns)
+    roots : ndarray of shape (n_rows,)
+        Roots of the weights, which have a sum of 1.
+    mean : ndarray of shape (n_columns,)
+    varies : ndarray of shape (n_columns,)
+        Which columns do.
+    axes : ndarray of shape (n_columns, rank) or None
+        Principal axes, where the coordinates are along them.
+    """
+
+    def __init__(self, values: NDArray, weights: NDArray):
+        self.values, self.roots = values, np.sqrt(weights)
+        n, p = values.shape
+        mean = np.zeros(p)
+        for part in _blocks(n, p):
+            mean += weights[part] @ values[part].astype(np.float64, copy=False)
+        low, high = self.range_of(np.arange(n))
+        self.varies = _varies(low, high, mean)
+        # The mean of equal numbers is not always that number.
+        self.mean = np.where(self.varies, mean, low)
+        self.axes: NDArray | None = None
+        if p > n:
+            centred = self._centred(np.arange(n))
+            self.column_variances = np.einsum("ij,ij->j", centred, centred)
+            self.variances, vectors = _eigh(centred @ centred.T, p)
+            self._coordinates = vectors * np.sqrt(self.variances)
+            self.axes = centred.T @ (vectors / np.sqrt(self.variances))
+
+    def __getitem__(self, chosen: NDArray[np.intp]) -> NDArray:
+        if self.axes is not None:
+            return self._coordinates[chosen]
+        return self._centred(chosen)
+
+    def _centred(self, chosen):
+        rows = self.values[chosen] - self.mean
+        rows[:, ~self.varies] = 0.0
+        rows *= self.roots[chosen][:, None]
+        return rows
+
+    @property
+    def n_coordinates(self) -> int:
+        return len(self.mean) if self.axes is None else self.axes.shape[1]
+
+    def range_of(self, chosen: NDArray[np.intp]) -> NDArray:
+        """Return the least and the largest value of each column in some rows."""
+        parts = [
+            [rows.min(axis=0), rows.max(axis=0)]
+            for rows in (
+                self.values[chosen[part]]
+                for part in _blocks(len(chosen), self.values.shape[1])
+            )
+        ]
+        low, high = zip(*parts, strict=True)
+        return np.array([np.min(low, axis=0), np.max(high, axis=0)], dtype=np.float64)
+
+    def in_columns(self, rotations: NDArray) -> NDArray:
+        """Return what is given along the coordinates along the columns."""
+        return rotations if self.axes is None else self.axes @ rotations
+
+
+class _Pairs:
+    """Molecules and their profiles, whose products are summed over any of them.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_molecules, n_features)
+        Features of each distinct molecule.
+    y : ndarray of shape (n_samples, n_genes)
+        Profiles.
+    codes : ndarray of shape (n_samples,)
+        Row of X that is the molecule of each profile.
+    weights : ndarray of shape (n_samples,)
+        Positive weight of each profile.
+    """
+
+    def __init__(self, X: NDArray, y: NDArray, codes: NDArray, weights: NDArray):
+        self.codes = codes
+        self.weights = weights / weights.sum()
+        of_molecules = np.bincount(codes, weights=self.weights, minlength=len(X))
+        self.x, self.y = _Rows(X, of_molecules), _Rows(y, self.weights)
+        # Profiles of one molecule lie together.
+        self._order = np.argsort(codes, kind="stable")
+
+    def part(self, chosen: NDArray[np.bool_]) -> _Part:
+        molecules = np.flatnonzero(chosen)
+        rows = self._order[chosen[self.codes[self._order]]]
+        return _Part(molecules, rows, self.x.range_of(molecules), self.y.range_of(rows))
+
+    def moments(self, part: _Part | None = None) -> _Moments:
+        """Sum the products of some molecules and their profiles, or of all."""
+        x, y = self.x, self.y
+        molecules = np.arange(len(x.values)) if part is None else part.molecules
+        rows = self._order if part is None else part.rows
+        p, q = x.n_coordinates, y.n_coordinates
+        x_sum, y_sum = np.zeros(p), np.zeros(q)
+        xx, xy, yy = np.zeros((p, p)), np.zeros((p, q)), np.zeros((q, q))
+        for block in _blocks(len(molecules), p):
+            found = x[molecules[block]]
+            x_sum += x.roots[molecules[block]] @ found
+            xx += found.T @ found
+        for block in _blocks(len(rows), q):
+            found = y[rows[block]]
+            y_sum += y.roots[rows[block]] @ found
+            yy += found.T @ found
+            # A molecule is one row: its profiles are summed before they meet it.
+            codes = self.codes[rows[block]]
+            own, places = np.unique(codes, return_inverse=True)
+            shares = y.roots[rows[block]] / x.roots[codes]
+            sums = sparse.csr_array((shares, (places, np.arange(len(codes))))) @ found
+            xy += x[own].T @ sums
+        return _Moments(float(self.weights[rows].sum()), x_sum, y_sum, xx, xy, yy)
+
+    def decompose(self, moments: _Moments) -> "ViewPair":
+        """Decompose both views, given the moments of all rows."""
+        x, y = _decompose(self.x, moments.xx), _decompose(self.y, moments.yy)
+        cross = moments.xy
+        if self.x.axes is None:
+            cross = x.axes.T @ cross
+        if self.y.axes is None:
+            cross = cross @ y.axes
+        return ViewPair(x, y, cross)
+
+    def without(
+        self,
+        part: _Part,
+        others: list[_Part],
+        whole: _Moments,
+        ranks: tuple[int, int],
+    ) -> "_Rest | ViewPair":
+        """Return the views of the other parts alone.
+
+        Their covariances are those of all rows less those of the part, which has the
+        rounding errors of all rows. Where that is much against what is left, since the
+        part holds outliers, the other parts are decomposed by themselves.
+        """
+        less = self.moments(part)
+        weight = whole.weight - less.weight
+        # The mean of the rest lies off that of all rows.
+        x_shift, y_shift = -less.x_sum / weight, -less.y_sum / weight
+        xx = (whole.xx - less.xx) / weight - np.outer(x_shift, x_shift)
+        yy = (whole.yy - less.yy) / weight - np.outer(y_shift, y_shift)
+        if any(
+            np.trace(rest) * _MOST_LOST < np.trace(all_rows)
+            for rest, all_rows in ((xx, whole.xx), (yy, whole.yy))
+        ):
+            return self._decompose_alone(others)
+        xy = (whole.xy - less.xy) / weight - np.outer(x_shift, y_shift)
+        x_ranges = np.array([other.x_range for other in others])
+        y_ranges = np.array([other.y_range for other in others])
+        return _Rest(
+            _RestView.of(self.x, x_ranges, x_shift, xx),
+            _RestView.of(self.y, y_ranges, y_shift, yy),
+            xy,
+            min(ranks),
+        )
+
+    def _decompose_alone(self, parts: list[_Part]) -> "ViewPair":
+        molecules = np.sort(np.concatenate([part.molecules for part in parts]))
+        rows = np.sort(np.concatenate([part.rows for part in parts]))
+        pairs = _Pairs(
+            self.x.values[molecules],
+            self.y.values[rows],
+            np.searchsorted(molecules, self.codes[rows]),
+            self.weights[rows],
+        )
+        return pairs.decompose(pairs.moments())
+
+
+def _varies(low: NDArray, high: NDArray, mean: NDArray) -> NDArray[np.bool_]:
+    return high - low > 4 * _EPS * np.abs(mean)
+
+
+def _eigh(products: NDArray, n: int) -> tuple[NDArray, NDArray]:
+    """Return eigenvalues above the rounding of n products, and their eigenvectors."""
+    values, vectors = linalg.eigh(products)
+    kept = values > values[-1] * n * _EPS
+    return values[kept], vectors[:, kept]
 
 
 # -- linear algebra: decompose both views once, solve for any ridge --------------------
@@ -407,6 +693,20 @@ class View:
         return 1 / np.sqrt(self.variances + ridge * self.unit)
 
 
+def _decompose(rows: _Rows, products: NDArray) -> View:
+    n, p = rows.values.shape
+    if rows.axes is None:
+        variances, axes = _eigh(products, n)
+        of_columns = np.diag(products)
+    else:
+        variances, axes, of_columns = rows.variances, rows.axes, rows.column_variances
+    largest = variances[-1] if variances.size else 0.0
+    lost = of_columns[rows.varies] <= largest * max(n, p) * _EPS
+    n_varying = int(np.count_nonzero(rows.varies))
+    unit = variances.sum() / max(1, n_varying)
+    return View(rows.mean, axes, variances, unit, n_varying, int(np.sum(lost)))
+
+
 @dataclass(frozen=True)
 class ViewPair:
     """Both views decomposed, and their covariance along the axes of each."""
@@ -415,85 +715,107 @@ class ViewPair:
     y: View
     cross: NDArray
 
+    def solve(self, ridge: float, n_components: int) -> Solution:
+        """Return correlations and the rotations of X and y for one ridge.
 
-def decompose(X: NDArray, y: NDArray, codes: NDArray, weights: NDArray) -> ViewPair:
-    """Decompose two views whose rows have `weights`.
+        Components whose correlation is 0 within rounding have no direction in one of
+        the views, and are left out.
+        """
+        x_white, y_white = self.x.whitening(ridge), self.y.whitening(ridge)
+        matrix = x_white[:, None] * self.cross * y_white
+        # The product of the views is rounded at the scale of two that are the same.
+        same = 1.0
+        for view, white in ((self.x, x_white), (self.y, y_white)):
+            same *= np.max(white * np.sqrt(view.variances), initial=0.0)
+        left, correlations, right = _components(matrix, n_components, same)
+        return _with_signs(
+            correlations,
+            self.x.axes @ (x_white[:, None] * left),
+            self.y.axes @ (y_white[:, None] * right),
+        )
 
-    Parameters
+
+@dataclass(frozen=True)
+class _RestView:
+    """A view of the rows that are not left out.
+
+    Attributes
     ----------
-    X : ndarray of shape (n_molecules, n_features)
-        Features of each distinct molecule.
-    y : ndarray of shape (n_samples, n_genes)
-        Profiles.
-    codes : ndarray of shape (n_samples,)
-        Row of X that is the molecule of each profile.
-    weights : ndarray of shape (n_samples,)
-        Positive weight of each profile.
+    rows : _Rows
+        All rows, along whose coordinates the covariance is.
+    mean : ndarray of shape (n_columns,)
+    varies : ndarray of shape (n_columns,)
+    covariance : ndarray of shape (n_coordinates, n_coordinates)
     """
-    weights = weights / weights.sum()
-    molecule_weights = np.bincount(codes, weights=weights, minlength=len(X))
-    x_view, x_rows = _decompose_view(X, molecule_weights)
-    y_view, y_rows = _decompose_view(y, weights)
-    # A molecule is one row: its profiles are summed before they meet its features.
-    shares = np.sqrt(weights / molecule_weights[codes])
-    sums = sparse.csr_array((shares, (codes, np.arange(len(y))))) @ y_rows
-    cross = x_view.axes.T @ (x_rows.T @ sums) @ y_view.axes
-    return ViewPair(x_view, y_view, cross)
+
+    rows: _Rows
+    mean: NDArray
+    varies: NDArray
+    covariance: NDArray
+
+    @classmethod
+    def of(cls, rows, ranges, shift, covariance) -> "_RestView":
+        mean = rows.mean + rows.in_columns(shift)
+        low, high = ranges[:, 0].min(axis=0), ranges[:, 1].max(axis=0)
+        return cls(rows, mean, _varies(low, high, mean), covariance)
+
+    def factor(self, ridge: float) -> NDArray:
+        """Return the Cholesky factor of the regularised covariance."""
+        unit = np.trace(self.covariance) / max(1, np.count_nonzero(self.varies))
+        regular = self.covariance + ridge * unit * np.eye(len(self.covariance))
+        return linalg.cholesky(regular, lower=True, check_finite=False)
+
+    def rotations(self, factor: NDArray, whitened: NDArray) -> NDArray:
+        found = self.rows.in_columns(_solve(factor, whitened, trans="T"))
+        # Not what rounding left of a column that only other rows tell apart.
+        found[~self.varies] = 0.0
+        return found
 
 
-def _warn(message):
-    # The caller's line: above are a check, `fit` and its context.
-    warnings.warn(message, JointSpaceWarning, stacklevel=5)
+@dataclass(frozen=True)
+class _Rest:
+    """Both views of the rows that are not left out; a ridge costs two factors."""
+
+    x: _RestView
+    y: _RestView
+    cross: NDArray
+    most: int
+
+    def solve(self, ridge: float, n_components: int) -> Solution:
+        """Return what `ViewPair.solve` does, for a ridge above 0."""
+        x_factor, y_factor = self.x.factor(ridge), self.y.factor(ridge)
+        matrix = _solve(y_factor, _solve(x_factor, self.cross).T).T
+        left, correlations, right = _components(matrix, min(n_components, self.most))
+        return _with_signs(
+            correlations,
+            self.x.rotations(x_factor, left),
+            self.y.rotations(y_factor, right),
+        )
 
 
-def _decompose_view(rows: NDArray, weights: NDArray) -> tuple[View, NDArray]:
-    """Return the decomposition, and the centred rows times their root weights."""
-    mean = weights @ rows
-    # The mean of equal numbers is not always that number.
-    spread = np.ptp(rows, axis=0)
-    varies = spread > 4 * _EPS * np.abs(mean)
-    mean = np.where(varies, mean, rows[0])
-    centred = (rows - mean) * np.sqrt(weights)[:, None]
-    centred[:, ~varies] = 0.0
-    n, p = centred.shape
-    variances, axes = linalg.eigh(
-        centred.T @ centred if p <= n else centred @ centred.T
+def _solve(factor: NDArray, right: NDArray, trans: str = "N") -> NDArray:
+    return linalg.solve_triangular(
+        factor, right, lower=True, trans=trans, check_finite=False
     )
-    smallest = variances[-1] * max(n, p) * _EPS
-    kept = variances > smallest
-    variances, axes = variances[kept], axes[:, kept]
-    if p > n:
-        axes = centred.T @ (axes / np.sqrt(variances))
-    n_varying = int(np.count_nonzero(varies))
-    n_lost = int(np.sum(np.square(centred).sum(0)[varies] <= smallest))
-    unit = variances.sum() / max(1, n_varying)
-    return View(mean, axes, variances, unit, n_varying, n_lost), centred
 
 
-def solve(
-    views: ViewPair, ridge: float, n_components: int
-) -> tuple[NDArray, NDArray, NDArray]:
-    """Return correlations and the rotations of X and y for one ridge.
-
-    Components whose correlation is 0 within rounding have no direction in one of the
-    views, and are left out.
-    """
-    x_white, y_white = views.x.whitening(ridge), views.y.whitening(ridge)
-    matrix = x_white[:, None] * views.cross * y_white
+def _components(matrix: NDArray, n_components: int, scale: float = 1.0) -> Solution:
+    """Return the leading singular triplets with a correlation above rounding."""
     left, correlations, right = _leading_svd(matrix, n_components)
     if not correlations.size:  # a view does not vary
-        return correlations, views.x.axes[:, :0], views.y.axes[:, :0]
-    # The product of the views is rounded at the scale of two that are the same.
-    roots = [np.sqrt(view.variances) for view in (views.x, views.y)]
-    same = np.max(x_white * roots[0]) * np.max(y_white * roots[1])
-    rounding = same * sum(matrix.shape) * _EPS
+        return left, correlations, right
+    rounding = scale * sum(matrix.shape) * _EPS
     kept = correlations > max(correlations[0] * _SMALLEST_CORRELATION, rounding)
-    left, correlations, right = left[:, kept], correlations[kept], right[:, kept]
-    x_rotations = views.x.axes @ (x_white[:, None] * left)
-    y_rotations = views.y.axes @ (y_white[:, None] * right)
-    largest = np.argmax(np.abs(x_rotations), axis=0)
-    signs = np.sign(x_rotations[largest, np.arange(len(correlations))])
-    return correlations, x_rotations * signs, y_rotations * signs
+    return left[:, kept], correlations[kept], right[:, kept]
+
+
+def _with_signs(correlations: NDArray, x: NDArray, y: NDArray) -> Solution:
+    """Turn each pair so that the largest weight of X is positive."""
+    if not correlations.size:
+        return correlations, x, y
+    largest = np.argmax(np.abs(x), axis=0)
+    signs = np.sign(x[largest, np.arange(len(correlations))])
+    return correlations, x * signs, y * signs
 
 
 def _leading_svd(matrix: NDArray, k: int) -> tuple[NDArray, NDArray, NDArray]:
