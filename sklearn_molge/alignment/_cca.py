@@ -46,8 +46,6 @@ _BLOCK_BYTES = 32 * 2**20
 # Kept as they come, and made float64 a block at a time.
 _KEPT_DTYPES = [np.float64, np.float32, np.uint8, np.int8, np.bool_]
 
-Solution = tuple[NDArray, NDArray, NDArray]
-
 
 class CCA(
     EmbedderMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator
@@ -234,7 +232,7 @@ class CCA(
         self.ridge_scores_ = {}
         self.ridge_ = self.ridge
         if self.ridge == "auto":
-            self.ridge_scores_ = self._score_ridges(pairs, moments, views.cross.shape)
+            self.ridge_scores_ = self._score_ridges(pairs, moments)
             # Of equally good ridges the largest, the smoothest.
             self.ridge_ = max(
                 self.ridge_scores_, key=lambda r: (self.ridge_scores_[r], r)
@@ -290,7 +288,7 @@ class CCA(
             result = _project(rows, None, mean.astype(dtype), scaled.astype(dtype))
         return check_finite(result, name=name, of="the projection")
 
-    def _score_ridges(self, pairs, moments, ranks):
+    def _score_ridges(self, pairs, moments):
         """Mean reciprocal rank of each ridge on molecules left out in turn."""
         n = len(pairs.x.values)
         if n < 2 * _N_FOLDS:
@@ -304,7 +302,7 @@ class CCA(
         totals = dict.fromkeys(_RIDGES.tolist(), 0.0)
         for part in parts:
             others = [other for other in parts if other is not part]
-            views = pairs.without(part, others, moments, ranks)
+            views = pairs.decompose_others(part, others, moments)
             found = [views.solve(ridge, self._n_asked) for ridge in totals]
             for ridge, total in zip(
                 totals, self._reciprocal_ranks(pairs, part, views, found), strict=True
@@ -502,10 +500,9 @@ class _Rows:
         self.axes: NDArray | None = None
         if p > n:
             centred = self._centred(np.arange(n))
-            self.column_variances = np.einsum("ij,ij->j", centred, centred)
-            self.variances, vectors = _eigh(centred @ centred.T, p)
-            self._coordinates = vectors * np.sqrt(self.variances)
-            self.axes = centred.T @ (vectors / np.sqrt(self.variances))
+            variances, vectors = _eigh(centred @ centred.T, p)
+            self._coordinates = vectors * np.sqrt(variances)
+            self.axes = centred.T @ (vectors / np.sqrt(variances))
 
     def __getitem__(self, chosen: NDArray[np.intp]) -> NDArray:
         if self.axes is not None:
@@ -593,26 +590,20 @@ class _Pairs:
 
     def decompose(self, moments: _Moments) -> "ViewPair":
         """Decompose both views, given the moments of all rows."""
-        x, y = _decompose(self.x, moments.xx), _decompose(self.y, moments.yy)
-        cross = moments.xy
-        if self.x.axes is None:
-            cross = x.axes.T @ cross
-        if self.y.axes is None:
-            cross = cross @ y.axes
-        return ViewPair(x, y, cross)
+        return ViewPair.of(
+            View.of(self.x, self.x.mean, self.x.varies, moments.xx),
+            View.of(self.y, self.y.mean, self.y.varies, moments.yy),
+            moments.xy,
+        )
 
-    def without(
-        self,
-        part: _Part,
-        others: list[_Part],
-        whole: _Moments,
-        ranks: tuple[int, int],
-    ) -> "_Rest | ViewPair":
-        """Return the views of the other parts alone.
+    def decompose_others(
+        self, part: _Part, others: list[_Part], whole: _Moments
+    ) -> "ViewPair":
+        """Decompose the views of the other parts alone.
 
         Their covariances are those of all rows less those of the part, which has the
         rounding errors of all rows. Where that is much against what is left, since the
-        part holds outliers, the other parts are decomposed by themselves.
+        part holds outliers, the products of the other parts are summed by themselves.
         """
         less = self.moments(part)
         weight = whole.weight - less.weight
@@ -624,41 +615,42 @@ class _Pairs:
             np.trace(rest) * _MOST_LOST < np.trace(all_rows)
             for rest, all_rows in ((xx, whole.xx), (yy, whole.yy))
         ):
-            return self._decompose_alone(others)
+            alone = self._only(others)
+            return alone.decompose(alone.moments())
+        views = []
+        for rows, shift, products, ranges in (
+            (self.x, x_shift, xx, [other.x_range for other in others]),
+            (self.y, y_shift, yy, [other.y_range for other in others]),
+        ):
+            low, high = np.min(ranges, axis=0)[0], np.max(ranges, axis=0)[1]
+            mean = rows.mean + rows.in_columns(shift)
+            views.append(View.of(rows, mean, _varies(low, high, mean), products))
         xy = (whole.xy - less.xy) / weight - np.outer(x_shift, y_shift)
-        x_ranges = np.array([other.x_range for other in others])
-        y_ranges = np.array([other.y_range for other in others])
-        return _Rest(
-            _RestView.of(self.x, x_ranges, x_shift, xx),
-            _RestView.of(self.y, y_ranges, y_shift, yy),
-            xy,
-            min(ranks),
-        )
+        return ViewPair.of(*views, xy)
 
-    def _decompose_alone(self, parts: list[_Part]) -> "ViewPair":
+    def _only(self, parts: list[_Part]) -> "_Pairs":
         molecules = np.sort(np.concatenate([part.molecules for part in parts]))
         rows = np.sort(np.concatenate([part.rows for part in parts]))
-        pairs = _Pairs(
+        return _Pairs(
             self.x.values[molecules],
             self.y.values[rows],
             np.searchsorted(molecules, self.codes[rows]),
             self.weights[rows],
         )
-        return pairs.decompose(pairs.moments())
 
 
 def _varies(low: NDArray, high: NDArray, mean: NDArray) -> NDArray[np.bool_]:
     return high - low > 4 * _EPS * np.abs(mean)
 
 
-def _eigh(products: NDArray, n: int) -> tuple[NDArray, NDArray]:
-    """Return eigenvalues above the rounding of n products, and their eigenvectors."""
-    values, vectors = linalg.eigh(products)
-    kept = values > values[-1] * n * _EPS
-    return values[kept], vectors[:, kept]
-
-
 # -- linear algebra: decompose both views once, solve for any ridge --------------------
+
+
+def _eigh(products: NDArray, n: int) -> tuple[NDArray, NDArray]:
+    """Return the eigenvalues above the rounding of sums of n, and eigenvectors."""
+    values, vectors = linalg.eigh(products, driver="evd", check_finite=False)
+    kept = values > values.max(initial=0.0) * n * _EPS
+    return values[kept], vectors[:, kept]
 
 
 @dataclass(frozen=True)
@@ -667,44 +659,59 @@ class View:
 
     Attributes
     ----------
+    rows : _Rows
+        Along whose coordinates the eigenvectors are.
     mean : ndarray of shape (n_features,)
         Weighted mean of the rows.
-    axes : ndarray of shape (n_features, rank)
+    varies : ndarray of shape (n_features,)
+        Which columns do.
+    axes : ndarray of shape (n_coordinates, rank)
         Eigenvectors of the covariance with an eigenvalue above rounding.
     variances : ndarray of shape (rank,)
         Their eigenvalues.
-    unit : float
-        Mean variance of a feature that varies: a ridge of 1 is this much.
-    n_varying : int
-        Number of columns that vary.
-    n_lost : int
-        How many of them vary too little beside the others to count.
     """
 
+    rows: _Rows
     mean: NDArray
+    varies: NDArray
     axes: NDArray
     variances: NDArray
-    unit: float
-    n_varying: int
-    n_lost: int
+
+    @classmethod
+    def of(
+        cls, rows: _Rows, mean: NDArray, varies: NDArray, products: NDArray
+    ) -> "View":
+        """Decompose the covariance along the coordinates of the rows."""
+        variances, axes = _eigh(products, max(rows.values.shape))
+        return cls(rows, mean, varies, axes, variances)
+
+    @property
+    def n_varying(self) -> int:
+        return int(np.count_nonzero(self.varies))
+
+    @property
+    def n_lost(self) -> int:
+        """How many columns vary too little beside the others to count."""
+        along_columns = self.rows.in_columns(self.axes * np.sqrt(self.variances))
+        of_columns = np.einsum("ij,ij->i", along_columns, along_columns)[self.varies]
+        largest = self.variances.max(initial=0.0)
+        return int(np.sum(of_columns <= largest * max(self.rows.values.shape) * _EPS))
+
+    @property
+    def unit(self) -> float:
+        """Mean variance of a feature that varies: a ridge of 1 is this much."""
+        return self.variances.sum() / max(1, self.n_varying)
 
     def whitening(self, ridge: float) -> NDArray:
         """Return the square roots of the inverse regularised variances."""
         return 1 / np.sqrt(self.variances + ridge * self.unit)
 
-
-def _decompose(rows: _Rows, products: NDArray) -> View:
-    n, p = rows.values.shape
-    if rows.axes is None:
-        variances, axes = _eigh(products, n)
-        of_columns = np.diag(products)
-    else:
-        variances, axes, of_columns = rows.variances, rows.axes, rows.column_variances
-    largest = variances[-1] if variances.size else 0.0
-    lost = of_columns[rows.varies] <= largest * max(n, p) * _EPS
-    n_varying = int(np.count_nonzero(rows.varies))
-    unit = variances.sum() / max(1, n_varying)
-    return View(rows.mean, axes, variances, unit, n_varying, int(np.sum(lost)))
+    def rotations(self, whitened: NDArray) -> NDArray:
+        """Return the weights of the columns, given those of the axes."""
+        found = self.rows.in_columns(self.axes @ whitened)
+        # Not what rounding left of columns that only other rows tell apart.
+        found[~self.varies] = 0.0
+        return found
 
 
 @dataclass(frozen=True)
@@ -715,7 +722,13 @@ class ViewPair:
     y: View
     cross: NDArray
 
-    def solve(self, ridge: float, n_components: int) -> Solution:
+    @classmethod
+    def of(cls, x: View, y: View, products: NDArray) -> "ViewPair":
+        return cls(x, y, x.axes.T @ products @ y.axes)
+
+    def solve(
+        self, ridge: float, n_components: int
+    ) -> tuple[NDArray, NDArray, NDArray]:
         """Return correlations and the rotations of X and y for one ridge.
 
         Components whose correlation is 0 within rounding have no direction in one of
@@ -723,99 +736,20 @@ class ViewPair:
         """
         x_white, y_white = self.x.whitening(ridge), self.y.whitening(ridge)
         matrix = x_white[:, None] * self.cross * y_white
+        left, correlations, right = _leading_svd(matrix, n_components)
+        if not correlations.size:  # a view does not vary
+            return correlations, self.x.rotations(left), self.y.rotations(right)
         # The product of the views is rounded at the scale of two that are the same.
-        same = 1.0
-        for view, white in ((self.x, x_white), (self.y, y_white)):
-            same *= np.max(white * np.sqrt(view.variances), initial=0.0)
-        left, correlations, right = _components(matrix, n_components, same)
-        return _with_signs(
-            correlations,
-            self.x.axes @ (x_white[:, None] * left),
-            self.y.axes @ (y_white[:, None] * right),
-        )
-
-
-@dataclass(frozen=True)
-class _RestView:
-    """A view of the rows that are not left out.
-
-    Attributes
-    ----------
-    rows : _Rows
-        All rows, along whose coordinates the covariance is.
-    mean : ndarray of shape (n_columns,)
-    varies : ndarray of shape (n_columns,)
-    covariance : ndarray of shape (n_coordinates, n_coordinates)
-    """
-
-    rows: _Rows
-    mean: NDArray
-    varies: NDArray
-    covariance: NDArray
-
-    @classmethod
-    def of(cls, rows, ranges, shift, covariance) -> "_RestView":
-        mean = rows.mean + rows.in_columns(shift)
-        low, high = ranges[:, 0].min(axis=0), ranges[:, 1].max(axis=0)
-        return cls(rows, mean, _varies(low, high, mean), covariance)
-
-    def factor(self, ridge: float) -> NDArray:
-        """Return the Cholesky factor of the regularised covariance."""
-        unit = np.trace(self.covariance) / max(1, np.count_nonzero(self.varies))
-        regular = self.covariance + ridge * unit * np.eye(len(self.covariance))
-        return linalg.cholesky(regular, lower=True, check_finite=False)
-
-    def rotations(self, factor: NDArray, whitened: NDArray) -> NDArray:
-        found = self.rows.in_columns(_solve(factor, whitened, trans="T"))
-        # Not what rounding left of a column that only other rows tell apart.
-        found[~self.varies] = 0.0
-        return found
-
-
-@dataclass(frozen=True)
-class _Rest:
-    """Both views of the rows that are not left out; a ridge costs two factors."""
-
-    x: _RestView
-    y: _RestView
-    cross: NDArray
-    most: int
-
-    def solve(self, ridge: float, n_components: int) -> Solution:
-        """Return what `ViewPair.solve` does, for a ridge above 0."""
-        x_factor, y_factor = self.x.factor(ridge), self.y.factor(ridge)
-        matrix = _solve(y_factor, _solve(x_factor, self.cross).T).T
-        left, correlations, right = _components(matrix, min(n_components, self.most))
-        return _with_signs(
-            correlations,
-            self.x.rotations(x_factor, left),
-            self.y.rotations(y_factor, right),
-        )
-
-
-def _solve(factor: NDArray, right: NDArray, trans: str = "N") -> NDArray:
-    return linalg.solve_triangular(
-        factor, right, lower=True, trans=trans, check_finite=False
-    )
-
-
-def _components(matrix: NDArray, n_components: int, scale: float = 1.0) -> Solution:
-    """Return the leading singular triplets with a correlation above rounding."""
-    left, correlations, right = _leading_svd(matrix, n_components)
-    if not correlations.size:  # a view does not vary
-        return left, correlations, right
-    rounding = scale * sum(matrix.shape) * _EPS
-    kept = correlations > max(correlations[0] * _SMALLEST_CORRELATION, rounding)
-    return left[:, kept], correlations[kept], right[:, kept]
-
-
-def _with_signs(correlations: NDArray, x: NDArray, y: NDArray) -> Solution:
-    """Turn each pair so that the largest weight of X is positive."""
-    if not correlations.size:
-        return correlations, x, y
-    largest = np.argmax(np.abs(x), axis=0)
-    signs = np.sign(x[largest, np.arange(len(correlations))])
-    return correlations, x * signs, y * signs
+        roots = [np.sqrt(view.variances) for view in (self.x, self.y)]
+        same = np.max(x_white * roots[0]) * np.max(y_white * roots[1])
+        rounding = same * sum(matrix.shape) * _EPS
+        kept = correlations > max(correlations[0] * _SMALLEST_CORRELATION, rounding)
+        left, correlations, right = left[:, kept], correlations[kept], right[:, kept]
+        x_rotations = self.x.rotations(x_white[:, None] * left)
+        y_rotations = self.y.rotations(y_white[:, None] * right)
+        largest = np.argmax(np.abs(x_rotations), axis=0)
+        signs = np.sign(x_rotations[largest, np.arange(len(correlations))])
+        return correlations, x_rotations * signs, y_rotations * signs
 
 
 def _leading_svd(matrix: NDArray, k: int) -> tuple[NDArray, NDArray, NDArray]:
@@ -831,7 +765,12 @@ def _leading_svd(matrix: NDArray, k: int) -> tuple[NDArray, NDArray, NDArray]:
     k = min(k, m)
     if k == 0:
         return np.empty((m, 0)), np.empty(0), np.empty((matrix.shape[1], 0))
-    squares, left = linalg.eigh(matrix @ matrix.T, subset_by_index=[m - k, m - 1])
+    squares, left = linalg.eigh(
+        (matrix @ matrix.T).T,  # symmetric: in the order of LAPACK, without a copy
+        subset_by_index=[m - k, m - 1],
+        overwrite_a=True,
+        check_finite=False,
+    )
     squares, left = squares[::-1], left[:, ::-1]
     values = np.sqrt(np.maximum(squares, 0))
     right = (matrix.T @ left) / np.where(values > 0, values, 1.0)
