@@ -628,16 +628,14 @@ class _Pairs:
         ):
             alone = self._only(others)
             return alone.decompose(alone.moments())
-        views = []
-        for rows, shift, products, ranges in (
-            (self.x, x_shift, xx, [other.x_range for other in others]),
-            (self.y, y_shift, yy, [other.y_range for other in others]),
-        ):
-            low, high = np.min(ranges, axis=0)[0], np.max(ranges, axis=0)[1]
-            mean = rows.mean + rows.in_columns(shift)
-            views.append(View.of(rows, mean, _varies(low, high, mean), products))
+        x_ranges = [other.x_range for other in others]
+        y_ranges = [other.y_range for other in others]
         xy = (whole.xy - less.xy) / weight - np.outer(x_shift, y_shift)
-        return ViewPair.of(*views, xy)
+        return ViewPair.of(
+            View.of_some(self.x, x_shift, x_ranges, xx),
+            View.of_some(self.y, y_shift, y_ranges, yy),
+            xy,
+        )
 
     def _only(self, parts: list[_Part]) -> "_Pairs":
         molecules = np.sort(np.concatenate([part.molecules for part in parts]))
@@ -695,6 +693,13 @@ class View:
         """Decompose the covariance along the coordinates of the rows."""
         variances, axes = _eigh(products, max(rows.values.shape))
         return cls(rows, mean, varies, axes, variances)
+
+    @classmethod
+    def of_some(cls, rows: _Rows, shift: NDArray, ranges, products: NDArray) -> "View":
+        """Decompose that of some of the rows: parts with these ranges of columns."""
+        mean = rows.mean + rows.in_columns(shift)
+        low, high = np.min(ranges, axis=0)[0], np.max(ranges, axis=0)[1]
+        return cls.of(rows, mean, _varies(low, high, mean), products)
 
     @property
     def n_varying(self) -> int:

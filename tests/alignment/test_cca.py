@@ -182,8 +182,8 @@ def _study(kind):
     elif kind == "far from zero":
         X, y = X + 1e5, y - 1e6
     elif kind == "outlier":  # whose fold has almost all variance
-        X[7] *= 300
-        y[7] *= 300
+        X[7] *= 3e7
+        y[7] *= 3e7
     elif kind in ("rare bits", "many rare bits"):  # columns that only one fold has
         X = _bits(60, 25 if kind == "rare bits" else 150)
         X[::7, :4] = np.eye(4)[rng.integers(0, 4, 9)]
@@ -203,10 +203,11 @@ def _study(kind):
         "many rare bits",
     ],
 )
-@pytest.mark.parametrize("metric", ["correlation", "euclidean"])
-def test_ridge_scores_are_those_of_fits_without_each_fold(kind, metric):
+def test_ridge_scores_are_those_of_fits_without_each_fold(kind):
     X, y = _study(kind)
-    params = {"n_components": 6, "metric": metric, "correlation_power": 0.5}
+    params = {"n_components": 6, "metric": "euclidean", "correlation_power": 0.5}
+    if kind == "outlier":  # beside it only one component is more than rounding
+        params |= {"n_components": 1, "metric": "dot"}
     found = CCA(random_state=1, **params).fit(X, y).ridge_scores_
     ridges = [0.01, 0.3, 10.0]
     expected = slow_ridge_scores(X, y, ridges, seed=1, **params)
