@@ -1,6 +1,7 @@
 """Rows: text or features, distinct ones, means of groups, blocks."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -114,31 +115,32 @@ def distinct_rows(X) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
         Each row's number among the distinct ones, which does not depend on the order
         of the rows.
     """
-    array = X if sparse.issparse(X) else _as_numbers(_as_array(X))
-    keys: NDArray
-    if sparse.issparse(array):
-        keys = row_bytes(array)
-    elif is_text(array):
-        return _distinct_texts(array.astype(object).reshape(len(array)))
-    elif array.ndim != 2 or not array.shape[1] or array.dtype.kind == "V":
+    if sparse.issparse(X):
+        return _distinct_keys(_each_row_bytes(X), X.shape[0])
+    array = _as_numbers(_as_array(X))
+    if is_text(array):
+        return _distinct_keys(map(str, array.reshape(-1).tolist()), len(array))
+    if array.ndim != 2 or not array.shape[1] or array.dtype.kind == "V":
         raise ValueError(
             "X must be a 1-D array-like of SMILES or a 2-D array-like of features. "
             f"Got an array of shape {array.shape} and dtype {array.dtype}."
         )
-    elif array.dtype.kind in "OUST":
-        return _distinct_texts(row_texts(array))
-    else:
-        keys = _row_voids(array)
-    _, first, codes = np.unique(keys, return_index=True, return_inverse=True)
-    return first, codes
+    if array.dtype.kind in "OUST":
+        return _distinct_keys(row_texts(array), len(array))
+    return _distinct_keys(_each_row_bytes(array), len(array))
 
 
-def _distinct_texts(entries: NDArray[np.object_]):
-    texts = np.fromiter(map(str, entries), dtype=object, count=len(entries))
-    codes, distinct = factorize_texts(texts, sort=True)
+def _distinct_keys(keys: Iterable[str] | Iterable[bytes], n: int):
+    """Find equal keys by their hashes; a dict compares keys of one hash."""
+    places: dict[str | bytes, int] = {}
+    found = np.fromiter((places.setdefault(k, len(places)) for k in keys), np.intp, n)
+    distinct = list(places)
+    order = np.array(sorted(range(len(distinct)), key=distinct.__getitem__), np.intp)
     first = np.empty(len(distinct), dtype=np.intp)
-    first[codes[::-1]] = np.arange(len(codes))[::-1]
-    return first, codes
+    first[found[::-1]] = np.arange(n)[::-1]
+    number = np.empty(len(distinct), dtype=np.intp)
+    number[order] = np.arange(len(distinct))
+    return first[order], number[found]
 
 
 def draw_rows(
@@ -183,24 +185,33 @@ def take_distinct(X: Rows) -> tuple[Matrix, NDArray[np.intp]]:
     return _safe_indexing(X, first), codes
 
 
-def _row_voids(X) -> NDArray[np.void]:
-    rows = np.ascontiguousarray(X) + 0  # equal numbers get equal bytes
-    return rows.view(np.dtype((np.void, rows.itemsize * rows.shape[1])))[:, 0]
-
-
 def row_bytes(X) -> NDArray[np.object_]:
-    """Return what tells the rows of a sparse array apart."""
+    """Return each row as bytes, equal for equal numbers of one precision."""
     keys = np.empty(X.shape[0], dtype=object)
-    X = sparse.csr_array(X, copy=True)
-    X.sum_duplicates()
-    X.eliminate_zeros()
-    indices = np.split(X.indices, X.indptr[1:-1])
-    values = np.split(X.data, X.indptr[1:-1])
-    keys[:] = [
-        i.astype(np.int64).tobytes() + v.astype(np.float64).tobytes()
-        for i, v in zip(indices, values, strict=True)
-    ]
+    keys[:] = list(_each_row_bytes(X))
     return keys
+
+
+def _each_row_bytes(X) -> Iterator[bytes]:
+    """Yield each row as bytes, a block of rows at a time."""
+    if sparse.issparse(X):
+        yield from _each_sparse_row_bytes(sparse.csr_array(X))
+        return
+    for part in row_batches(X.shape[0], max(1, X.shape[1])):
+        rows = np.ascontiguousarray(X[part])
+        if rows.dtype.kind not in "biu" or not rows.dtype.isnative:
+            rows = rows + 0  # no negative zero, bytes in the order of this machine
+        yield from map(np.ndarray.tobytes, rows)
+
+
+def _each_sparse_row_bytes(X: sparse.csr_array) -> Iterator[bytes]:
+    for part in row_batches(X.shape[0], max(1, X.shape[1])):
+        rows = sparse.csr_array(X[part], copy=True)  # a slice may share its values
+        rows.sum_duplicates()
+        rows.eliminate_zeros()
+        columns, values = rows.indices.astype(np.int64), rows.data.astype(np.float64)
+        for begin, end in pairwise(rows.indptr):
+            yield columns[begin:end].tobytes() + values[begin:end].tobytes()
 
 
 def standardize_rows(array: NDArray) -> NDArray:

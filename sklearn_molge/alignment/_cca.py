@@ -1,6 +1,7 @@
 """CCA: canonical correlation analysis in closed form, with a ridge."""
 
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from numbers import Integral, Real
 
@@ -12,7 +13,7 @@ from sklearn.base import (
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
 )
-from sklearn.utils import check_random_state
+from sklearn.utils import check_random_state, gen_batches
 from sklearn.utils.validation import (
     check_is_fitted,
 )
@@ -39,6 +40,11 @@ _MOST_COMPONENTS = 100
 _SMALLEST_CORRELATION = 1e-6
 _EPS = np.finfo(np.float64).eps
 _LARGEST = 1e140
+# Of the variance: so much more than is left, and its rounding is too much for a ridge.
+_MOST_LOST = 100
+_BLOCK_BYTES = 32 * 2**20
+# Kept as they come, and made float64 a block at a time.
+_KEPT_DTYPES = [np.float64, np.float32, np.uint8, np.int8, np.bool_]
 
 
 class CCA(
@@ -116,9 +122,12 @@ class CCA(
     with :math:`\lambda_x = \text{ridge} \cdot \operatorname{tr}(C_{xx}) / p`
     (Vinod 1976). Each covariance is diagonalised once, on the smaller of its two
     sides and with every distinct molecule as one row; a ridge then costs one small
-    eigenproblem. The variates have unit variance for ridge 0. Those of scikit-learn
-    have unit-norm weights instead, so that its Pearson similarities, which the paper
-    used (Section 3.2), differ by that scaling; the correlations are the same.
+    eigenproblem. The covariances of a fold are those of all rows less those of the rows
+    left out, or, where these hold more than 99 % of the variance, summed anew: to
+    choose the ridge, variates are exact to about 1e-9 of their size. The variates have
+    unit variance for ridge 0. Those of scikit-learn have unit-norm weights instead, so
+    that its Pearson similarities, which the paper used (Section 3.2), differ by that
+    scaling; the correlations are the same.
 
     References
     ----------
@@ -175,8 +184,9 @@ class CCA(
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, n_features)
-            Molecule features of each row.
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Molecule features of each row. Bits may come as uint8 or bool: nothing of
+            the size of `X` is copied, but for its distinct rows.
         y : array-like of shape (n_samples, n_genes)
             Profile of each row.
         sample_weight : array-like of shape (n_samples,), default=None
@@ -202,33 +212,37 @@ class CCA(
             any rows, or ``metric="correlation"`` has fewer than 3 components, where
             it is 0, 1 or -1 whatever the data.
         """
-        X = check_features(self, X, dtype=np.float64, ensure_min_samples=2)
-        y = check_profiles(self, y, reset=True, dtype=np.float64)
+        X = check_features(
+            self, X, accept_sparse="csr", dtype=_KEPT_DTYPES, ensure_min_samples=2
+        )
+        y = check_profiles(self, y, reset=True)
         check_same_rows(X=X, y=y)
         weights = _check_sample_weight(
             sample_weight, X, dtype=np.float64, ensure_non_negative=True
         )
         used = weights > 0
-        X, y, weights = X[used], y[used], weights[used]
-        first, codes = distinct_rows(X)
+        if not used.all():
+            X, y, weights = X[used], y[used], weights[used]
+        molecules, codes = _distinct_molecules(X)
         if self.balance_molecules:
             weights = weights / np.bincount(codes)[codes]
-        molecules = X[first]
         for name, view in (("X", molecules), ("y", y)):
-            if np.abs(view).max() > _LARGEST:
+            if max(float(view.max()), -float(view.min())) > _LARGEST:
                 raise ValueError(f"{name} is too large for its squares; scale it.")
-        views = decompose(molecules, y, codes, weights)
+        pairs = _Pairs(molecules, y, codes, weights)
+        moments = pairs.moments()
+        views = pairs.decompose(moments)
         self._check_views(views, X.shape, y.shape)
         self.ridge_scores_ = {}
         self.ridge_ = self.ridge
         if self.ridge == "auto":
-            self.ridge_scores_ = self._score_ridges(molecules, y, codes, weights)
+            self.ridge_scores_ = self._score_ridges(pairs, moments)
             # Of equally good ridges the largest, the smoothest.
             self.ridge_ = max(
                 self.ridge_scores_, key=lambda r: (self.ridge_scores_[r], r)
             )
-        self.correlations_, self.x_rotations_, self.y_rotations_ = solve(
-            views, self.ridge_, self._n_asked
+        self.correlations_, self.x_rotations_, self.y_rotations_ = views.solve(
+            self.ridge_, self._n_asked
         )
         self.n_components_ = len(self.correlations_)
         self._check_components()
@@ -240,16 +254,18 @@ class CCA(
 
         Parameters
         ----------
-        X : array-like of shape (n_molecules, n_features)
+        X : {array-like, sparse matrix} of shape (n_molecules, n_features)
             Molecule features.
 
         Returns
         -------
         variates : ndarray of shape (n_molecules, n_components)
-            In the precision of X.
+            In the precision of X, in float64 for bits and counts.
         """
         check_is_fitted(self)
-        X = check_features(self, X, dtype=[np.float64, np.float32], reset=False)
+        X = check_features(
+            self, X, accept_sparse="csr", dtype=_KEPT_DTYPES, reset=False
+        )
         return self._project(X, self.x_mean_, self.x_rotations_, "X")
 
     def transform_ge(self, y):
@@ -270,41 +286,55 @@ class CCA(
         return self._project(y, self.y_mean_, self.y_rotations_, "y")
 
     def _project(self, rows, mean, rotations, name):
+        dtype = np.float32 if rows.dtype == np.float32 else np.float64
         scaled = rotations * self.correlations_**self.correlation_power
         with np.errstate(over="ignore", invalid="ignore"):
-            result = (rows - mean.astype(rows.dtype)) @ scaled.astype(rows.dtype)
+            result = _project(rows, None, mean.astype(dtype), scaled.astype(dtype))
         return check_finite(result, name=name, of="the projection")
 
-    def _score_ridges(self, X, y, codes, weights):
+    def _score_ridges(self, pairs, moments):
         """Mean reciprocal rank of each ridge on molecules left out in turn."""
-        if len(X) < 2 * _N_FOLDS:
+        n = len(pairs.x.values)
+        if n < 2 * _N_FOLDS:
             raise ValueError(
                 f'ridge="auto" needs at least {2 * _N_FOLDS} distinct molecules to '
-                f"choose a ridge by cross-validation. Got {len(X)}, n_samples={len(y)}."
+                f"choose a ridge by cross-validation. Got {n}, "
+                f"n_samples={len(pairs.codes)}."
             )
-        fold = check_random_state(self.random_state).permutation(len(X)) % _N_FOLDS
+        fold = check_random_state(self.random_state).permutation(n) % _N_FOLDS
+        parts = [pairs.part(fold == k) for k in range(_N_FOLDS)]
         totals = dict.fromkeys(_RIDGES.tolist(), 0.0)
-        for left_out in range(_N_FOLDS):
-            held = fold == left_out
-            rows = held[codes]
-            position = np.where(held, np.cumsum(held), np.cumsum(~held)) - 1
-            views = decompose(
-                X[~held], y[~rows], position[codes[~rows]], weights[~rows]
-            )
-            for ridge in totals:
-                correlations, a, b = solve(views, ridge, self._n_asked)
-                if not len(correlations):  # of no use: each molecule is as near
-                    totals[ridge] += rows.sum() * 2 / (held.sum() + 1) / len(y)
-                    continue
-                power = correlations**self.correlation_power
-                ranks = rank_embeddings(
-                    (y[rows] - views.y.mean) @ (b * power),
-                    (X[held] - views.x.mean) @ (a * power),
-                    position[codes[rows]],
-                    metric=self.metric,
-                )
-                totals[ridge] += np.sum(1 / ranks) / len(y)
+        for part in parts:
+            others = [other for other in parts if other is not part]
+            views = pairs.decompose_others(part, others, moments)
+            found = [views.solve(ridge, self._n_asked) for ridge in totals]
+            for ridge, total in zip(
+                totals, self._reciprocal_ranks(pairs, part, views, found), strict=True
+            ):
+                totals[ridge] += total / len(pairs.codes)
         return totals
+
+    def _reciprocal_ranks(self, pairs, part, views, found):
+        """Yield the sum of a part's reciprocal ranks for each of some rotations."""
+        powers = [correlations**self.correlation_power for correlations, _, _ in found]
+        a = np.hstack([a * c for (_, a, _), c in zip(found, powers, strict=True)])
+        b = np.hstack([b * c for (_, _, b), c in zip(found, powers, strict=True)])
+        molecules = _project(pairs.x.values, part.molecules, views.x.mean, a)
+        profiles = _project(pairs.y.values, part.rows, views.y.mean, b)
+        match = np.searchsorted(part.molecules, pairs.codes[part.rows])
+        end = 0
+        for power in powers:
+            begin, end = end, end + len(power)
+            if begin == end:  # of no use: each molecule is as near
+                yield len(match) * 2 / (len(part.molecules) + 1)
+                continue
+            ranks = rank_embeddings(
+                profiles[:, begin:end],
+                molecules[:, begin:end],
+                match,
+                metric=self.metric,
+            )
+            yield np.sum(1 / ranks)
 
     def _check_views(self, views, x_shape, y_shape):
         """Refuse what has no components, and say what means nothing."""
@@ -368,56 +398,157 @@ class CCA(
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
 
 
-# -- linear algebra: decompose both views once, solve for any ridge --------------------
+def _warn(message):
+    # The caller's line: above are a check, `fit` and its context.
+    warnings.warn(message, JointSpaceWarning, stacklevel=5)
+
+
+# -- rows: distinct molecules, and both views a block at a time ------------------------
+
+
+def _distinct_molecules(X) -> tuple[NDArray, NDArray[np.intp]]:
+    """Return the distinct rows of X, and for each row its place among them.
+
+    They come in the order of their bytes in float64, whatever X is: the folds of a
+    seed go by it. Bits, which have the same order in any precision, stay small.
+    """
+    first, codes = distinct_rows(X)
+    molecules = X[first]
+    bits = _are_bits(molecules)
+    molecules = molecules.astype(np.uint8 if bits else np.float64, copy=False)
+    if sparse.issparse(molecules):
+        molecules = molecules.toarray()
+    elif bits or X.dtype == np.float64:  # in order as they are
+        return molecules, codes
+    first, places = distinct_rows(molecules)
+    return molecules[first], places[codes]
+
+
+def _are_bits(X) -> bool:
+    values = X
+    if sparse.issparse(X):
+        X.sum_duplicates()
+        values = X.data
+    if values.size and not 0 <= values.min() <= values.max() <= 1:
+        return False
+    return values.dtype.kind in "bu" or np.array_equal(values, values.astype(bool))
+
+
+def _blocks(n_rows: int, n_columns: int) -> Iterator[slice]:
+    return gen_batches(n_rows, max(1, _BLOCK_BYTES // (8 * max(1, n_columns))))
+
+
+def _project(rows, chosen: NDArray | None, mean: NDArray, rotations: NDArray):
+    """Return some of the rows, centred, times the rotations, in their precision."""
+    n_rows = rows.shape[0] if chosen is None else len(chosen)
+    result = np.empty((n_rows, rotations.shape[1]), rotations.dtype)
+    for part in _blocks(n_rows, rows.shape[1]):
+        block = rows[part if chosen is None else chosen[part]]
+        block = block.toarray() if sparse.issparse(block) else block
+        np.matmul(block - mean, rotations, out=result[part])
+    return result
 
 
 @dataclass(frozen=True)
-class View:
-    """Covariance of one view, as eigenvectors and eigenvalues.
+class _Part:
+    """Some molecules, their profiles in the order of these, and ranges of columns."""
+
+    molecules: NDArray[np.intp]
+    rows: NDArray[np.intp]
+    x_range: NDArray
+    y_range: NDArray
+
+
+@dataclass(frozen=True)
+class _Moments:
+    """Weighted sums of products of rows about the mean of all rows.
+
+    Of each view on the smaller of its sides, see `_Rows`.
+    """
+
+    weight: float
+    x_sum: NDArray
+    y_sum: NDArray
+    xx: NDArray
+    xy: NDArray
+    yy: NDArray
+
+
+class _Rows:
+    """The rows of a view: centred, times their root weights, on its smaller side.
+
+    With more columns than rows, these are coordinates along the principal axes. With
+    fewer, the columns, which are made of the values a block at a time: the values of a
+    large study may be bits or float32, and are not copied.
 
     Attributes
     ----------
-    mean : ndarray of shape (n_features,)
-        Weighted mean of the rows.
-    axes : ndarray of shape (n_features, rank)
-        Eigenvectors of the covariance with an eigenvalue above rounding.
-    variances : ndarray of shape (rank,)
-        Their eigenvalues.
-    unit : float
-        Mean variance of a feature that varies: a ridge of 1 is this much.
-    n_varying : int
-        Number of columns that vary.
-    n_lost : int
-        How many of them vary too little beside the others to count.
+    values : ndarray of shape (n_rows, n_columns)
+    roots : ndarray of shape (n_rows,)
+        Roots of the weights, which have a sum of 1.
+    mean : ndarray of shape (n_columns,)
+    varies : ndarray of shape (n_columns,)
+        Which columns do.
+    axes : ndarray of shape (n_columns, rank) or None
+        Principal axes, where the coordinates are along them.
     """
 
-    mean: NDArray
-    axes: NDArray
-    variances: NDArray
-    unit: float
-    n_varying: int
-    n_lost: int
+    def __init__(self, values: NDArray, weights: NDArray):
+        self.values, self.roots = values, np.sqrt(weights)
+        n, p = values.shape
+        mean = np.zeros(p)
+        for part in _blocks(n, p):
+            mean += weights[part] @ values[part].astype(np.float64, copy=False)
+        low, high = self.range_of(np.arange(n))
+        self.varies = _varies(low, high, mean)
+        # The mean of equal numbers is not always that number.
+        self.mean = np.where(self.varies, mean, low)
+        self.axes: NDArray | None = None
+        if p > n:
+            centred = self._centred(np.arange(n))
+            variances, vectors = _eigh(centred @ centred.T, p)
+            self._coordinates = vectors * np.sqrt(variances)
+            self.axes = centred.T @ (vectors / np.sqrt(variances))
 
-    def whitening(self, ridge: float) -> NDArray:
-        """Return the square roots of the inverse regularised variances."""
-        return 1 / np.sqrt(self.variances + ridge * self.unit)
+    def __getitem__(self, chosen: NDArray[np.intp]) -> NDArray:
+        if self.axes is not None:
+            return self._coordinates[chosen]
+        return self._centred(chosen)
+
+    def _centred(self, chosen):
+        rows = self.values[chosen] - self.mean
+        rows[:, ~self.varies] = 0.0
+        rows *= self.roots[chosen][:, None]
+        return rows
+
+    @property
+    def n_coordinates(self) -> int:
+        return len(self.mean) if self.axes is None else self.axes.shape[1]
+
+    def range_of(self, chosen: NDArray[np.intp]) -> NDArray:
+        """Return the least and the largest value of each column in some rows."""
+        parts = [
+            [rows.min(axis=0), rows.max(axis=0)]
+            for rows in (
+                self.values[chosen[part]]
+                for part in _blocks(len(chosen), self.values.shape[1])
+            )
+        ]
+        low, high = zip(*parts, strict=True)
+        return np.array([np.min(low, axis=0), np.max(high, axis=0)], dtype=np.float64)
+
+    def in_columns(self, rotations: NDArray) -> NDArray:
+        """Return what is given along the coordinates along the columns."""
+        return rotations if self.axes is None else self.axes @ rotations
 
 
-@dataclass(frozen=True)
-class ViewPair:
-    """Both views decomposed, and their covariance along the axes of each."""
-
-    x: View
-    y: View
-    cross: NDArray
-
-
-def decompose(X: NDArray, y: NDArray, codes: NDArray, weights: NDArray) -> ViewPair:
-    """Decompose two views whose rows have `weights`.
+class _Pairs:
+    """Molecules and their profiles, whose products are summed over any of them.
 
     Parameters
     ----------
@@ -430,70 +561,211 @@ def decompose(X: NDArray, y: NDArray, codes: NDArray, weights: NDArray) -> ViewP
     weights : ndarray of shape (n_samples,)
         Positive weight of each profile.
     """
-    weights = weights / weights.sum()
-    molecule_weights = np.bincount(codes, weights=weights, minlength=len(X))
-    x_view, x_rows = _decompose_view(X, molecule_weights)
-    y_view, y_rows = _decompose_view(y, weights)
-    # A molecule is one row: its profiles are summed before they meet its features.
-    shares = np.sqrt(weights / molecule_weights[codes])
-    sums = sparse.csr_array((shares, (codes, np.arange(len(y))))) @ y_rows
-    cross = x_view.axes.T @ (x_rows.T @ sums) @ y_view.axes
-    return ViewPair(x_view, y_view, cross)
+
+    def __init__(self, X: NDArray, y: NDArray, codes: NDArray, weights: NDArray):
+        self.codes = codes
+        self.weights = weights / weights.sum()
+        of_molecules = np.bincount(codes, weights=self.weights, minlength=len(X))
+        self.x, self.y = _Rows(X, of_molecules), _Rows(y, self.weights)
+        # Profiles of one molecule lie together.
+        self._order = np.argsort(codes, kind="stable")
+
+    def part(self, chosen: NDArray[np.bool_]) -> _Part:
+        molecules = np.flatnonzero(chosen)
+        rows = self._order[chosen[self.codes[self._order]]]
+        return _Part(molecules, rows, self.x.range_of(molecules), self.y.range_of(rows))
+
+    def moments(self, part: _Part | None = None) -> _Moments:
+        """Sum the products of some molecules and their profiles, or of all."""
+        x, y = self.x, self.y
+        molecules = np.arange(len(x.values)) if part is None else part.molecules
+        rows = self._order if part is None else part.rows
+        p, q = x.n_coordinates, y.n_coordinates
+        x_sum, y_sum = np.zeros(p), np.zeros(q)
+        xx, xy, yy = np.zeros((p, p)), np.zeros((p, q)), np.zeros((q, q))
+        for block in _blocks(len(molecules), p):
+            found = x[molecules[block]]
+            x_sum += x.roots[molecules[block]] @ found
+            xx += found.T @ found
+        for block in _blocks(len(rows), q):
+            found = y[rows[block]]
+            y_sum += y.roots[rows[block]] @ found
+            yy += found.T @ found
+            # A molecule is one row: its profiles are summed before they meet it.
+            codes = self.codes[rows[block]]
+            own, places = np.unique(codes, return_inverse=True)
+            shares = y.roots[rows[block]] / x.roots[codes]
+            sums = sparse.csr_array((shares, (places, np.arange(len(codes))))) @ found
+            xy += x[own].T @ sums
+        return _Moments(float(self.weights[rows].sum()), x_sum, y_sum, xx, xy, yy)
+
+    def decompose(self, moments: _Moments) -> "ViewPair":
+        """Decompose both views, given the moments of all rows."""
+        return ViewPair.of(
+            View.of(self.x, self.x.mean, self.x.varies, moments.xx),
+            View.of(self.y, self.y.mean, self.y.varies, moments.yy),
+            moments.xy,
+        )
+
+    def decompose_others(
+        self, part: _Part, others: list[_Part], whole: _Moments
+    ) -> "ViewPair":
+        """Decompose the views of the other parts alone.
+
+        Their covariances are those of all rows less those of the part, which has the
+        rounding errors of all rows. Where that is much against what is left, since the
+        part holds outliers, the products of the other parts are summed by themselves.
+        """
+        less = self.moments(part)
+        weight = whole.weight - less.weight
+        # The mean of the rest lies off that of all rows.
+        x_shift, y_shift = -less.x_sum / weight, -less.y_sum / weight
+        xx = (whole.xx - less.xx) / weight - np.outer(x_shift, x_shift)
+        yy = (whole.yy - less.yy) / weight - np.outer(y_shift, y_shift)
+        if any(
+            np.trace(rest) * _MOST_LOST < np.trace(all_rows)
+            for rest, all_rows in ((xx, whole.xx), (yy, whole.yy))
+        ):
+            alone = self._only(others)
+            return alone.decompose(alone.moments())
+        x_ranges = [other.x_range for other in others]
+        y_ranges = [other.y_range for other in others]
+        xy = (whole.xy - less.xy) / weight - np.outer(x_shift, y_shift)
+        return ViewPair.of(
+            View.of_some(self.x, x_shift, x_ranges, xx),
+            View.of_some(self.y, y_shift, y_ranges, yy),
+            xy,
+        )
+
+    def _only(self, parts: list[_Part]) -> "_Pairs":
+        molecules = np.sort(np.concatenate([part.molecules for part in parts]))
+        rows = np.sort(np.concatenate([part.rows for part in parts]))
+        return _Pairs(
+            self.x.values[molecules],
+            self.y.values[rows],
+            np.searchsorted(molecules, self.codes[rows]),
+            self.weights[rows],
+        )
 
 
-def _warn(message):
-    # The caller's line: above are a check, `fit` and its context.
-    warnings.warn(message, JointSpaceWarning, stacklevel=5)
+def _varies(low: NDArray, high: NDArray, mean: NDArray) -> NDArray[np.bool_]:
+    return high - low > 4 * _EPS * np.abs(mean)
 
 
-def _decompose_view(rows: NDArray, weights: NDArray) -> tuple[View, NDArray]:
-    """Return the decomposition, and the centred rows times their root weights."""
-    mean = weights @ rows
-    # The mean of equal numbers is not always that number.
-    spread = np.ptp(rows, axis=0)
-    varies = spread > 4 * _EPS * np.abs(mean)
-    mean = np.where(varies, mean, rows[0])
-    centred = (rows - mean) * np.sqrt(weights)[:, None]
-    centred[:, ~varies] = 0.0
-    n, p = centred.shape
-    variances, axes = linalg.eigh(
-        centred.T @ centred if p <= n else centred @ centred.T
-    )
-    smallest = variances[-1] * max(n, p) * _EPS
-    kept = variances > smallest
-    variances, axes = variances[kept], axes[:, kept]
-    if p > n:
-        axes = centred.T @ (axes / np.sqrt(variances))
-    n_varying = int(np.count_nonzero(varies))
-    n_lost = int(np.sum(np.square(centred).sum(0)[varies] <= smallest))
-    unit = variances.sum() / max(1, n_varying)
-    return View(mean, axes, variances, unit, n_varying, n_lost), centred
+# -- linear algebra: decompose both views once, solve for any ridge --------------------
 
 
-def solve(
-    views: ViewPair, ridge: float, n_components: int
-) -> tuple[NDArray, NDArray, NDArray]:
-    """Return correlations and the rotations of X and y for one ridge.
+def _eigh(products: NDArray, n: int) -> tuple[NDArray, NDArray]:
+    """Return the eigenvalues above the rounding of sums of n, and eigenvectors."""
+    values, vectors = linalg.eigh(products, driver="evd", check_finite=False)
+    kept = values > values.max(initial=0.0) * n * _EPS
+    return values[kept], vectors[:, kept]
 
-    Components whose correlation is 0 within rounding have no direction in one of the
-    views, and are left out.
+
+@dataclass(frozen=True)
+class View:
+    """Covariance of one view, as eigenvectors and eigenvalues.
+
+    Attributes
+    ----------
+    rows : _Rows
+        Along whose coordinates the eigenvectors are.
+    mean : ndarray of shape (n_features,)
+        Weighted mean of the rows.
+    varies : ndarray of shape (n_features,)
+        Which columns do.
+    axes : ndarray of shape (n_coordinates, rank)
+        Eigenvectors of the covariance with an eigenvalue above rounding.
+    variances : ndarray of shape (rank,)
+        Their eigenvalues.
     """
-    x_white, y_white = views.x.whitening(ridge), views.y.whitening(ridge)
-    matrix = x_white[:, None] * views.cross * y_white
-    left, correlations, right = _leading_svd(matrix, n_components)
-    if not correlations.size:  # a view does not vary
-        return correlations, views.x.axes[:, :0], views.y.axes[:, :0]
-    # The product of the views is rounded at the scale of two that are the same.
-    roots = [np.sqrt(view.variances) for view in (views.x, views.y)]
-    same = np.max(x_white * roots[0]) * np.max(y_white * roots[1])
-    rounding = same * sum(matrix.shape) * _EPS
-    kept = correlations > max(correlations[0] * _SMALLEST_CORRELATION, rounding)
-    left, correlations, right = left[:, kept], correlations[kept], right[:, kept]
-    x_rotations = views.x.axes @ (x_white[:, None] * left)
-    y_rotations = views.y.axes @ (y_white[:, None] * right)
-    largest = np.argmax(np.abs(x_rotations), axis=0)
-    signs = np.sign(x_rotations[largest, np.arange(len(correlations))])
-    return correlations, x_rotations * signs, y_rotations * signs
+
+    rows: _Rows
+    mean: NDArray
+    varies: NDArray
+    axes: NDArray
+    variances: NDArray
+
+    @classmethod
+    def of(
+        cls, rows: _Rows, mean: NDArray, varies: NDArray, products: NDArray
+    ) -> "View":
+        """Decompose the covariance along the coordinates of the rows."""
+        variances, axes = _eigh(products, max(rows.values.shape))
+        return cls(rows, mean, varies, axes, variances)
+
+    @classmethod
+    def of_some(cls, rows: _Rows, shift: NDArray, ranges, products: NDArray) -> "View":
+        """Decompose that of some of the rows: parts with these ranges of columns."""
+        mean = rows.mean + rows.in_columns(shift)
+        low, high = np.min(ranges, axis=0)[0], np.max(ranges, axis=0)[1]
+        return cls.of(rows, mean, _varies(low, high, mean), products)
+
+    @property
+    def n_varying(self) -> int:
+        return int(np.count_nonzero(self.varies))
+
+    @property
+    def n_lost(self) -> int:
+        """How many columns vary too little beside the others to count."""
+        along_columns = self.rows.in_columns(self.axes * np.sqrt(self.variances))
+        of_columns = np.einsum("ij,ij->i", along_columns, along_columns)[self.varies]
+        largest = self.variances.max(initial=0.0)
+        return int(np.sum(of_columns <= largest * max(self.rows.values.shape) * _EPS))
+
+    @property
+    def unit(self) -> float:
+        """Mean variance of a feature that varies: a ridge of 1 is this much."""
+        return self.variances.sum() / max(1, self.n_varying)
+
+    def whitening(self, ridge: float) -> NDArray:
+        """Return the square roots of the inverse regularised variances."""
+        return 1 / np.sqrt(self.variances + ridge * self.unit)
+
+    def rotations(self, whitened: NDArray) -> NDArray:
+        """Return the weights of the columns, given those of the axes."""
+        found = self.rows.in_columns(self.axes @ whitened)
+        # Not what rounding left of columns that only other rows tell apart.
+        found[~self.varies] = 0.0
+        return found
+
+
+@dataclass(frozen=True)
+class ViewPair:
+    """Both views decomposed, and their covariance along the axes of each."""
+
+    x: View
+    y: View
+    cross: NDArray
+
+    @classmethod
+    def of(cls, x: View, y: View, products: NDArray) -> "ViewPair":
+        return cls(x, y, x.axes.T @ products @ y.axes)
+
+    def solve(
+        self, ridge: float, n_components: int
+    ) -> tuple[NDArray, NDArray, NDArray]:
+        """Return correlations and the rotations of X and y for one ridge.
+
+        Components whose correlation is 0 within rounding have no direction in one of
+        the views, and are left out.
+        """
+        x_white, y_white = self.x.whitening(ridge), self.y.whitening(ridge)
+        matrix = x_white[:, None] * self.cross * y_white
+        left, correlations, right = _leading_svd(matrix, n_components)
+        if not correlations.size:  # a view does not vary
+            return correlations, self.x.rotations(left), self.y.rotations(right)
+        # The product of the views is rounded at the scale of two that are the same.
+        roots = [np.sqrt(view.variances) for view in (self.x, self.y)]
+        same = np.max(x_white * roots[0]) * np.max(y_white * roots[1])
+        rounding = same * sum(matrix.shape) * _EPS
+        kept = correlations > max(correlations[0] * _SMALLEST_CORRELATION, rounding)
+        left, correlations, right = left[:, kept], correlations[kept], right[:, kept]
+        x_rotations = self.x.rotations(x_white[:, None] * left)
+        y_rotations = self.y.rotations(y_white[:, None] * right)
+        largest = np.argmax(np.abs(x_rotations), axis=0)
+        signs = np.sign(x_rotations[largest, np.arange(len(correlations))])
+        return correlations, x_rotations * signs, y_rotations * signs
 
 
 def _leading_svd(matrix: NDArray, k: int) -> tuple[NDArray, NDArray, NDArray]:
@@ -509,7 +781,12 @@ def _leading_svd(matrix: NDArray, k: int) -> tuple[NDArray, NDArray, NDArray]:
     k = min(k, m)
     if k == 0:
         return np.empty((m, 0)), np.empty(0), np.empty((matrix.shape[1], 0))
-    squares, left = linalg.eigh(matrix @ matrix.T, subset_by_index=[m - k, m - 1])
+    squares, left = linalg.eigh(
+        (matrix @ matrix.T).T,  # symmetric: in the order of LAPACK, without a copy
+        subset_by_index=[m - k, m - 1],
+        overwrite_a=True,
+        check_finite=False,
+    )
     squares, left = squares[::-1], left[:, ::-1]
     values = np.sqrt(np.maximum(squares, 0))
     right = (matrix.T @ left) / np.where(values > 0, values, 1.0)

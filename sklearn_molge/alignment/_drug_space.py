@@ -5,6 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy import linalg, sparse
+from sklearn.utils.extmath import row_norms
+
+from sklearn_molge._utils.rows import row_batches
 
 __all__ = ["SMALLEST_EFFECT", "DrugSpace", "Replicates"]
 
@@ -30,7 +33,10 @@ class DrugSpace:
     variances: NDArray
 
     def project(self, profiles: NDArray) -> NDArray:
-        return (profiles - self.mean) @ self.rotations
+        result = np.empty((len(profiles), self.rotations.shape[1]))
+        for part in row_batches(*profiles.shape):
+            result[part] = (profiles[part] - self.mean) @ self.rotations
+        return result
 
     def first(self, k: int) -> "DrugSpace":
         return DrugSpace(self.mean, self.rotations[:, :k], self.variances[:k])
@@ -65,16 +71,15 @@ class Replicates:
         """Find the directions, by variance between drugs over that within."""
         total = self.weights.sum()
         mean = self.weights @ self.profiles / total
-        centred = self.profiles - mean
         spread, axes = _principal_axes(
-            centred * np.sqrt(self.weights / total)[:, None],
+            self.profiles,
+            mean,
+            np.sqrt(self.weights / total),
             n_pca_components,
-            # What is left of equal profiles by rounding is no difference.
-            (self.weights @ np.sum(self.profiles**2, axis=1)) / total,
         )
         if not axes.size:  # profiles do not vary
             return DrugSpace(mean, axes, np.empty(0))
-        rows = centred @ axes
+        rows = DrugSpace(mean, axes, spread).project(self.profiles)
         noise = self._noise(rows, spread, shrinkage)
         # The mean of w (z - mean)^2 holds the noise once a row, whatever its weight.
         between = np.diag(spread) - noise * (len(rows) / total)
@@ -103,19 +108,28 @@ class Replicates:
 
 
 def _principal_axes(
-    rows: NDArray, n_components: int, square: float
+    profiles: NDArray, mean: NDArray, roots: NDArray, n_components: int
 ) -> tuple[NDArray, NDArray]:
     """Variances and axes of the leading components, on the smaller of both sides.
 
-    `square` is the mean squared length of the rows before they were centred.
+    Of profiles less their mean, times their root weights, which have squares of sum 1.
     """
-    n, p = rows.shape
+    n, p = profiles.shape
     wide = p > n
-    products = rows @ rows.T if wide else rows.T @ rows
+    if wide:
+        rows = (profiles - mean) * roots[:, None]
+        products = rows @ rows.T
+    else:  # a block at a time: a study is not copied
+        products = np.zeros((p, p))
+        for part in row_batches(n, p):
+            rows = (profiles[part] - mean) * roots[part, None]
+            products += rows.T @ rows
     first = max(0, min(n, p) - n_components)
     spread, axes = linalg.eigh(products, subset_by_index=[first, min(n, p) - 1])
     spread, axes = spread[::-1], axes[:, ::-1]
     eps = max(n, p) * np.finfo(float).eps
+    # What is left of equal profiles by rounding is no difference.
+    square = roots**2 @ row_norms(profiles, squared=True)
     kept = spread > max(spread[0] * eps, square * eps**2)
     spread, axes = spread[kept], axes[:, kept]
     return spread, rows.T @ (axes / np.sqrt(spread)) if wide else axes

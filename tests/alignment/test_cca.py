@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from scipy import linalg
+from scipy import linalg, sparse
 from sklearn import cross_decomposition
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -149,6 +149,102 @@ def test_auto_ridge_is_the_best_of_a_slow_cross_validation():
         inner = CCA(5, ridge=0.3).fit(X[fold != k], y[fold != k])
         total += (1 / retrieval_ranks(inner, X[fold == k], y[fold == k])).sum()
     assert cca.ridge_scores_[0.3] == pytest.approx(total / 80, abs=1e-12)
+
+
+def slow_ridge_scores(X, y, ridges, seed, **params):
+    """Fit anew on the other molecules of each fold; rank the left-out ones."""
+    keys = [row.tobytes() for row in np.asarray(X, dtype=np.float64)]
+    order = {key: i for i, key in enumerate(sorted(set(keys)))}
+    fold = np.random.RandomState(seed).permutation(len(order)) % 5
+    fold = fold[[order[key] for key in keys]]
+    totals = dict.fromkeys(ridges, 0.0)
+    for ridge in ridges:
+        for k in range(5):
+            inner = CCA(ridge=ridge, **params).fit(X[fold != k], y[fold != k])
+            test = fold == k
+            totals[ridge] += (1 / retrieval_ranks(inner, X[test], y[test])).sum()
+    return {ridge: total / len(y) for ridge, total in totals.items()}
+
+
+def _bits(n, p, seed=0):
+    return (np.random.default_rng(seed).random((n, p)) < 0.1).astype(np.uint8)
+
+
+def _study(kind):
+    """Views whose folds are easily wrong where a covariance is a difference."""
+    rng = np.random.default_rng(0)
+    X, y = paired_views(60, 25, 30)
+    if kind == "wide":
+        X, y = paired_views(60, 150, 110)
+    elif kind == "replicates":
+        rows = rng.permutation(np.r_[np.arange(60), rng.integers(0, 60, 140)])
+        X, y = X[rows], y[rows] + rng.normal(size=(200, 30))
+    elif kind == "far from zero":
+        X, y = X + 1e5, y - 1e6
+    elif kind == "outlier":  # whose fold has almost all variance
+        X[7] *= 3e7
+        y[7] *= 3e7
+    elif kind in ("rare bits", "many rare bits"):  # columns that only one fold has
+        X = _bits(60, 25 if kind == "rare bits" else 150)
+        X[::7, :4] = np.eye(4)[rng.integers(0, 4, 9)]
+        X[1::7, :4] = X[2::7, :4] = X[3::7, :4] = X[4::7, :4] = 0
+    return X, y
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "plain",
+        "wide",
+        "replicates",
+        "far from zero",
+        "outlier",
+        "rare bits",
+        "many rare bits",
+    ],
+)
+def test_ridge_scores_are_those_of_fits_without_each_fold(kind):
+    X, y = _study(kind)
+    params = {"n_components": 6, "metric": "euclidean", "correlation_power": 0.5}
+    if kind == "outlier":  # beside it only one component is more than rounding
+        params |= {"n_components": 1, "metric": "dot"}
+    found = CCA(random_state=1, **params).fit(X, y).ridge_scores_
+    ridges = [0.01, 0.3, 10.0]
+    expected = slow_ridge_scores(X, y, ridges, seed=1, **params)
+    np.testing.assert_allclose(
+        [found[ridge] for ridge in ridges], list(expected.values()), rtol=1e-12
+    )
+
+
+@pytest.mark.parametrize("to", ["uint8", "int64", "f4", "sparse", "sparse uint8"])
+@pytest.mark.parametrize("largest", [1, 9])
+def test_molecules_may_come_in_any_precision_and_sparse(to, largest):
+    X, y = _study("many rare bits")
+    rows = np.random.default_rng(0).integers(0, 60, 150)
+    X = X[rows] * np.random.default_rng(1).integers(1, largest + 1, 150)[:, None]
+    y = y[rows] + np.random.default_rng(2).normal(size=(150, 30))
+    plain = CCA(5, random_state=0).fit(X.astype(float), y)
+    dtype = to.removeprefix("sparse").strip() or "f8"
+    given = X.astype(dtype)
+    if "sparse" in to:
+        given = sparse.csr_array(given)
+    cca = CCA(5, random_state=0).fit(given, y)
+    assert cca.ridge_scores_ == plain.ridge_scores_
+    np.testing.assert_array_equal(cca.x_rotations_, plain.x_rotations_)
+    tolerance = 1e-5 if to == "f4" else 1e-12
+    np.testing.assert_allclose(
+        cca.transform(given), plain.transform(X.astype(float)), atol=tolerance
+    )
+    assert cca.similarity(given[:4], y).shape == (150, 4)
+
+
+def test_blocks_of_rows_change_nothing(monkeypatch):
+    X, y = _study("replicates")
+    whole = CCA(4, random_state=0).fit(X, y)
+    monkeypatch.setattr("sklearn_molge.alignment._cca._BLOCK_BYTES", 1000)
+    parts = CCA(4, random_state=0).fit(X, y)
+    assert parts.ridge_scores_ == whole.ridge_scores_
+    np.testing.assert_allclose(parts.transform(X), whole.transform(X), atol=1e-10)
 
 
 def test_seed_and_row_order():
