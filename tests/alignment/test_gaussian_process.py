@@ -382,7 +382,7 @@ def test_refuses_what_it_cannot_learn_from(study):
 def test_scores_come_in_blocks_of_queries():
     """As those of a few queries alone, in little more memory than they take."""
     rng = np.random.default_rng(0)
-    X, y = rng.normal(size=(120, 6)), rng.normal(size=(120, 30))
+    X, y = np.repeat(rng.normal(size=(60, 6)), 2, axis=0), rng.normal(size=(120, 30))
     y[:, :6] += X
     retriever = GaussianProcessRetriever(heritability=0.85, random_state=0).fit(X, y)
     candidates, queries = rng.normal(size=(6000, 6)), rng.normal(size=(2500, 30))
