@@ -296,7 +296,15 @@ def group_means(
     sums = sparse.csr_array(
         (each, (groups, np.arange(len(groups)))), shape=(n_groups, len(groups))
     )
-    return (sums @ values) / np.bincount(groups, weights)[:, None]
+    totals = np.bincount(groups, weights)[:, None]
+    if sparse.issparse(values) or values.dtype == np.float64:
+        return (sums @ values) / totals
+    # scipy makes float64 of all: a few columns at a time.
+    means = np.empty((n_groups, values.shape[1]))
+    for part in row_batches(values.shape[1], len(values)):
+        means[:, part] = sums @ values[:, part]
+    means /= totals
+    return means
 
 
 def means_of_groups(

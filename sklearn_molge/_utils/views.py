@@ -9,11 +9,20 @@ from typing import TypeGuard
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy import sparse
 from sklearn.base import is_regressor
 from sklearn.frozen import FrozenEstimator
 from sklearn.pipeline import Pipeline
+from sklearn.utils import gen_batches
 
-from sklearn_molge._utils.rows import as_indexable, take_distinct
+from sklearn_molge._compat import _safe_indexing
+from sklearn_molge._utils.rows import (
+    Blocks,
+    as_indexable,
+    group_means,
+    query_blocks,
+    take_distinct,
+)
 from sklearn_molge._utils.similarity import METRICS, check_view, similarity_to
 from sklearn_molge._utils.trained_rows import TRAINED_ROWS, TrainedRows
 from sklearn_molge._utils.typing import (
@@ -25,6 +34,7 @@ from sklearn_molge._utils.typing import (
 )
 
 __all__ = [
+    "BLOCK_PROFILES",
     "Comparison",
     "compare_embedded",
     "comparison",
@@ -37,6 +47,10 @@ __all__ = [
     "takes_reference",
     "trained_rows",
 ]
+
+
+# Profiles that are projected at a time.
+BLOCK_PROFILES = 8192
 
 
 def resolve_views(estimator, X, y):
@@ -187,6 +201,33 @@ class Comparison:
         if similarities.shape[1] == len(self.codes):  # distinct, in their own order
             return similarities
         return similarities[:, self.codes]
+
+    def blocks(self, y: Rows, groups: NDArray[np.intp] | None = None) -> Blocks:
+        """Yield slices of the answer and similarities to the distinct molecules.
+
+        With `groups`, numbers from 0, an answer is to a group of profiles: to their
+        mean in the joint space, or the mean of their similarities without one.
+        """
+        n_columns = int(self.codes.max()) + 1
+        y = as_indexable(y)
+        batches = list(gen_batches(y.shape[0], BLOCK_PROFILES))
+        prepared = (self.prepare(_safe_indexing(y, batch)) for batch in batches)
+        if groups is None:
+            for batch, queries in zip(batches, prepared, strict=True):
+                blocks = query_blocks(self.compare, queries, n_columns)
+                for part, similarities in blocks:
+                    start = batch.start
+                    yield slice(start + part.start, start + part.stop), similarities
+        elif self.in_joint_space:
+            points = list(prepared)
+            is_sparse = sparse.issparse(points[0])
+            joined = sparse.vstack(points) if is_sparse else np.concatenate(points)
+            means = group_means(joined, groups)
+            yield from query_blocks(self.compare, means, n_columns)
+        else:
+            yield from query_blocks(
+                lambda rows: self.compare(self.prepare(rows)), y, n_columns, groups
+            )
 
 
 def comparison(

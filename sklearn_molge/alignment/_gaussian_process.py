@@ -21,7 +21,7 @@ from sklearn.gaussian_process.kernels import (
 )
 from sklearn.metrics.pairwise import euclidean_distances
 from sklearn.preprocessing import normalize
-from sklearn.utils import check_random_state
+from sklearn.utils import check_random_state, gen_batches
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_molge._compat import (
@@ -38,7 +38,6 @@ from sklearn_molge._utils.rows import (
     is_text,
     normal_scores,
     rank_blocks,
-    take_distinct,
 )
 from sklearn_molge._utils.views import Comparison, drop_repeated
 from sklearn_molge.alignment._drug_space import SMALLEST_EFFECT, Replicates
@@ -62,6 +61,8 @@ _N_FOLDS = 5
 _MOST_CHOOSING = 1500
 _N_COHORT = 1000
 _BLOCK = 8192
+# Of kernels and of scores, at a time.
+_BLOCK_VALUES, _STEP = 2**20, 192
 _NONE = slice(0)
 _INEXACT = 1e-6
 
@@ -422,7 +423,7 @@ class GaussianProcessRetriever(
         scores = _Scores(self.effect_variances_, self.calibration_, self.score_by)
         return Comparison(
             self.transform_ge,
-            lambda queries: scores.compare(queries, candidates, self._cohort),
+            scores.compare_to(candidates, self._cohort),
             codes,
             True,
             X,
@@ -535,10 +536,8 @@ class GaussianProcessRetriever(
             candidates = process.predict([across], np.diag(K)[held])
             for size in (size for s, size in choices if s == share):
                 scores = _Scores.fit(process, counts, means, self.score_by, size)
-                similarities = scores.compare(
-                    queries[:, :size], candidates.first(size), process.left_out
-                )
-                blocks = iter([(slice(None), similarities)])
+                compare = scores.compare_to(candidates.first(size), process.left_out)
+                blocks = iter([(slice(None), compare(queries[:, :size]))])
                 ranks = rank_blocks(blocks, test.codes, np.ones(held.sum()))
                 totals[share, size] = np.sum(test.weights / ranks)
         return totals
@@ -585,13 +584,21 @@ class GaussianProcessRetriever(
     def _predict(self, X):
         parts = self._process.parts
         kernels = [self.kernel_(X, _safe_indexing(self._molecules, p)) for p in parts]
-        distinct, codes = take_distinct(np.hstack(kernels))
-        diagonal = np.empty(len(distinct))
+        kernel = kernels[0] if len(parts) == 1 else np.hstack(kernels)
+        del kernels
+        first, codes = distinct_rows(kernel)
+        diagonal = np.empty(len(first))
         diagonal[codes] = self.kernel_.diag(X)
         ends = np.cumsum([len(part) for part in parts])
-        kernels = np.split(distinct, ends[:-1], axis=1)
-        effects = self._process.predict(kernels, diagonal)
-        return effects.rows(codes)
+        effects = [
+            self._process.predict(
+                np.split(kernel[first[rows]], ends[:-1], axis=1), diagonal[rows]
+            )
+            for rows in gen_batches(len(first), _block_rows(kernel.shape[1]))
+        ]
+        mean = np.concatenate([part.mean for part in effects])
+        variance = np.concatenate([part.variance for part in effects])
+        return Effects(mean, variance).rows(codes)
 
     @property
     def _accepted_sparse(self):
@@ -664,30 +671,66 @@ class _Scores:
         variances = process.experts[0].variances
         return cls(variances[:k], calibration[:k], score_by)
 
-    def compare(self, queries, candidates: Effects, cohort: Effects) -> NDArray:
-        """Scores of the queries (rows) against the candidates (columns)."""
-        cohort = cohort.first(len(self.variances))
+    def compare_to(self, candidates: Effects, cohort: Effects):
+        """Prepare the candidates; the function returned scores queries (rows)."""
         kinds = {"cosine": self._cosine, "log_likelihood_ratio": self._ratio}
         if self.score_by in kinds:
-            return kinds[self.score_by](queries, candidates)
-        total = np.zeros((len(queries), len(candidates.mean)))
-        for score in kinds.values():
-            against = score(queries, cohort)
-            spread = against.std(axis=1, keepdims=True)
-            spread[spread == 0] = 1
-            centre = against.mean(axis=1, keepdims=True)
-            total += (score(queries, candidates) - centre) / (2 * spread)
-        return total
+            score = kinds[self.score_by](candidates)
+        else:
+            cohort = cohort.first(len(self.variances))
+            score = _mean_of(
+                [(kind(candidates), kind(cohort)) for kind in kinds.values()]
+            )
+        n = len(candidates.mean)
 
-    def _cosine(self, queries, effects):
-        return normalize(queries) @ normalize(effects.mean).T
+        def compare(queries: NDArray) -> NDArray:
+            scores = np.empty((len(queries), n))
+            for rows in gen_batches(len(queries), _block_rows(n)):
+                scores[rows] = score(queries[rows])
+            return scores
 
-    def _ratio(self, queries, effects):
+        return compare
+
+    def _cosine(self, effects):
+        directions = normalize(effects.mean).T
+        return lambda queries: normalize(queries) @ directions
+
+    def _ratio(self, effects):
         variance = self.calibration * (effects.variance + 1)
         prior = self.calibration * (self.variances + 1)
-        squares = queries**2
-        distances = squares @ (1 / variance).T
-        distances -= 2 * queries @ (effects.mean / variance).T
-        distances += np.sum(effects.mean**2 / variance + np.log(variance), axis=1)
-        without = squares @ (1 / prior) + np.log(prior).sum()
-        return 0.5 * (without[:, None] - distances)
+        precisions, weighted = (1 / variance).T, (effects.mean / variance).T
+        constant = np.sum(effects.mean**2 / variance + np.log(variance), axis=1)
+
+        def ratio(queries):
+            squares = queries**2
+            scores = squares @ precisions
+            scores -= 2 * queries @ weighted
+            scores += constant
+            without = squares @ (1 / prior) + np.log(prior).sum()
+            np.subtract(without[:, None], scores, out=scores)
+            return np.multiply(scores, 0.5, out=scores)
+
+        return ratio
+
+
+def _mean_of(pairs):
+    """Return the mean of scores, in standard deviations of those of a cohort."""
+
+    def mean(queries):
+        total = 0.0
+        for score, against in pairs:
+            of_cohort = against(queries)
+            spread = of_cohort.std(axis=1, keepdims=True)
+            spread[spread == 0] = 1
+            scores = score(queries)
+            scores -= of_cohort.mean(axis=1, keepdims=True)
+            scores /= len(pairs) * spread
+            total += scores
+        return total
+
+    return mean
+
+
+def _block_rows(n_columns: int) -> int:
+    """Rows of a block, in whole steps of BLAS: each row as in a product of all."""
+    return max(1, _BLOCK_VALUES // n_columns // _STEP) * _STEP

@@ -1,13 +1,15 @@
 """Whether molecules of one mechanism of action are each other's neighbours."""
 
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import islice
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 from sklearn.preprocessing import MultiLabelBinarizer
-from sklearn.utils import check_consistent_length, check_random_state
+from sklearn.utils import check_consistent_length, check_random_state, gen_batches
 
 from sklearn_molge._compat import validate_params
 from sklearn_molge._utils.groups import split_classes
@@ -17,9 +19,9 @@ from sklearn_molge.base import identify_drugs
 from sklearn_molge.inspection._tied_order import (
     CONSTRAINTS,
     TIE_TOLERANCE,
-    TiedOrder,
     check_embeddings,
     random_scores,
+    tied_orders,
 )
 
 __all__ = [
@@ -33,6 +35,8 @@ __all__ = [
 Codes = NDArray[np.intp]
 Floats = NDArray[np.float64]
 
+# Rows that molecules are dealt to, and pairs of molecules that are scored, at a time.
+_MOST_DEALT, _PAIRS = 2**25, 2**18
 _SCORES = ["rate", "average_precision"]
 
 
@@ -184,7 +188,7 @@ def same_class_neighbors(
     intervals that are too narrow by a third. With fewer than some 20 classes even these
     are too narrow. Near analogues of one series
     are near in any fingerprint: compare with `neighbor_change`, not with chance
-    alone. Memory grows with the square of the number of molecules (8 bytes per pair).
+    alone. Time grows with the square of the number of molecules, and memory does not.
 
     References
     ----------
@@ -206,31 +210,30 @@ def same_class_neighbors(
     rng = check_random_state(random_state)
     array = check_embeddings(embeddings, metric)
     ids, array, member, names = _labelled_molecules(array, labels, drugs)
-    queries, others = _matching_pairs(member)
+    matches = _matches(member)
     n_molecules = len(ids)
     if n_neighbors >= n_molecules:
         raise ValueError(
             "n_neighbors must be less than the number of labelled molecules, "
             f"{n_molecules}. Got {n_neighbors}."
         )
-    order = TiedOrder(array, metric, n_neighbors)
-    scores = order.scores(queries, others)
-    n_same = np.bincount(queries, minlength=n_molecules)
+    scores, in_class, null = _scores(
+        partial(tied_orders, array, metric, n_neighbors),
+        member,
+        matches,
+        (rng.permutation(n_molecules).astype(np.int32) for _ in range(n_permutations)),
+    )
+    n_same = np.diff(matches.indptr)
     is_query = n_same > 0
     found = scores[is_query]
     observed = found.mean(axis=0)
-    null = np.empty((n_permutations, 2))
-    for i in range(n_permutations):
-        deal = rng.permutation(n_molecules)
-        permuted = order.scores(deal[queries], deal[others])
-        null[i] = permuted.sum(axis=0) / is_query.sum()
+    null /= is_query.sum()
     extreme = np.sum(null >= observed - TIE_TOLERANCE, axis=0)
     p_values = (1 + extreme) / (1 + n_permutations)
     expected = random_scores(n_same[is_query], n_molecules - 1).mean(axis=0)
     molecules = pd.DataFrame(found, columns=_SCORES, index=ids[is_query])
     molecules["n_same_class"] = n_same[is_query]
-    largest = np.argmax(member.toarray() * member.sum(axis=0), axis=1)
-    classes = molecules["largest_class"] = names[largest[is_query]]
+    classes = molecules["largest_class"] = names[_largest_class(member)[is_query]]
     low, high = _mean_intervals(found, classes, n_resamples, confidence_level, rng)
     return SameClassNeighbors(
         n_neighbors=n_neighbors,
@@ -244,7 +247,7 @@ def same_class_neighbors(
         average_precision_interval=(float(low[1]), float(high[1])),
         expected_average_precision=float(expected[1]),
         average_precision_p_value=float(p_values[1]),
-        table=_class_table(order, member, names),
+        table=_class_table(in_class, member, names),
         molecules=molecules,
     )
 
@@ -369,26 +372,103 @@ def class_members(
     return sparse.csr_array(member > 0, dtype=np.int64), binarizer.classes_
 
 
-def _matching_pairs(member: sparse.csr_array) -> tuple[Codes, Codes]:
-    """Return all ordered pairs of two molecules that share a class."""
-    queries, others = (member @ member.T).nonzero()
-    apart = queries != others
-    if not apart.any():
+def _matches(member: sparse.csr_array) -> sparse.csr_array:
+    """Return which molecules share a class with which others."""
+    is_member = member.astype(bool)
+    matches = is_member @ is_member.T
+    matches.setdiag(False)
+    matches.eliminate_zeros()
+    if not matches.nnz:
         raise ValueError(
             "labels must name a class that two molecules share. Got "
             f"{member.shape[0]} labelled molecules, no two of one class."
         )
-    return queries[apart], others[apart]
+    return matches
 
 
-def _class_table(order, member, names) -> pd.DataFrame:
-    sizes, by_class = member.sum(axis=0), member.tocsc()
+def _largest_class(member: sparse.csr_array) -> Codes:
+    """Return each molecule's class with most molecules, of equal ones the first."""
+    rows, classes = member.nonzero()
+    order = np.lexsort((classes, -member.sum(axis=0)[classes], rows))
+    return classes[order[member.indptr[:-1]]]
+
+
+def _scores(orders, member, matches, deals) -> tuple[Floats, Floats, Floats]:
+    """Score the molecules, and what is needed to judge that.
+
+    Parameters
+    ----------
+    orders : callable
+        Returns an iterator over the orders of all molecules.
+    member, matches : csr_array
+        Classes of the molecules; which of them share one.
+    deals : iterator of ndarray
+        Permutations: the row that each molecule is dealt to.
+
+    Returns
+    -------
+    scores : ndarray of shape (n_molecules, 2)
+    in_class : ndarray of shape (member.nnz, 2)
+        Scores of each molecule with each of its classes alone.
+    null : ndarray of shape (n_deals, 2)
+        Sums over the molecules, as dealt.
+    """
+    n = member.shape[0]
+    of_class = sparse.csr_array(member.T)
+    scores, in_class, null = np.empty((n, 2)), np.empty((member.nnz, 2)), []
+    while some := list(islice(deals, max(1, _MOST_DEALT // n))):
+        dealt = np.stack(some)
+        owners = np.empty_like(dealt)
+        for owner, deal in zip(owners, dealt, strict=True):
+            owner[deal] = np.arange(n)
+        sums = np.zeros((len(dealt), 2))
+        for order in orders():
+            rows = np.arange(order.rows.start, order.rows.stop)
+            queries, others = _entries(matches, rows)
+            scores[rows] = order.scores(queries, rows[queries], others, len(rows))
+            entries = slice(*member.indptr[[rows[0], rows[-1] + 1]])
+            rows = np.repeat(rows, np.diff(member.indptr)[order.rows])
+            queries, others = _entries(of_class, member.indices[entries])
+            apart = others != rows[queries]
+            queries, others = queries[apart], others[apart]
+            in_class[entries] = order.scores(queries, rows[queries], others, len(rows))
+            sums += _dealt_sums(order, matches, dealt, owners)
+        null.append(sums)
+    return scores, in_class, np.concatenate(null)
+
+
+def _dealt_sums(order, matches, dealt, owners) -> Floats:
+    """Return the sums of the scores at the rows of an order, one row per deal.
+
+    The molecule at a row of deal i is `owners` [i, row], and the reverse is `dealt`.
+    """
+    n, sums = matches.shape[0], np.empty((len(dealt), 2))
+    n_rows = order.rows.stop - order.rows.start
+    step = max(1, int(_PAIRS * n / (n_rows * matches.nnz)))
+    for part in gen_batches(len(dealt), step):
+        queries, others = _entries(matches, owners[part, order.rows].reshape(-1))
+        deals, rows = np.divmod(queries, n_rows)
+        others = dealt[part].reshape(-1)[deals * n + others]
+        n_queries = (part.stop - part.start) * n_rows
+        found = order.scores(queries, rows + order.rows.start, others, n_queries)
+        sums[part] = found.reshape(-1, n_rows, 2).sum(axis=1)
+    return sums
+
+
+def _entries(matrix: sparse.csr_array, rows: Codes) -> tuple[Codes, Codes]:
+    """Return the columns of the entries of some rows, and which of these each is of."""
+    begin = matrix.indptr[rows]
+    sizes = matrix.indptr[rows + 1] - begin
+    of = np.repeat(np.arange(len(rows)), sizes)
+    places = np.arange(len(of)) + np.repeat(begin - np.cumsum(sizes) + sizes, sizes)
+    return of, matrix.indices[places]
+
+
+def _class_table(in_class, member, names) -> pd.DataFrame:
+    sizes = member.sum(axis=0)
+    of_class = np.split(np.argsort(member.indices, kind="stable"), np.cumsum(sizes))
     shared = np.argsort(-sizes, kind="stable")[: np.count_nonzero(sizes > 1)]
-    scores = np.empty((len(shared), 2))
-    for row, i in zip(scores, shared, strict=True):
-        inside = by_class.indices[by_class.indptr[i] : by_class.indptr[i + 1]]
-        queries, others = np.nonzero(~np.eye(len(inside), dtype=bool))
-        row[:] = order.scores(inside[queries], inside[others])[inside].mean(axis=0)
+    scores = np.array([in_class[of_class[i]].mean(axis=0) for i in shared])
     table = pd.DataFrame(scores, columns=_SCORES, index=names[shared])
     table.insert(0, "n_molecules", sizes[shared])
     expected = random_scores(sizes[shared] - 1, member.shape[0] - 1)

@@ -1,12 +1,14 @@
 """Rows in the order of their similarity to each row, ties counted exactly."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
 from numbers import Integral
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
-from sklearn.utils import check_array
+from sklearn.utils import check_array, gen_batches
 
 from sklearn_molge._compat import Interval, StrOptions
 from sklearn_molge._utils.resampling import RESAMPLING_CONSTRAINTS
@@ -20,6 +22,7 @@ __all__ = [
     "check_embeddings",
     "nearest_weights",
     "random_scores",
+    "tied_orders",
 ]
 
 Floats = NDArray[np.float64]
@@ -28,7 +31,8 @@ Codes = NDArray[np.intp]
 # Similarities that differ by less than this share of the row's largest are equal:
 # equal numbers come out of BLAS with other last digits.
 TIE_TOLERANCE = 1e-12
-_BLOCK_ROWS = 256
+# Of similarities, in whole steps of BLAS.
+_BLOCK_VALUES, _LEAST_ROWS = 2**20, 32
 
 # Of the parameters that all questions about neighbours have.
 _COUNT = [Interval(Integral, 1, None, closed="left")]
@@ -40,51 +44,40 @@ CONSTRAINTS: dict[str, list[object]] = {
 }
 
 
+@dataclass(frozen=True)
 class TiedOrder:
-    """The other rows in the order of their similarity to each row.
-
-    Parameters
-    ----------
-    array : ndarray or csr_array of shape (n, n_features)
-    metric : str
-        One of `METRICS`.
-    n_neighbors : int
-        Number of nearest rows that :meth:`scores` looks at, less than n.
+    """The other rows in the order of their similarity to some rows.
 
     Attributes
     ----------
-    n_closer : ndarray of shape (n, n), dtype=int32
-        How many others are closer to the row than the column is.
-    n_tied : ndarray of shape (n, n), dtype=int32
-        How many are as close, the column included.
+    rows : slice
+        The rows whose order it is.
+    places : ndarray of shape (n_of_rows, n), dtype=int64
+        How many others are closer to the row than the column is, and in the lower half
+        of the bits in use how many are as close, the column included.
+    n_neighbors : int
+        Number of nearest rows that :meth:`scores` looks at, less than n.
     """
 
-    def __init__(self, array, metric: str, n_neighbors: int):
-        n = array.shape[0]
-        self.n_neighbors = n_neighbors
-        self.n_closer = np.empty((n, n), dtype=np.int32)
-        self.n_tied = np.empty((n, n), dtype=np.int32)
-        # harmonic[i] = 1 + 1/2 + ... + 1/i
-        self._harmonic = np.concatenate([[0], np.cumsum(1 / np.arange(1, n + 1))])
-        for rows, similarity in _similarity_blocks(array, metric):
-            order = np.argsort(-similarity, axis=1, kind="stable")
-            ordered = np.take_along_axis(similarity, order, axis=1)
-            closer, tied = _runs(ordered)
-            np.put_along_axis(self.n_closer[rows], order, closer, axis=1)
-            np.put_along_axis(self.n_tied[rows], order, tied, axis=1)
+    rows: slice
+    places: NDArray[np.int64]
+    n_neighbors: int
 
-    def scores(self, queries: Codes, others: Codes) -> Floats:
-        """Neighbour rate and average precision of every row, given its matches.
+    def scores(self, queries: Codes, rows: Codes, others: Codes, n: int) -> Floats:
+        """Neighbour rate and average precision of n queries, given their matches.
 
         Parameters
         ----------
-        queries, others : ndarray of shape (n_pairs,)
-            Pairs of a row and a row that is relevant to it, no row to itself.
+        queries, rows, others : ndarray of shape (n_pairs,)
+            Pairs of a query, which is at one of `self.rows`, and a row that is relevant
+            to it, no row to itself.
+        n : int
+            Number of queries.
 
         Returns
         -------
         scores : ndarray of shape (n, 2)
-            Means over all orders of tied rows; 0 for a row without a match.
+            Means over all orders of tied rows; 0 for a query without a match.
 
         Notes
         -----
@@ -98,25 +91,52 @@ class TiedOrder:
 
         with a = c + 1, b = (g - 1) / (t - 1), and b = 0 without ties.
         """
-        n = len(self.n_closer)
-        closer, tied = self.n_closer[queries, others], self.n_tied[queries, others]
+        n_bits = _n_bits(self.places.shape[1])
+        found = self.places[rows - self.rows.start, others]
+        closer, tied = _unpacked(found, n_bits)
         inside = np.clip((self.n_neighbors - closer) / tied, 0, 1)
         rate = np.bincount(queries, inside, minlength=n) / self.n_neighbors
 
-        keys = queries * n + closer
-        by_place = np.argsort(keys, kind="stable")
-        queries, s, t = queries[by_place], closer[by_place], tied[by_place]
-        _, run_start, run, run_size = np.unique(
-            keys[by_place], return_index=True, return_inverse=True, return_counts=True
-        )
+        # Sorted by query and place; equal keys are the relevant ones of a tie.
+        keys = np.sort((queries << (2 * n_bits)) | found)
+        queries = keys >> (2 * n_bits)
+        s, t = _unpacked(keys & ((1 << (2 * n_bits)) - 1), n_bits)
+        run_start = np.flatnonzero(np.diff(keys, prepend=-1))
+        run_size = np.diff(run_start, append=len(keys))
         n_relevant = np.bincount(queries, minlength=n)
         first = np.cumsum(n_relevant) - n_relevant
-        a = run_start[run] - first[queries] + 1
-        b = (run_size[run] - 1) / np.maximum(t - 1, 1)
-        harmonic = self._harmonic[s + t] - self._harmonic[s]
-        precision = b + (a - b * (s + 1)) * harmonic / t
+        a = np.repeat(run_start, run_size) - first[queries] + 1
+        b = np.repeat(run_size - 1, run_size) / np.maximum(t - 1, 1)
+        harmonic = _harmonic(self.places.shape[1])
+        precision = b + (a - b * (s + 1)) * (harmonic[s + t] - harmonic[s]) / t
         total = np.bincount(queries, precision, minlength=n)
         return np.column_stack([rate, total / np.maximum(n_relevant, 1)])
+
+
+def tied_orders(array, metric: str, n_neighbors: int) -> Iterator[TiedOrder]:
+    """Yield the order of all rows of an array, some rows at a time."""
+    n = array.shape[0]
+    n_bits = _n_bits(n)
+    for rows, similarity in _similarity_blocks(array, metric):
+        order = np.argsort(np.negative(similarity), axis=1)
+        closer, tied = _runs(np.take_along_axis(similarity, order, axis=1))
+        places = np.empty(similarity.shape, dtype=np.int64)
+        np.put_along_axis(places, order, (closer << n_bits) | tied, axis=1)
+        yield TiedOrder(rows, places, n_neighbors)
+
+
+def _n_bits(n: int) -> int:
+    return int(n).bit_length()
+
+
+def _unpacked(places: NDArray[np.int64], n_bits: int):
+    return places >> n_bits, places & ((1 << n_bits) - 1)
+
+
+@cache
+def _harmonic(n: int) -> Floats:
+    """Return 0, 1, 1 + 1/2, ..., 1 + 1/2 + ... + 1/n."""
+    return np.concatenate([[0], np.cumsum(1 / np.arange(1, n + 1))])
 
 
 def nearest_weights(array, metric: str, n_neighbors: int) -> sparse.csr_array:
@@ -146,11 +166,14 @@ def random_scores(n_relevant: NDArray, n_others: int) -> Floats:
 
 
 def check_embeddings(embeddings: ArrayLike, metric: str):
-    """Return the embeddings in float64, sparse only where `metric` takes it."""
+    """Return the embeddings, sparse only where `metric` takes it.
+
+    In float64, but for "jaccard", which asks no more than which ones are 0.
+    """
     return check_array(
         embeddings,
         accept_sparse="csr" if metric in SPARSE_METRICS else False,
-        dtype=np.float64,
+        dtype="numeric" if metric == "jaccard" else np.float64,
         ensure_min_samples=2,
         input_name="embeddings",
     )
@@ -162,11 +185,11 @@ def _similarity_blocks(array, metric: str) -> Iterator[tuple[slice, Floats]]:
     first, codes = distinct_rows(array)
     to_distinct = similarity_to(array[first], metric=metric)
     n = array.shape[0]
-    for start in range(0, n, _BLOCK_ROWS):
-        rows = slice(start, min(start + _BLOCK_ROWS, n))
+    step = int(np.clip(_BLOCK_VALUES // n // _LEAST_ROWS, 1, 8)) * _LEAST_ROWS
+    for rows in gen_batches(n, step):
         similarity = to_distinct(array[rows])[:, codes]
         here = np.arange(rows.start, rows.stop)
-        similarity[here - start, here] = -np.inf
+        similarity[here - rows.start, here] = -np.inf
         yield rows, similarity
 
 
@@ -175,13 +198,13 @@ def _largest(similarity: Floats) -> Floats:
     return np.abs(finite).max(axis=1, keepdims=True)
 
 
-def _runs(ordered: Floats) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+def _runs(ordered: Floats) -> tuple[Codes, Codes]:
     """Return start and length of the run of equal numbers at each place of each row."""
     n_rows, n = ordered.shape
     starts = np.ones(ordered.shape, dtype=bool)
     drop = ordered[:, :-1] - ordered[:, 1:]
     starts[:, 1:] = drop > TIE_TOLERANCE * _largest(ordered)
-    places = np.where(starts, np.arange(n, dtype=np.int32), 0)
-    closer = np.maximum.accumulate(places, axis=1)
-    run = np.cumsum(starts) - 1
-    return closer, np.bincount(run)[run].reshape(n_rows, n).astype(np.int32)
+    begin = np.flatnonzero(starts)
+    size = np.diff(begin, append=starts.size)
+    closer, tied = np.repeat(begin % n, size), np.repeat(size, size)
+    return closer.reshape(n_rows, n), tied.reshape(n_rows, n)

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy import sparse
-from sklearn.utils import check_consistent_length
+from sklearn.utils import check_consistent_length, gen_batches
 from sklearn.utils.validation import column_or_1d
 
 from sklearn_molge._compat import StrOptions, _safe_indexing, validate_params
@@ -20,14 +20,13 @@ from sklearn_molge._utils.rows import (
     as_indexable,
     as_smiles_array,
     distinct_rows,
-    group_means,
     is_text,
     query_blocks,
     rank_blocks,
 )
 from sklearn_molge._utils.similarity import METRICS, check_views, similarity_to
 from sklearn_molge._utils.trained_rows import hash_rows
-from sklearn_molge._utils.views import comparison, trained_rows
+from sklearn_molge._utils.views import BLOCK_PROFILES, comparison, trained_rows
 from sklearn_molge.base import identify_drugs, one_row_per_drug, trained_molecules
 from sklearn_molge.exceptions import FewCandidatesWarning
 from sklearn_molge.metrics._scores import chance_scores
@@ -134,8 +133,9 @@ def retrieval_ranks(
     -----
     No sorting: similarities are computed in blocks and compared with the match's own,
     and candidates with equal embeddings are computed once, so that they tie exactly.
-    Extra memory is a few blocks, whatever the number of queries and candidates. The
-    paper's code ranks the whole distance matrix instead (5.1 of its appendix).
+    Extra memory is the distinct molecules, points of the joint space and a few blocks:
+    profiles are projected some thousand at a time. The paper's code ranks the whole
+    distance matrix instead (5.1 of its appendix).
 
     Examples
     --------
@@ -191,7 +191,7 @@ def _rank_queries(estimator, X, y, drugs, per, queries, candidates, gallery):
     drugs = identify_drugs(X, drugs, codes)
     gallery_drugs, rows = one_row_per_drug(drugs, _order(X, first, codes), candidates)
     match = match_positions(drugs[chosen], gallery_drugs)
-    profiles = _safe_indexing(y, chosen)
+    profiles = y if queries is None else _safe_indexing(y, chosen)
     candidates = _safe_indexing(X, rows)
     molecules = comparison(estimator, candidates)
     trained, candidates = trained_rows(estimator, candidates, molecules)
@@ -201,7 +201,9 @@ def _rank_queries(estimator, X, y, drugs, per, queries, candidates, gallery):
         query_drugs = gallery_drugs[match]
     else:
         groups, query_drugs = None, drugs[chosen]
-    ranks = _rank(molecules, profiles, match, groups)
+    blocks = molecules.blocks(profiles, groups)
+    counts = np.bincount(molecules.codes)
+    ranks = rank_blocks(blocks, molecules.codes[match], counts)
     _say_few(len(gallery_drugs), query_drugs)
     if len(gallery_drugs) < 2:
         ranks[:] = np.nan
@@ -257,8 +259,11 @@ def _refuse_other_molecules(estimator, partition: NDArray, y) -> None:
         before = _LAST_CALL.get(estimator)
     except TypeError:  # no weak reference, or no hash
         return
-    values = np.ascontiguousarray(as_frame(y))
-    now = crc32(values.data.cast("B")), int(partition.max(initial=0))
+    digest = 0
+    for part in gen_batches(y.shape[0], BLOCK_PROFILES):
+        values = np.ascontiguousarray(as_frame(_safe_indexing(y, part)))
+        digest = crc32(values.data.cast("B"), digest)
+    now = digest, int(partition.max(initial=0))
     _LAST_CALL[estimator] = now
     # Molecules in another order, as of a shuffled baseline, are no fewer and no more.
     if before is not None and before[0] == now[0] and before[1] != now[1]:
@@ -305,16 +310,6 @@ def _say_few(n_candidates: int, drugs: NDArray) -> None:
             FewCandidatesWarning,
             stacklevel=4,
         )
-
-
-def _rank(molecules, profiles, match, groups) -> NDArray[np.float64]:
-    """Rank the molecules `match`, for each profile or mean of a group."""
-    prepared = molecules.prepare(profiles)
-    if groups is not None and molecules.in_joint_space:
-        prepared, groups = group_means(prepared, groups), None
-    counts = np.bincount(molecules.codes)
-    blocks = query_blocks(molecules.compare, prepared, len(counts), groups)
-    return rank_blocks(blocks, molecules.codes[match], counts)
 
 
 def check_queries(queries, n_samples: int) -> NDArray[np.intp]:

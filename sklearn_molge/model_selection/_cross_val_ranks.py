@@ -23,7 +23,6 @@ from sklearn_molge._utils.rows import (
     as_indexable,
     distinct_rows,
     is_text,
-    query_blocks,
     rank_blocks,
 )
 from sklearn_molge._utils.views import comparison
@@ -255,8 +254,7 @@ class FixedCandidates:
         compared = comparison(model, molecules)
         counted = np.arange(len(compared.codes)) < len(self.keys)
         counts = np.bincount(compared.codes, counted)
-        blocks = query_blocks(compared.compare, compared.prepare(y), len(counts))
-        ranks = rank_blocks(blocks, compared.codes[places], counts)
+        ranks = rank_blocks(compared.blocks(y), compared.codes[places], counts)
         return ranks + 0.5 * (places >= len(self.keys))  # its own is not counted
 
     def all_ranks(self, model, X, y, rows):

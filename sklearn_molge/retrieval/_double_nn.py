@@ -24,6 +24,9 @@ from sklearn_molge.base import TwoViewMixin, check_features, check_profiles
 __all__ = ["DoubleNNRetriever"]
 
 
+_FLOATS = [np.float64, np.float32]
+
+
 class DoubleNNRetriever(TwoViewMixin, BaseEstimator):
     r"""Rank molecules by similarity to the drug whose training profile is nearest.
 
@@ -139,20 +142,27 @@ class DoubleNNRetriever(TwoViewMixin, BaseEstimator):
         ValueError
             If there are fewer known profiles than `n_neighbors`.
         """
+        # Whole numbers become floats once equal rows are one.
         X = check_features(
-            self, X, accept_sparse=self._accept_sparse(), dtype=[np.float64, np.float32]
+            self,
+            X,
+            accept_sparse=self._accept_sparse(),
+            dtype=None if _holds_integers(X) else _FLOATS,
         )
         y = check_profiles(self, y, reset=True)
         check_same_rows(X=X, y=y)
         weights = _check_sample_weight(
             sample_weight, y, dtype=np.float64, ensure_non_negative=True
         )
-        used = np.flatnonzero(weights > 0)
-        X, y, weights = X[used], y[used], weights[used]
+        if not weights.all():
+            used = np.flatnonzero(weights)
+            X, y, weights = X[used], y[used], weights[used]
+        molecules, codes = take_distinct(X)
         if self.neighbors == "drug":
-            X, codes = take_distinct(X)
             y = group_means(y, codes, weights)
-            weights = np.ones(len(y))
+            codes, weights = np.arange(len(y)), np.ones(len(y))
+        else:
+            y = y.copy()
         if self.n_neighbors is not None and self.n_neighbors > len(y):
             raise ValueError(
                 f"n_neighbors must be at most {len(y)}, the number of known "
@@ -165,8 +175,16 @@ class DoubleNNRetriever(TwoViewMixin, BaseEstimator):
                 "correlates with them.",
                 stacklevel=4,
             )
-        self.molecules_, self.profiles_, self._weights = X, y, weights
+        if molecules.dtype.kind != "f":
+            molecules = molecules.astype(np.float64)
+        self._molecules, self._codes = molecules, codes
+        self.profiles_, self._weights = y, weights
         return self
+
+    @property
+    def molecules_(self):
+        """Features of the molecule of each known profile."""
+        return self._molecules[self._codes]
 
     def compare_to(self, X):
         """Prepare a fixed set of molecules once, to be compared with many profiles.
@@ -189,7 +207,7 @@ class DoubleNNRetriever(TwoViewMixin, BaseEstimator):
             X,
             accept_sparse=self._accept_sparse(),
             reset=False,
-            dtype=self.molecules_.dtype,
+            dtype=self._molecules.dtype,
         )
         to_profiles = similarity_to(self.profiles_, metric=self.metric_ge)
         to_candidates = similarity_to(X, metric=self.metric)
@@ -203,8 +221,12 @@ class DoubleNNRetriever(TwoViewMixin, BaseEstimator):
                 ],
                 format="csr",
             )
-            used = np.unique(weights.indices)
-            return weights[:, used] @ to_candidates(self.molecules_[used])
+            of_weights = self._codes[weights.indices]
+            used, places = np.unique(of_weights, return_inverse=True)
+            weights = sparse.csr_array(
+                (weights.data, places, weights.indptr), shape=(len(y), len(used))
+            )
+            return weights @ to_candidates(self._molecules[used])
 
         return similarity
 
@@ -252,3 +274,10 @@ class DoubleNNRetriever(TwoViewMixin, BaseEstimator):
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = self._accept_sparse() == "csr"
         return tags
+
+
+def _holds_integers(X) -> bool:
+    """Whether X is an array or table of integers or booleans alone."""
+    is_frame = hasattr(X, "columns") and hasattr(X, "dtypes")
+    dtypes = X.dtypes if is_frame else [getattr(X, "dtype", None)]
+    return all(getattr(dtype, "kind", "") in tuple("biu") for dtype in dtypes)

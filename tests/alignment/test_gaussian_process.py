@@ -1,6 +1,7 @@
 """GaussianProcessRetriever against scikit-learn's regressor and slow loops."""
 
 import pickle
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -376,3 +377,20 @@ def test_refuses_what_it_cannot_learn_from(study):
     model.set_params(kernel=4 * RBF(1.0) + ConstantKernel(-3.0), heritability=1.0)
     with pytest.raises(ValueError, match="positive semi-definite"):
         model.fit(X, y)
+
+
+def test_scores_come_in_blocks_of_queries():
+    """As those of a few queries alone, in little more memory than they take."""
+    rng = np.random.default_rng(0)
+    X, y = np.repeat(rng.normal(size=(60, 6)), 2, axis=0), rng.normal(size=(120, 30))
+    y[:, :6] += X
+    retriever = GaussianProcessRetriever(heritability=0.85, random_state=0).fit(X, y)
+    candidates, queries = rng.normal(size=(6000, 6)), rng.normal(size=(2500, 30))
+    compare = retriever.compare_to(candidates)
+    tracemalloc.start()
+    scores = compare(queries)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1.5 * scores.nbytes
+    few = np.r_[:3, 1200:1203, 2497:2500]
+    np.testing.assert_allclose(scores[few], compare(queries[few]), rtol=1e-8, atol=1e-9)

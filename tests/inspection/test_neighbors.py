@@ -1,4 +1,5 @@
 import itertools
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -346,3 +347,39 @@ def test_labels_and_drugs_of_several_types_are_one():
         )
     # The two molecules of class c; of a and b there is one each.
     assert merged.molecules.index.tolist() == ["3", "4"]
+
+
+def test_memory_does_not_grow_with_the_square_of_the_molecules():
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 300, 4000).astype(str)
+    options = {**FAST, "n_permutations": 2}
+    tracemalloc.start()
+    same_class_neighbors(rng.normal(size=(4000, 5)), labels, **options)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 8 * 4000**2  # an order of all pairs
+
+
+@pytest.mark.parametrize("kind", [bool, np.uint8, sparse.csr_array])
+def test_bits_of_any_kind_have_the_same_neighbours(kind):
+    rng = np.random.default_rng(0)
+    bits = (rng.random((60, 30)) < 0.3).astype(float)
+    labels = rng.integers(0, 9, 60).astype(str)
+    options = {"metric": "jaccard", **FAST}
+    expected = same_class_neighbors(bits, labels, **options)
+    given = kind(bits) if kind is sparse.csr_array else bits.astype(kind)
+    found = same_class_neighbors(given, labels, **options)
+    assert found.p_value == expected.p_value
+    assert found.molecules.equals(expected.molecules)
+    assert found.table.equals(expected.table)
+
+
+def test_permutations_in_parts_are_the_same(points, monkeypatch):
+    embeddings, labels = points
+    expected = same_class_neighbors(embeddings, labels, **FAST)
+    for name in ("_MOST_DEALT", "_PAIRS"):
+        monkeypatch.setattr(f"sklearn_molge.inspection._neighbors.{name}", 100)
+    found = same_class_neighbors(embeddings, labels, **FAST)
+    assert found.p_value == expected.p_value
+    assert found.average_precision_p_value == expected.average_precision_p_value
+    assert found.interval == expected.interval

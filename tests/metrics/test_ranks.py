@@ -235,6 +235,28 @@ def test_memory_does_not_grow_with_the_problem():
     assert peak < 16 * 2**20  # the whole matrix would be 46 MiB
 
 
+def test_profiles_are_projected_some_at_a_time():
+    rng = np.random.default_rng(0)
+    molecules = rng.normal(size=(60, 20))
+    match = np.arange(20_000) % 60
+    X, y = molecules[match], rng.normal(size=(20_000, 200)).astype(np.float32)
+    y[:, :20] += X
+    cca = CCA(5, ridge=1.0).fit(X[:600], y[:600])
+    drugs = np.array([f"drug {i:02}" for i in range(60)])
+    tracemalloc.start()
+    ranks = retrieval_ranks(cca, X, y, drugs=drugs[match])
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < y.nbytes
+    points, gallery = cca.transform_ge(y), cca.transform(molecules)
+    np.testing.assert_array_equal(ranks, rank_embeddings(points, gallery, match))
+    means = [points[match == i].mean(axis=0) for i in range(60)]
+    np.testing.assert_array_equal(
+        retrieval_ranks(cca, X, y, drugs=drugs[match], per="drug"),
+        rank_embeddings(means, gallery, np.arange(60)),
+    )
+
+
 def test_drugs_with_equal_features_tie_exactly():
     """BLAS rounds the last row of an odd-sized product in its own way."""
     rng = np.random.default_rng(0)

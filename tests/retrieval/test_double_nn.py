@@ -105,6 +105,42 @@ def test_memory_does_not_grow_with_queries_times_known_profiles():
     assert peak < 40 * 2**20  # all at once would be 244 MiB
 
 
+@pytest.mark.parametrize("neighbors", ["drug", "profile"])
+@pytest.mark.parametrize(
+    "kind", [bool, np.uint8, np.int64, np.float32, sparse.csr_array]
+)
+def test_any_kind_of_bits_gives_the_same(data, neighbors, kind):
+    X, y, candidates, queries = data
+    expected = DoubleNNRetriever(neighbors=neighbors).fit(X, y)
+    bits = sparse.csr_array(X) if kind is sparse.csr_array else X.astype(kind)
+    model = DoubleNNRetriever(neighbors=neighbors).fit(bits, y)
+    np.testing.assert_array_equal(
+        model.similarity(candidates, queries), expected.similarity(candidates, queries)
+    )
+    assert model.molecules_.shape == expected.molecules_.shape
+    assert model.molecules_.dtype == (np.float32 if kind is np.float32 else np.float64)
+
+
+@pytest.mark.parametrize("neighbors", ["drug", "profile"])
+def test_what_is_known_is_a_copy(data, neighbors):
+    X, y, candidates, queries = (array.copy() for array in data)
+    model = DoubleNNRetriever(neighbors=neighbors).fit(X, y)
+    expected = model.similarity(candidates, queries)
+    X[:], y[:] = 1, np.arange(y.shape[1])
+    np.testing.assert_array_equal(model.similarity(candidates, queries), expected)
+
+
+def test_fit_makes_floats_of_distinct_molecules_alone():
+    rng = np.random.default_rng(0)
+    X = (rng.random((50, 2048)) < 0.1).astype(np.uint8)[np.arange(4000) % 50]
+    y = rng.normal(size=(4000, 100)).astype(np.float32)
+    tracemalloc.start()
+    DoubleNNRetriever().fit(X, y)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 8 * X.size / 2  # half of X in float64
+
+
 # -- queries and profiles that say nothing -------------------------------------------
 
 
