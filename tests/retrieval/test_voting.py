@@ -14,7 +14,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.utils import get_tags
 
-from sklearn_molge.alignment import CCA
+from sklearn_molge.alignment import CCA, GaussianProcessRetriever
 from sklearn_molge.base import EmbedderMixin, TwoViewMixin
 from sklearn_molge.metrics import RetrievalScorer, retrieval_ranks, similarity
 from sklearn_molge.molecules import MorganFingerprinter
@@ -389,7 +389,8 @@ def test_takes_what_all_its_estimators_take():
     assert tags.non_deterministic
     tags = get_tags(VotingRetriever([("a", OracleRetriever()), ("b", chance)]))
     assert tags.input_tags.string
-    tags = get_tags(VotingRetriever([("a", CCA_4), ("b", chance), ("c", "drop")]))
+    process = GaussianProcessRetriever()  # of dense features
+    tags = get_tags(VotingRetriever([("a", process), ("b", chance), ("c", "drop")]))
     assert not tags.input_tags.sparse
     assert not get_tags(VotingRetriever("nonsense")).input_tags.sparse
 
