@@ -324,7 +324,7 @@ class EvidenceRetriever(MetaEstimatorMixin, TwoViewMixin, BaseEstimator):
         Parameters
         ----------
         X : array-like of shape (n_molecules,) or (n_molecules, n_features)
-            Molecules; rows that come again are left out.
+            Molecules; of rows of one drug, such as a salt and its base, one answers.
         y : array-like of shape (n_profiles, n_genes)
             Profiles, in z-scores.
         n_answers : int, default=None
@@ -348,8 +348,8 @@ class EvidenceRetriever(MetaEstimatorMixin, TwoViewMixin, BaseEstimator):
                 f"n_answers must be an int >= 1 or None. Got {n_answers!r}."
             )
         X = as_indexable(X)
-        _, codes = take_distinct(X)
-        first = np.sort(np.unique(codes, return_index=True)[1])
+        _, rows, codes = distinct_drugs(X)
+        first = rows[np.argsort(np.unique(codes, return_index=True)[1])]
         distinct = _safe_indexing(X, first)
         compare = self._fitted.compare_to(distinct, self.weights_)
         y = check_profiles(self, y, reset=False, as_frame=True)

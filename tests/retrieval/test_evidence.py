@@ -218,6 +218,25 @@ def test_table_says_by_what(data):
     assert fitted.query(X, y, n_answers=2)["rank"].tolist() == [1, 2] * 3
 
 
+def test_salts_of_one_drug_answer_once(data):
+    study, _, new_line, _, fitted = data
+    X, y = np.unique(study.smiles[new_line]), study.ge[new_line][:2]
+    salts = np.array([text + ".Cl" for text in X], dtype=object)
+    found = fitted.query(np.concatenate([X, salts]), y)
+    turned = fitted.query(np.concatenate([salts, X]), y)
+    assert len(found) == 2 * len(X)
+    columns = ["molecule", "score"]
+    for q in (0, 1):
+        one, other = (
+            table[table["query"] == q].sort_values("molecule")[columns].to_numpy()
+            for table in (found, turned)
+        )
+        np.testing.assert_array_equal(one[:, 0], other[:, 0])
+        np.testing.assert_allclose(
+            one[:, 1].astype(float), other[:, 1].astype(float), rtol=1e-4
+        )
+
+
 def test_named_genes(data):
     study, train, new_line, _, fitted = data
     y = study.profiles()
