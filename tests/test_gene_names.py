@@ -285,8 +285,8 @@ def test_a_gene_query_matches_by_either_name():
     by_id = cca().fit(X, FRAME.set_axis(genes["gene_id"].astype(str), axis=1))
     by_symbol, plain = cca().fit(X, FRAME), cca().fit(X, VALUES)
     for fitted in (by_id, by_symbol, plain):
-        np.testing.assert_array_equal(
-            fitted.similarity(X, query), plain.similarity(X, query.profile)
+        np.testing.assert_allclose(
+            fitted.similarity(X, query), plain.similarity(X, query.profile), rtol=1e-9
         )
     other = profile_from_genes(genes[::-1], up=["G1"], down=["G4"])
     for fitted in (by_id, by_symbol):

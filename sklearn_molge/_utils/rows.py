@@ -41,7 +41,9 @@ Blocks = Iterator[tuple[slice, NDArray]]
 
 
 def as_indexable(X):
-    """Return X as it is where it has a shape, and as an array otherwise."""
+    """Return X as it is where rows can be taken from it, and as an array otherwise."""
+    if sparse.issparse(X) and X.format in {"bsr", "coo", "dia"}:
+        return X.tocsr()
     if not hasattr(X, "shape") or isinstance(X, memoryview):
         return _as_array(X)
     is_frame = hasattr(X, "columns") and hasattr(X, "dtypes")

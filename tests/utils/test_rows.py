@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from sklearn_molge._utils.rows import distinct_rows
+from sklearn_molge._utils.rows import as_indexable, distinct_rows
 
 
 def slow_distinct_rows(keys):
@@ -59,3 +59,10 @@ def test_texts_in_the_order_of_the_alphabet():
     first, codes = distinct_rows(["CO", "C", "CO"])
     assert first.tolist() == [1, 0]
     assert codes.tolist() == [1, 0, 1]
+
+
+@pytest.mark.parametrize("kind", ["bsr", "coo", "csc", "csr", "dia"])
+def test_rows_can_be_taken_from_every_sparse_array(kind):
+    X = sparse.random_array((6, 4), density=0.5, rng=0)
+    found = as_indexable(X.asformat(kind))[[4, 1]]
+    np.testing.assert_array_equal(found.toarray(), X.toarray()[[4, 1]])
