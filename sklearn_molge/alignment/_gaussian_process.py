@@ -117,8 +117,8 @@ class GaussianProcessRetriever(
         ``GaussianProcessRegressor`` does. None keeps them: on real profiles the
         likelihood prefers kernels that rank worse.
     random_state : int, RandomState instance or None, default=None
-        Assigns molecules to folds and chooses inducing molecules; pass an int for the
-        same result each time.
+        Assigns molecules to folds and begins their division into parts; pass an int for
+        the same result each time.
 
     Attributes
     ----------

@@ -81,9 +81,9 @@ class AnnotationKernel(_MoleculeKernel):
     kernel of such molecules with others comes with a ``LeakageWarning``.
 
     A share of 0.15 raised the mean reciprocal rank of
-    :class:`~sklearn_molge.alignment.GaussianProcessRetriever` on real profiles by 0.007
-    (see docs/benchmarks.md), and by half of that without `exclude`. 2,600 annotated
-    drugs take 10 s to fit.
+    :class:`~sklearn_molge.alignment.GaussianProcessRetriever` on real profiles by 0.004
+    [-0.002, +0.011] (see docs/benchmarks.md): not for certain. 2,600 annotated drugs
+    take 10 s to fit.
 
     References
     ----------
