@@ -9,7 +9,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_molge._compat import Interval, StrOptions
-from sklearn_molge.molecules._smiles import MAX_ATOMS, check_smiles
+from sklearn_molge.molecules._smiles import MAX_ATOMS
 from sklearn_molge.molecules._transformer import SmilesTransformer
 
 __all__ = ["MoleculeDescriptors"]
@@ -87,6 +87,8 @@ class MoleculeDescriptors(SmilesTransformer):
         "on_bad_smiles": [StrOptions({"raise", "nan"})],
     }
 
+    _reads_first = True
+
     def __init__(
         self, names=None, *, clip=5.0, n_jobs=None, on_bad_smiles="raise", max_atoms=300
     ):
@@ -130,10 +132,7 @@ class MoleculeDescriptors(SmilesTransformer):
 
     def _descriptors(self, texts):
         """Descriptors of the texts, NaN where undefined."""
-        # Reading is quick beside computing: an error shows at once.
-        values = super()._transform(
-            check_smiles(texts, wildcards=True, max_atoms=self.max_atoms)
-        )
+        values = self._features(texts)
         return np.where(np.isfinite(values), values, np.nan)
 
     def _standardize(self, values):

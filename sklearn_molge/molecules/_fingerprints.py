@@ -12,7 +12,7 @@ from scipy import sparse
 from sklearn import get_config
 
 from sklearn_molge._compat import Interval, StrOptions
-from sklearn_molge.molecules._smiles import MAX_ATOMS, check_smiles
+from sklearn_molge.molecules._smiles import MAX_ATOMS
 from sklearn_molge.molecules._transformer import SmilesTransformer
 
 __all__ = ["FingerprintTransformer", "MoleculeFingerprinter", "MorganFingerprinter"]
@@ -37,15 +37,17 @@ class FingerprintTransformer(SmilesTransformer):
 
     def _fit(self, texts):
         self._fingerprint_function()
-        check_smiles(texts, max_atoms=self._max_atoms)
+        self._features(texts, wildcards=False)  # kept for `transform`
 
     def _fit_transform(self, texts):
         return self._transform(texts)
 
     def _transform(self, texts):
         self._fingerprint_function()
-        features = super()._transform(texts)
-        if self.sparse_output and get_config()["sparse_interface"] == "spmatrix":
+        features = self._features(texts)
+        if not self.sparse_output:
+            return features.toarray()
+        if get_config()["sparse_interface"] == "spmatrix":
             return sparse.csr_matrix(features)
         return features
 
@@ -65,7 +67,7 @@ class FingerprintTransformer(SmilesTransformer):
             (data, indices, indptr), shape=(len(mols), self._n_features_out)
         )
         rows.sort_indices()
-        return rows if self.sparse_output else rows.toarray()
+        return rows
 
     @property
     def _n_features_out(self):

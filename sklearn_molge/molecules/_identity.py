@@ -96,13 +96,8 @@ def drug_ids(X: ArrayLike, *, stereo: bool = False) -> NDArray[np.object_]:
     >>> drug_ids(["CC(=O)O", "CC(=O)[O-].[Na+]", "OC(C)=O"])
     array(['QTBSBXVTEAMEQO', 'QTBSBXVTEAMEQO', 'QTBSBXVTEAMEQO'], dtype=object)
     """
-    texts = as_smiles_array(X)
-    known = shared_features().setdefault((drug_ids, stereo), {})
-    if not all(isinstance(text, str) and text in known for text in texts):
-        ids = of_valid(partial(_identity, stereo=stereo), texts)
-        known.update(zip(texts, ids, strict=True))
-        return ids
-    return np.fromiter((known[text] for text in texts), object, len(texts))
+    kept_as = "drug_ids", bool(stereo)
+    return of_valid(partial(_identity, stereo=stereo), X, kept_as=kept_as)
 
 
 def parent_molecule(mol: Chem.Mol) -> Chem.Mol:
@@ -260,8 +255,9 @@ _CARBON = Chem.MolFromSmarts("[#6]")
 
 @lru_cache(maxsize=1)
 def _odd_pattern() -> Chem.Mol:
-    metals = sorted(set(range(1, 119)) - NO_METALS)
-    return Chem.MolFromSmarts(f"[!+0,{','.join(f'#{number}' for number in metals)}]")
+    # Carbon first: of most atoms one comparison decides.
+    others = sorted(NO_METALS, key=lambda number: number != 6)
+    return Chem.MolFromSmarts(f"[!+0,{'&'.join(f'!#{n}' for n in others)}]")
 
 
 def _parent_of_fragments(mol: Chem.Mol, metals: frozenset[int]) -> _Parent:

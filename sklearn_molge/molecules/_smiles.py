@@ -1,9 +1,10 @@
 """Reading SMILES: what is a molecule, and what is not, and why."""
 
 import re
+import threading
+from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
 from functools import lru_cache
 from typing import Any
 
@@ -21,15 +22,18 @@ __all__ = [
     "MAX_ATOMS",
     "MAX_LENGTH",
     "MISSING_SMILES",
+    "Recent",
     "canonical_smiles",
     "check_smiles",
+    "may_be_pattern",
     "may_be_tangled",
     "of_each",
     "of_valid",
     "parse_smiles",
     "parsed_once",
+    "recent_results",
     "refuse_invalid",
-    "shared_features",
+    "shared_molecule",
     "text_fault",
     "valid_smiles_mask",
 ]
@@ -59,14 +63,49 @@ _ANY_RING_BOND = re.compile(r"~[\d%]")
 MAX_SUBGRAPHS = 700_000
 _N_BONDS = 7
 
-# Molecules that were read in the present block of `parsed_once`.
-_parsed: ContextVar[dict[str, Chem.Mol | None] | None] = ContextVar(
-    "_parsed", default=None
-)
-# Of a transformer, by its settings: the row of each text, and the rows. Of drug_ids, by
-# `stereo`: the identity of each text.
-Features = dict[Hashable, Any]
-_features: ContextVar[Features | None] = ContextVar("_features", default=None)
+# What a thread keeps of molecules (RDKit's objects) and of what was computed from them,
+# in bytes; and either within a block of `parsed_once`.
+_MOLECULES = 128 * 2**20
+_RESULTS = 64 * 2**20
+_IN_BLOCK = 2**30
+# Measured: RDKit 2025.9, drugs of LINCS.
+_BYTES_PER_ATOM = 800
+_BYTES_PER_ENTRY = 300  # of a dictionary, with the key
+
+
+class Recent(OrderedDict[Hashable, Any]):
+    """Values by their keys; the oldest leave when all take more than `limit` bytes."""
+
+    def __init__(self, limit: int):
+        super().__init__()
+        self.limit, self.n_bytes = limit, 0
+        self._sizes: dict[Hashable, int] = {}
+
+    def keep(self, key: Hashable, value: object, n_bytes: int) -> None:
+        """Add a value of about `n_bytes`, unless there is one."""
+        if key not in self:
+            self[key] = value
+            self._sizes[key] = n_bytes + _BYTES_PER_ENTRY
+            self.n_bytes += self._sizes[key]
+            self.shrink(self.limit)
+
+    def shrink(self, limit: int) -> None:
+        """Set the limit, and let go of what is beyond it."""
+        self.limit = limit
+        while self.n_bytes > limit:
+            self.n_bytes -= self._sizes.pop(self.popitem(last=False)[0])
+
+
+class _Memory(threading.local):
+    """What a thread has read: RDKit's molecules must not be shared by threads."""
+
+    def __init__(self) -> None:
+        self.molecules = Recent(_MOLECULES)
+        self.results = Recent(_RESULTS)
+        self.block: Recent | None = None
+
+
+_memory = _Memory()
 
 
 @contextmanager
@@ -81,9 +120,15 @@ def parsed_once() -> Iterator[None]:
 
     Notes
     -----
-    The molecules (about 10 kB each) and their features are kept until the outermost
-    block ends. The block covers its own thread: worker processes parse for themselves,
-    and so does chemprop's featurizer, which computes the graphs of a D-MPNN.
+    Without a block, too, a thread keeps what it read and computed last: up to 128 MiB
+    of molecules, about 5,000 drugs, and 64 MiB of their identities, fingerprints and
+    descriptors. So a cross-validation of a study of usual size needs no block. Within
+    one it is up to 1 GiB of either, about 40,000 drugs, and at the end of the outermost
+    the molecules are let go. Beyond, the oldest leave and are computed again when they
+    are needed.
+
+    A block covers its own thread: worker processes parse for themselves, and so does
+    chemprop's featurizer, which computes the graphs of a D-MPNN.
 
     Examples
     --------
@@ -93,21 +138,21 @@ def parsed_once() -> Iterator[None]:
     ...     ids = drug_ids(smiles)
     ...     fingerprints = MorganFingerprinter().fit_transform(smiles)
     """
-    if _parsed.get() is not None:
+    if _memory.block is not None:
         yield
         return
-    molecules, features = _parsed.set({}), _features.set({})
+    _memory.block = Recent(_IN_BLOCK)
+    _memory.results.shrink(_IN_BLOCK)
     try:
         yield
     finally:
-        _parsed.reset(molecules)
-        _features.reset(features)
+        _memory.block = None
+        _memory.results.shrink(_RESULTS)
 
 
-def shared_features() -> Features:
-    """Return the features that the block of :func:`parsed_once` keeps, to add to."""
-    features = _features.get()
-    return {} if features is None else features
+def recent_results() -> Recent:
+    """Return what this thread computed last, by (what it is, text), to add to."""
+    return _memory.results
 
 
 def parse_smiles(
@@ -146,25 +191,45 @@ def parse_smiles(
     >>> parse_smiles("-666") is None, parse_smiles("*CC", wildcards=False) is None
     (True, True)
     """
+    # Outside a block the caller has a molecule of its own, should it be changed.
+    mol = _read(entry) if _memory.block is None else _parse(entry)
+    return _without_fault(entry, mol, wildcards=wildcards, max_atoms=max_atoms)
+
+
+def shared_molecule(
+    entry: object, *, wildcards: bool = True, max_atoms: int = MAX_ATOMS
+) -> Chem.Mol | None:
+    """Parse as `parse_smiles` does, for readers in this room: molecules are shared."""
     mol = _parse(entry)
+    return _without_fault(entry, mol, wildcards=wildcards, max_atoms=max_atoms)
+
+
+def _without_fault(
+    entry: object, mol: Chem.Mol | None, *, wildcards: bool, max_atoms: int
+) -> Chem.Mol | None:
     if mol is None or _fault(str(entry), mol, wildcards=wildcards, max_atoms=max_atoms):
         return None
     return mol
 
 
-def _parse(entry: object) -> Chem.Mol | None:
+def _parse(text: object) -> Chem.Mol | None:
+    """Return the molecule that this thread has read, or read it."""
+    if not isinstance(text, str):
+        return None  # and perhaps no key
+    kept = _memory.molecules if _memory.block is None else _memory.block
+    for known in (kept, _memory.molecules):
+        if text in known:
+            return known[text]
+    mol = _read(text)
+    n_atoms = 0 if mol is None else mol.GetNumAtoms()
+    kept.keep(text, mol, len(text) + _BYTES_PER_ATOM * n_atoms)
+    return mol
+
+
+def _read(entry: object) -> Chem.Mol | None:
     """Parse what is neither too long nor a mark for a missing structure."""
     if not isinstance(entry, str):
         return None
-    parsed = _parsed.get()
-    if parsed is None:
-        return _read(entry)
-    if entry not in parsed:
-        parsed[entry] = _read(entry)
-    return parsed[entry]
-
-
-def _read(entry: str) -> Chem.Mol | None:
     if entry.strip().lower() in MISSING_SMILES or text_fault(entry):
         return None
     _, *rest = entry.split(maxsplit=1)
@@ -204,7 +269,7 @@ def _fault(entry: str, mol: Chem.Mol, *, wildcards: bool, max_atoms: int) -> str
         kind = "heavy atoms" if n_heavy > max_atoms else "atoms"
         return f"{max(n_heavy, n_atoms):,} {kind}, more than max_atoms={max_atoms}"
     # The only ways to write a wildcard: parsing each text twice would cost more.
-    if not wildcards and any(sign in entry for sign in ("*", "#0", "|", "~")):
+    if not wildcards and may_be_pattern(entry):
         fault = _pattern_fault(entry, mol)
         if fault:
             return fault
@@ -214,6 +279,11 @@ def _fault(entry: str, mol: Chem.Mol, *, wildcards: bool, max_atoms: int) -> str
     if is_odd and _n_subgraphs(mol) > MAX_SUBGRAPHS:
         return f"tangled: more than {MAX_SUBGRAPHS:,} subgraphs of {_N_BONDS} bonds"
     return None
+
+
+def may_be_pattern(text: str) -> bool:
+    """Whether a text has a sign of a wildcard; without one it has none."""
+    return any(sign in text for sign in ("*", "#0", "|", "~"))
 
 
 def _pattern_fault(entry: str, mol: Chem.Mol) -> str | None:
@@ -433,10 +503,15 @@ def canonical_smiles(X: ArrayLike) -> NDArray[np.object_]:
     return of_valid(Chem.MolToSmiles, X)
 
 
-def of_valid(function: Callable[[Chem.Mol], object], X: ArrayLike) -> NDArray:
+def of_valid(
+    function: Callable[[Chem.Mol], object],
+    X: ArrayLike,
+    *,
+    kept_as: Hashable | None = None,
+) -> NDArray:
     """Apply `function` to each distinct molecule; refuse what is none."""
     array = as_smiles_array(X)
-    results = of_each(function, array)
+    results = of_each(function, array, kept_as=kept_as)
     refuse_invalid(array, ~pd.isna(results))
     return results
 
@@ -447,14 +522,24 @@ def of_each(
     *,
     wildcards: bool = False,
     max_atoms: int = MAX_ATOMS,
+    kept_as: Hashable | None = None,
 ) -> NDArray[np.object_]:
-    """Apply `function` to each distinct molecule; None where an entry is not one."""
-    results = {}
+    """Apply `function` to each distinct molecule; None where an entry is not one.
+
+    Short results may be kept for later calls, by the name `kept_as`.
+    """
+    results: dict[str, object] = {}
+    recent = recent_results() if kept_as is not None else {}
     with BlockLogs():
         # One molecule at a time: they are large.
         for text in dict.fromkeys(s for s in array if isinstance(s, str)):
-            mol = parse_smiles(text, wildcards=wildcards, max_atoms=max_atoms)
-            results[text] = None if mol is None else function(mol)
+            result = recent.get((kept_as, text))
+            if result is None:
+                mol = shared_molecule(text, wildcards=wildcards, max_atoms=max_atoms)
+                result = None if mol is None else function(mol)
+                if result is not None and isinstance(recent, Recent):
+                    recent.keep((kept_as, text), result, len(text) + len(str(result)))
+            results[text] = result
     of_entries = np.empty(len(array), dtype=object)
     of_entries[:] = [results[s] if isinstance(s, str) else None for s in array]
     return of_entries

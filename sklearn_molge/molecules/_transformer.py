@@ -15,14 +15,15 @@ from sklearn.utils.parallel import Parallel, delayed
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_molge._compat import _fit_context
-from sklearn_molge._utils.identity import describe
+from sklearn_molge._utils.identity import NotImportableError, describe
 from sklearn_molge._utils.rows import as_smiles_array, factorize_texts
 from sklearn_molge.exceptions import InvalidSmilesError, InvalidSmilesWarning
 from sklearn_molge.molecules._smiles import (
     MAX_ATOMS,
-    parse_smiles,
+    may_be_pattern,
+    recent_results,
     refuse_invalid,
-    shared_features,
+    shared_molecule,
     valid_smiles_mask,
 )
 
@@ -41,11 +42,14 @@ class SmilesTransformer(
     grows fast with the molecule, `max_atoms`; ``_fit(texts)``, which checks parameters
     and texts and learns, and ``_featurize(mols)``, which returns a row of features a
     molecule, by the parameters alone. It runs in the worker and builds RDKit's objects
-    there, since they do not pickle. What becomes of its features is up to
-    ``_transform(texts)``.
+    there, since they do not pickle. What becomes of its features, ``_features(texts)``,
+    is up to ``_transform(texts)``.
     """
 
     on_bad_smiles = "raise"  # of a subclass without that parameter
+    # Parameters that say nothing about the features of a molecule.
+    _not_of_features = frozenset({"n_jobs", "on_bad_smiles", "sparse_output", "clip"})
+    _reads_first = False  # all texts, since computing takes far longer
 
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y=None):
@@ -178,27 +182,48 @@ class SmilesTransformer(
         return self._transform(texts)
 
     def _transform(self, texts):
-        """Return the features of distinct texts, which parameters alone decide."""
-        shared, key = (
-            shared_features(),
-            (type(self), joblib.hash(describe(self, name=id))),
+        return self._features(texts)
+
+    def _features(self, texts, *, wildcards=True):
+        """Return the features of distinct texts: known ones, and those of the others.
+
+        Without `wildcards`, patterns are refused, see :func:`check_smiles`.
+        """
+        recent, settings = recent_results(), self._settings()
+        known = [
+            recent.get((settings, text)) if isinstance(text, str) else None
+            for text in texts
+        ]
+        is_new = np.array([row is None for row in known], dtype=bool)
+        if not is_new.any():
+            return _stack_rows(known)
+        new, valid = texts[is_new], ~is_new
+        options = {"wildcards": wildcards, "max_atoms": self._max_atoms}
+        if self._reads_first:
+            valid[is_new] = valid_smiles_mask(new, **options)
+            refuse_invalid(texts, valid, **options)
+        chunks = Parallel(n_jobs=self.n_jobs)(
+            delayed(_featurize_texts)(self, new[part], options)
+            for part in gen_batches(len(new), _CHUNK_SIZE)
         )
-        rows, known = shared.get(key, ({}, None))
-        is_new = np.array([text not in rows for text in texts], dtype=bool)
-        if is_new.any():
-            new = texts[is_new]
-            chunks = Parallel(n_jobs=self.n_jobs)(
-                delayed(_featurize_texts)(self, new[part])
-                for part in gen_batches(len(new), _CHUNK_SIZE)
-            )
-            valid = ~is_new
-            valid[is_new] = np.concatenate([valid for _, valid in chunks])
-            refuse_invalid(texts, valid, wildcards=True, max_atoms=self._max_atoms)
-            parts = [features for features, _ in chunks]
-            known = _stack(parts if known is None else [known, *parts])
-            rows = rows | {text: len(rows) + i for i, text in enumerate(new)}
-            shared[key] = rows, known
-        return known[[rows[text] for text in texts]]
+        valid[is_new] = np.concatenate([valid for _, valid in chunks])
+        refuse_invalid(texts, valid, **options)
+        features = _stack([features for features, _ in chunks])
+        if settings is not None:
+            _keep_rows(features, new, settings)
+        if is_new.all():
+            return features
+        features = _stack([features, _stack_rows([r for r in known if r is not None])])
+        return features[np.argsort(np.argsort(~is_new, kind="stable"))]
+
+    def _settings(self):
+        """Return what decides the features, None if it is not told from others."""
+        params = self.get_params(deep=False)
+        kept = {k: v for k, v in params.items() if k not in self._not_of_features}
+        try:
+            return type(self), joblib.hash(describe(kept))
+        except NotImportableError:
+            return None
 
     def __sklearn_tags__(self):
         tags = super().__sklearn_tags__()
@@ -215,9 +240,37 @@ def _stack(parts):
     return np.concatenate(parts)
 
 
-def _featurize_texts(transformer, texts):
+def _keep_rows(features, texts, settings):
+    """Keep as many rows for later calls as there is room for: the last ones."""
+    recent = recent_results()
+    is_sparse = sparse.issparse(features)
+    values = features.data if is_sparse else features
+    indices = features.indices if is_sparse else values[:0]
+    n_bytes = 1 + (values.nbytes + indices.nbytes) // len(texts)
+    first = max(0, len(texts) - recent.limit // n_bytes)
+    for i, text in enumerate(texts[first:], start=first):
+        # A pattern is no molecule: whether it is refused is asked every time.
+        if may_be_pattern(text):
+            continue
+        if is_sparse:
+            part = slice(*features.indptr[i : i + 2])
+            row = indices[part].copy(), values[part].copy(), features.shape[1]
+        else:
+            row = values[i].copy()
+        recent.keep((settings, text), row, len(text) + n_bytes)
+
+
+def _stack_rows(rows):
+    if not isinstance(rows[0], tuple):
+        return np.stack(rows)
+    indices, data, (width, *_) = zip(*rows, strict=True)
+    indptr = np.cumsum([0, *map(len, indices)], dtype=np.int32)
+    parts = np.concatenate(data), np.concatenate(indices), indptr
+    return sparse.csr_array(parts, shape=(len(rows), width))
+
+
+def _featurize_texts(transformer, texts, options):
     """Features of a chunk, None if one of its texts is not a molecule; which are."""
-    limit = transformer._max_atoms
-    mols = [parse_smiles(text, max_atoms=limit) for text in texts]
+    mols = [shared_molecule(text, **options) for text in texts]
     valid = np.array([mol is not None for mol in mols])
     return (transformer._featurize(mols) if valid.all() else None), valid
