@@ -2,6 +2,7 @@ import atexit
 import os
 import shutil
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,26 @@ os.environ["XDG_DATA_HOME"] = os.path.join(_HOME, "data")
 def _data_root() -> Path:
     default = Path(__file__).parents[2] / "shared" / "data"
     return Path(os.environ.get("SKLEARN_MOLGE_DATA", default))
+
+
+@pytest.fixture
+def read_in(monkeypatch):
+    """Return a function: what RDKit parses while a call runs where nothing is known."""
+    from rdkit import Chem
+
+    read = []
+    parse = Chem.MolFromSmiles
+
+    def texts_of(call):
+        read.clear()
+        with monkeypatch.context() as patch, ThreadPoolExecutor(1) as new_thread:
+            patch.setattr(
+                Chem, "MolFromSmiles", lambda s, *a: read.append(s) or parse(s, *a)
+            )
+            new_thread.submit(call).result()
+        return list(read)
+
+    return texts_of
 
 
 @pytest.fixture(scope="session")

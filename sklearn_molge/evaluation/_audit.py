@@ -32,6 +32,7 @@ from sklearn_molge.molecules import (
     name_conflicts,
     parent_molecule,
     parse_smiles,
+    parsed_once,
 )
 
 __all__ = [
@@ -194,6 +195,7 @@ def _count_text(row) -> str:
     },
     prefer_skip_nested_validation=True,
 )
+@parsed_once()
 def audit_split(
     study: Study,
     split: DrugCellLineSplit | Mapping[str, ArrayLike],

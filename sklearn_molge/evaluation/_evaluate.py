@@ -49,6 +49,7 @@ from sklearn_molge.evaluation.report._sections import new_figure
 from sklearn_molge.evaluation.report._table_view import score_columns
 from sklearn_molge.exceptions import DataWarning, FewCandidatesWarning
 from sklearn_molge.metrics import Score, get_scores
+from sklearn_molge.molecules import parsed_once
 
 __all__ = ["evaluate_study"]
 
@@ -78,6 +79,7 @@ _TITLE = "Which molecule causes this profile?"
     },
     prefer_skip_nested_validation=True,
 )
+@parsed_once()  # the fits share molecules and features
 def evaluate_study(
     study: Study,
     *,
@@ -335,7 +337,7 @@ def _warn_of_few(plan: Plan) -> None:
             f"evaluate_study: {said}. Hold out more drugs or cell lines (`split`), or "
             "take a larger study.",
             FewCandidatesWarning,
-            stacklevel=4,
+            stacklevel=5,
         )
 
 
@@ -359,7 +361,7 @@ def _warn_of_unread(cache: ResultCache, outcomes: Sequence[Outcome]) -> None:
         warnings.warn(
             f"cache_folder: of {cache.folder}, {'; '.join(said)}.",
             DataWarning,
-            stacklevel=4,
+            stacklevel=5,
         )
 
 

@@ -41,6 +41,7 @@ from sklearn_molge.exceptions import (
     UntrustedFileError,
 )
 from sklearn_molge.metrics import mean_reciprocal_rank, retrieval_ranks
+from sklearn_molge.molecules import parsed_once
 
 __all__ = ["Outcome", "ResultCache", "fit_embedders", "run_methods", "run_tasks"]
 
@@ -278,7 +279,8 @@ def run_tasks(tasks: dict[Key, Any], *, n_jobs: int | None, verbose: int) -> Out
 
 def _with_key(key, function, *args):
     """Run a task; joblib's backends see its arguments, and send a large one once."""
-    with warnings.catch_warnings():  # the report says it once, of all
+    with warnings.catch_warnings(), parsed_once():
+        # The report says it once, of all.
         warnings.simplefilter("ignore", FewCandidatesWarning)
         return key, function(*args)
 

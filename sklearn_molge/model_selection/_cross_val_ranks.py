@@ -145,17 +145,17 @@ def cross_val_ranks(
     X, y, groups = indexable(X, y, groups)
     with parsed_once():
         drugs = identify_drugs(X, drugs, distinct_rows(X)[1])
-    if not isinstance(candidates, str | FixedCandidates):
-        candidates = FixedCandidates(X, candidates)
-    splits = list(check_cv(cv, y).split(X, y, groups))
-    if known_drugs == "warn":
-        _say_known(drugs, splits)
-    ranks = Parallel(n_jobs=n_jobs)(
-        delayed(_rank_fold)(
-            clone(estimator), X, y, drugs, train, test, candidates, params
+        if not isinstance(candidates, str | FixedCandidates):
+            candidates = FixedCandidates(X, candidates)
+        splits = list(check_cv(cv, y).split(X, y, groups))
+        if known_drugs == "warn":
+            _say_known(drugs, splits)
+        ranks = Parallel(n_jobs=n_jobs)(
+            delayed(_rank_fold)(
+                clone(estimator), X, y, drugs, train, test, candidates, params
+            )
+            for train, test in splits
         )
-        for train, test in splits
-    )
     parts = [
         pd.DataFrame(
             {

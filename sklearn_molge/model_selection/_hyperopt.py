@@ -34,6 +34,7 @@ from sklearn_molge.model_selection._hyperopt_trials import (
     has_stalled,
     suggest_function,
 )
+from sklearn_molge.molecules import parsed_once
 
 __all__ = ["HyperoptSearchCV"]
 
@@ -285,10 +286,10 @@ class HyperoptSearchCV(BaseSearchCV):
             error_score=self.error_score,
         )
         self.n_splits_ = len(folds.splits)
-        log = self._search(space, folds)
-        self._collect(log)
-        if self.refit:
-            self._refit(base, X, y, routed.estimator.fit)
+        with parsed_once():  # the trials share molecules and features
+            self._collect(self._search(space, folds))
+            if self.refit:
+                self._refit(base, X, y, routed.estimator.fit)
         several = isinstance(scorer, _MultimetricScorer)
         self.scorer_ = scorer._scorers if several else scorer
         context.call_on_fit_task_end(estimator=self, X=X, y=y, metadata=None)

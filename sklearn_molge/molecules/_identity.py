@@ -21,7 +21,6 @@ from sklearn_molge.molecules._smiles import (
     check_smiles,
     of_valid,
     parse_smiles,
-    shared_features,
 )
 
 __all__ = [

@@ -173,16 +173,10 @@ def test_a_second_library_is_compared_with_the_first(new, pipeline):
     assert index.skipped_.values.tolist() == [[1, 0, GOOD[5], told, 5]]
 
 
-def test_each_molecule_is_read_once(wrapped, monkeypatch):
-    from rdkit import Chem
-
-    texts = []
-    read = Chem.MolFromSmiles
-    monkeypatch.setattr(Chem, "MolFromSmiles", lambda s: texts.append(s) or read(s))
+def test_each_molecule_is_read_once(wrapped, read_in):
     index = MoleculeIndex(wrapped)
     index.fit(GOOD[:1])  # embeds the molecules that tell an embedder
-    texts.clear()
-    index.partial_fit(GOOD[1:])
+    texts = read_in(lambda: index.partial_fit(GOOD[1:]))
     # The first twice: whether there is any molecule is looked at before.
     assert len(texts) - 1 == len(set(texts)) > 30
 

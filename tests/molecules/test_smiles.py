@@ -1,4 +1,5 @@
 import pickle
+from contextlib import nullcontext
 
 import numpy as np
 import pandas as pd
@@ -169,13 +170,14 @@ def test_each_entry_keeps_its_place(function):
     assert function(entries).tolist() == [function([e]).item() for e in entries]
 
 
-def test_each_text_is_computed_once(monkeypatch):
+def test_each_text_is_computed_once(monkeypatch, read_in):
     calls = []
     identify = Chem.MolToInchiKey
     monkeypatch.setattr(
         Chem, "MolToInchiKey", lambda *args: calls.append(args) or identify(*args)
     )
-    drug_ids(["CCO", "CCN", "CCO", "OCC", "CCN"])
+    texts = ["CCO", "CCN", "CCO", "OCC", "CCN"]
+    read_in(lambda: [drug_ids(texts), drug_ids(texts)])
     assert len(calls) == 3
 
 
@@ -263,23 +265,73 @@ def test_parsed_once_ends_with_its_block():
     assert parse_smiles("CCO") is not first
 
 
-def test_parsed_once_shares_molecules_between_functions(monkeypatch):
-    read = []
-    parse = Chem.MolFromSmiles
-    monkeypatch.setattr(
-        Chem, "MolFromSmiles", lambda text: read.append(text) or parse(text)
-    )
+@pytest.mark.parametrize("block", [parsed_once, nullcontext])
+def test_functions_share_molecules(block, read_in):
     smiles = ["CCO", "CCN", "CCO"]
     expected = canonical_smiles(smiles), MorganFingerprinter().transform(smiles)
-    read.clear()
-    with parsed_once():
-        ids = drug_ids(smiles)
-        texts = canonical_smiles(smiles)
-        fingerprints = MorganFingerprinter().fit_transform(smiles)
-    assert read == ["CCO", "CCN"]
-    assert ids[0] == ids[2] != ids[1]
-    np.testing.assert_array_equal(texts, expected[0])
-    np.testing.assert_array_equal(fingerprints, expected[1])
+
+    def call():
+        with block():
+            ids = drug_ids(smiles)
+            texts = canonical_smiles(smiles)
+            fingerprints = MorganFingerprinter().fit_transform(smiles)
+        assert ids[0] == ids[2] != ids[1]
+        np.testing.assert_array_equal(texts, expected[0])
+        np.testing.assert_array_equal(fingerprints, expected[1])
+
+    assert read_in(call) == ["CCO", "CCN"]
+
+
+def test_a_molecule_of_your_own_may_be_changed():
+    before = drug_ids(["CCO"])
+    mol = parse_smiles("CCO")
+    mol.GetAtomWithIdx(0).SetAtomicNum(7)
+    assert Chem.MolToSmiles(parse_smiles("CCO")) == "CCO"
+    assert drug_ids(["CCO"]) == before
+    assert canonical_smiles(["CCO"]) == ["CCO"]
+
+
+def test_what_is_kept_is_bounded(monkeypatch, read_in):
+    """Of more molecules than there is room for, the last ones are known."""
+    monkeypatch.setattr("sklearn_molge.molecules._smiles._MOLECULES", 20_000)
+    monkeypatch.setattr("sklearn_molge.molecules._smiles._RESULTS", 2_000)
+    texts = ["C" * n for n in range(1, 31)]
+    expected = MorganFingerprinter().fit_transform(texts)
+
+    def call():
+        # Atoms of 800 bytes: the last ones have about 30 each.
+        for _ in range(2):
+            assert valid_smiles_mask(texts[-3:]).all()
+            assert valid_smiles_mask(texts).all()
+        np.testing.assert_array_equal(MorganFingerprinter().transform(texts), expected)
+        np.testing.assert_array_equal(MorganFingerprinter().transform(texts), expected)
+
+    assert len(read_in(call)) > 4 * len(texts)
+
+    def call_in_block():
+        with parsed_once():
+            call()
+
+    assert read_in(call_in_block) == [*texts[-3:], *texts[:-3]]
+    assert len(read_in(lambda: [call_in_block(), canonical_smiles(texts)])) == 60
+
+
+def test_patterns_are_refused_whatever_is_kept():
+    fingerprinter = MorganFingerprinter().fit(["CCO"])
+    for _ in range(2):
+        assert fingerprinter.transform(["*CC", "CCO"]).shape == (2, 2048)
+        with pytest.raises(InvalidSmilesError, match="a wildcard"):
+            fingerprinter.fit(["*CC", "CCO"])
+
+
+def test_max_atoms_is_asked_whatever_is_kept():
+    texts = ["CCCCCC", "CCO"]
+    MoleculeDescriptors(["MolWt"]).fit(texts)
+    with pytest.raises(InvalidSmilesError, match="more than max_atoms=5"):
+        MoleculeDescriptors(["MolWt"], max_atoms=5).fit(texts)
+    MoleculeFingerprinter("maccs").fit(texts)
+    with pytest.raises(InvalidSmilesError, match="more than max_atoms=5"):
+        MoleculeFingerprinter("maccs", max_atoms=5).fit(texts)
 
 
 def test_parsed_once_keeps_identities():
@@ -304,8 +356,8 @@ def test_parsed_once_keeps_identities():
         (MoleculeDescriptors(["MolWt", "TPSA"]), {"names": ["TPSA"]}, 1),
     ],
 )
-def test_parsed_once_computes_features_once(
-    transformer, change, n_features, monkeypatch
+def test_features_are_computed_once(
+    transformer, change, n_features, monkeypatch, read_in
 ):
     first, second = ["CCO", "CCN", "CCO"], ["CCCl", "CCN", "c1ccccc1"]
     seen = []
@@ -319,22 +371,31 @@ def test_parsed_once_computes_features_once(
         found = clone(transformer).fit(first).transform(smiles)
         return found.toarray() if sparse.issparse(found) else found
 
-    expected = features(first), features(second)
-    monkeypatch.setattr(type(transformer), "_featurize", watched)
-    with parsed_once():
-        np.testing.assert_array_equal(features(first), expected[0])
-        np.testing.assert_array_equal(features(second), expected[1])
+    expected = {}
+    for smiles in (first, second):  # in threads that know nothing of each other
+        read_in(lambda smiles=smiles: expected.update({smiles[0]: features(smiles)}))
+
+    def call():
+        np.testing.assert_array_equal(features(first), expected["CCO"])
+        np.testing.assert_array_equal(features(second), expected["CCCl"])
         features(second)[:] = 7  # a copy
-        np.testing.assert_array_equal(features(second), expected[1])
+        np.testing.assert_array_equal(features(second), expected["CCCl"])
         assert seen == ["CCO", "CCN", "CCCl", "c1ccccc1"]
         other = clone(transformer).set_params(**change).fit(first).transform(first)
         assert other.shape == (3, n_features)
         if transformer.on_bad_smiles == "raise":
             with pytest.raises(InvalidSmilesError, match="index 2: 'x'"):
                 clone(transformer).fit(first).transform(["CCO", "CS", "x"])
-    seen.clear()
-    features(first)
-    assert "CCO" in seen
+
+    def call_in_block():
+        with parsed_once():
+            call()
+
+    monkeypatch.setattr(type(transformer), "_featurize", watched)
+    for one_of_both in (call, call_in_block):
+        seen.clear()
+        read_in(one_of_both)
+        assert seen[:4] == ["CCO", "CCN", "CCCl", "c1ccccc1"]
 
 
 @pytest.mark.parametrize(
