@@ -54,6 +54,13 @@ def replace(position, smiles):
     return [smiles if i == position else s for i, s in enumerate(SMILES)]
 
 
+def test_each_molecule_is_read_once(read_in):
+    study = make_study()
+    split = {"train": [0, 1], "test": [2, 3]}
+    texts = read_in(lambda: audit_split(study, split))
+    assert len(texts) == len(set(texts))
+
+
 def test_clean_split():
     audit = audit_split(make_study(), SPLIT)
     assert audit.violations == []

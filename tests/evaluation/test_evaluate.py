@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
+from rdkit import Chem
 from sklearn.base import BaseEstimator, clone
 from sklearn.decomposition import PCA
 from sklearn.pipeline import make_pipeline
@@ -33,7 +34,7 @@ from sklearn_molge.metrics import (
     retrieval_ranks,
 )
 from sklearn_molge.model_selection import drug_cell_line_split
-from sklearn_molge.molecules import MorganFingerprinter
+from sklearn_molge.molecules import MoleculeDescriptors, MorganFingerprinter
 from sklearn_molge.retrieval import (
     DoubleNNRetriever,
     OracleRetriever,
@@ -83,6 +84,30 @@ def split_of_repeat(study, i):
     rng = np.random.RandomState(0)
     seeds = rng.randint(np.iinfo(np.int32).max, size=(2, 2)).tolist()
     return drug_cell_line_split(study.groups, **SPLIT, random_state=seeds[i][0])
+
+
+def test_descriptors_are_computed_once(study, monkeypatch, read_in):
+    """By all methods of all repeats."""
+    seen = []
+    featurize = MoleculeDescriptors._featurize
+
+    def watched(self, mols):
+        seen.extend(map(Chem.MolToSmiles, mols))
+        return featurize(self, mols)
+
+    monkeypatch.setattr(MoleculeDescriptors, "_featurize", watched)
+    methods = {
+        name: make_pipeline(MoleculeDescriptors(["MolWt", "TPSA"]), CCA(1, ridge=ridge))
+        for name, ridge in (("a", 0.1), ("b", 1.0))
+    }
+    texts = read_in(
+        lambda: evaluate_study(
+            study, methods=methods, embedders={}, n_repeats=2, inspect=False,
+            figures=False,
+        )
+    )  # fmt: skip
+    assert len(seen) == len(set(seen)) > 10
+    assert len(texts) == len(set(texts))
 
 
 def test_parts_share_no_drug_and_no_line(study, run):
