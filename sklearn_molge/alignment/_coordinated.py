@@ -319,11 +319,7 @@ class CoordinatedEmbedder(
         return self._fit(X, y, groups, sample_weight, reset=not self.initialized_)
 
     def _fit(self, X, y, groups, sample_weight, *, reset):
-        """Build what is to be built, and train it.
-
-        Each SMILES is parsed once before the training begins, when the molecules are
-        let go: only ``sampler__distance="structure"`` parses once more.
-        """
+        """Build what is to be built, and train it."""
         if not reset:
             self._apply_settings()
         device = self._where_to_train if reset else self._module_device

@@ -20,7 +20,7 @@ from sklearn_molge.molecules._smiles import (
     NO_METALS,
     check_smiles,
     of_valid,
-    parse_smiles,
+    shared_molecule,
 )
 
 __all__ = [
@@ -524,7 +524,7 @@ def _mobile_identity(text: str, stereo: bool) -> str:
 
     What the enumerator finds within its limits may depend on the order of the atoms.
     """
-    mol = parse_smiles(text)
+    mol = shared_molecule(text)
     if mol is None:  # a few metal complexes cannot be read again
         return text
     canonical = _canonical_tautomer(mol, stereo=stereo)
@@ -651,7 +651,7 @@ def identity_report(X: ArrayLike, *, names: ArrayLike | None = None) -> pd.DataF
 
 
 def _read(checked: str) -> Chem.Mol:
-    mol = parse_smiles(checked)
+    mol = shared_molecule(checked)
     assert mol is not None
     return mol
 

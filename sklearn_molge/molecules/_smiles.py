@@ -102,7 +102,7 @@ class _Memory(threading.local):
     def __init__(self) -> None:
         self.molecules = Recent(_MOLECULES)
         self.results = Recent(_RESULTS)
-        self.block: Recent | None = None
+        self.in_block = False
 
 
 _memory = _Memory()
@@ -123,9 +123,8 @@ def parsed_once() -> Iterator[None]:
     Without a block, too, a thread keeps what it read and computed last: up to 128 MiB
     of molecules, about 5,000 drugs, and 64 MiB of their identities, fingerprints and
     descriptors. So a cross-validation of a study of usual size needs no block. Within
-    one it is up to 1 GiB of either, about 40,000 drugs, and at the end of the outermost
-    the molecules are let go. Beyond, the oldest leave and are computed again when they
-    are needed.
+    one it is up to 1 GiB of either, about 40,000 drugs. Beyond, the oldest leave and
+    are computed again when they are needed.
 
     A block covers its own thread: worker processes parse for themselves, and so does
     chemprop's featurizer, which computes the graphs of a D-MPNN.
@@ -138,15 +137,17 @@ def parsed_once() -> Iterator[None]:
     ...     ids = drug_ids(smiles)
     ...     fingerprints = MorganFingerprinter().fit_transform(smiles)
     """
-    if _memory.block is not None:
+    if _memory.in_block:
         yield
         return
-    _memory.block = Recent(_IN_BLOCK)
+    _memory.in_block = True
+    _memory.molecules.shrink(_IN_BLOCK)
     _memory.results.shrink(_IN_BLOCK)
     try:
         yield
     finally:
-        _memory.block = None
+        _memory.in_block = False
+        _memory.molecules.shrink(_MOLECULES)
         _memory.results.shrink(_RESULTS)
 
 
@@ -176,8 +177,7 @@ def parse_smiles(
     Returns
     -------
     mol : rdkit.Chem.Mol or None
-        The molecule, to be read and not changed: others may share it (see
-        :func:`parsed_once`). None where `entry` is no text, is one of
+        The molecule, the caller's own. None where `entry` is no text, is one of
         :data:`MISSING_SMILES`, is not a SMILES, has no atoms or too many, or numbers
         beyond those of OpenSMILES (charges up to 15, isotopes up to 999), is more
         tangled than any drug (700,000 connected subgraphs of up to 7 bonds), or is a
@@ -191,22 +191,15 @@ def parse_smiles(
     >>> parse_smiles("-666") is None, parse_smiles("*CC", wildcards=False) is None
     (True, True)
     """
-    # Outside a block the caller has a molecule of its own, should it be changed.
-    mol = _read(entry) if _memory.block is None else _parse(entry)
-    return _without_fault(entry, mol, wildcards=wildcards, max_atoms=max_atoms)
+    mol = shared_molecule(entry, wildcards=wildcards, max_atoms=max_atoms)
+    return None if mol is None else Chem.Mol(mol)  # should the caller change it
 
 
 def shared_molecule(
     entry: object, *, wildcards: bool = True, max_atoms: int = MAX_ATOMS
 ) -> Chem.Mol | None:
-    """Parse as `parse_smiles` does, for readers in this room: molecules are shared."""
+    """Parse as `parse_smiles` does, for those who only read: molecules are shared."""
     mol = _parse(entry)
-    return _without_fault(entry, mol, wildcards=wildcards, max_atoms=max_atoms)
-
-
-def _without_fault(
-    entry: object, mol: Chem.Mol | None, *, wildcards: bool, max_atoms: int
-) -> Chem.Mol | None:
     if mol is None or _fault(str(entry), mol, wildcards=wildcards, max_atoms=max_atoms):
         return None
     return mol
@@ -216,13 +209,12 @@ def _parse(text: object) -> Chem.Mol | None:
     """Return the molecule that this thread has read, or read it."""
     if not isinstance(text, str):
         return None  # and perhaps no key
-    kept = _memory.molecules if _memory.block is None else _memory.block
-    for known in (kept, _memory.molecules):
-        if text in known:
-            return known[text]
+    molecules = _memory.molecules
+    if text in molecules:
+        return molecules[text]
     mol = _read(text)
     n_atoms = 0 if mol is None else mol.GetNumAtoms()
-    kept.keep(text, mol, len(text) + _BYTES_PER_ATOM * n_atoms)
+    molecules.keep(text, mol, len(text) + _BYTES_PER_ATOM * n_atoms)
     return mol
 
 
