@@ -101,7 +101,7 @@ def _places():
 
 
 def read_molecules(options, n):
-    """Return `n` different SMILES of the table that --library names, or made-up ones."""
+    """Return `n` different SMILES of the table in --library, or made-up ones."""
     if options.library is None:
         return np.array(list(assembled_library(n)), dtype=object)
     table = pd.read_csv(options.library, sep="\t", dtype=str)

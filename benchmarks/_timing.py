@@ -27,12 +27,13 @@ def compare(
     goal : float, default=None
         The ratio that was asked for.
     memory : bool, default=True
-        Whether the peaks of what Python and numpy allocate are measured, in a call more.
+        Whether the peaks of what Python and numpy allocate are measured, in a further
+        call.
     warmup : int, default=1
         Pairs that are not counted.
     new_thread : bool, default=False
-        Whether each call runs in a thread of its own: a thread of this library keeps the
-        molecules that it read last, and would not read them again.
+        Whether each call runs in a thread of its own: this library keeps the molecules
+        that a thread read last, and would not read them again.
     wall : bool, default=False
         Whether the wall's clock counts in any case: processes of workers compute.
     **more

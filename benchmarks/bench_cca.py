@@ -1,4 +1,4 @@
-"""CCA against scikit-learn's and cca-zoo's, and the cost of a ridge that data choose."""
+"""CCA against scikit-learn's and cca-zoo's, and the cost of choosing the ridge."""
 
 import warnings
 

@@ -1,13 +1,13 @@
 """Files at their size: the paper's cut of a release, and studies saved and opened.
 
-Each call runs in a new process; a round calls all of them in turn, every second round in
-the reverse order. Peaks are of memory that the process has to itself, above what it had
+Each call runs in a new process; a round calls all in turn, every second round in the
+reverse order. Peaks are of memory that the process has to itself, above what it had
 before the call: pages of a mapped file can be dropped at any time.
 
-A release has the shape of LINCS 2020, Level 3, with made-up values (real bytes), and the
-pages of its files are put out of memory before each call:
+A release has the shape of LINCS 2020, Level 3, with made-up values (real bytes), and
+its files' pages are put out of memory before each call:
 
-* the disk: the whole matrix of treated wells, read in order in blocks of 8 MB. The limit.
+* the disk: the matrix of treated wells, read in order in blocks of 8 MB. The limit.
 * everything: the matrix read in order through h5py, and the wanted cells picked.
 * h5py, samples first: ``matrix[sorted_samples, :][:, sorted_genes]``
 * h5py, genes first: ``matrix[:, sorted_genes][sorted_samples]``
@@ -66,17 +66,19 @@ def add_arguments(parser):
 def measure(prepare, *arguments):
     """Time what `prepare` returns, a function of nothing, and watch its memory."""
     action, check = prepare(*arguments)
-    process, peak, done = psutil.Process(), [0], threading.Event()
+    process, done = psutil.Process(), threading.Event()
 
-    def watch(until=done.is_set):
-        while not until():
-            info = process.memory_info()
-            peak[0] = max(peak[0], info.rss - getattr(info, "shared", 0))
-            done.wait(0.002)
+    def private():
+        info = process.memory_info()
+        return info.rss - getattr(info, "shared", 0)
 
-    once = iter([False, True])
-    watch(until=lambda: next(once))
-    base = peak[0]
+    base = private()
+    peaks = [base]
+
+    def watch():
+        while not done.wait(0.002):
+            peaks[0] = max(peaks[0], private())
+
     thread = threading.Thread(target=watch)
     thread.start()
     try:
@@ -86,9 +88,8 @@ def measure(prepare, *arguments):
     finally:
         done.set()
         thread.join()
-    once = iter([False, True])
-    watch(until=lambda: next(once))  # of what the result still holds
-    found = {"seconds": seconds, "mib": (peak[0] - base) / 2**20}
+    peak = max(peaks[0], private())  # what the result holds, however quick the call
+    found = {"seconds": seconds, "mib": (peak - base) / 2**20}
     return found | (check(result) if check else {})
 
 
@@ -322,13 +323,10 @@ def release_records(layout, folder, options):
         if name in peers:
             continue
         for peer in peers if "read_gctx" in name else peers[:1]:
-            last = {k: v for k, v in found[name][-1].items() if k not in _MEASURED}
-            more = last | {"pages_that_stayed": max(stayed)}
+            more = found[name][-1] | {"pages_that_stayed": max(stayed)}
+            del more["seconds"], more["mib"]
             records.append(record(found, name, peer, sizes, **more))
     return records + skipped
-
-
-_MEASURED = ("seconds", "mib")
 
 
 def make_study(n_profiles, n_controls, n_genes=978):

@@ -1,7 +1,7 @@
-"""A training step against a port of the paper's code; D-MPNN and graphs against chemprop.
+"""A training step against a port of the paper's code; D-MPNN, graphs against chemprop.
 
-Before anything is timed, both sides must give equal losses and gradients, draw negatives
-alike, and make equal graphs.
+Before anything is timed, both sides must give equal losses and gradients, draw
+negatives alike, and make equal graphs.
 """
 
 import argparse
@@ -497,7 +497,7 @@ def graph_records(options):
          lambda: [featuriser(Chem.MolFromSmiles(text)) for text in smiles]),
         ("graphs from SMILES", lambda: MoleculeGraphs.from_smiles(smiles),
          "chemprop's cuik featuriser", None, lambda: quick(smiles)),
-        (f"a batch of {n}, ours with the bags of DMPNN", lambda: ours.take(range(n)).bags,
+        (f"a batch of {n}, ours with DMPNN's bags", lambda: ours.take(range(n)).bags,
          "chemprop's BatchMolGraph", 2.0, lambda: BatchMolGraph(theirs[:n])),
     )  # fmt: skip
     for what, own, against, goal, peer in cases:

@@ -10,13 +10,13 @@ returns records: plain dictionaries. Intervals are lists of a value and its two 
     python benchmarks/run.py --smoke
     python benchmarks/run.py --table results.json
 
-Each of several benchmarks gets a process of its own: what one imports or keeps in memory
-is not there for the next. ``--smoke`` runs all on tiny sizes, real data replaced by a
-simulated release; its numbers say nothing.
+Each of several benchmarks gets a process of its own: what one imports or keeps in
+memory is not there for the next. ``--smoke`` runs all on tiny sizes, real data replaced
+by a simulated release; its numbers say nothing.
 
-Why neither asv nor pytest-benchmark: asv times each function in processes of its own and
-compares medians of commits, pytest-benchmark times one function after the other; neither
-calls two programs in turn, A B A B, and gives the ratio of each pair with its spread.
+Neither asv (each function in processes of its own, medians of two commits compared) nor
+pytest-benchmark (one function after the other) calls two programs in turn, A B A B, and
+gives the ratio of the pairs with its spread.
 """
 
 import argparse
@@ -42,13 +42,15 @@ SPEED = (
 QUALITY = ("quality", "deep", "calibration", "connectivity")
 NAMES = SPEED + QUALITY
 PACKAGES = (
-    "sklearn-molge", "numpy", "scipy", "scikit-learn", "pandas", "h5py", "joblib", "rdkit",
-    "torch", "skorch", "chemprop", "cuik-molmaker", "faiss-cpu", "cca-zoo", "anndata",
+    "sklearn-molge", "numpy", "scipy", "scikit-learn", "pandas", "h5py", "joblib",
+    "rdkit", "torch", "skorch", "chemprop", "cuik-molmaker", "faiss-cpu", "cca-zoo",
+    "anndata",
 )  # fmt: skip
+HIDDEN = ("benchmark", "clock")
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 HEADINGS = {
     "what": "", "ours_s": "ours, s", "peer_s": "peer, s", "ours_mib": "ours, MiB",
-    "peer_mib": "peer, MiB", "mrr": "MRR", "median_rank": "median rank",
+    "peer_mib": "peer, MiB", "mrr": "MRR", "gb": "GB",
 }  # fmt: skip
 
 
@@ -201,7 +203,10 @@ def _output(program, *arguments):
 
 
 def as_table(found):
-    """Return results as tables in Markdown, one a benchmark."""
+    """Return results as tables in Markdown, one a benchmark.
+
+    What fewer than half of the records have goes into the last column.
+    """
     machine, versions = found["machine"], found["versions"]
     known = [machine["processor"], f"{machine['cores']} cores", machine["gpu"]]
     known += [f"{name} {version}" for name, version in versions.items()]
@@ -210,13 +215,17 @@ def as_table(found):
     of_all = itertools.groupby(found["records"], lambda record: record["benchmark"])
     for name, records in of_all:
         records = list(records)
-        columns = list(dict.fromkeys(key for r in records for key in r))
-        columns.remove("benchmark")
+        keys = dict.fromkeys(key for r in records for key in r if key not in HIDDEN)
+        columns = [k for k in keys if 2 * sum(k in r for r in records) >= len(records)]
+        rare = [key for key in keys if key not in columns]
         options = found["options"].get(name, {})
         lines += ["", f"### {name}", "", " ".join(_command(options)), ""]
-        lines.append(_row(HEADINGS.get(c, c.replace("_", " ")) for c in columns))
-        lines.append(_row("---" for _ in columns))
-        lines += [_row(_cell(r.get(c, "")) for c in columns) for r in records]
+        headings = [_heading(c) for c in columns] + [""]
+        lines += [_row(headings), _row("---" for _ in headings)]
+        for r in records:
+            cells = [_cell(r.get(c, "")) for c in columns]
+            more = [f"{_heading(c)} {_cell(r[c])}" for c in rare if c in r]
+            lines.append(_row([*cells, "; ".join(more)]))
     return "\n".join(lines)
 
 
@@ -226,19 +235,25 @@ def _command(options):
             yield f"{key}={value if isinstance(value, str) else _cell(value)}"
 
 
+def _heading(key):
+    return HEADINGS.get(key, key.replace("_", " "))
+
+
 def _row(cells):
     return f"| {' | '.join(cells)} |"
 
 
 def _cell(value):
     if isinstance(value, dict):
-        return ", ".join(f"{key} {_cell(v)}" for key, v in value.items())
+        return ", ".join(f"{_heading(key)} {_cell(v)}" for key, v in value.items())
     if isinstance(value, list):
         texts = list(map(_cell, value))
         is_interval = len(value) == 3 and all(isinstance(v, float) for v in value)
         return "{} [{}, {}]".format(*texts) if is_interval else " ".join(texts)
     if isinstance(value, float):
         return f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
+    if value is None:
+        return ""
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 
