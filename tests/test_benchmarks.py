@@ -72,10 +72,7 @@ def test_names_are_those_of_the_runner(load):
         load("run").main(["rank"])
 
 
-def test_each_name_gets_a_process_and_a_failure_stops_no_other(
-    load, monkeypatch, capsys
-):
-    monkeypatch.setattr(load("run"), "NAMES", ("none", "quality", "ranks"))
+def test_each_name_gets_a_process_and_a_failure_stops_no_other(load):
     found = load("run").run_apart(["none", "cca", "ranks"], ["--smoke"])
     failed, *records = found["records"]
     assert failed["benchmark"] == "none"
