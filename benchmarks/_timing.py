@@ -39,7 +39,7 @@ def compare(
     **more
         Further entries of the record.
     """
-    call = _in_new_thread if new_thread else _plainly
+    call = in_new_thread if new_thread else _plainly
     now = time.perf_counter if wall else clock(options)
     both = [lambda: call(ours), lambda: call(peer)]
     seconds = in_turn(both, options, warmup=warmup, now=now)
@@ -124,6 +124,7 @@ def _plainly(function):
     return function()
 
 
-def _in_new_thread(function):
+def in_new_thread(function):
+    """Call a function where no molecule is remembered."""
     with ThreadPoolExecutor(1) as thread:
         return thread.submit(function).result()
