@@ -33,7 +33,6 @@ def run(options):
                 "drug_ids, from SMILES", lambda it=ours: drug_ids(next(it)),
                 lambda it=theirs, keys=keys: keys(next(it)), options,
                 against=f"parse and {name}", sizes={"molecules": n}, memory=False,
-                new_thread=True,
             )  # fmt: skip
         records.append(record)
     with BlockLogs():

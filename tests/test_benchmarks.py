@@ -73,12 +73,12 @@ def test_names_are_those_of_the_runner(load):
 
 
 def test_each_name_gets_a_process_and_a_failure_stops_no_other(load):
-    found = load("run").run_apart(["none", "cca", "ranks"], ["--smoke"])
+    found = load("run").run_apart(["none", "ranks"], ["--smoke"])
     failed, *records = found["records"]
     assert failed["benchmark"] == "none"
     assert "exit status" in failed["failed"]
-    assert {record["benchmark"] for record in records} == {"cca", "ranks"}
-    assert set(found["options"]) == {"cca", "ranks"}
+    assert {record["benchmark"] for record in records} == {"ranks"}
+    assert set(found["options"]) == {"ranks"}
 
 
 def test_real_data_that_is_not_named_is_said(results):
