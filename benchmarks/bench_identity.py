@@ -17,13 +17,13 @@ def add_arguments(parser):
 
 def run(options):
     n = options.molecules
-    smiles = read_molecules(options, n * (options.repeats + 1))
+    smiles = read_molecules(options, 2 * n * (options.repeats + 1))
+    # Each call gets other molecules: identities are remembered.
+    batches = np.split(smiles, 2 * (options.repeats + 1))
     records = []
     for option, name in (("", "MolToInchiKey"), ("-SNon", "MolToInchiKey, no stereo")):
-        # Each call gets other molecules: identities are remembered.
-        ours, theirs = (
-            iter(np.array_split(smiles, options.repeats + 1)) for _ in range(2)
-        )
+        some = [batches.pop() for _ in range(options.repeats + 1)]
+        ours, theirs = iter(some), iter(some)
 
         def keys(batch, option=option):
             return [Chem.MolToInchiKey(Chem.MolFromSmiles(s), option) for s in batch]
