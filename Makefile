@@ -6,11 +6,12 @@ LEVEL ?= 5
 OUT ?= demo-output
 KIND ?=
 OPERATION ?=
+NAMES ?=
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 DOCS_READY := $(VENV)/.docs-ready
 
-.PHONY: demo test lint docs fuzz chaos clean
+.PHONY: demo test lint docs bench fuzz chaos clean
 
 # torch goes first, alone and pinned: a bare `torch` may draw gigabytes of CUDA.
 $(READY): pyproject.toml constraints.txt
@@ -30,6 +31,10 @@ demo: $(READY)
 # One thread for each of the two processes: more would fight over the cores.
 test: lint
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+
+# As NAMES="cca ranks"; on real data by hand, see benchmarks/run.py.
+bench: $(READY)
+	$(BIN)/python benchmarks/run.py $(NAMES) --json benchmarks.json
 
 # As N=100000, or KIND=gctx: mutated inputs, see docs/reliability.md.
 fuzz: $(READY)

@@ -1,4 +1,4 @@
-"""A folder in the layout of LINCS 2020, Level 3, of any size and with made-up values.
+"""Folders in the layout of LINCS 2020: Level 3 of any size, and a small Level 5.
 
 Real bytes, not holes: a block of random values, shifted from band to band, so that the
 value of any well and gene is known without reading the file (`value_of`).
@@ -11,6 +11,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pandas as pd
+
+from sklearn_molge.datasets import make_perturbation_study, write_gctx
 
 MATRIX = "0/DATA/0/matrix"
 N_GENES, N_LANDMARKS = 12_328, 978
@@ -79,6 +81,38 @@ def make_release(
         name = f"level3_beta_{kind}_n{len(ids)}x{n_genes}.gctx"
         _write_matrix(folder / name, ids, genes, LAYOUTS[layout])
     done.touch()
+
+
+def make_level5(folder: Path) -> None:
+    """Write a small simulated study as a release has it, Level 5, for a smoke run."""
+    folder.mkdir(parents=True)
+    study = make_perturbation_study(
+        48, n_cell_lines=24, n_genes=40, doses_um=(10,), measured=0.35, level=5,
+        random_state=0,
+    )  # fmt: skip
+    obs = study.obs
+    ids = [f"SIM_{line}_24H:{i}" for i, line in enumerate(obs["cell_line"])]
+    perts = obs["pert_id"].to_numpy()
+    signatures = pd.DataFrame(
+        {"sig_id": ids, "pert_id": perts, "cmap_name": perts, "pert_type": "trt_cp",
+         "cell_iname": obs["cell_line"].to_numpy(), "pert_dose": 10,
+         "pert_dose_unit": "uM", "pert_idose": "10 uM", "pert_time": 24,
+         "pert_time_unit": "h", "pert_itime": "24 h"}
+    )  # fmt: skip
+    compounds = pd.DataFrame({"pert_id": perts, "canonical_smiles": study.smiles})
+    compounds["cmap_name"] = compounds["pert_id"]
+    mechanism = obs["moa"].to_numpy()
+    compounds["target"] = compounds["moa"] = mechanism
+    genes = study.genes.rename(columns={"symbol": "gene_symbol"})
+    genes["feature_space"] = "landmark"
+    for name, table in (
+        ("siginfo", signatures), ("compoundinfo", compounds.drop_duplicates("pert_id")),
+        ("geneinfo", genes[["gene_id", "gene_symbol", "feature_space"]]),
+    ):  # fmt: skip
+        table.to_csv(folder / f"{name}.txt", sep="\t", index=False)
+    rows = pd.DataFrame(index=genes["gene_id"].astype(str))
+    path = folder / f"level5_trt_cp_n{len(ids)}x{len(genes)}.gctx"
+    write_gctx(path, study.ge, pd.DataFrame(index=ids), rows)
 
 
 def value_of(rows: np.ndarray, columns: np.ndarray, n_genes: int) -> np.ndarray:

@@ -3,13 +3,10 @@
 Draws splits with unseen drugs in unseen cell lines, fits each recommended pipeline in a
 ConformalRetriever on the training rows, which calibrates on inner folds alone, and
 looks at the test profiles. Controls: without ``groups``, so that lines are not held
-out inside, and with the molecules of the training rows shuffled. Answers are kept in a
-folder, a file each, and a second call goes on from there::
-
-    python benchmarks/bench_calibration.py path/to/lincs_folder
+out inside, and with the molecules of the training rows shuffled. Answers are kept in
+--cache, a file each, and a second call goes on from there.
 """
 
-import argparse
 import warnings
 from pathlib import Path
 
@@ -28,6 +25,7 @@ from sklearn_molge.model_selection import DrugCellLineShuffleSplit
 from sklearn_molge.molecules import parsed_once
 from sklearn_molge.retrieval import ConformalRetriever, recommended_pipeline
 
+SMOKE = {"draws": 1, "models": ["CCA"], "controls": [""]}
 SEED = 100  # of the inner draws; 0 is that of the tables of other benchmarks
 MODELS = {"process": "gaussian_process", "CCA": "linear"}
 CONTROLS = ("", "lines not held out", "shuffled molecules")
@@ -81,44 +79,39 @@ def measure(study, options):
     return {name: pd.concat(of_draw) for name, of_draw in tables.items()}
 
 
-def summary(table):
-    """Return a row of the table: intervals resample drugs."""
-    sets = set_coverage(table, random_state=SEED)
-    row = {"MRR": f"{np.mean(1 / table['rank']):.3f}"}
-    for coverage, of in sets.iterrows():
-        held = "{held:.3f} [{low:.3f}, {high:.3f}]".format(**of)
-        row[f"{100 * coverage:g} %"] = f"{held}, {of['mean_size']:.2f}"
+def add_arguments(parser):
+    add = parser.add_argument
+    add("--draws", type=int, default=10)
+    add("--models", nargs="+", choices=MODELS, default=list(MODELS))
+    add("--controls", nargs="+", choices=CONTROLS, default=list(CONTROLS))
+    add("--cache", type=Path, default=Path("bench_calibration"), help="of answers")
+
+
+def record(name, table):
+    """Return the record of a variant: intervals resample drugs."""
+    row = {"what": name, "sizes": {"queries": len(table)}}
+    row["mrr"] = float(np.mean(1 / table["rank"]))
+    for coverage, of in set_coverage(table, random_state=SEED).iterrows():
+        row[f"held_by_{100 * coverage:g}%"] = _interval(of, "held")
+        row[f"size_of_{100 * coverage:g}%"] = float(of["mean_size"])
     error = bootstrap_calibration_error(
         table["correct"], table["confidence"], table["drug"], random_state=SEED
     )
-    row["ECE"] = "{score:.3f} [{low:.3f}, {high:.3f}]".format(**error)
+    row["calibration_error"] = _interval(error, "score")
     for share in (0.1, 0.25):  # or more, where several are as sure
         of = abstention_curve(
             table["rank"], table["confidence"], drugs=table["drug"], answered=[share],
             random_state=SEED,
         ).iloc[0]  # fmt: skip
-        row[f"surest {share:.0%}"] = "{score:.3f} [{low:.3f}, {high:.3f}]".format(**of)
+        row[f"mrr_of_surest_{share:.0%}"] = _interval(of, "score")
     held = (table["p_value"] > 1 - 0.9 + 1e-9).groupby(table["draw"]).mean()
-    row["90 %, each draw"] = " ".join(f"{share:.2f}" for share in held)
-    return row
+    return row | {"held_by_90%_each_draw": " ".join(f"{share:.2f}" for share in held)}
 
 
-def main():
-    """Run the benchmark from the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("folder")
-    parser.add_argument("--draws", type=int, default=10)
-    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
-    parser.add_argument(
-        "--controls", nargs="+", choices=CONTROLS, default=list(CONTROLS)
-    )
-    parser.add_argument("--cache", type=Path, default=Path("bench_calibration"))
-    options = parser.parse_args()
-    study = load_lincs(options.folder, level=5)
-    found = measure(study, options)
-    print("Each coverage: share of the queries held, and mean size, of the candidates.")
-    print(pd.DataFrame({name: summary(t) for name, t in found.items()}).to_string())
+def _interval(of, value):
+    return [float(of[name]) for name in (value, "low", "high")]
 
 
-if __name__ == "__main__":
-    main()
+def run(options):
+    found = measure(load_lincs(options.data, level=5), options)
+    return [record(name, table) for name, table in found.items()]

@@ -1,18 +1,20 @@
-"""CCA against scikit-learn's and cca-zoo's, 50 components.
+"""CCA against scikit-learn's and cca-zoo's, and the cost of choosing the ridge."""
 
-OMP_NUM_THREADS=1 python benchmarks/bench_cca.py
-"""
-
-import argparse
 import warnings
 
 import numpy as np
-from _timing import compare, describe_machine, report
-from cca_zoo.linear import RidgeCCA
+from _timing import compare, missing
 from scipy import linalg
 from sklearn import cross_decomposition
 
 from sklearn_molge.alignment import CCA
+
+SMOKE = {"shape": [200, 30, 12], "components": 4}
+
+
+def add_arguments(parser):
+    parser.add_argument("--shape", type=int, nargs=3, default=[3000, 500, 128])
+    parser.add_argument("--components", type=int, default=50)
 
 
 def make(n, p, q, hidden=60):
@@ -34,39 +36,42 @@ def fit_scikit_learn(X, y, k):
         return cross_decomposition.CCA(k).fit(X, y)
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--shape", type=int, nargs=3, default=(3000, 500, 128))
-    parser.add_argument("--components", type=int, default=50)
-    options = parser.parse_args()
-    describe_machine("cca-zoo")
-    X, y = make(*options.shape)
+def run(options):
+    n, p, q = options.shape
     k = options.components
+    X, y = make(n, p, q)
+    sizes = {"rows": n, "features": p, "targets": q, "components": k}
     truth = exact(X, y, k)
     ours = CCA(k, ridge=0).fit(X, y)
-    theirs = fit_scikit_learn(X, y, k)
-    scores = theirs.transform(X, y)
-    found = [np.corrcoef(scores[0][:, i], scores[1][:, i])[0, 1] for i in range(k)]
-    print(
-        f"{options.shape}, {k} components: largest error of a correlation: ours "
-        f"{np.abs(ours.correlations_ - truth).max():.1e}, scikit-learn "
-        f"{np.abs(np.sort(found)[::-1] - truth).max():.1e}"
-    )
-    times = compare(
-        lambda: CCA(k, ridge=0.001).fit(X, y),
-        lambda: RidgeCCA(k, shrinkage=0.001).fit([X, y]),
-        repeats=options.repeats,
-    )
-    report("against cca-zoo's RidgeCCA", *times, goal="1.0")
-    times = compare(
-        lambda: CCA(k, ridge=0).fit(X, y),
-        lambda: fit_scikit_learn(X, y, k),
-        repeats=options.repeats,
-        warmup=0,
-    )
-    report("against scikit-learn's CCA", *times, goal="1/50")
+    scores = fit_scikit_learn(X, y, k).transform(X, y)
+    theirs = [np.corrcoef(scores[0][:, i], scores[1][:, i])[0, 1] for i in range(k)]
+    errors = {
+        "ours_error": float(np.abs(ours.correlations_ - truth).max()),
+        "peer_error": float(np.abs(np.sort(theirs)[::-1] - truth).max()),
+    }
+    records = [
+        compare(
+            "CCA, ridge 0", lambda: CCA(k, ridge=0).fit(X, y),
+            lambda: fit_scikit_learn(X, y, k), options,
+            against="scikit-learn's CCA", sizes=sizes, goal=1 / 50, warmup=0,
+            memory=False, **errors,
+        ),
+        compare(
+            'CCA, ridge "auto"', lambda: CCA(k, random_state=0).fit(X, y),
+            lambda: CCA(k, ridge=0.001).fit(X, y), options,
+            against="the same with a fixed ridge", sizes=sizes, goal=2.5,
+        ),
+    ]  # fmt: skip
+    peer = "cca-zoo's RidgeCCA"
+    if without := missing("CCA, ridge 0.001", "cca_zoo", peer):
+        return [*records, without]
+    from cca_zoo.linear import RidgeCCA
 
-
-if __name__ == "__main__":
-    main()
+    records.append(
+        compare(
+            "CCA, ridge 0.001", lambda: CCA(k, ridge=0.001).fit(X, y),
+            lambda: RidgeCCA(k, shrinkage=0.001).fit([X, y]), options,
+            against=peer, sizes=sizes, goal=1.0,
+        )
+    )  # fmt: skip
+    return records

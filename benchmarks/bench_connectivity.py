@@ -4,12 +4,9 @@ Each draw holds six cell lines out, whose profiles are the queries, and hides ha
 the drugs from the training. So of the candidates, the drugs of the queries, a part was
 measured in other lines and the others never. Rows: structure alone, measured signatures
 alone, and EvidenceRetriever of both. Controls, of the Gaussian process: molecules dealt
-to other drugs, and the mean profile of the line in the place of each::
-
-    python benchmarks/bench_connectivity.py path/to/lincs_folder
+to other drugs, and the mean profile of the line in the place of each.
 """
 
-import argparse
 import warnings
 
 import numpy as np
@@ -22,7 +19,11 @@ from tqdm import tqdm
 from sklearn_molge.alignment import GaussianProcessRetriever
 from sklearn_molge.datasets import load_lincs
 from sklearn_molge.exceptions import DataWarning
-from sklearn_molge.metrics import paired_comparison, retrieval_ranks
+from sklearn_molge.metrics import (
+    bootstrap_scores,
+    paired_comparison,
+    retrieval_ranks,
+)
 from sklearn_molge.model_selection import DrugCellLineShuffleSplit
 from sklearn_molge.molecules import StructureKernel
 from sklearn_molge.retrieval import (
@@ -32,6 +33,7 @@ from sklearn_molge.retrieval import (
 )
 
 SEED = 100
+SMOKE = {"draws": 1, "structure": ["CCA"]}
 
 
 class TableKernel(Kernel):
@@ -127,42 +129,38 @@ def measure(study, n_draws, chosen):
     return pd.concat(tables)
 
 
-def summary(table):
-    """Return mean reciprocal ranks, and paired differences to structure alone."""
+def add_arguments(parser):
+    parser.add_argument("--draws", type=int, default=10)
+    parser.add_argument("--structure", nargs="+", default=["CCA", "GP"])
+
+
+def records(table):
+    """Return scores with intervals over drugs, and gains over structure alone."""
     chosen = {
         "all": table,
         "measured": table[table["measured"]],
         "not measured": table[~table["measured"]],
     }
-    rows = {}
-    for name in table.columns[3:]:
-        row = rows[name] = {}
-        for part, queries in chosen.items():
-            mrr = (1 / queries[name]).groupby(queries["draw"]).mean().mean()
-            row[part] = f"{mrr:.4f}"
-            alone = name.split(",")[0]
+    candidates = float(table.groupby("draw")["drug"].nunique().mean())
+    for part, queries in chosen.items():
+        sizes = {"queries": len(queries), "candidates": candidates}
+        for name in table.columns[3:]:
+            ranks, drugs = queries[name], queries["drug"]
+            pooled = bootstrap_scores(ranks, drugs, random_state=SEED).loc["mrr"]
+            of_draws = (1 / ranks).groupby(queries["draw"]).mean()
+            row = {
+                "what": f"{name}; {part}",
+                "sizes": sizes,
+                "mean_of_draws": float(of_draws.mean()),
+                "mrr": [float(pooled[c]) for c in ("score", "low", "high")],
+            }
             if name.endswith("evidence"):
-                gain = paired_comparison(
-                    queries[name], queries[alone], queries["drug"], random_state=SEED
-                )
-                row[part] += f" ({gain.difference:+.4f} [{gain.low:+.4f}, "
-                row[part] += f"{gain.high:+.4f}])"
-    return pd.DataFrame(rows).T
+                alone = queries[name.split(",")[0]]
+                gain = paired_comparison(ranks, alone, drugs, random_state=SEED)
+                row["gain"] = [float(v) for v in (gain.difference, gain.low, gain.high)]
+            yield row
 
 
-def main():
-    """Run the benchmark from the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("folder")
-    parser.add_argument("--draws", type=int, default=10)
-    parser.add_argument("--structure", nargs="+", default=["CCA", "GP"])
-    options = parser.parse_args()
-    study = load_lincs(options.folder, level=5)
-    table = measure(study, options.draws, options.structure)
-    n = table.groupby("draw").agg({"drug": "nunique", "measured": "mean"}).mean()
-    print(f"{n['drug']:.0f} candidates, {n['measured']:.2f} of the queries measured")
-    print(summary(table).to_string())
-
-
-if __name__ == "__main__":
-    main()
+def run(options):
+    study = load_lincs(options.data, level=5)
+    return list(records(measure(study, options.draws, options.structure)))

@@ -1,12 +1,10 @@
-r"""Whether a graph network adds to a Gaussian process over structures, and what does.
+"""Whether a graph network adds to a Gaussian process over structures, and what does.
 
 Every row is fitted on the training part of each inner draw and ranks its test part: the
 table gives scores and the paired difference to the Gaussian process alone. `--curve`
 gives the mean reciprocal rank against the number of training drugs. Similarities are
-kept in a folder, a file each, and a second call goes on from there::
-
-    python benchmarks/bench_deep.py path/to/lincs_folder --weights dmpnn.pt \
-        --annotations compoundinfo.txt.gz --extra path/to/signatures --rows "GP*"
+kept in --cache, a file each, and a second call goes on from there. Mechanisms and
+targets are those of --library.
 """
 
 import argparse
@@ -56,10 +54,12 @@ from sklearn_molge.molecules import (
 )
 from sklearn_molge.retrieval import recommended_pipeline
 
+SMOKE = {
+    "draws": 1, "rows": ["CCA", "*labels, 0.15"], "curve_sizes": [10, 20],
+}  # fmt: skip
 SEED = 100  # of the inner draws; 0 is that of the tables of other benchmarks
 SHARES = (0.1, 0.2, 0.3)
 LABEL_SHARE = 0.15
-SIZES = (150, 300, 500, 800, 1500)
 EXTRA_WEIGHT = 0.15
 HERITABILITY = 0.85
 
@@ -82,7 +82,7 @@ class Part:
     @cached_property
     def annotations(self):
         """SMILES and indicator of mechanisms and targets, of three drugs at least."""
-        table = pd.read_csv(self.options.annotations, sep="\t", dtype=str)
+        table = pd.read_csv(self.options.library, sep="\t", dtype=str)
         smiles = table["canonical_smiles"].fillna("").to_numpy(dtype=object)
         labels = [
             {
@@ -308,7 +308,7 @@ def student(start, part):
     """Teach a network the effects that the Gaussian process predicts of a library."""
     teacher = GaussianProcessRetriever(heritability=HERITABILITY, random_state=0)
     teacher.fit(part.smiles, part.ge)
-    library = pd.read_csv(part.options.annotations, sep="\t", dtype=str)
+    library = pd.read_csv(part.options.library, sep="\t", dtype=str)
     library = library["canonical_smiles"].dropna().unique().astype(object)
     rng = np.random.default_rng(0)
     library = rng.permutation(library[valid_smiles_mask(library)])
@@ -363,13 +363,13 @@ def members(options):
     if options.weights:
         found |= graph_members("pretrained", str(options.weights), options)
     labels = partial(gp, kernel=label_kernel)
-    if options.annotations:
+    if options.library:
         for share in (0.1, LABEL_SHARE, 0.2, 0.3):
             found[f"GP + labels, {share}"] = partial(labels, share=share)
     if options.extra:
         found["GP + sources"] = gp
         found["kernel CCA + sources"] = kernel_cca
-    if options.annotations and options.extra:
+    if options.library and options.extra:
         found["GP + sources + labels"] = partial(labels, share=LABEL_SHARE)
     return found
 
@@ -380,7 +380,7 @@ def graph_members(name, start, options):
     for share in SHARES:
         kernels[f"tuned {name} D-MPNN, {share}"] = tuned_vectors, share
     found = {}
-    if options.annotations:
+    if options.library:
         kernels[f"{name} D-MPNN of labels, 0.2"] = label_vectors, 0.2
         kernels[f"{name} student, 0.2"] = student_vectors, 0.2
         found[f"{name} student"] = partial(student_alone, start)
@@ -512,8 +512,8 @@ def slug(name):
     return re.sub(r"[^a-z0-9.]+", "-", name.lower()).strip("-")
 
 
-def score_table(study, draws, extra, options):
-    """Compute what the chosen rows need, and return their scores."""
+def score_records(study, draws, extra, options):
+    """Compute what the chosen rows need, and return their records."""
     compute = members(options)
     table = {
         name: parts
@@ -547,12 +547,10 @@ def score_table(study, draws, extra, options):
     }
     drugs = np.concatenate([part.drugs for part in parts.values()])
     sizes = [len(part.candidates) for part in parts.values()]
-    return pd.DataFrame(
-        {name: summary(r, ranks["GP"], sizes, drugs) for name, r in ranks.items()}
-    ).T
+    return [record(name, r, ranks["GP"], sizes, drugs) for name, r in ranks.items()]
 
 
-def summary(ranks, reference, n_candidates, drugs):
+def record(name, ranks, reference, n_candidates, drugs):
     """Return means over draws, and the paired difference to a reference."""
     pairs = zip(ranks, n_candidates, strict=True)
     gains = [
@@ -561,28 +559,35 @@ def summary(ranks, reference, n_candidates, drugs):
     pooled = paired_comparison(
         np.concatenate(ranks), np.concatenate(reference), drugs, random_state=0
     )
-    error = np.std(gains, ddof=1) / np.sqrt(len(gains)) if len(gains) > 1 else np.nan
     return {
-        "MRR": f"{np.mean([np.mean(1 / r) for r in ranks]):.4f}",
-        "MR/M": f"{np.mean([np.median(r) / n for r, n in pairs]):.3f}",
-        "H@10": f"{np.mean([np.mean(r <= 10) for r in ranks]):.3f}",
-        "MRR - GP (s.e. over draws)": f"{np.mean(gains):+.4f} ({error:.4f})",
-        "95 % over drugs": f"[{pooled.low:+.4f}, {pooled.high:+.4f}]",
+        "what": name,
+        "sizes": {"queries": len(drugs), "draws": len(ranks)},
+        "mrr": float(np.mean([np.mean(1 / r) for r in ranks])),
+        "median_rank_share": float(np.mean([np.median(r) / n for r, n in pairs])),
+        "hits@10": float(np.mean([np.mean(r <= 10) for r in ranks])),
+        "gain": [float(v) for v in (np.mean(gains), pooled.low, pooled.high)],
+        "gain_error_of_draws": standard_error(gains),
     }
 
 
-def curve_table(study, draws, extra, options):
+def standard_error(values):
+    """Return the standard error of a mean, None of a single value."""
+    n = len(values)
+    return float(np.std(values, ddof=1) / np.sqrt(n)) if n > 1 else None
+
+
+def curve_records(study, draws, extra, options):
     """Return MRR against the number of training drugs, and the gain of a doubling."""
     models = {
         "linear": linear,
         "kernel": gaussian_process,
         "graph": partial(graph_alone, "random", 0),
     }
-    scores = {name: np.empty((len(draws), len(SIZES))) for name in models}
-    sizes = np.empty((len(draws), len(SIZES)))
+    scores = {name: np.empty((len(draws), len(options.curve_sizes))) for name in models}
+    sizes = np.empty((len(draws), len(options.curve_sizes)))
     bar = tqdm(total=scores["graph"].size * len(models), unit="fit", disable=None)
     for draw, (train, test) in enumerate(draws):
-        for column, size in enumerate(SIZES):
+        for column, size in enumerate(options.curve_sizes):
             part = with_sources(
                 study, train, test, extra, options, n_drugs=size, seed=draw
             )
@@ -593,43 +598,43 @@ def curve_table(study, draws, extra, options):
                 scores[name][draw, column] = np.mean(1 / rank(similarities, part.match))
                 bar.update()
     bar.close()
-    table = {}
+    found = []
+    columns = [f"{n:.0f}_drugs" for n in sizes.mean(axis=0)]
     for name, mrr in scores.items():
         slopes = [
             np.polyfit(np.log2(x), y, 1)[0] for x, y in zip(sizes, mrr, strict=True)
         ]
-        error = np.std(slopes, ddof=1) / np.sqrt(len(slopes))
-        columns = map("{:.0f} drugs".format, sizes.mean(axis=0))
-        table[name] = dict(zip(columns, mrr.mean(axis=0).round(4), strict=True))
-        table[name]["a doubling"] = f"{np.mean(slopes):+.4f} ({error:.4f})"
-    return pd.DataFrame(table).T
+        row = {"what": f"MRR, {name}", "sizes": {"draws": len(draws)}}
+        row |= dict(zip(columns, mrr.mean(axis=0).tolist(), strict=True))
+        row |= {"a_doubling": float(np.mean(slopes))}
+        found.append(row | {"a_doubling_error": standard_error(slopes)})
+    return found
 
 
-def main():
-    """Run the benchmark from the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("data")
-    parser.add_argument("--weights", type=Path, help="pretrained D-MPNN")
-    parser.add_argument("--annotations", type=Path, help="compoundinfo of a release")
-    parser.add_argument("--extra", type=Path, help="folder of NAME.npz, NAME.obs.csv")
-    parser.add_argument("--library-size", type=int, default=3000, help="of students")
-    parser.add_argument("--rows", nargs="+", default=["*"], help="patterns of names")
-    parser.add_argument("--curve", action="store_true")
-    parser.add_argument("--draws", type=int, default=10)
-    parser.add_argument("--seed", type=int, default=SEED, help="of the draws")
-    parser.add_argument("--cache", type=Path, default=Path("bench_deep"))
-    options = parser.parse_args()
+def add_arguments(parser):
+    add = parser.add_argument
+    add("--extra", type=Path, help="folder of NAME.npz, NAME.obs.csv")
+    add("--library-size", type=int, default=3000, help="of students")
+    add("--rows", nargs="+", default=["*"], help="patterns of names")
+    add("--curve", action="store_true", help="against the number of training drugs")
+    sizes = [150, 300, 500, 800, 1500]
+    add("--curve-sizes", type=int, nargs="+", default=sizes, help="training drugs")
+    add("--draws", type=int, default=10)
+    add("--seed", type=int, default=SEED, help="of the draws")
+    add("--cache", type=Path, default=Path("bench_deep"), help="of similarities")
+
+
+def run(options):
     study = load_lincs(options.data, level=5)
     extra = read_extra(options.extra) if options.extra else {}
     cv = DrugCellLineShuffleSplit(
         options.draws, test_drugs=0.35, test_cell_lines=0.25, random_state=options.seed
     )
     draws = list(cv.split(study.smiles, groups=study.groups))
-    make = curve_table if options.curve else score_table
+    found = []
     with parsed_once():
-        table = make(study, draws, extra, options)
-    print(table.to_string())
-
-
-if __name__ == "__main__":
-    main()
+        if options.smoke or not options.curve:
+            found += score_records(study, draws, extra, options)
+        if options.smoke or options.curve:
+            found += curve_records(study, draws, extra, options)
+    return found

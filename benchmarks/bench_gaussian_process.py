@@ -1,27 +1,32 @@
-"""GaussianProcessRetriever against scikit-learn's regressor, and with many drugs.
-
-OMP_NUM_THREADS=1 python benchmarks/bench_gaussian_process.py
-OMP_NUM_THREADS=1 python benchmarks/bench_gaussian_process.py --sizes 1000 5000 20000
-"""
-
-import argparse
-import time
+"""GaussianProcessRetriever against scikit-learn's regressor, and with many drugs."""
 
 import numpy as np
-from _timing import compare, describe_machine, peak_mib, report
+from _timing import compare, in_turn, peak_mib, spread
 from scipy import sparse
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import ConstantKernel, WhiteKernel
 
 from sklearn_molge.alignment import GaussianProcessRetriever
-from sklearn_molge.alignment._process import ExactProcess
 from sklearn_molge.molecules import TanimotoKernel
 
 HERITABILITY = 0.85
-N_NEW = 500
+SMOKE = {
+    "drugs": 40, "directions": 4, "genes": 30, "new": 20, "sizes": [60],
+    "max_expert_size": 60,
+}  # fmt: skip
 
 
-def make(n_drugs, n_genes=978, n_bits=1024, n_hidden=100, seed=0):
+def add_arguments(parser):
+    add = parser.add_argument
+    add("--drugs", type=int, default=1000, help="beside scikit-learn")
+    add("--directions", type=int, default=80, help="beside scikit-learn")
+    add("--genes", type=int, default=978)
+    add("--new", type=int, default=2000, help="molecules that are scored")
+    add("--sizes", type=int, nargs="*", default=[1000, 5000], help="drugs, alone")
+    add("--max-expert-size", type=int, default=5000)
+
+
+def make(n_drugs, n_genes, n_bits=1024, n_hidden=100, seed=0):
     """Return counts in families of molecules, and two to four profiles of each."""
     rng = np.random.default_rng(seed)
     families = rng.poisson(0.05, (max(2, n_drugs // 8), n_bits))
@@ -35,13 +40,16 @@ def make(n_drugs, n_genes=978, n_bits=1024, n_hidden=100, seed=0):
     return sparse.csr_array(counts.astype(np.float64)), drugs, y.astype(np.float32)
 
 
-def against_scikit_learn(n_drugs, n_directions, repeats):
-    """Time fit and prediction of both, and compare what they predict."""
-    counts, drugs, y = make(n_drugs)
-    features = counts.toarray()[:, :64] + np.arange(n_drugs)[:, None] * 1e-9
-    new = features[:N_NEW] + 0.5
+def against_scikit_learn(options):
+    """Time fit and prediction of both, and compare what they predict.
+
+    Ours starts from the profiles and finds the directions, which the peer is given.
+    """
+    counts, drugs, y = make(options.drugs, options.genes)
+    features = counts.toarray()[:, :64] + np.arange(options.drugs)[:, None] * 1e-9
+    new = features[:500] + 0.5
     model = GaussianProcessRetriever(
-        heritability=HERITABILITY, n_components=n_directions
+        heritability=HERITABILITY, n_components=options.directions
     ).fit(features[drugs], y)
     n = np.bincount(drugs)
     z = model.transform_ge(y)
@@ -60,30 +68,19 @@ def against_scikit_learn(n_drugs, n_directions, repeats):
             columns.append(gp.fit(features, means[:, k]).predict(new, return_std=True))
         return [np.stack(part, axis=1) for part in zip(*columns, strict=True)]
 
-    def process():
-        fitted = ExactProcess.fit(
-            model.kernel_(features),
-            n.astype(float),
-            means,
-            model.effect_variances_,
-            HERITABILITY,
-        )
-        return fitted.predict(model.kernel_(new, features), model.kernel_.diag(new))
-
-    errors = [np.abs(a - b).max() for a, b in zip(ours(), peer(), strict=True)]
-    print(
-        f"{n_drugs:,} drugs x {model.n_components_} directions, {len(y):,} profiles: "
-        f"largest difference of a mean {errors[0]:.1e}, of a deviation {errors[1]:.1e}"
-    )
-    times = compare(ours, peer, repeats=repeats, warmup=0)
-    report("fit and prediction of 500 molecules", *times)
-    times = compare(process, peer, repeats=repeats, warmup=1)
-    report("the process alone, in the same directions", *times, goal="1/20")
+    errors = [float(np.abs(a - b).max()) for a, b in zip(ours(), peer(), strict=True)]
+    return compare(
+        "fit from profiles, and 500 predictions", ours, peer, options, warmup=0,
+        against="scikit-learn's GaussianProcessRegressor, a direction each",
+        sizes={"drugs": options.drugs, "profiles": len(y),
+               "directions": model.n_components_},
+        goal=1 / 20, largest_error=max(errors),
+    )  # fmt: skip
 
 
-def one_size(n_drugs, max_expert_size):
-    """Print seconds and memory of a fit, and of scores of 2,000 molecules."""
-    counts, drugs, y = make(n_drugs)
+def one_size(n_drugs, max_expert_size, options):
+    """Return the record of a fit and of scores, and the means of new molecules."""
+    counts, drugs, y = make(n_drugs, options.genes)
     model = GaussianProcessRetriever(
         TanimotoKernel(),
         heritability=HERITABILITY,
@@ -91,39 +88,27 @@ def one_size(n_drugs, max_expert_size):
         random_state=0,
     )
     rows = counts[drugs]
-    start = time.perf_counter()
     memory = peak_mib(lambda: model.fit(rows, y))
-    fitted = time.perf_counter() - start
-    new, _, queries = make(2000, seed=1)
-    start = time.perf_counter()
-    model.similarity(new, queries[:100])
-    scored = time.perf_counter() - start
-    print(
-        f"{n_drugs:,} drugs, {len(y):,} profiles, {model.n_experts_} expert(s): fit "
-        f"{fitted:.1f} s and {memory:,.0f} MiB, 2,000 molecules {scored:.1f} s",
-        flush=True,
-    )
-    return model.transform(new)
+    new, _, queries = make(options.new, options.genes, seed=1)
+    steps = [lambda: model.fit(rows, y), lambda: model.similarity(new, queries[:100])]
+    fitting, scoring = in_turn(steps, options, warmup=0)
+    record = {
+        "what": f"fit; scores of {options.new:,} new molecules",
+        "sizes": {"drugs": n_drugs, "profiles": len(y), "processes": model.n_experts_},
+        "ours_s": spread(fitting), "scores_s": spread(scoring), "ours_mib": memory,
+    }  # fmt: skip
+    return record, model.transform(new)
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--drugs", type=int, default=1000)
-    parser.add_argument("--directions", type=int, default=80)
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--sizes", type=int, nargs="*", default=[1000])
-    parser.add_argument("--max-expert-size", type=int, default=5000)
-    options = parser.parse_args()
-    describe_machine()
-    against_scikit_learn(options.drugs, options.directions, options.repeats)
+def run(options):
+    records = [against_scikit_learn(options)]
     for size in options.sizes:
-        exact = one_size(size, options.max_expert_size)
-        if size <= options.max_expert_size:
-            for n_parts in (2, 4):
-                near = one_size(size, -(-size // n_parts))
-                r = np.corrcoef(exact.ravel(), near.ravel())[0, 1]
-                print(f"  correlation with the exact means {r:.4f}")
-
-
-if __name__ == "__main__":
-    main()
+        record, exact = one_size(size, options.max_expert_size, options)
+        records.append(record)
+        if size > options.max_expert_size:
+            continue
+        for n_parts in (2, 4):
+            record, near = one_size(size, -(-size // n_parts), options)
+            r = float(np.corrcoef(exact.ravel(), near.ravel())[0, 1])
+            records.append(record | {"correlation_with_exact": r})
+    return records

@@ -1,114 +1,41 @@
-"""Who is a molecule: what drug_ids merges and keeps apart, and its speed.
-
-OMP_NUM_THREADS=1 python benchmarks/bench_identity.py compoundinfo.txt.gz
-
-The table has the columns ``canonical_smiles`` and ``cmap_name``, as LINCS's
-compoundinfo. The rule before version 2 was: the uncharged largest fragment as it is
-drawn.
-"""
-
-import argparse
+"""drug_ids against what any identity needs: a parse, and an InChIKey."""
 
 import numpy as np
-import pandas as pd
-from _timing import compare, describe_machine, report
+from _molecules import read_molecules
+from _timing import compare
 from rdkit import Chem
-from rdkit.Chem.MolStandardize import rdMolStandardize
 from rdkit.rdBase import BlockLogs
 
-from sklearn_molge.molecules import (
-    drug_ids,
-    identity_report,
-    name_conflicts,
-    valid_smiles_mask,
-)
+from sklearn_molge.molecules import drug_ids, identity_report
 
-MOVED = "tautomer|metal|inorganic|counter-ion|solvent|part"
+SMOKE = {"molecules": 40}
 
 
-def read_table(path):
-    table = pd.read_csv(path, sep="\t", keep_default_na=False)
-    table = table[valid_smiles_mask(table["canonical_smiles"])]
-    print(f"{len(table):,} compounds, {table.canonical_smiles.nunique():,} SMILES")
-    return table
+def add_arguments(parser):
+    parser.add_argument("--molecules", type=int, default=2000, help="a call")
 
 
-def old_ids(smiles):
-    """Identities of version 1."""
-    parameters = rdMolStandardize.CleanupParameters()
-    parameters.preferOrganic = True
-    chooser = rdMolStandardize.LargestFragmentChooser(parameters)
-    uncharger = rdMolStandardize.Uncharger()
-    ids = []
-    for text in smiles:
-        parent = uncharger.uncharge(chooser.choose(Chem.MolFromSmiles(text)))
-        key = Chem.MolToInchiKey(parent, "-SNon").split("-")[0]
-        ids.append(key or Chem.MolToSmiles(parent, isomericSmiles=False))
-    return ids
+def run(options):
+    n = options.molecules
+    smiles = read_molecules(options, 2 * n * (options.repeats + 1))
+    # Each call gets other molecules: identities are remembered.
+    batches = np.split(smiles, 2 * (options.repeats + 1))
+    records = []
+    for option, name in (("", "MolToInchiKey"), ("-SNon", "MolToInchiKey, no stereo")):
+        some = [batches.pop() for _ in range(options.repeats + 1)]
+        ours, theirs = iter(some), iter(some)
 
+        def keys(batch, option=option):
+            return [Chem.MolToInchiKey(Chem.MolFromSmiles(s), option) for s in batch]
 
-def inchi_keys(smiles):
-    return [Chem.MolToInchiKey(Chem.MolFromSmiles(text)) for text in smiles]
-
-
-def time_it(smiles, repeats):
-    """Compare speeds; each call gets other molecules, since identities are cached."""
-    order = np.random.default_rng(0).permutation(smiles)[: 2000 * (repeats + 1)]
-    ours, theirs = (iter(np.array_split(order, repeats + 1)) for _ in range(2))
-    times = compare(
-        lambda: drug_ids(next(ours)),
-        lambda: inchi_keys(next(theirs)),
-        repeats=repeats,
-    )
-    report("drug_ids against InChIKey alone, of 2,000 SMILES", *times, goal="3")
-
-
-def show_groups(groups, names, n_shown):
-    """Print groups of molecules: the names and one SMILES of each."""
-    for members in groups[:n_shown]:
-        print("  " + " = ".join(sorted({names[text] for text in members["smiles"]})))
-        for row in members.itertuples():
-            print(f"      {row.smiles}  [{row.reasons or 'as drawn'}]")
-
-
-def changed_groups(found, by, within):
-    """Return the groups of `by` that are several groups of `within`."""
-    several = found.groupby(by)[within].nunique()
-    for group in several[several > 1].index:
-        yield found[found[by] == group].drop_duplicates(within)
-
-
-def why(members):
-    reasons = members["reasons"].str.findall(MOVED).explode().dropna()
-    return ", ".join(sorted(set(reasons))) or "as drawn"
-
-
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("table")
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--shown", type=int, default=30)
-    options = parser.parse_args()
-    describe_machine("rdkit")
-    table = read_table(options.table)
-    time_it(table["canonical_smiles"].unique(), options.repeats)
-    names = table.groupby("canonical_smiles")["cmap_name"].first()
+        with BlockLogs():
+            record = compare(
+                "drug_ids, from SMILES", lambda it=ours: drug_ids(next(it)),
+                lambda it=theirs, keys=keys: keys(next(it)), options,
+                against=f"parse and {name}", sizes={"molecules": n}, memory=False,
+            )  # fmt: skip
+        records.append(record)
     with BlockLogs():
-        found = identity_report(names.index)
-        found["old"] = old_ids(found["smiles"])
-    print(f"before: {found.old.nunique():,} drugs; after: {found.drug.nunique():,}")
-    found["reasons"].str.split(", ").explode().value_counts().pipe(print)
-    for title, by, within in (("merged", "drug", "old"), ("split", "old", "drug")):
-        groups = list(changed_groups(found, by, within))
-        print(f"{title}: {len(groups)} groups")
-        print(pd.Series(list(map(why, groups)), dtype=object).value_counts())
-        show_groups(groups, names, options.shown)
-    conflicts = name_conflicts(table["canonical_smiles"], table["cmap_name"])
-    print(f"{conflicts.name.nunique()} names of several drugs")
-    print(conflicts["why"].value_counts())
-    likely = conflicts[conflicts["why"] == "double bonds"]
-    print(likely[["name", "smiles_a", "smiles_b"]].to_string())
-
-
-if __name__ == "__main__":
-    main()
+        drugs = identity_report(smiles)["drug"].nunique()
+    sizes = {"molecules": len(smiles)}
+    return [*records, {"what": "identities", "sizes": sizes, "drugs": int(drugs)}]

@@ -2,14 +2,10 @@
 
 The draws are those of ``examples/compare_methods.py``: a share of the drugs and of
 the cell lines is held out. Every setting was chosen on inner splits of the training
-parts. Each row is written to the file as soon as it is done, and a second call goes on
-from there::
-
-    python benchmarks/bench_quality.py path/to/lincs_folder --weights dmpnn.pt
+parts. The ranks of each row are written to --cache as soon as they are there, and a
+second call goes on from there.
 """
 
-import argparse
-import time
 from functools import partial
 from pathlib import Path
 
@@ -37,6 +33,7 @@ from sklearn_molge.retrieval import (
     recommended_pipeline,
 )
 
+SMOKE = {"draws": 1, "only": "not trained"}
 SEED = 0
 BEST = "recommended pipeline"
 # The graph tower with the field's present loss, as untuned as in the prototypes.
@@ -95,7 +92,8 @@ def rank(settings, X, y, drugs, splits):
         model.fit(X[train], y[train])
         alone.append(retrieval_ranks(model, X[test], y[test], drugs=drugs[test]))
         molecules, profiles = model.transform(X), model.transform_ge(y)
-        n_components = min(50, molecules.shape[1])
+        n_drugs = len(np.unique(drugs[train]))
+        n_components = min(50, molecules.shape[1], n_drugs - 1)
         cca = CCA(n_components, random_state=SEED)
         cca.fit(molecules[train], profiles[train])
         _, first, match = np.unique(drugs[test], return_index=True, return_inverse=True)
@@ -131,54 +129,48 @@ def jobs(weights):
     return rows
 
 
-def report(ranks, drugs, n_candidates):
-    """Print scores with intervals, and the gain over the recommended pipeline."""
+def add_arguments(parser):
+    add = parser.add_argument
+    add("--draws", type=int, default=3)
+    add("--only", help="rows whose name holds this text")
+    add("--cache", type=Path, default=Path("quality.csv"), help="ranks, row by row")
+
+
+def records(ranks, drugs, n_candidates):
+    """Return scores with intervals, and gains over the recommended pipeline."""
+    sizes = {"queries": len(drugs), "candidates": float(np.mean(n_candidates))}
     chance = chance_scores(n_candidates, k=(10,))
-    print(f"chance: MRR {chance['mrr']:.3f}, MR {chance['median_rank']:.0f}, "
-          f"H@10 {chance['hits@10']:.3f}")  # fmt: skip
-    best = ranks[BEST]
+    chance = {name: float(chance[name]) for name in ("mrr", "median_rank", "hits@10")}
+    rows = [{"what": "chance", "sizes": sizes} | chance]
     for name, values in ranks.items():
-        s = bootstrap_scores(values, drugs, random_state=SEED)
-        gain = paired_comparison(values, best, drugs, random_state=SEED)
-        text = [
-            f"{s.score[key]:.{d}f} [{s.low[key]:.{d}f}, {s.high[key]:.{d}f}]"
-            for key, d in (("mrr", 3), ("median_rank", 0), ("hits@10", 3))
-        ]
-        print(f"| {name} | {' | '.join(text)} | {gain.difference:+.3f} "
-              f"[{gain.low:+.3f}, {gain.high:+.3f}] |")  # fmt: skip
+        scores = bootstrap_scores(values, drugs, random_state=SEED)
+        gain = paired_comparison(values, ranks[BEST], drugs, random_state=SEED)
+        row = {"what": name, "sizes": sizes}
+        for key in chance:
+            row[key] = [float(scores.loc[key, c]) for c in ("score", "low", "high")]
+        row["gain"] = [float(v) for v in (gain.difference, gain.low, gain.high)]
+        rows.append(row)
+    return rows
 
 
-def main():
-    """Run the benchmark from the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("data")
-    parser.add_argument("--weights", help="chemprop checkpoint for 'pretrained'")
-    parser.add_argument("--out", type=Path, default=Path("quality.csv"))
-    parser.add_argument("--only", help="rows whose name holds this text")
-    options = parser.parse_args()
+def run(options):
     study = load_lincs(options.data, level=5)
     X, y, drugs = study.smiles, study.ge, study.groups[:, 0]
     cv = DrugCellLineShuffleSplit(
-        3, test_drugs=0.35, test_cell_lines=0.25, random_state=SEED
+        options.draws, test_drugs=0.35, test_cell_lines=0.25, random_state=SEED
     )
     splits = list(cv.split(X, groups=study.groups))
-    done = pd.read_csv(options.out) if options.out.exists() else pd.DataFrame()
+    done = pd.read_csv(options.cache) if options.cache.exists() else pd.DataFrame()
     for name, job in jobs(options.weights).items():
         seen = any(c == name or c.startswith(f"{name}: ") for c in done.columns)
         wanted = name == BEST or not options.only or options.only in name
         if seen or not wanted:
             continue
-        start = time.perf_counter()
         for way, ranks in job(X, y, drugs, splits).items():
             done[f"{name}: {way}" if way else name] = ranks
-        done.to_csv(options.out, index=False)
-        print(f"{name}: {time.perf_counter() - start:.0f} s", flush=True)
+        done.to_csv(options.cache, index=False)
     queries = np.concatenate([drugs[test] for _, test in splits])
     sizes = np.concatenate(
         [np.full(len(t), len(np.unique(drugs[t]))) for _, t in splits]
     )
-    report({c: done[c].to_numpy() for c in done}, queries, sizes)
-
-
-if __name__ == "__main__":
-    main()
+    return records({c: done[c].to_numpy() for c in done}, queries, sizes)

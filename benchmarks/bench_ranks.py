@@ -1,16 +1,21 @@
-"""Ranking against the way of the paper's code: cdist, rankdata, a loop.
-
-OMP_NUM_THREADS=1 python benchmarks/bench_ranks.py
-"""
-
-import argparse
+"""Ranking against the way of the paper's code: cdist, rankdata, a loop."""
 
 import numpy as np
-from _timing import compare, describe_machine, peak_mib, report
+from _timing import compare, peak_mib
 from scipy.spatial.distance import cdist
 from scipy.stats import mstats
 
 from sklearn_molge.metrics import rank_embeddings
+
+SMOKE = {"queries": 60, "candidates": 20, "large": 100}
+
+
+def add_arguments(parser):
+    parser.add_argument("--queries", type=int, default=5000)
+    parser.add_argument("--candidates", type=int, default=1000)
+    parser.add_argument(
+        "--large", type=int, default=20_000, help="of either, for memory"
+    )
 
 
 def ranks_of_the_paper(queries, gallery, match, metric):
@@ -27,42 +32,27 @@ def make(n_queries, n_candidates, n_features=128):
     return (gallery[match] + noise).astype(np.float32), gallery, match
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--queries", type=int, default=5000)
-    parser.add_argument("--candidates", type=int, default=1000)
-    parser.add_argument("--large", type=int, default=20_000)
-    options = parser.parse_args()
-    describe_machine()
+def run(options):
     data = make(options.queries, options.candidates)
+    records = []
     for metric in ("correlation", "euclidean"):
         ours = rank_embeddings(*data, metric=metric)
         theirs = ranks_of_the_paper(*data, metric)
-        agree = np.mean(ours == theirs)
-        times = compare(
+        record = compare(
+            f"rank_embeddings, {metric}",
             lambda m=metric: rank_embeddings(*data, metric=m),
             lambda m=metric: ranks_of_the_paper(*data, m),
-            repeats=options.repeats,
-        )
-        report(
-            f"{metric}, {options.queries} x {options.candidates}", *times, goal="1/30"
-        )
-        print(
-            f"  equal ranks {agree:.4%}, largest difference "
-            f"{np.abs(ours - theirs).max():g}"
-        )
-    ours = peak_mib(lambda: rank_embeddings(*data))
-    theirs = peak_mib(lambda: ranks_of_the_paper(*data, "correlation"))
-    print(f"  extra memory: ours {ours:.1f} MiB, peer {theirs:.1f} MiB")
+            options, against="cdist, rankdata, a loop", goal=1 / 30,
+            sizes={"queries": options.queries, "candidates": options.candidates},
+            equal_ranks=float(np.mean(ours == theirs)),
+        )  # fmt: skip
+        records.append(record)
     large = make(options.large, options.large)
-    inputs = sum(a.nbytes for a in large) / 2**20
-    print(
-        f"{options.large} x {options.large}: extra memory of ours "
-        f"{peak_mib(lambda: rank_embeddings(*large)):.1f} MiB (goal at most 64) beside "
-        f"inputs of {inputs:.1f} MiB"
-    )
-
-
-if __name__ == "__main__":
-    main()
+    memory = peak_mib(lambda: rank_embeddings(*large))
+    sizes = {"queries": options.large, "candidates": options.large}
+    inputs = sum(array.nbytes for array in large) / 2**20
+    records.append(
+        {"what": "rank_embeddings, memory", "sizes": sizes, "ours_mib": memory,
+         "inputs_mib": inputs}
+    )  # fmt: skip
+    return records

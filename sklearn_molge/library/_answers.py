@@ -229,7 +229,7 @@ class Background:
         and carries a sign. Here the reference is any set of profiles, of all lines
         together, and there is no sign. As an order of molecules
         percentiles were worse than the scores on real data
-        (``benchmarks/bench_queries.py``).
+        (docs/benchmarks.md).
         """
         if self.profiles is None:
             raise ValueError("A percentile needs profiles in the background.")

@@ -57,8 +57,8 @@ class Queries:
         """Project profiles, and average those of each condition in the joint space.
 
         The rule of ``retrieval_ranks(per="drug")``. On real data (see
-        ``benchmarks/bench_queries.py``) none of the others was better: means or MODZ of
-        the profiles, means, quantiles or the best of the similarities or ranks.
+        docs/benchmarks.md) none of the others was better: means or MODZ of the
+        profiles, means, quantiles or the best of the similarities or ranks.
 
         Raises
         ------

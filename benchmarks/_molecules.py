@@ -1,9 +1,12 @@
-"""A library of any size: molecules assembled from building blocks."""
+"""Molecules of a table, or assembled from building blocks, as many as asked for."""
 
 import itertools
 import math
 
 import numpy as np
+import pandas as pd
+
+from sklearn_molge.molecules import valid_smiles_mask
 
 # Two places each, for substituents that are written as branches.
 _SCAFFOLDS = (
@@ -95,6 +98,19 @@ def _places():
         on_nitrogen = scaffold.endswith(("N1{b}", "nn(c1){b}"))
         second = _CARBON_TAILS if on_nitrogen else _TAILS
         yield scaffold, first, second
+
+
+def read_molecules(options, n):
+    """Return `n` different SMILES of the table in --library, or made-up ones."""
+    if options.library is None:
+        return np.array(list(assembled_library(n)), dtype=object)
+    table = pd.read_csv(options.library, sep="\t", dtype=str)
+    texts = table["canonical_smiles"].dropna().unique().astype(object)
+    texts = np.random.default_rng(0).permutation(texts)[: n + n // 4]
+    texts = texts[valid_smiles_mask(texts)][:n]
+    if len(texts) < n:
+        raise SystemExit(f"--library has {len(texts)} molecules. Asked for: {n}.")
+    return texts
 
 
 def assembled_library(n, random_state=0):
