@@ -769,10 +769,12 @@ class TridiagonalView:
     @classmethod
     def of_some(
         cls, rows: _Rows, shift: NDArray, ranges, products: NDArray
-    ) -> "TridiagonalView":
+    ) -> "View | TridiagonalView":
         """Reduce that of parts with these ranges of columns."""
         mean = rows.mean + rows.in_columns(shift)
         varies = _varies(np.min(ranges, axis=0)[0], np.max(ranges, axis=0)[1], mean)
+        if len(products) == 1:  # LAPACK's wrappers refuse what has nothing beside it
+            return View.of(rows, mean, varies, products)
         unit = np.trace(products) / np.count_nonzero(varies)
         size = lapack.dsytrd_lwork(len(products), lower=1)[0]
         reduced, diagonal, beside, scales, _ = lapack.dsytrd(
@@ -783,15 +785,11 @@ class TridiagonalView:
 
     def _reflect(self, matrix: NDArray, transposed: str) -> NDArray:
         result = np.array(matrix, order="F")
-        if len(self.scales):  # Q leaves the first coordinate as it is
-            result[1:] = lapack.dormqr(
-                "L",
-                transposed,
-                self.reflectors,
-                self.scales,
-                result[1:],
-                lwork=64 * max(1, matrix.shape[1]),
-            )[0]
+        size = 64 * max(1, matrix.shape[1])
+        # Q leaves the first coordinate as it is.
+        result[1:], _, _ = lapack.dormqr(
+            "L", transposed, self.reflectors, self.scales, result[1:], lwork=size
+        )
         return result
 
     def along_axes(self, products: NDArray) -> NDArray:
