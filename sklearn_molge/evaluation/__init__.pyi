@@ -1,8 +1,8 @@
 from ._audit import audit_split as audit_split
+from ._divisions import draw_split as draw_split
 from ._evaluate import evaluate_study as evaluate_study
 from ._methods import AlignedView as AlignedView
 from ._methods import Method as Method
-from ._plan import draw_split as draw_split
 from ._results import StudyResults as StudyResults
 from .paper._findings import reference_table as reference_table
 from .paper._rows import PaperOptions as PaperOptions

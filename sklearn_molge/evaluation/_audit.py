@@ -21,7 +21,7 @@ from sklearn_molge._utils.messages import counted, first_few
 from sklearn_molge._utils.rows import distinct_rows, row_batches
 from sklearn_molge.base import one_row_per_drug
 from sklearn_molge.datasets import Study
-from sklearn_molge.evaluation._plan import Repeat
+from sklearn_molge.evaluation._divisions import Repeat
 from sklearn_molge.metrics import pairwise_similarity
 from sklearn_molge.model_selection import DrugCellLineSplit
 from sklearn_molge.molecules import (

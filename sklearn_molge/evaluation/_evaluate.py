@@ -17,6 +17,7 @@ from sklearn_molge._compat import HasMethods, Interval, validate_params
 from sklearn_molge._utils.messages import counted, first_few
 from sklearn_molge.datasets import Study
 from sklearn_molge.evaluation._audit import audit_repeats
+from sklearn_molge.evaluation._divisions import MIN_CANDIDATES, Split, make_repeats
 from sklearn_molge.evaluation._explain import explain
 from sklearn_molge.evaluation._layout import (
     DrawFigure,
@@ -27,11 +28,8 @@ from sklearn_molge.evaluation._layout import (
 )
 from sklearn_molge.evaluation._methods import Method, add_controls
 from sklearn_molge.evaluation._plan import (
-    MIN_CANDIDATES,
     Plan,
-    Split,
     check_methods,
-    make_repeats,
     views_of,
     weigh,
 )

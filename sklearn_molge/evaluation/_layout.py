@@ -13,6 +13,11 @@ from sklearn_molge._utils.messages import counted, first_few
 from sklearn_molge._utils.rows import distinct_rows
 from sklearn_molge.datasets import Study
 from sklearn_molge.evaluation._audit import covered_lines, held_out
+from sklearn_molge.evaluation._divisions import (
+    FEWEST_CANDIDATES,
+    MIN_CANDIDATES,
+    Repeat,
+)
 from sklearn_molge.evaluation._explain import (
     attribution_best,
     distance_to_training,
@@ -21,10 +26,7 @@ from sklearn_molge.evaluation._explain import (
     specificity,
 )
 from sklearn_molge.evaluation._plan import (
-    FEWEST_CANDIDATES,
-    MIN_CANDIDATES,
     Plan,
-    Repeat,
 )
 from sklearn_molge.evaluation._results import SEED, StudyResults
 from sklearn_molge.evaluation._run import Outcomes

@@ -10,16 +10,18 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 
 from sklearn_molge.datasets import Study
+from sklearn_molge.evaluation._divisions import (
+    FEWEST_CANDIDATES,
+    MIN_CANDIDATES,
+    Repeat,
+    n_distinct,
+)
 from sklearn_molge.evaluation._methods import FittedAlignment, Method
 from sklearn_molge.evaluation._plan import (
     CHANCE,
-    FEWEST_CANDIDATES,
-    MIN_CANDIDATES,
     RANK_COLUMNS,
     Data,
     Plan,
-    Repeat,
-    n_distinct,
 )
 from sklearn_molge.evaluation._run import Outcomes
 from sklearn_molge.metrics import (

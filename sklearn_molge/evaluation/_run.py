@@ -23,17 +23,15 @@ from sklearn_molge._utils.identity import NotImportableError, describe, is_froze
 from sklearn_molge._utils.progress import progress_bar
 from sklearn_molge._utils.rows import means_of_groups
 from sklearn_molge._utils.sample_weights import fit_weights
+from sklearn_molge.evaluation._divisions import FEWEST_CANDIDATES, Repeat, n_distinct
 from sklearn_molge.evaluation._methods import (
     FittedAlignment,
     aligned_views,
     put_towers,
 )
 from sklearn_molge.evaluation._plan import (
-    FEWEST_CANDIDATES,
     Data,
     Plan,
-    Repeat,
-    n_distinct,
 )
 from sklearn_molge.exceptions import (
     CorruptFileError,

@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 from sklearn.base import clone
 from sklearn.decomposition import PCA
+from sklearn.metrics import pairwise_distances
 from sklearn.utils import check_array, check_random_state
 
 from sklearn_molge._compat import HasMethods, StrOptions, validate_params
@@ -17,6 +18,7 @@ from sklearn_molge._utils.rows import standardize_rows
 __all__ = ["latent_map"]
 
 _N_NEIGHBORS = 15  # UMAP's default
+_FEW_ROWS = 4096  # UMAP compares all pairs of less
 _MIN_ROWS = 5
 
 
@@ -102,9 +104,9 @@ def latent_map(
     array = check_array(embeddings, accept_sparse="csr", input_name="embeddings")
     rows = _fit_rows(fit_rows, array.shape[0])
     if isinstance(reducer, str):
-        model, name = _named_reducer(reducer, len(rows), random_state)
         dense = array.toarray() if sparse.issparse(array) else array
         array = standardize_rows(check_array(dense, dtype=[np.float64, np.float32]))
+        model, name = _named_reducer(reducer, array, rows, random_state)
     else:
         model, name = clone(reducer), type(reducer).__name__
     coordinates = _fit_once(model, array, rows)
@@ -134,7 +136,7 @@ def _fit_rows(fit_rows: ArrayLike | None, n: int) -> NDArray[np.intp]:
     return rows
 
 
-def _named_reducer(name, n_rows, random_state):
+def _named_reducer(name, array, rows, random_state):
     """Return the reducer and what its axes are called."""
     seed = int(check_random_state(random_state).randint(2**31 - 1))
     if name != "pca":
@@ -144,11 +146,24 @@ def _named_reducer(name, n_rows, random_state):
             if name == "umap":
                 raise
         else:
-            k = min(_N_NEIGHBORS, n_rows - 1)
+            k = min(_N_NEIGHBORS, len(rows) - 1)
             # On unit rows cosine is correlation; more jobs give no fixed result.
             options = {"metric": "cosine", "random_state": seed, "n_jobs": 1}
+            if len(rows) == len(array) < _FEW_ROWS:  # no others, who need a search
+                neighbors = _neighbors(array[rows], k, umap.distances.cosine)
+                options["precomputed_knn"] = neighbors
             return umap.UMAP(n_neighbors=k, **options), "UMAP"
     return PCA(2, random_state=seed), "PCA"
+
+
+def _neighbors(array, k, metric):
+    """Return the nearest rows and their distances, in order, as UMAP does.
+
+    What UMAP sorts them by is compiled anew in each process, for seconds.
+    """
+    distances = pairwise_distances(array.astype(np.float32), metric=metric)
+    nearest = np.argsort(distances, axis=1, kind="stable")[:, :k]
+    return nearest.astype(np.int32), np.take_along_axis(distances, nearest, axis=1)
 
 
 def _import_umap():
@@ -164,7 +179,10 @@ def _fit_once(model, array, rows: NDArray[np.intp]) -> NDArray:
     n = array.shape[0]
     if not hasattr(model, "fit_transform"):
         return np.asarray(model.fit(array[rows], None).transform(array))
-    fitted = np.asarray(model.fit_transform(array[rows]))
+    with warnings.catch_warnings():
+        # UMAP says that it could not place other rows, where there are none.
+        warnings.filterwarnings("ignore", r"precomputed_knn\[2\]", UserWarning)
+        fitted = np.asarray(model.fit_transform(array[rows]))
     others = np.setdiff1d(np.arange(n), rows)
     coordinates = np.empty((n, *fitted.shape[1:]), dtype=fitted.dtype)
     coordinates[rows] = fitted

@@ -211,19 +211,21 @@ def _fitted(transformer, data):
 
 def _nearest(features: Features, train, test, name: str) -> NDArray[np.float64]:
     """Return the distance of each row of `test` to its nearest row of `train`."""
-    gallery = _check_features(features(test), name)
+    asked = as_indexable(features(test))
     metric = "jaccard" if name == "fingerprint" else "correlation"
-    compare = similarity_to(gallery, metric=metric)
-    closest = np.full(gallery.shape[0], -np.inf)
+    closest = np.full(test.shape[0], -np.inf)
     for part in gen_batches(train.shape[0], _BLOCK_ROWS):
         block = _check_features(features(_safe_indexing(train, part)), name)
-        if block.shape[1] != gallery.shape[1]:
-            raise ValueError(
-                f"Features of {name!r} must be as many for training as for test rows. "
-                f"Got {block.shape[1]} and {gallery.shape[1]}."
-            )
-        for rows in row_batches(block.shape[0], gallery.shape[0]):
-            np.maximum(closest, compare(block[rows]).max(axis=0), out=closest)
+        compare = similarity_to(block, metric=metric)
+        for rows in row_batches(test.shape[0], max(block.shape)):
+            # Checked a block at a time: a copy in double precision is as small.
+            points = _check_features(_safe_indexing(asked, rows), name)
+            if block.shape[1] != points.shape[1]:
+                raise ValueError(
+                    f"Features of {name!r} must be as many for training as for test "
+                    f"rows. Got {block.shape[1]} and {points.shape[1]}."
+                )
+            np.maximum(closest[rows], compare(points).max(axis=1), out=closest[rows])
     distances = 1 - closest
     return np.where(distances < _ROUNDING, 0.0, distances)
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from rdkit import Chem
-from rdkit.Chem import Descriptors, rdMolHash
+from rdkit.Chem import rdMolHash
 from rdkit.Chem.MolStandardize import rdMolStandardize
 from rdkit.rdBase import BlockLogs
 from sklearn.utils.validation import column_or_1d
@@ -329,6 +329,9 @@ def _may_be_ligand(fragment: _Fragment, *, organic: bool) -> bool:
 
 
 def _largest(fragments: Iterable[_Fragment]) -> list[_Fragment]:
+    # Takes as long as the rest of this module, and is for molecules in several parts.
+    from rdkit.Chem import Descriptors
+
     def size(fragment):
         mol = fragment.mol
         # A sum over atoms in their order: rounding must not choose between isomers.

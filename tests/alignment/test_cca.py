@@ -176,6 +176,10 @@ def _study(kind):
     X, y = paired_views(60, 25, 30)
     if kind == "wide":
         X, y = paired_views(60, 150, 110)
+    elif kind == "one feature":
+        X = X[:, :1]
+    elif kind == "one gene":
+        y = y[:, :1]
     elif kind == "replicates":
         rows = rng.permutation(np.r_[np.arange(60), rng.integers(0, 60, 140)])
         X, y = X[rows], y[rows] + rng.normal(size=(200, 30))
@@ -201,6 +205,8 @@ def _study(kind):
         "outlier",
         "rare bits",
         "many rare bits",
+        "one feature",
+        "one gene",
     ],
 )
 def test_ridge_scores_are_those_of_fits_without_each_fold(kind):
@@ -208,6 +214,8 @@ def test_ridge_scores_are_those_of_fits_without_each_fold(kind):
     params = {"n_components": 6, "metric": "euclidean", "correlation_power": 0.5}
     if kind == "outlier":  # beside it only one component is more than rounding
         params |= {"n_components": 1, "metric": "dot"}
+    if kind.startswith("one"):
+        params["n_components"] = 1
     found = CCA(random_state=1, **params).fit(X, y).ridge_scores_
     ridges = [0.01, 0.3, 10.0]
     expected = slow_ridge_scores(X, y, ridges, seed=1, **params)

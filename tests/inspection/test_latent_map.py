@@ -100,7 +100,7 @@ def test_without_umap(embeddings, no_umap):
 @pytest.mark.slow  # numba compiles
 @pytest.mark.filterwarnings("ignore::ImportWarning")
 def test_umap(embeddings):
-    pytest.importorskip("umap", reason="the extra umap is not installed")
+    umap = pytest.importorskip("umap", reason="the extra umap is not installed")
     embeddings[3] = 1.0
     np.random.seed(5)
     state = np.random.get_state()[1].copy()
@@ -111,6 +111,14 @@ def test_umap(embeddings):
     again = latent_map(embeddings[:12], reducer="umap", random_state=0)
     pd.testing.assert_frame_equal(got, again)
     assert not np.allclose(got, latent_map(embeddings[:12], random_state=1))
+    others = latent_map(embeddings, fit_rows=np.arange(12), random_state=0)
+    assert others.shape == (30, 2)
+    rows = embeddings[:12] - embeddings[:12].mean(axis=1, keepdims=True)
+    norms = np.linalg.norm(rows, axis=1, keepdims=True)
+    rows /= np.where(norms > 0, norms, 1)
+    seed = np.random.RandomState(0).randint(2**31 - 1)
+    plain = umap.UMAP(11, metric="cosine", random_state=seed, n_jobs=1)
+    np.testing.assert_array_equal(got, plain.fit_transform(rows))
 
 
 @pytest.mark.parametrize(
