@@ -8,7 +8,6 @@ from numbers import Integral, Real
 import numpy as np
 from numpy.typing import NDArray
 from scipy import linalg, sparse
-from scipy.linalg import lapack
 from sklearn.base import (
     BaseEstimator,
     ClassNamePrefixFeaturesOutMixin,
@@ -125,9 +124,7 @@ class CCA(
     sides and with every distinct molecule as one row; a ridge then costs one small
     eigenproblem. The covariances of a fold are those of all rows less those of the rows
     left out, or, where these hold more than 99 % of the variance, summed anew: to
-    choose the ridge, variates are exact to about 1e-9 of their size. They are not
-    diagonalised but made tridiagonal, which a ridge keeps (Eldén 1977, for least
-    squares), in less than half of the time. The variates have
+    choose the ridge, variates are exact to about 1e-9 of their size. The variates have
     unit variance for ridge 0. Those of scikit-learn have unit-norm weights instead, so
     that its Pearson similarities, which the paper used (Section 3.2), differ by that
     scaling; the correlations are the same.
@@ -136,9 +133,6 @@ class CCA(
     ----------
     H. D. Vinod, "Canonical ridge and econometrics of joint production",
     Journal of Econometrics 4 (1976).
-
-    L. Eldén, "Algorithms for the regularization of ill-conditioned least squares
-    problems", BIT 17 (1977).
 
     Examples
     --------
@@ -247,8 +241,9 @@ class CCA(
             self.ridge_ = max(
                 self.ridge_scores_, key=lambda r: (self.ridge_scores_[r], r)
             )
-        self.correlations_, *weights = views.directions(self.ridge_, self._n_asked)
-        self.x_rotations_, self.y_rotations_ = views.rotations(*weights)
+        self.correlations_, self.x_rotations_, self.y_rotations_ = views.solve(
+            self.ridge_, self._n_asked
+        )
         self.n_components_ = len(self.correlations_)
         self._check_components()
         self.x_mean_, self.y_mean_ = views.x.mean, views.y.mean
@@ -312,7 +307,7 @@ class CCA(
         for part in parts:
             others = [other for other in parts if other is not part]
             views = pairs.decompose_others(part, others, moments)
-            found = [views.directions(ridge, self._n_asked) for ridge in totals]
+            found = [views.solve(ridge, self._n_asked) for ridge in totals]
             for ridge, total in zip(
                 totals, self._reciprocal_ranks(pairs, part, views, found), strict=True
             ):
@@ -322,8 +317,8 @@ class CCA(
     def _reciprocal_ranks(self, pairs, part, views, found):
         """Yield the sum of a part's reciprocal ranks for each of some rotations."""
         powers = [correlations**self.correlation_power for correlations, _, _ in found]
-        weights = [np.hstack(side) for side in list(zip(*found, strict=True))[1:]]
-        a, b = (w * np.hstack(powers) for w in views.rotations(*weights))
+        a = np.hstack([a * c for (_, a, _), c in zip(found, powers, strict=True)])
+        b = np.hstack([b * c for (_, _, b), c in zip(found, powers, strict=True)])
         molecules = _project(pairs.x.values, part.molecules, views.x.mean, a)
         profiles = _project(pairs.y.values, part.rows, views.y.mean, b)
         match = np.searchsorted(part.molecules, pairs.codes[part.rows])
@@ -637,8 +632,8 @@ class _Pairs:
         y_ranges = [other.y_range for other in others]
         xy = (whole.xy - less.xy) / weight - np.outer(x_shift, y_shift)
         return ViewPair.of(
-            TridiagonalView.of_some(self.x, x_shift, x_ranges, xx),
-            TridiagonalView.of_some(self.y, y_shift, y_ranges, yy),
+            View.of_some(self.x, x_shift, x_ranges, xx),
+            View.of_some(self.y, y_shift, y_ranges, yy),
             xy,
         )
 
@@ -699,6 +694,13 @@ class View:
         variances, axes = _eigh(products, max(rows.values.shape))
         return cls(rows, mean, varies, axes, variances)
 
+    @classmethod
+    def of_some(cls, rows: _Rows, shift: NDArray, ranges, products: NDArray) -> "View":
+        """Decompose that of some of the rows: parts with these ranges of columns."""
+        mean = rows.mean + rows.in_columns(shift)
+        low, high = np.min(ranges, axis=0)[0], np.max(ranges, axis=0)[1]
+        return cls.of(rows, mean, _varies(low, high, mean), products)
+
     @property
     def n_varying(self) -> int:
         return int(np.count_nonzero(self.varies))
@@ -716,159 +718,54 @@ class View:
         """Mean variance of a feature that varies: a ridge of 1 is this much."""
         return self.variances.sum() / max(1, self.n_varying)
 
-    def along_axes(self, products: NDArray) -> NDArray:
-        return self.axes.T @ products
+    def whitening(self, ridge: float) -> NDArray:
+        """Return the square roots of the inverse regularised variances."""
+        return 1 / np.sqrt(self.variances + ridge * self.unit)
 
-    def off_axes(self, weights: NDArray) -> NDArray:
-        return self.axes @ weights
-
-    def _roots(self, ridge: float) -> NDArray:
-        return np.sqrt(self.variances + ridge * self.unit)[:, None]
-
-    def whiten(self, products: NDArray, ridge: float) -> NDArray:
-        """Multiply by the inverse of a root R of the regularised covariance R R'."""
-        return products / self._roots(ridge)
-
-    def unwhiten(self, weights: NDArray, ridge: float) -> NDArray:
-        """Multiply by the transposed inverse of that root."""
-        return weights / self._roots(ridge)
-
-    def largest_share(self, ridge: float) -> float:
-        """Return the largest variance, as a part of itself with the ridge."""
-        return np.max(self.variances / self._roots(ridge)[:, 0] ** 2, initial=0.0)
-
-
-@dataclass(frozen=True)
-class TridiagonalView:
-    """Covariance of some of the rows of a view, as Q T Q' with a tridiagonal T.
-
-    All that a ridge needs, which is above 0: T + a I is factored in linear time, and Q
-    takes a third of the time of the eigenvectors.
-
-    Attributes
-    ----------
-    rows, mean, varies
-        See `View`.
-    unit : float
-        Mean variance of a feature that varies.
-    diagonal, beside : ndarray of shape (n_coordinates,) and (n_coordinates - 1,)
-        T.
-    reflectors, scales : ndarray
-        Q, as LAPACK keeps it.
-    """
-
-    rows: _Rows
-    mean: NDArray
-    varies: NDArray
-    unit: float
-    diagonal: NDArray
-    beside: NDArray
-    reflectors: NDArray
-    scales: NDArray
-
-    @classmethod
-    def of_some(
-        cls, rows: _Rows, shift: NDArray, ranges, products: NDArray
-    ) -> "View | TridiagonalView":
-        """Reduce that of parts with these ranges of columns."""
-        mean = rows.mean + rows.in_columns(shift)
-        varies = _varies(np.min(ranges, axis=0)[0], np.max(ranges, axis=0)[1], mean)
-        if len(products) == 1:  # LAPACK's wrappers refuse what has nothing beside it
-            return View.of(rows, mean, varies, products)
-        unit = np.trace(products) / np.count_nonzero(varies)
-        size = lapack.dsytrd_lwork(len(products), lower=1)[0]
-        reduced, diagonal, beside, scales, _ = lapack.dsytrd(
-            products.T, lower=1, lwork=int(size), overwrite_a=1
-        )
-        reflectors = np.asfortranarray(reduced[1:, :-1])
-        return cls(rows, mean, varies, unit, diagonal, beside, reflectors, scales)
-
-    def _reflect(self, matrix: NDArray, transposed: str) -> NDArray:
-        result = np.array(matrix, order="F")
-        size = 64 * max(1, matrix.shape[1])
-        # Q leaves the first coordinate as it is.
-        result[1:], _, _ = lapack.dormqr(
-            "L", transposed, self.reflectors, self.scales, result[1:], lwork=size
-        )
-        return result
-
-    def along_axes(self, products: NDArray) -> NDArray:
-        return self._reflect(products, "T")
-
-    def off_axes(self, weights: NDArray) -> NDArray:
-        return self._reflect(weights, "N")
-
-    def _solve(self, matrix: NDArray, ridge: float, *, transposed: bool) -> NDArray:
-        """Solve L D^1/2, or its transpose, of the factors L D L' of T + a I."""
-        squares, below, _ = lapack.dpttrf(
-            self.diagonal + ridge * self.unit, self.beside
-        )
-        roots = np.sqrt(squares)[:, None]
-        band = np.zeros((2, len(squares)), order="F")
-        band[1, :-1] = below  # below a diagonal of 1, which LAPACK does not read
-        if transposed:
-            matrix = matrix / roots
-        result, _ = lapack.dtbtrs(
-            band, matrix, uplo="L", trans="T" if transposed else "N", diag="U"
-        )
-        return result if transposed else result / roots
-
-    def whiten(self, products: NDArray, ridge: float) -> NDArray:
-        """See `View.whiten`."""
-        return self._solve(products, ridge, transposed=False)
-
-    def unwhiten(self, weights: NDArray, ridge: float) -> NDArray:
-        """See `View.unwhiten`."""
-        return self._solve(weights, ridge, transposed=True)
-
-    def largest_share(self, ridge: float) -> float:
-        return 1.0
+    def rotations(self, whitened: NDArray) -> NDArray:
+        """Return the weights of the columns, given those of the axes."""
+        found = self.rows.in_columns(self.axes @ whitened)
+        # Not what rounding left of columns that only other rows tell apart.
+        found[~self.varies] = 0.0
+        return found
 
 
 @dataclass(frozen=True)
 class ViewPair:
     """Both views decomposed, and their covariance along the axes of each."""
 
-    x: View | TridiagonalView
-    y: View | TridiagonalView
+    x: View
+    y: View
     cross: NDArray
 
     @classmethod
-    def of(cls, x, y, products: NDArray) -> "ViewPair":
-        return cls(x, y, y.along_axes(x.along_axes(products).T).T)
+    def of(cls, x: View, y: View, products: NDArray) -> "ViewPair":
+        return cls(x, y, x.axes.T @ products @ y.axes)
 
-    def directions(
+    def solve(
         self, ridge: float, n_components: int
     ) -> tuple[NDArray, NDArray, NDArray]:
-        """Return correlations for one ridge, and the weights of the axes of X and y.
+        """Return correlations and the rotations of X and y for one ridge.
 
         Components whose correlation is 0 within rounding have no direction in one of
         the views, and are left out.
         """
-        matrix = self.x.whiten(self.cross, ridge)
-        matrix = self.y.whiten(matrix.T, ridge).T
+        x_white, y_white = self.x.whitening(ridge), self.y.whitening(ridge)
+        matrix = x_white[:, None] * self.cross * y_white
         left, correlations, right = _leading_svd(matrix, n_components)
-        if correlations.size:  # else a view does not vary
-            # The product of the views is rounded at the scale of two that are the same.
-            shares = self.x.largest_share(ridge) * self.y.largest_share(ridge)
-            rounding = np.sqrt(shares) * sum(matrix.shape) * _EPS
-            kept = correlations > max(correlations[0] * _SMALLEST_CORRELATION, rounding)
-            left, right = left[:, kept], right[:, kept]
-            correlations = correlations[kept]
-        return correlations, self.x.unwhiten(left, ridge), self.y.unwhiten(right, ridge)
-
-    def rotations(self, x_weights: NDArray, y_weights: NDArray) -> list[NDArray]:
-        """Return the weights of the columns of X and y, given those of the axes."""
-        found = []
-        for view, weights in ((self.x, x_weights), (self.y, y_weights)):
-            found.append(view.rows.in_columns(view.off_axes(weights)))
-            # Not what rounding left of columns that only other rows tell apart.
-            found[-1][~view.varies] = 0.0
-        if x_weights.size:
-            largest = np.argmax(np.abs(found[0]), axis=0)
-            signs = np.sign(found[0][largest, np.arange(x_weights.shape[1])])
-            found = [each * signs for each in found]
-        return found
+        if not correlations.size:  # a view does not vary
+            return correlations, self.x.rotations(left), self.y.rotations(right)
+        # The product of the views is rounded at the scale of two that are the same.
+        roots = [np.sqrt(view.variances) for view in (self.x, self.y)]
+        same = np.max(x_white * roots[0]) * np.max(y_white * roots[1])
+        rounding = same * sum(matrix.shape) * _EPS
+        kept = correlations > max(correlations[0] * _SMALLEST_CORRELATION, rounding)
+        left, correlations, right = left[:, kept], correlations[kept], right[:, kept]
+        x_rotations = self.x.rotations(x_white[:, None] * left)
+        y_rotations = self.y.rotations(y_white[:, None] * right)
+        largest = np.argmax(np.abs(x_rotations), axis=0)
+        signs = np.sign(x_rotations[largest, np.arange(len(correlations))])
+        return correlations, x_rotations * signs, y_rotations * signs
 
 
 def _leading_svd(matrix: NDArray, k: int) -> tuple[NDArray, NDArray, NDArray]:
