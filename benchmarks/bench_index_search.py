@@ -112,6 +112,25 @@ def show(title, seconds, n_queries, rows=None, expected=None):
     print(text, flush=True)
 
 
+def one_query(ours, queries, points, options, peers):
+    """Print the processor time of single queries beside each peer's."""
+    n = min(len(queries), 20)
+
+    def each(function, rows):
+        return lambda: [function(rows[i : i + 1]) for i in range(n)]
+
+    for title, (peer, goal) in peers.items():
+        times = compare(
+            each(ours, queries),
+            each(peer, points),
+            repeats=options.repeats,
+            clock=time.process_time,
+        )
+        report(f"{n} single queries against {title}", *times, goal=goal)
+        for name, seconds in zip(("ours", title), times, strict=True):
+            show(name, seconds, n)
+
+
 def against_peers(ours, store, queries, k, options):
     """Print the time of each peer beside ours, and the ratio."""
     gallery = store.stored(slice(0, store.n_rows))  # not copied
@@ -135,7 +154,16 @@ def against_peers(ours, store, queries, k, options):
 
     n = len(queries)
     versus("faiss Flat", lambda q: flat.search(q, k), n, "1.0")
-    versus("faiss Flat", lambda q: flat.search(q, k), 1, "none")
+    one_query(
+        ours,
+        queries,
+        points,
+        options,
+        {
+            "faiss Flat": (lambda q: flat.search(q, k), "1.1"),
+            "one gemv, the floor": (lambda q: gallery @ q[0], "none"),
+        },
+    )
     few = min(n, options.few)
     if not euclidean:
         versus("matmul + argpartition", lambda q: numpy_top_k(gallery, q, k), few, "1")
@@ -159,12 +187,12 @@ def against_float32(stores, queries, k, expected, options):
         title = f"{dtype}, {where}, against float32 in memory"
         report(title, *times, goal="none")
         show(title, times[0], len(queries), top_k(store, queries, k)[1], expected)
-        one = compare(
-            lambda s=store: top_k(s, queries[:1], k),
-            lambda: top_k(base, queries[:1], k),
-            repeats=options.repeats,
-        )
-        show(f"{dtype}, {where}, one query", one[0], 1)
+        if where == "memory":
+            base_only = {"float32": (lambda q: top_k(base, q, k), "none")}
+            print(f"{dtype}, {where}:")
+            one_query(
+                lambda q, s=store: top_k(s, q, k), queries, queries, options, base_only
+            )
         if store.folder is not None:
             start = time.perf_counter()
             VectorStore.open(store.folder)
