@@ -93,7 +93,7 @@ class RowComparison:
         self.sign = -1.0 if reverse else 1.0
         self.euclidean = store.metric == "euclidean"
         self.points = store.to_stored(queries)
-        norms = np.linalg.norm(self.points.astype(np.float64), axis=1)
+        norms = np.sqrt(np.square(self.points, dtype=np.float64).sum(axis=1))
         longest = store.largest_norm
         if max(longest, norms.max(initial=0)) > LONGEST_VECTOR:
             raise ValueError(
@@ -279,9 +279,10 @@ class _Best:
 
     def _at_least(self, keys: NDArray[np.float32], bars: NDArray) -> NDArray[np.intp]:
         """Return the positions in `keys` that are not below their query's bar."""
-        # Eight rows in a line: numpy is far faster where its inner loop is long. That
-        # over the rows of a single query is.
-        n_tiles = 8 if len(keys) % 8 == 0 and keys.shape[1] > 1 else 1
+        if len(bars) == 1:
+            return np.flatnonzero(keys >= bars)
+        # Eight rows in a line: numpy is far faster where its inner loop is long.
+        n_tiles = 8 if len(keys) % 8 == 0 else 1
         lines = keys.reshape(-1, n_tiles * keys.shape[1])
         flags = self._good[: -(-keys.size // 8) * 8]
         flags[keys.size :] = False

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.utils.extmath import row_norms
 
 from sklearn_molge._files.reading import reading
 from sklearn_molge._files.replacing import sync
@@ -43,7 +42,7 @@ def prepare(vectors: NDArray, metric: str) -> NDArray[np.float32]:
 
 def _unit_rows(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return the bits of scikit-learn's normalize, whose checks take longer."""
-    lengths = row_norms(vectors)
+    lengths = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
     lengths[lengths < 10 * np.finfo(np.float32).eps] = 1  # as good as zero
     with np.errstate(invalid="ignore"):  # what is not finite is refused later
         return vectors / lengths[:, None]
