@@ -1,5 +1,6 @@
 """The one definition of a molecule's identity, and the account of it."""
 
+import re
 from collections.abc import Iterable, Sequence
 from functools import lru_cache, partial
 from itertools import chain, combinations
@@ -96,7 +97,8 @@ def drug_ids(X: ArrayLike, *, stereo: bool = False) -> NDArray[np.object_]:
     array(['QTBSBXVTEAMEQO', 'QTBSBXVTEAMEQO', 'QTBSBXVTEAMEQO'], dtype=object)
     """
     kept_as = "drug_ids", bool(stereo)
-    return of_valid(partial(_identity, stereo=stereo), X, kept_as=kept_as)
+    identify = partial(_identity, stereo=stereo)
+    return of_valid(identify, X, kept_as=kept_as, with_text=True)
 
 
 def parent_molecule(mol: Chem.Mol) -> Chem.Mol:
@@ -463,8 +465,25 @@ def _enumerator(*, stereo: bool):
     return enumerator
 
 
-def _identity(mol: Chem.Mol, *, stereo: bool) -> str:
-    return _identity_of_parent(_parent(mol).mol, stereo=stereo)
+def _identity(mol: Chem.Mol, text: str, *, stereo: bool) -> str:
+    parent = mol if _is_plain(text) else _parent(mol).mol
+    return _identity_of_parent(parent, stereo=stereo)
+
+
+# A dot, or an atom with a charge or of a metal; and what may stand behind a SMILES.
+_NOT_PLAIN = re.compile(
+    r"[.|\s]|\[(?!\d*(?:[BCFHINOPScnops]|Br|Cl|S[ei]|se)@{0,2}(?:H\d?)?\])"
+)
+_HAS_CARBON = re.compile(r"c|C(?!l)")
+
+
+def _is_plain(text: str) -> bool:
+    """Whether a SMILES shows that it is its own parent, as that of most molecules does.
+
+    It is one organic fragment, and whatever charges it has are those that RDKit draws
+    in a neutral group, as nitro.
+    """
+    return not _NOT_PLAIN.search(text) and bool(_HAS_CARBON.search(text))
 
 
 def _identity_of_parent(parent: Chem.Mol, *, stereo: bool) -> str:
