@@ -30,10 +30,16 @@ _FEWEST_PENDING = 4096  # worth looking through
 _SCORED = (1024, 1024)  # queries and rows of one product in float64
 _PART = 1024  # queries of one product
 _BLOCK_SCORES = 2**19  # of one product: 2 MiB, which stay in cache
-_FEWEST_ROWS, _MOST_ROWS = 512, 4096  # of one product
+_FEWEST_ROWS = 512  # of one product
+_DECODED_VALUES = 2**17  # components that are decoded at a time, and stay in cache
+_LONG = 64  # components, from which on one product a row is as fast as BLAS can be
+_BAR_GROUPS = 1024  # whose maxima set the first bar
 _PAIR_VALUES = 2**20  # components that are multiplied at a time in float64
 LONGEST_VECTOR = 1e18  # above, float32 products could overflow
-_ROUNDING, _TINY = 1e-6, float(np.finfo(np.float32).tiny)  # in float64
+_EPS, _TINY = float(np.finfo(np.float32).eps), float(np.finfo(np.float32).tiny)
+_SUBNORMAL = float(np.finfo(np.float32).smallest_subnormal)
+_FINER = float(np.finfo(np.float64).eps) / _EPS
+_ROUNDING = 1e-6  # in float64
 
 
 def slices(n: int, size: int) -> Iterator[slice]:
@@ -50,8 +56,8 @@ def check_query_vectors(store: VectorStore, queries: NDArray) -> NDArray[np.floa
             f"queries must be of shape (n_queries, {store.n_components}). "
             f"Got {queries.shape}."
         )
-    bad = np.flatnonzero(~np.isfinite(queries).all(axis=1))
-    if bad.size:
+    if not np.isfinite(queries).all():
+        bad = np.flatnonzero(~np.isfinite(queries).all(axis=1))
         raise ValueError(
             "queries must be finite; a rank needs numbers. "
             f"Got {bad.size} that are not, [{first_few(bad.tolist())}]."
@@ -87,7 +93,7 @@ class RowComparison:
         self.sign = -1.0 if reverse else 1.0
         self.euclidean = store.metric == "euclidean"
         self.points = store.to_stored(queries)
-        norms = np.linalg.norm(self.points.astype(np.float64), axis=1)
+        norms = np.sqrt(np.square(self.points, dtype=np.float64).sum(axis=1))
         longest = store.largest_norm
         if max(longest, norms.max(initial=0)) > LONGEST_VECTOR:
             raise ValueError(
@@ -104,12 +110,17 @@ class RowComparison:
             for part in slices(len(self.points), _PART)
         ]
         width = max((columns.shape[1] for _, columns in self._parts), default=1)
-        self._block_rows = int(
-            np.clip(_BLOCK_SCORES // width, _FEWEST_ROWS, _MOST_ROWS)
-        )
+        block_rows = max(_BLOCK_SCORES // width, _FEWEST_ROWS)
+        self._block_rows = max(1, min(block_rows, store.n_rows))
         self.block_size = self._block_rows * width
         self._keys = np.empty(self.block_size, dtype=np.float32)
-        self._decoded = np.empty((self._block_rows, store.n_components), np.float32)
+        # Keys of int8 rows are scaled in the place of the rows where there are fewer.
+        self._scales_keys = store.dtype == "int8" and width < store.n_components
+        self._piece_rows, n_decoded = self._block_rows, 0
+        if store.dtype != "float32":
+            n_decoded = max(1, _DECODED_VALUES // store.n_components)
+            self._piece_rows = n_decoded = min(n_decoded, self._block_rows)
+        self._decoded = np.empty((n_decoded, store.n_components), np.float32)
 
     def blocks(self) -> Iterator[tuple[slice, slice, NDArray[np.float32]]]:
         """Yield which rows, which queries, and their fast keys (n_rows, n_queries).
@@ -117,17 +128,31 @@ class RowComparison:
         The keys are overwritten by the next block.
         """
         for rows in slices(self.store.n_rows, self._block_rows):
-            gallery = self.store.stored(rows, self._decoded)
+            n_rows = rows.stop - rows.start
             norms = self.store.norms(rows)
             for part, columns in self._parts:
-                keys = self._keys[: len(gallery) * columns.shape[1]]
-                keys = keys.reshape(len(gallery), columns.shape[1])
-                np.matmul(gallery, columns, out=keys)
+                keys = self._keys[: n_rows * columns.shape[1]].reshape(n_rows, -1)
+                self._multiply(rows.start, columns, keys)
                 if norms is not None:
                     keys -= np.float32(self.sign / 2) * norms[:, None]
                 # A value that is not finite shows with any query.
                 self.store.check_vectors(np.isfinite(keys[:, 0]), rows.start)
                 yield rows, part, keys
+
+    def _multiply(
+        self, start: int, columns: NDArray[np.float32], out: NDArray[np.float32]
+    ) -> None:
+        """Write the products of rows from `start` on with queries, the columns."""
+        is_scaled = not self._scales_keys
+        for piece in slices(len(out), self._piece_rows):
+            rows = slice(start + piece.start, start + piece.stop)
+            gallery = self.store.stored(rows, self._decoded, scaled=is_scaled)
+            if columns.shape[1] == 1 and len(columns) >= _LONG:
+                np.vecdot(gallery, columns[:, 0], out=out[piece, 0])
+            else:
+                np.matmul(gallery, columns, out=out[piece])
+        if self._scales_keys:
+            out *= self.store.scales(slice(start, start + len(out)))[:, None]
 
     def exact(self, queries: NDArray[np.intp], rows: NDArray[np.intp]) -> NDArray:
         """Return the true keys of pairs of a query and a row: similarities by sign."""
@@ -158,16 +183,14 @@ def _margin(
     """Bound the error of fast keys, doubled for what is compared with them.
 
     Of a sum of d products in any order: d times the unit roundoff times the lengths
-    (Higham, Accuracy and Stability of Numerical Algorithms, 3.5), and underflow.
+    (Higham, Accuracy and Stability of Numerical Algorithms, 3.5), and underflow: of
+    keys, and of decoded rows.
     """
-    roundoff = np.finfo(np.float32).eps / 2
     size = norms * longest
-    if euclidean:
-        size = size + longest**2
-        # And of the turn from distances to keys.
-        size = size + norms**2 * np.finfo(np.float64).eps / np.finfo(np.float32).eps
-    tiny = n_components * float(np.finfo(np.float32).tiny)
-    return 2 * (n_components + 16) * roundoff * size + tiny
+    if euclidean:  # and of the turn from distances to keys
+        size = size + longest**2 + norms**2 * _FINER
+    tiny = n_components * (_TINY + _SUBNORMAL * norms)
+    return (n_components + 16) * _EPS * size + tiny
 
 
 def top_k(
@@ -256,6 +279,8 @@ class _Best:
 
     def _at_least(self, keys: NDArray[np.float32], bars: NDArray) -> NDArray[np.intp]:
         """Return the positions in `keys` that are not below their query's bar."""
+        if len(bars) == 1:
+            return np.flatnonzero(keys >= bars)
         # Eight rows in a line: numpy is far faster where its inner loop is long.
         n_tiles = 8 if len(keys) % 8 == 0 else 1
         lines = keys.reshape(-1, n_tiles * keys.shape[1])
@@ -269,12 +294,21 @@ class _Best:
         return positions[flags[positions]]
 
     def _first_bars(self, part: slice, keys: NDArray, active) -> NDArray | float:
-        """Return bars from one block alone."""
-        candidates = (keys if active is None else keys[active]).T
-        n_rows = candidates.shape[1]
+        """Return bars from one block alone: at least k of its rows reach them.
+
+        Of many rows, k groups have a row that reaches the k-th best maximum of groups.
+        """
+        candidates = keys if active is None else keys[active]
+        n_rows, n_queries = candidates.shape
         if n_rows < self.k:
             return -np.inf
-        kth = np.partition(candidates, n_rows - self.k, axis=1)[:, n_rows - self.k]
+        in_group = n_rows // max(_BAR_GROUPS, 4 * self.k)
+        if in_group > 1:
+            n_rows //= in_group
+            candidates = candidates[: in_group * n_rows]
+            groups = candidates.reshape(in_group, n_rows, n_queries)
+            candidates = groups.max(axis=0)
+        kth = np.partition(candidates.T, n_rows - self.k, axis=1)[:, n_rows - self.k]
         return _below(kth - 2 * self.comparison.margin[part])
 
     def _gather(self) -> None:
@@ -323,7 +357,10 @@ class _Best:
 
     def finish(self) -> tuple[NDArray, NDArray[np.intp]]:
         """Return the similarities and rows of each query, best first."""
-        self._prune()
+        if self._n_pending + len(self._rows) > 2 * self.n_queries * self.k:
+            self._prune()
+        else:
+            self._gather()
         exact = self._settle().reshape(self.n_queries, self.k)
         return self.comparison.sign * exact, self._rows.reshape(exact.shape)
 
@@ -424,7 +461,8 @@ def _ranks(comparison: RowComparison, own: list[NDArray[np.intp]]) -> NDArray:
         here = (part.start <= queries[mine]) & (queries[mine] < part.stop)
         keys[rows[mine][here] - block.start, queries[mine][here] - part.start] = -np.inf
         above = keys > high[part]
-        closer[part] += np.add.reduce(above.view(np.uint8), axis=0, dtype=np.uint16)
+        counter = np.min_scalar_type(len(keys))
+        closer[part] += np.add.reduce(above.view(np.uint8), axis=0, dtype=counter)
         near = np.flatnonzero((keys >= low[part]) ^ above)
         if near.size:
             near_rows, near_queries = np.divmod(near, keys.shape[1])

@@ -562,10 +562,17 @@ class VectorStore:
         return self._vectors.to_stored(vectors)
 
     def stored(
-        self, rows: slice | NDArray[np.intp], out: NDArray[np.float32] | None = None
+        self,
+        rows: slice | NDArray[np.intp],
+        out: NDArray[np.float32] | None = None,
+        *,
+        scaled: bool = True,
     ) -> NDArray[np.float32]:
-        """Return rows in the space of :meth:`to_stored`, as they lie or in `out`."""
-        return self._vectors.read(self.n_rows, rows, out)
+        """Return rows in the space of :meth:`to_stored`, as they lie or in `out`.
+
+        Those of int8 not `scaled` are still to be multiplied by their :meth:`scales`.
+        """
+        return self._vectors.read(self.n_rows, rows, out, scaled=scaled)
 
     def check_vectors(
         self, are_good: NDArray[np.bool_], rows: int | NDArray[np.intp]
@@ -584,6 +591,10 @@ class VectorStore:
         row = rows + at if isinstance(rows, int) else rows[at]
         why = "its values are not finite, or too large"
         raise damaged(self._vectors.path or self.path, f"row {row:,}", why)
+
+    def scales(self, rows: slice) -> NDArray[np.float32]:
+        """Return what one step of each int8 row is worth."""
+        return self._vectors.scales(self.n_rows, rows)
 
     def norms(self, rows: slice) -> NDArray[np.float32] | None:
         """Return the squared lengths of rows, which "euclidean" needs."""

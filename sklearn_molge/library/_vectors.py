@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.preprocessing import normalize
 
 from sklearn_molge._files.reading import reading
 from sklearn_molge._files.replacing import sync
@@ -38,7 +37,15 @@ def prepare(vectors: NDArray, metric: str) -> NDArray[np.float32]:
         return vectors
     if metric == "correlation":
         return standardize_rows(vectors)
-    return normalize(vectors) if metric == "cosine" else vectors
+    return _unit_rows(vectors) if metric == "cosine" else vectors
+
+
+def _unit_rows(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the bits of scikit-learn's normalize, whose checks take longer."""
+    lengths = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
+    lengths[lengths < 10 * np.finfo(np.float32).eps] = 1  # as good as zero
+    with np.errstate(invalid="ignore"):  # what is not finite is refused later
+        return vectors / lengths[:, None]
 
 
 @lru_cache(maxsize=8)
@@ -211,11 +218,20 @@ class StoredVectors:
         n_rows: int,
         rows: slice | NDArray[np.intp],
         out: NDArray[np.float32] | None = None,
+        *,
+        scaled: bool = True,
     ) -> NDArray[np.float32]:
-        """Return some of `n_rows` rows in float32: as they lie, or in `out`."""
+        """Return some of `n_rows` rows in float32: as they lie, or in `out`.
+
+        Those of int8 in their steps, if they are not `scaled`.
+        """
         view = self.view(n_rows)
-        scales = view["scale"][rows] if self.dtype == "int8" else None
+        scales = view["scale"][rows] if scaled and self.dtype == "int8" else None
         return _decode(view["vector"][rows], scales, out)
+
+    def scales(self, n_rows: int, rows: slice) -> NDArray[np.float32]:
+        """Return what one step of each int8 row is worth."""
+        return self.view(n_rows)["scale"][rows]
 
     def norms(self, n_rows: int, rows: slice) -> NDArray[np.float32] | None:
         """Return the squared lengths, which "euclidean" needs."""
@@ -246,8 +262,9 @@ def _decode(
     if out is None:
         out = np.empty(vectors.shape, dtype=np.float32)
     out = out[: len(vectors)]
-    if scales is not None:
-        return np.multiply(vectors, scales[:, None], out=out)
+    if vectors.dtype == np.int8:
+        np.copyto(out, vectors)  # a product of two types would take twice the time
+        return out if scales is None else np.multiply(out, scales[:, None], out=out)
     # What a cast gives, in a sixth of numpy's time: shift the exponent and mantissa
     # into place, keep the sign (a mask of 0x8fffe000), and correct the exponent.
     bits = out.view(np.int32)

@@ -1,5 +1,6 @@
 """The one definition of a molecule's identity, and the account of it."""
 
+import re
 from collections.abc import Iterable, Sequence
 from functools import lru_cache, partial
 from itertools import chain, combinations
@@ -96,7 +97,8 @@ def drug_ids(X: ArrayLike, *, stereo: bool = False) -> NDArray[np.object_]:
     array(['QTBSBXVTEAMEQO', 'QTBSBXVTEAMEQO', 'QTBSBXVTEAMEQO'], dtype=object)
     """
     kept_as = "drug_ids", bool(stereo)
-    return of_valid(partial(_identity, stereo=stereo), X, kept_as=kept_as)
+    identify = partial(_identity, stereo=stereo)
+    return of_valid(identify, X, kept_as=kept_as, with_text=True)
 
 
 def parent_molecule(mol: Chem.Mol) -> Chem.Mol:
@@ -424,35 +426,57 @@ def _neutral_atom(piece: Chem.Mol) -> Chem.Mol:
 
 # -- identity ------------------------------------------------------------------------
 
-# Where a hydrogen may move to or from carbon; elsewhere InChI moves them itself.
-_MOBILE = (
-    "[O,S,N;!H0;+0]-[CX3]=[CX3]",  # enols and enamines
-    "[CX4;!H0]-[CX3]=[NX2]",  # imines
-    "[CX4;!H0](-[CX3]=[O,S,N])-[CX3]=[O,S,N]",  # between two carbonyls
-    "[CX4;!H0]1-[CX3](=[O,S,N])-[#7,#8,#16]-*~*1",  # rings that become aromatic
-    "[CX4;!H0]1-[CX3](=[O,S,N])-*~*-[#7,#8,#16]1",
-    "[CX4;!H0]1-[#6](=[O,S,N])-[#6]=,:[#6]-[#6]=,:[#6]1",
-    "[CX4;!H0]1-[#6]=,:[#6]-[#6](=[O,S,N])-[#6]=,:[#6]1",
-    "[O,S;!H0;+0]-[c;r5]",
-    "[O,S;!H0;+0]-c:c:c=[O,S]",
-    "[O,S;!H0;+0]-c:c:c:[nX2]",  # 4-hydroxypyridines, which InChI keeps apart
-    "[NX2]=c:c:c:[nH]",
-    "[NX2;!H0]=c",
-    "[O,S;!H0;+0]-c1c2ccccc2cc2ccccc21",
-    "[#6;R]=;!@[#6;R]",  # quinoid rings
-    "[#6;R]=;!@[#6;!R]-[N,O,S;!H0]",
-    "[#6;R]1(=;!@[#6])-[#6]=,:[#6]-[#6](=[O,S,N])-[#6]=,:[#6]1",
-    "[#6;R]=;!@[#6;!R]-c:[nH]",
-    "[#6;!$([CX3;!R]=[#6])]-[NX2]=[OX1]",  # nitroso compounds, oximes, hydrazones
-    "[OX2;!H0]-[NX2]=[#6;R]",
-    "[NX3;!H0]-[NX2]=[#6;R]-,=[#6]=,-[#6,O]",
-    "[OX2;!H0]-[N+]=[#6]",
-)
+# Where a hydrogen may move to or from carbon; elsewhere InChI moves them itself. Each
+# pattern stands behind an atom that all those below it have, and most molecules have
+# none of these atoms.
+_MOBILE = {
+    "$([O,S,N;!H0;+0]-[CX3]=[CX3])": (
+        "[O,S,N;!H0;+0]-[CX3]=[CX3]",  # enols and enamines
+    ),
+    "NX2": (
+        "[CX4;!H0]-[CX3]=[NX2]",  # imines
+        "[NX2]=c:c:c:[nH]",
+        "[NX2;!H0]=c",
+        # nitroso compounds, oximes, hydrazones
+        "[#6;!$([CX3;!R]=[#6])]-[NX2]=[OX1]",
+        "[OX2;!H0]-[NX2]=[#6;R]",
+        "[NX3;!H0]-[NX2]=[#6;R]-,=[#6]=,-[#6,O]",
+    ),
+    "$([CX4;!H0](-[#6]=,:*)-[#6]=,:*)": (
+        "[CX4;!H0](-[CX3]=[O,S,N])-[CX3]=[O,S,N]",  # between two carbonyls
+        "[CX4;!H0]1-[#6](=[O,S,N])-[#6]=,:[#6]-[#6]=,:[#6]1",
+        "[CX4;!H0]1-[#6]=,:[#6]-[#6](=[O,S,N])-[#6]=,:[#6]1",
+    ),
+    "$([CX4;!H0]@[CX3]=[O,S,N])": (
+        "[CX4;!H0]1-[CX3](=[O,S,N])-[#7,#8,#16]-*~*1",  # rings that become aromatic
+        "[CX4;!H0]1-[CX3](=[O,S,N])-*~*-[#7,#8,#16]1",
+    ),
+    "$([O,S;!H0]-[c,n,N+])": (
+        "[O,S;!H0;+0]-[c;r5]",
+        "[O,S;!H0;+0]-c:c:c=[O,S]",
+        "[O,S;!H0;+0]-c:c:c:[nX2]",  # 4-hydroxypyridines, which InChI keeps apart
+        "[O,S;!H0;+0]-c1c2ccccc2cc2ccccc21",
+        "[OX2;!H0]-[N+]=[#6]",
+    ),
+    "$([#6;R]=;!@[#6])": (  # quinoid rings
+        "[#6;R]=;!@[#6;R]",
+        "[#6;R]=;!@[#6;!R]-[N,O,S;!H0]",
+        "[#6;R]1(=;!@[#6])-[#6]=,:[#6]-[#6](=[O,S,N])-[#6]=,:[#6]1",
+        "[#6;R]=;!@[#6;!R]-c:[nH]",
+    ),
+}
 
 
 @lru_cache(maxsize=1)
 def _mobile_pattern() -> Chem.Mol:
-    return Chem.MolFromSmarts(f"[{','.join(f'$({text})' for text in _MOBILE)}]")
+    texts = chain(*_MOBILE.values())
+    return Chem.MolFromSmarts(f"[{','.join(f'$({text})' for text in texts)}]")
+
+
+@lru_cache(maxsize=1)
+def _perhaps_mobile_pattern() -> Chem.Mol:
+    """Find more than `_mobile_pattern` and `_UNUSUAL` do, in far less time."""
+    return Chem.MolFromSmarts(f"[{','.join(_MOBILE)}]")
 
 
 @lru_cache(maxsize=2)
@@ -466,11 +490,30 @@ def _enumerator(*, stereo: bool):
     return enumerator
 
 
-def _identity(mol: Chem.Mol, *, stereo: bool) -> str:
-    return _identity_of_parent(_parent(mol).mol, stereo=stereo)
+def _identity(mol: Chem.Mol, text: str, *, stereo: bool) -> str:
+    parent = mol if _is_plain(text) else _parent(mol).mol
+    return _identity_of_parent(parent, stereo=stereo)
+
+
+# A dot, or an atom with a charge or of a metal; and what may stand behind a SMILES.
+_NOT_PLAIN = re.compile(
+    r"[.|\s]|\[(?!\d*(?:[BCFHINOPScnops]|Br|Cl|S[ei]|se)@{0,2}(?:H\d?)?\])"
+)
+_HAS_CARBON = re.compile(r"c|C(?!l)")
+
+
+def _is_plain(text: str) -> bool:
+    """Whether a SMILES shows that it is its own parent, as that of most molecules does.
+
+    It is one organic fragment, and whatever charges it has are those that RDKit draws
+    in a neutral group, as nitro.
+    """
+    return not _NOT_PLAIN.search(text) and bool(_HAS_CARBON.search(text))
 
 
 def _identity_of_parent(parent: Chem.Mol, *, stereo: bool) -> str:
+    if not parent.HasSubstructMatch(_perhaps_mobile_pattern()):
+        return _inchi_blocks(parent, stereo=stereo)
     parent = _usual_form(parent)
     if parent.HasSubstructMatch(_mobile_pattern()):
         return _mobile_identity(Chem.MolToSmiles(parent, isomericSmiles=stereo), stereo)

@@ -496,29 +496,32 @@ def canonical_smiles(X: ArrayLike) -> NDArray[np.object_]:
 
 
 def of_valid(
-    function: Callable[[Chem.Mol], object],
+    function: Callable[..., object],
     X: ArrayLike,
     *,
     kept_as: Hashable | None = None,
+    with_text: bool = False,
 ) -> NDArray:
     """Apply `function` to each distinct molecule; refuse what is none."""
     array = as_smiles_array(X)
-    results = of_each(function, array, kept_as=kept_as)
+    results = of_each(function, array, kept_as=kept_as, with_text=with_text)
     refuse_invalid(array, ~pd.isna(results))
     return results
 
 
 def of_each(
-    function: Callable[[Chem.Mol], object],
+    function: Callable[..., object],
     array: NDArray[np.object_],
     *,
     wildcards: bool = False,
     max_atoms: int = MAX_ATOMS,
     kept_as: Hashable | None = None,
+    with_text: bool = False,
 ) -> NDArray[np.object_]:
     """Apply `function` to each distinct molecule; None where an entry is not one.
 
-    Short results may be kept for later calls, by the name `kept_as`.
+    Short results may be kept for later calls, by the name `kept_as`. The function takes
+    the molecule, and `with_text` its SMILES behind it.
     """
     results: dict[str, object] = {}
     recent = recent_results() if kept_as is not None else {}
@@ -528,7 +531,8 @@ def of_each(
             result = recent.get((kept_as, text))
             if result is None:
                 mol = shared_molecule(text, wildcards=wildcards, max_atoms=max_atoms)
-                result = None if mol is None else function(mol)
+                given = (mol, text) if with_text else (mol,)
+                result = None if mol is None else function(*given)
                 if result is not None and isinstance(recent, Recent):
                     recent.keep((kept_as, text), result, len(text) + len(str(result)))
             results[text] = result

@@ -134,14 +134,48 @@ def test_no_size_of_a_block_changes_a_bit(data, metric, dtype, monkeypatch):
     expected = *top_k(store, queries, 20), mid_ranks(store, queries, own)
     for sizes in ((1, 1), (7, 3), (64, 5), (1000, 13)):
         monkeypatch.setattr(_search, "_FEWEST_ROWS", sizes[0])
-        monkeypatch.setattr(_search, "_MOST_ROWS", sizes[0])
+        monkeypatch.setattr(_search, "_BLOCK_SCORES", 1)
+        monkeypatch.setattr(_search, "_DECODED_VALUES", 30)
         monkeypatch.setattr(_search, "_PART", sizes[1])
+        monkeypatch.setattr(_search, "_LONG", sizes[1])
         monkeypatch.setattr(_search, "_PAIR_VALUES", 40)
         monkeypatch.setattr(_search, "_MOST_QUERIES", 11)
         monkeypatch.setattr(_search, "_FEWEST_PENDING", 1)
         found = *top_k(store, queries, 20), mid_ranks(store, queries, own)
         for a, b in zip(found, expected, strict=True):
             np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("metric", METRICS)
+def test_a_single_query_is_answered_as_among_others(metric, dtype, reverse):
+    rng = np.random.default_rng(0)
+    vectors = rng.normal(size=(2500, 64))
+    vectors[2000:] = vectors[rng.integers(0, 40, 500)]
+    store = make_store(vectors, metric, dtype=dtype, removed=[3, 5, 2499])
+    queries = np.concatenate([vectors[:3], rng.normal(size=(64, 64))])
+    own = list(np.arange(134).reshape(67, 2) + 1900)
+    for k in (1, 30, store.n_active):
+        together = (
+            *top_k(store, queries, k, reverse=reverse),
+            mid_ranks(store, queries, own, reverse=reverse),
+        )
+        for i in (0, 1, 2, 50):
+            one = slice(i, i + 1)
+            alone = (
+                *top_k(store, queries[one], k, reverse=reverse),
+                mid_ranks(store, queries[one], own[one], reverse=reverse),
+            )
+            for a, b in zip(alone, together, strict=True):
+                np.testing.assert_array_equal(a[0], b[i])
+
+
+def test_ranks_of_a_single_query_in_a_large_library():
+    store = make_store(np.arange(70_000.0)[:, None], "dot")
+    query = np.ones((1, 1), dtype=np.float32)
+    assert mid_ranks(store, query, [[0]]) == [70_000]
+    np.testing.assert_array_equal(top_k(store, query, 3)[1], [[69_999, 69_998, 69_997]])
 
 
 def test_far_from_the_origin_euclidean_is_exact():

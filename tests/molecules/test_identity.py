@@ -347,3 +347,23 @@ def test_the_order_of_atoms_does_not_choose_between_fragments_of_one_weight():
 def test_the_order_of_atoms_does_not_choose_between_n_hydroxides():
     first, second = "c1(=O)c2c(n(C)c(=O)n1O)ncn2C", "Cn1cnc2c1c(=O)n(O)c(=O)n2C"
     assert len(set(drug_ids([first, second]))) == 1
+
+
+@pytest.mark.parametrize(
+    ("plain", "other"),
+    [
+        ("CN(=O)=O", "C[N+](=O)[O-]"),  # RDKit draws the charges
+        ("CN=N#N", "CN=[N+]=[N-]"),
+        ("n1(=O)ccccc1", "[O-][n+]1ccccc1"),
+        ("CC(=O)O", "CC(=O)[O-].[Na+]"),
+        ("CCN", "C1.C1N"),  # a dot that is bridged
+        ("CC[C@@H](N)O", "CC[C@TH2H](N)O"),
+        ("ClCCl", "[CH2:1](Cl)Cl"),
+        ("CCO", "CCO |$;;$|"),
+        ("C1=CC(=O)NC=C1", "Oc1ccccn1"),  # moved by InChI
+        ("CC(=O)CC(C)=O", "CC(O)=CC(C)=O"),  # by the enumerator
+    ],
+)
+def test_one_identity_whatever_the_text_shows(plain, other):
+    assert len(set(drug_ids([plain, other]))) == 1
+    assert identity_report([plain])["drug"][0] == drug_ids([plain])[0]
