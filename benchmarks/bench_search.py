@@ -15,7 +15,7 @@ from _timing import compare, missing
 from sklearn.neighbors import NearestNeighbors
 
 # Private, because an index takes molecules: a million made-up vectors have none.
-from sklearn_molge.library._search import top_k
+from sklearn_molge.library._search import slices, top_k
 from sklearn_molge.library._store import VectorStore
 
 SMOKE = {"rows": 3000, "components": 8, "queries": 12, "few": 4, "neighbors": 3}
@@ -116,6 +116,15 @@ def against_peers(exact, queries, sizes, options):
             **more,
         )  # fmt: skip
 
+    def one_by_one(against, peer, goal=None):
+        rows = list(slices(few, 1))
+        return compare(
+            f"exact, float32, {few:,} single queries",
+            lambda: [top_k(exact, queries[row], k) for row in rows],
+            lambda: [peer(points[row]) for row in rows], options,
+            against=against, sizes=sizes, goal=goal,
+        )  # fmt: skip
+
     if without := missing("exact, float32", "faiss", "faiss Flat"):
         yield without
     else:
@@ -126,8 +135,8 @@ def against_peers(exact, queries, sizes, options):
         flat.add(gallery)
         same = recall(flat.search(points, k)[1], top_k(exact, queries, k)[1])
         yield versus("faiss Flat", lambda q: flat.search(q, k), n, 1.0, recall=same)
-        yield versus("faiss Flat", lambda q: flat.search(q, k), 1, 1.1)
-    yield versus("one product, the floor", lambda q: gallery @ q[0], 1)
+        yield one_by_one("faiss Flat", lambda q: flat.search(q, k), 1.1)
+    yield one_by_one("one product, the floor", lambda q: gallery @ q[0])
     if not euclidean:
         peer = "matmul and argpartition"
         yield versus(peer, lambda q: numpy_top_k(gallery, q, k), few, 1.0)
