@@ -255,8 +255,8 @@ class ConformalRetriever(BaseWrapper):
     better.
 
     *Beliefs of a Gaussian process are too sure at the top.* Of the surest tenth of its
-    answers in L1000 (twice 10 draws) it says 0.63 and 0.67, and 0.45 are right; of the
-    profiles that calibrate it says 0.64 and 0.65, and 0.58 and 0.63 are right. So
+    answers to L1000 profiles (10 draws) it says 0.58, and 0.44 are right; of the
+    profiles that calibrate it, nearly as many are right as it says. So
     curves that are fitted to these profiles hardly help: a lapse rate, a penalty of c,
     also one chosen by leaving folds out, and Platt scaling of the largest share improve
     the calibration error by less than its interval.
