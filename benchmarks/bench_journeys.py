@@ -350,6 +350,88 @@ STAGES = {
 }
 
 
+# -- growth: made-up drugs and molecules, ever more ----------------------------------
+
+
+def vectors_of(n, n_columns=100):
+    return np.random.default_rng(0).normal(size=(n, n_columns)).astype(np.float32)
+
+
+def neighbors_of(n):
+    from sklearn_molge.inspection import same_class_neighbors
+
+    vectors, labels = vectors_of(n), np.arange(n) % 50
+    return lambda: same_class_neighbors(vectors, labels, random_state=0)
+
+
+def cca_of(n):
+    from sklearn_molge.alignment import CCA
+
+    rng = np.random.default_rng(0)
+    X = (rng.random((n, 4096)) < 0.02).astype(np.uint8)
+    hidden = X[:, :50] @ rng.normal(size=(50, GENES))
+    y = (hidden + rng.normal(size=hidden.shape)).astype(np.float32)
+    return lambda: CCA(50, random_state=0).fit(X, y)
+
+
+def process_of(n):
+    from sklearn_molge.alignment import GaussianProcessRetriever
+    from sklearn_molge.molecules import TanimotoKernel
+
+    rng = np.random.default_rng(0)
+    X = np.repeat((rng.random((n, 1024)) < 0.03).astype(np.float64), 3, axis=0)
+    y = X[:, :50] @ rng.normal(size=(50, GENES))
+    y += rng.normal(size=y.shape)
+    process = GaussianProcessRetriever(TanimotoKernel(), random_state=0)
+    return lambda: process.fit(X, y)
+
+
+def index_of(n):
+    from sklearn.pipeline import make_pipeline
+
+    from sklearn_molge.alignment import CCA
+    from sklearn_molge.datasets import make_perturbation_study
+    from sklearn_molge.library import MoleculeIndex
+    from sklearn_molge.molecules import MorganFingerprinter
+
+    study = make_perturbation_study(100, n_cell_lines=1, level=5, random_state=0)
+    pipe = make_pipeline(MorganFingerprinter(fp_size=512), CCA(20, ridge=1.0))
+    pipe.fit(study.smiles, study.ge)
+    # Chains whose branches spell a number: quick to parse, and each another molecule.
+    digits = [format(i, "b") for i in range(n)]
+    library = ["C" + "".join(("N", "CN(C)C")[d == "1"] for d in t) for t in digits]
+    index = MoleculeIndex(pipe, unique_by="smiles", progress=False)
+    return lambda: index.fit(library)
+
+
+GROWTH = {
+    "same_class_neighbors, drugs": (neighbors_of, (1_250, 2_500, 5_000)),
+    "CCA, ridge auto, drugs": (cca_of, (500, 1_000, 2_000)),
+    "Gaussian process, drugs": (process_of, (500, 1_000, 2_000)),
+    "MoleculeIndex.fit, molecules": (index_of, (2_500, 5_000, 10_000)),
+}
+
+
+def growth(options):
+    """Return a record of each size, and the exponent between the two largest."""
+    for name, (prepare, sizes) in GROWTH.items():
+        if options.smoke:
+            sizes = [n // 10 for n in sizes[:2]]
+        seconds = []
+        for n in sizes:
+            work = prepare(n)
+            forget_peak()
+            before, start = resident_mib("VmRSS"), used_cpu()
+            work()
+            seconds.append(used_cpu() - start)
+            peak = resident_mib("VmHWM") - before
+            record = {"benchmark": "journeys", "size": str(n), "stage": name}
+            if len(seconds) > 1:
+                # Sizes double.
+                record["exponent"] = float(np.log2(seconds[-1] / seconds[-2]))
+            yield record | {"cpu": seconds[-1], "extra_mib": peak}
+
+
 def speeds(folder):
     """Measure how fast the machine does each thing that is counted, in CPU time."""
     from rdkit import Chem
@@ -499,6 +581,10 @@ def run(options):
             for record in journey(name, base / name, options):
                 records.append(record)
                 print(in_words(record), flush=True)
+    if options.smoke or options.growth:
+        for record in growth(options):
+            records.append(record)
+            print(json.dumps(record), flush=True)
     return records
 
 
@@ -517,8 +603,9 @@ def in_words(record):
 def make_parser():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     add = parser.add_argument
-    add("--sizes", nargs="+", choices=SIZES, default=["tenth"])
+    add("--sizes", nargs="*", choices=SIZES, default=["tenth"])
     add("--stages", nargs="+", choices=STAGES)
+    add("--growth", action="store_true", help="also what more drugs take, by exponents")
     add("--folder", help="of studies and records, kept; a temporary one by default")
     add("--json", help="file for the records")
     add("--smoke", action="store_true", help="tiny sizes, to see that all of it runs")
