@@ -371,7 +371,7 @@ def cca_of(n):
     X = (rng.random((n, 4096)) < 0.02).astype(np.uint8)
     hidden = X[:, :50] @ rng.normal(size=(50, GENES))
     y = (hidden + rng.normal(size=hidden.shape)).astype(np.float32)
-    return lambda: CCA(50, random_state=0).fit(X, y)
+    return lambda: CCA(20, random_state=0).fit(X, y)
 
 
 def process_of(n):
