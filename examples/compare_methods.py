@@ -25,6 +25,7 @@ import pandas as pd
 from sklearn.base import clone
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
+from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 from sklearn_molge.alignment import CCA, PRESETS, CoordinatedEmbedder
@@ -283,4 +284,6 @@ def main(arguments=None):
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    # BLAS and torch take all cores: beside other work that is many times slower.
+    with threadpool_limits(None if "OMP_NUM_THREADS" in os.environ else 1):
+        sys.exit(main())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
 import sys
 import traceback
@@ -28,6 +29,12 @@ _SPLIT = ("val_drugs", "test_drugs", "val_cell_lines", "test_cell_lines")
 _FILTERS = ("pert_time", "pert_dose", "cell_lines", "metadata", "shared_by_all_lines")
 # What a user can mend; anything else is our fault, and shows where it happened.
 _USER_ERRORS = (ValueError, OSError, ImportError)
+_THREADS = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+)
 _EXAMPLES = """\
 examples:
   {0} evaluate --data simulated --preset quick --out demo
@@ -59,6 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else list(argv)
     parser = _make_parser()
     options = parser.parse_args(argv)
+    _limit_threads()
     try:
         if options.command == "verify":
             return _verify(options)
@@ -79,6 +87,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         said = printable(str(error))
         print(f"{parser.prog} {options.command}: error: {said}", file=sys.stderr)
         return 2
+
+
+def _limit_threads() -> None:
+    """Give each process one thread, unless the user says how many it should have.
+
+    BLAS and torch take all cores, and their threads wait for each other in loops: where
+    other work runs on these cores, too, that is many times slower. They read this when
+    they are imported; who has done that and calls `main` from Python decides.
+    """
+    if "numpy" in sys.modules:
+        return
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if not any(name in os.environ for name in _THREADS):
+        os.environ.update(dict.fromkeys(_THREADS, "1"))
 
 
 def _check(options: argparse.Namespace) -> None:
@@ -357,7 +379,10 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     add("--out", type=Path, required=True, metavar="REPORT", help=out)
     repeats = "divisions of the study (default: 3)"
     add("--n-repeats", "--repeats", type=_count, default=3, metavar="N", help=repeats)
-    jobs = "processes, -1 for all; same numbers"
+    jobs = (
+        "processes, -1 for one a core; same numbers. Each has one thread, or "
+        "OMP_NUM_THREADS of them"
+    )
     add("--n-jobs", "--jobs", type=_jobs, metavar="N", help=jobs)
     default = str(_default_cache()).replace("%", "%%")
     cache = (

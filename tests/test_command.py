@@ -474,3 +474,32 @@ def test_end_to_end(tmp_path, capsys):
     assert not made.exists()
     assert set(CACHE.glob("method-*")) == kept
     pd.testing.assert_frame_equal(pd.read_csv(out / "ranks.csv"), ranks)
+
+
+@pytest.mark.parametrize(
+    ("given", "threads"), [({}, "1 1"), ({"OMP_NUM_THREADS": "3"}, "3 None")]
+)
+def test_one_thread_a_process_unless_told(given, threads, tmp_path):
+    code = (
+        "import os; from sklearn_molge.__main__ import main; "
+        f"main(['verify', {str(tmp_path / 'none')!r}]); "
+        "print(*map(os.environ.get, "
+        "('OMP_NUM_THREADS', 'OPENBLAS_NUM_THREADS', 'OMP_WAIT_POLICY')))"
+    )
+    env = {k: v for k, v in os.environ.items() if not re.search("_THREADS$|^OMP_", k)}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=env | given,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split("\n")[-2] == f"{threads} PASSIVE"
+
+
+def test_threads_are_left_alone_where_numpy_is_there(monkeypatch, tmp_path):
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OMP_WAIT_POLICY"):
+        monkeypatch.delenv(name, raising=False)
+    main(["verify", str(tmp_path / "none")])
+    assert "OMP_NUM_THREADS" not in os.environ
+    assert "OMP_WAIT_POLICY" not in os.environ

@@ -239,10 +239,17 @@ def standardize_rows(array: NDArray) -> NDArray:
 
 def normal_scores(array: NDArray) -> NDArray:
     """Replace the values of each row by normal quantiles of their ranks; NaN stays."""
+    scores = np.empty(array.shape, array.dtype)
+    # The order of the rows takes several times their memory.
+    for part in row_batches(*array.shape) if len(array) else ():
+        _write_normal_scores(array[part], scores[part])
+    return scores
+
+
+def _write_normal_scores(array: NDArray, scores: NDArray) -> None:
     n = array.shape[1]
     order = np.argsort(array, axis=1)
     ordered = np.take_along_axis(array, order, axis=1)
-    scores = np.empty(array.shape, array.dtype)
     quantiles = ndtri((np.arange(n) + 0.5) / n).astype(array.dtype)
     np.put_along_axis(scores, order, quantiles[None], axis=1)
     # Of ties the mean rank, and NaN (which sort last) have none.
@@ -251,7 +258,6 @@ def normal_scores(array: NDArray) -> NDArray:
         ranks = rankdata(array[tied], axis=1, nan_policy="omit")
         known = np.count_nonzero(~np.isnan(array[tied]), axis=1, keepdims=True)
         scores[tied] = ndtri((ranks - 0.5) / known)
-    return scores
 
 
 def _n_rows_of_block(n_columns: int) -> int:

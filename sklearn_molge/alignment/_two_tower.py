@@ -9,6 +9,7 @@ from typing import Protocol
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from sklearn.utils import gen_batches
 from torch import Tensor, nn
 
 from sklearn_molge._compat import Interval, StrOptions, validate_params
@@ -167,11 +168,13 @@ class Scaling(nn.Module):
         if how == "none":
             return
         if weights is None:
-            variance, mean = torch.var_mean(x.double(), dim=0, correction=0)
-        else:
-            share = (weights / weights.sum()).to(x.device)[:, None]
-            mean = (share * x.double()).sum(0)
-            variance = (share * (x.double() - mean).square()).sum(0)
+            weights = torch.ones(len(x), dtype=torch.float64)
+        # In parts: the rows of a large study are not copied in double precision.
+        parts = x.split(_CHUNK_SIZE), weights.to(x.device).split(_CHUNK_SIZE)
+        pairs, total = list(zip(*parts, strict=True)), weights.sum()
+        mean = sum(w @ part.double() for part, w in pairs) / total
+        squares = sum(w @ (part.double() - mean).square() for part, w in pairs)
+        variance = squares / total
         whole = variance.mean().sqrt()
         if how == "column":
             scale = variance.sqrt().clamp(min=_SMALLEST_SCALE * whole)
@@ -269,6 +272,22 @@ class ExpressionTower(nn.Module):
     def forward(self, prepared: Tensor) -> Tensor:
         """Embed prepared profiles."""
         return self.network(self.scale(prepared))
+
+
+def _mean_square(
+    rows: NDArray, mean: NDArray, columns: NDArray, counts: NDArray
+) -> float:
+    """Return the mean square of the projections of rows, each so many times; 1 of none.
+
+    A part of the rows at a time: centred, they would be a copy in double precision.
+    """
+    if not columns.size:
+        return 1.0
+    squares = 0.0
+    for part in gen_batches(len(rows), _CHUNK_SIZE):
+        projected = (rows[part] - mean) @ columns
+        squares += float(counts[part] @ np.square(projected).sum(axis=1))
+    return squares / (counts.sum() * columns.shape[1])
 
 
 class _AnyNumberCCA(CCA):
@@ -469,19 +488,20 @@ class TwoTower(nn.Module):
         self, x: Tensor, y: Tensor, rows: NDArray, seed: int, weights: NDArray | None
     ) -> None:
         """Set the linear paths of both towers to the CCA of what they are given."""
-        molecules, profiles = self.molecule_tower.head, self.expression_tower.network
-        X, Y = x.cpu().numpy()[rows], y.cpu().numpy()
-        cca = self._directions(X, Y, weights, n_molecules=len(x), seed=seed)
+        X, Y = x.cpu().numpy(), y.cpu().numpy()
+        cca = self._directions(X[rows], Y, weights, n_molecules=len(x), seed=seed)
         power = cca.correlations_**cca.correlation_power
-        for path, mean, rotations, view in (
-            (molecules, cca.x_mean_, cca.x_rotations_, X),
-            (profiles, cca.y_mean_, cca.y_rotations_, Y),
+        head, network = self.molecule_tower.head, self.expression_tower.network
+        of_x, of_y = np.bincount(rows), np.ones(len(Y))
+        for path, mean, rotations, view, counts in (
+            (head, cca.x_mean_, cca.x_rotations_, X, of_x),
+            (network, cca.y_mean_, cca.y_rotations_, Y, of_y),
         ):
             assert isinstance(path, WithLinearPath)
             drawn = path.linear.weight[cca.n_components_ :].cpu().numpy().T
             parts = []
             for columns, size in ((rotations * power, 1.0), (drawn, _SMALL_START)):
-                found = np.mean(((view - mean) @ columns) ** 2) if columns.size else 1.0
+                found = _mean_square(view, mean, columns, counts)
                 parts.append(columns * (size / np.sqrt(found)))
             path.set_linear(mean, np.hstack(parts))
 

@@ -76,6 +76,22 @@ def test_scaling_of_constant_data_does_not_divide_by_zero(how):
     torch.testing.assert_close(got, torch.tensor([[0.0, 1]]))
 
 
+@pytest.mark.parametrize("weighted", [False, True])
+def test_scaling_of_many_rows_is_that_of_all_at_once(weighted):
+    rows = 3 * draw(9000, 2) + torch.tensor([100.0, -5.0])  # more than one part
+    net, weights = TwoTower(2, 1, scaling="column"), None
+    if weighted:
+        weights = np.random.default_rng(0).random(len(rows))
+    molecule_of = np.zeros(len(rows), dtype=int)
+    molecules = Molecules(None, torch.zeros(1, 1))
+    net.learn(molecules, molecule_of, rows, batch_size=3, seed=0, weights=weights)
+    mean = np.average(rows.double().numpy(), axis=0, weights=weights)
+    square = np.average((rows.double().numpy() - mean) ** 2, axis=0, weights=weights)
+    scale = net.expression_tower.scale
+    np.testing.assert_allclose(scale.mean, mean, rtol=1e-6)
+    np.testing.assert_allclose(scale.scale, np.sqrt(square), rtol=1e-6)
+
+
 def test_scaling_is_saved_with_the_weights():
     expected, net = scaled("column", X)
     other = TwoTower(3, 1, scaling="column")

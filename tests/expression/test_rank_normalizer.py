@@ -33,3 +33,11 @@ def test_each_row_by_itself_at_any_scale(dtype):
         transformer.transform(X[:, 1:])
     with pytest.raises(ValueError, match="infinity"):
         transformer.transform(np.where(X > 2, np.inf, X))
+
+
+def test_many_rows_are_scored_as_each_by_itself():
+    X = np.random.default_rng(0).normal(size=(600, 1000)).round(2)  # more than a block
+    X[::7, 3] = np.nan
+    found = RankNormalizer().fit_transform(X)
+    alone = [RankNormalizer().fit_transform(row[None])[0] for row in X[515:535]]
+    np.testing.assert_array_equal(found[515:535], alone)

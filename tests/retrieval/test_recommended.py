@@ -4,6 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import sklearn
+from scipy import sparse
+from sklearn.base import clone
+from sklearn.preprocessing import FunctionTransformer
 
 from sklearn_molge.alignment import GaussianProcessRetriever
 from sklearn_molge.datasets import (
@@ -45,6 +48,21 @@ def test_a_seed_decides_the_pipeline(model, study, large_study):
     index = MoleculeIndex(first).fit(np.unique(X.astype(str)))
     assert index.reranks_ == (model == "gaussian_process")
     assert index.kneighbors(y[:1], 3)[1].shape == (1, 3)
+
+
+def test_joined_fingerprints_are_sparse_and_change_nothing(large_study):
+    X, y = large_study.smiles, large_study.ge
+    pipe = recommended_pipeline(model="linear", random_state=3)
+    dense = clone(pipe)
+    dense.steps.insert(1, ("dense", FunctionTransformer(lambda X: X.toarray())))
+    pipe.fit(X, y)
+    dense.fit(X, y)
+    features = pipe[:-1].transform(X)
+    assert sparse.issparse(features)
+    assert features.nnz < 0.2 * np.prod(features.shape)
+    np.testing.assert_array_equal(
+        similarity(pipe, X[:9], y[:4]), similarity(dense, X[:9], y[:4])
+    )
 
 
 def test_profiles_are_transformed_first(study):
