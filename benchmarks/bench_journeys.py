@@ -1,22 +1,18 @@
 """Whole journeys: what a user waits for, stage by stage, up to the paper's size.
 
-OMP_NUM_THREADS=1 python benchmarks/bench_journeys.py --smoke
-OMP_NUM_THREADS=1 python benchmarks/bench_journeys.py --sizes tenth paper --folder kept
-
 A study is simulated, saved, and opened memory-mapped by each stage, which runs in a
 process of its own: seconds of wall and of CPU, and the peak of its memory beyond the
 imports, with the pages of the mapped file that it reads. A stage whose record lies in
---folder already is not run again. Beside each stage is its floor: bytes over the
+``--folder`` already is not run again. Beside each stage is its floor: bytes over the
 bandwidth of memory, products of matrices at the speed of one large product, one parse
 and one InChI a distinct molecule, as measured on the same machine; what has no such
 floor has none.
 """
 
-import argparse
 import cProfile
 import json
-import os
 import resource
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -47,7 +43,10 @@ SIZES = {
     "paper": Size(97_210, 4_363, 1),
     "paper-controls": Size(97_210, 4_363, 1, True),
 }
-EPOCHS = "epochs that were trained; the presets have 12 (paper) and 5 (recommended)"
+SMOKE = {
+    "sizes": ["smoke"],
+    "stages": ["load", "drug_ids", "fit_and_save", "open_and_rank", "audit"],
+}
 
 
 # -- the study ----------------------------------------------------------------------
@@ -181,7 +180,7 @@ def trained(preset):
         model.fit(study.smiles, profiles_of(study))
         net = getattr(model, "retriever_", model)
         seconds = [epoch["dur"] for epoch in net.history]
-        return {"epochs": size.epochs, "seconds of the epochs": seconds}
+        return {"epochs": size.epochs, "epoch_s": statistics.median(seconds)}
 
     return stage
 
@@ -205,8 +204,7 @@ def evaluate(study, folder, size):
         inspect=False,
         figures=False,
     )
-    best = report.tables["table1"]["mrr"].max()
-    return {"mrr": float(best), "seconds of parts": report.seconds}
+    return {"mrr": float(report.tables["table1"]["mrr"].max())}
 
 
 def audit(study, folder, size):
@@ -222,7 +220,7 @@ def fit_and_save(study, folder, size):
     split, y = split_of(study), profiles_of(study)
     pipe = linear(blocks_of(study)).fit(study.smiles[split.train], y[split.train])
     joblib.dump(pipe, folder / "pipe.joblib")
-    return {"MB": (folder / "pipe.joblib").stat().st_size / 1e6}
+    return {"disk_mib": (folder / "pipe.joblib").stat().st_size / 2**20}
 
 
 def model_of(folder):
@@ -415,8 +413,6 @@ GROWTH = {
 def growth(options):
     """Return a record of each size, and the exponent between the two largest."""
     for name, (prepare, sizes) in GROWTH.items():
-        if options.smoke:
-            sizes = [n // 10 for n in sizes[:2]]
         seconds = []
         for n in sizes:
             work = prepare(n)
@@ -425,11 +421,11 @@ def growth(options):
             work()
             seconds.append(used_cpu() - start)
             peak = resident_mib("VmHWM") - before
-            record = {"benchmark": "journeys", "size": str(n), "stage": name}
+            record = {"what": name, "sizes": {"n": n}}
             if len(seconds) > 1:
                 # Sizes double.
                 record["exponent"] = float(np.log2(seconds[-1] / seconds[-2]))
-            yield record | {"cpu": seconds[-1], "extra_mib": peak}
+            yield record | {"cpu_s": seconds[-1], "ours_mib": peak}
 
 
 def speeds(folder):
@@ -509,24 +505,23 @@ def perform(stage, size, folder, profile=False):
         profiler.dump_stats(folder / f"{stage}.prof")
     else:
         found = function(*args)
+    if stage == "speeds":
+        return found
     return {
-        "wall": time.perf_counter() - start,
-        "cpu": used_cpu() - used,
-        "extra_mib": resident_mib("VmHWM") - before,
-        "found": found,
-    }
+        "wall_s": time.perf_counter() - start,
+        "cpu_s": used_cpu() - used,
+        "ours_mib": max(0.0, resident_mib("VmHWM") - before),
+    } | found
 
 
 def in_process(stage, name, folder, options):
-    """Run a stage in a new process, or read its record; return it."""
-    about = {"benchmark": "journeys", "size": name, "stage": stage}
+    """Run a stage in a new process, or read what it found; return that."""
     if options.smoke:
-        return about | perform(stage, SIZES[name], folder)
+        return perform(stage, SIZES[name], folder)
     kept = folder / f"{stage}.json"
     if kept.exists():
         return json.loads(kept.read_text())
-    command = [sys.executable, "-W", "ignore", __file__, "--perform", stage]
-    command += ["--sizes", name, "--folder", str(folder)]
+    command = [sys.executable, "-W", "ignore", __file__, stage, name, str(folder)]
     command += ["--profile"] * options.profile
     # A file, not a pipe: it holds what libraries print as well.
     with tempfile.TemporaryFile("w+") as out:
@@ -535,100 +530,48 @@ def in_process(stage, name, folder, options):
         said = out.read().strip().splitlines()
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["killed"])[-1]
-        record = {"error": f"exit code {done.returncode}: {last}"}
-    else:
-        record = json.loads(said[-1])
-    record = about | record
-    if "error" not in record:
-        kept.write_text(json.dumps(record))
-    return record
+        return {"failed": f"exit status {done.returncode}: {last}"}
+    kept.write_text(said[-1])
+    return json.loads(said[-1])
 
 
 def journey(name, folder, options):
     """Run the stages of one size; yield their records."""
     folder.mkdir(parents=True, exist_ok=True)
-    yield in_process("make", name, folder, options)
-    rates = in_process("speeds", name, folder, options)["found"]
-    counts = counts_of(SIZES[name])
-    stages = list(STAGES) if options.stages is None else options.stages
-    for stage in stages:
-        record = in_process(stage, name, folder, options)
-        parts = {k: n / rates[k] for k, n in counts.get(stage, {}).items()}
-        record["floor"] = {"total": sum(parts.values())} | parts if parts else None
+    size = SIZES[name]
+    sizes = {"profiles": size.n_profiles, "drugs": size.n_drugs}
+    if size.controls:
+        sizes["features"] = 3 * GENES
+    yield {"what": "make", "sizes": sizes} | in_process("make", name, folder, options)
+    rates = in_process("speeds", name, folder, options)
+    counts = counts_of(size)
+    for stage in options.stages:
+        record = {"what": stage, "sizes": sizes}
+        record |= in_process(stage, name, folder, options)
+        if stage in counts:
+            record["floor_s"] = sum(n / rates[k] for k, n in counts[stage].items())
+        print(json.dumps(record), file=sys.stderr, flush=True)
         yield record
 
 
+def add_arguments(parser):
+    add = parser.add_argument
+    add("--sizes", nargs="*", choices=SIZES, default=["tenth"])
+    add("--stages", nargs="+", choices=STAGES, default=list(STAGES))
+    add("--growth", action="store_true", help="also what more drugs take, by exponents")
+    add("--folder", help="of studies and records, kept; a temporary one by default")
+    add("--profile", action="store_true", help="write a cProfile of each stage")
+
+
 def run(options):
-    """Run all journeys; return one record a stage.
-
-    Parameters
-    ----------
-    options : argparse.Namespace
-        As :func:`make_parser` reads them.
-
-    Returns
-    -------
-    records : list of dict
-        With ``benchmark``, ``size``, ``stage``, ``wall`` and ``cpu`` in s,
-        ``extra_mib``, ``found`` and ``floor``, a dict of s by what takes them; or
-        ``error``.
-    """
-    names = ["smoke"] if options.smoke else options.sizes
     records = []
     with tempfile.TemporaryDirectory() as temporary:
         base = Path(options.folder or temporary)
-        for name in names:
-            for record in journey(name, base / name, options):
-                records.append(record)
-                print(in_words(record), flush=True)
-    if options.smoke or options.growth:
-        for record in growth(options):
-            records.append(record)
-            print(json.dumps(record), flush=True)
-    return records
-
-
-def in_words(record):
-    title = f"{record['size']:15}{record['stage']:20}"
-    if "error" in record:
-        return f"{title} {record['error']}"
-    floor = record.get("floor")
-    beside = f"{floor['total']:9.2f}" if floor else f"{'':9}"
-    return (
-        f"{title}{record['wall']:9.2f}{record['cpu']:9.2f}{beside}"
-        f"{record['extra_mib']:9.0f}   {json.dumps(record['found'])}"
-    )
-
-
-def make_parser():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    add = parser.add_argument
-    add("--sizes", nargs="*", choices=SIZES, default=["tenth"])
-    add("--stages", nargs="+", choices=STAGES)
-    add("--growth", action="store_true", help="also what more drugs take, by exponents")
-    add("--folder", help="of studies and records, kept; a temporary one by default")
-    add("--json", help="file for the records")
-    add("--smoke", action="store_true", help="tiny sizes, to see that all of it runs")
-    add("--profile", action="store_true", help="write a cProfile of each stage")
-    add("--perform", help=argparse.SUPPRESS)
-    return parser
-
-
-def main():
-    options = make_parser().parse_args()
-    if options.perform:
-        (name,) = options.sizes
-        folder = Path(options.folder)
-        print(
-            json.dumps(perform(options.perform, SIZES[name], folder, options.profile))
-        )
-        return
-    print(f"{os.cpu_count()} cores; {EPOCHS}")
-    print(f"{'size':15}{'stage':20}{'wall s':>9}{'CPU s':>9}{'floor':>9}{'MiB':>9}")
-    records = run(options)
-    if options.json:
-        Path(options.json).write_text(json.dumps(records, indent=1))
+        for name in options.sizes:
+            records += journey(name, base / name, options)
+    return records + list(growth(options) if options.growth else [])
 
 
 if __name__ == "__main__":
-    main()
+    stage, name, folder, *profile = sys.argv[1:]
+    print(json.dumps(perform(stage, SIZES[name], Path(folder), bool(profile))))

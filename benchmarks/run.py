@@ -37,7 +37,7 @@ HERE = Path(__file__).resolve().parent
 # What each is about: the first line of its module.
 SPEED = (
     "training", "embedding", "search", "cca", "ranks", "identity", "files",
-    "gaussian_process",
+    "gaussian_process", "journeys",
 )  # fmt: skip
 QUALITY = ("quality", "deep", "calibration", "connectivity")
 NAMES = SPEED + QUALITY
@@ -50,7 +50,8 @@ HIDDEN = ("benchmark", "clock")
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 HEADINGS = {
     "what": "", "ours_s": "ours, s", "peer_s": "peer, s", "ours_mib": "ours, MiB",
-    "peer_mib": "peer, MiB", "mrr": "MRR", "gb": "GB",
+    "peer_mib": "peer, MiB", "mrr": "MRR", "gb": "GB", "wall_s": "wall, s",
+    "cpu_s": "CPU, s", "floor_s": "floor, s",
 }  # fmt: skip
 
 
