@@ -220,10 +220,18 @@ class CCA(
         weights = _check_sample_weight(
             sample_weight, X, dtype=np.float64, ensure_non_negative=True
         )
+        return self._fit_rows(X, np.arange(X.shape[0]), y, weights)
+
+    def _fit_rows(self, X, rows, y, weights):
+        """Fit on rows of X, of which one may stand for many profiles."""
         used = weights > 0
         if not used.all():
-            X, y, weights = X[used], y[used], weights[used]
-        molecules, codes = _distinct_molecules(X)
+            rows, y, weights = rows[used], y[used], weights[used]
+        taken, rows = np.unique(rows, return_inverse=True)
+        molecules, codes = _distinct_molecules(
+            X if len(taken) == X.shape[0] else X[taken]
+        )
+        codes = codes[rows]
         if self.balance_molecules:
             weights = weights / np.bincount(codes)[codes]
         for name, view in (("X", molecules), ("y", y)):
@@ -232,7 +240,7 @@ class CCA(
         pairs = _Pairs(molecules, y, codes, weights)
         moments = pairs.moments()
         views = pairs.decompose(moments)
-        self._check_views(views, X.shape, y.shape)
+        self._check_views(views, (len(y), X.shape[1]), y.shape)
         self.ridge_scores_ = {}
         self.ridge_ = self.ridge
         if self.ridge == "auto":

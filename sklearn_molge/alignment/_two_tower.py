@@ -489,7 +489,7 @@ class TwoTower(nn.Module):
     ) -> None:
         """Set the linear paths of both towers to the CCA of what they are given."""
         X, Y = x.cpu().numpy(), y.cpu().numpy()
-        cca = self._directions(X[rows], Y, weights, n_molecules=len(x), seed=seed)
+        cca = self._directions(X, rows, Y, weights, seed=seed)
         power = cca.correlations_**cca.correlation_power
         head, network = self.molecule_tower.head, self.expression_tower.network
         of_x, of_y = np.bincount(rows), np.ones(len(Y))
@@ -505,10 +505,10 @@ class TwoTower(nn.Module):
                 parts.append(columns * (size / np.sqrt(found)))
             path.set_linear(mean, np.hstack(parts))
 
-    def _directions(self, X, Y, weights, *, n_molecules: int, seed: int) -> CCA:
-        """Return the CCA of two views, with as many components as there are."""
+    def _directions(self, X, rows, Y, weights, *, seed: int) -> CCA:
+        """Return the CCA of X[rows] and Y, with as many components as there are."""
         # So many that a fold of those that choose the ridge has them, too.
-        most = max(1, n_molecules * 4 // 5 - 1)
+        most = max(1, len(X) * 4 // 5 - 1)
         cca = _AnyNumberCCA(
             min(self.embedding_size, most),
             correlation_power=_CORRELATION_POWER,
@@ -517,7 +517,8 @@ class TwoTower(nn.Module):
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", JointSpaceWarning)
-                cca.fit(X, Y, sample_weight=weights)
+                weights = np.ones(len(Y)) if weights is None else np.asarray(weights)
+                cca._fit_rows(X, rows, Y, weights.astype(np.float64))
         except ValueError as error:
             raise ValueError(
                 "module__start='cca' needs a CCA of the training set (X: what the head "
