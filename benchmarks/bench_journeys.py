@@ -54,7 +54,7 @@ EPOCHS = "epochs that were trained; the presets have 12 (paper) and 5 (recommend
 
 
 def make(size, folder):
-    """Simulate a study, and keep a split of it in the file beside it."""
+    """Simulate a study, and save it."""
     from sklearn_molge.datasets import make_perturbation_study
 
     wells = size.n_drugs * PAPER_LINES * len(DOSES)
