@@ -53,7 +53,7 @@ SMOKE = {
 
 
 def make(size, folder):
-    """Simulate a study, and keep a split of it in the file beside it."""
+    """Simulate a study, and save it."""
     from sklearn_molge.datasets import make_perturbation_study
 
     wells = size.n_drugs * PAPER_LINES * len(DOSES)
