@@ -556,7 +556,7 @@ def journey(name, folder, options):
 
 def add_arguments(parser):
     add = parser.add_argument
-    add("--sizes", nargs="*", choices=SIZES, default=["tenth"])
+    add("--sizes", nargs="*", choices=SIZES, default=["tenth"], help="default: tenth")
     add("--stages", nargs="+", choices=STAGES, default=list(STAGES))
     add("--growth", action="store_true", help="also what more drugs take, by exponents")
     add("--folder", help="of studies and records, kept; a temporary one by default")

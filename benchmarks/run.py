@@ -97,10 +97,10 @@ def read_options(argv, module):
     add("--smoke", action="store_true", help="tiny sizes: does it run?")
     add("--json", type=Path, metavar="PATH", help="where results are written")
     add("--table", type=Path, metavar="PATH", help="print the table of such a file")
-    add("--repeats", type=int, default=5, help="of each pair A B")
+    add("--repeats", type=int, default=5, help="of each pair A B; default 5")
     add("--threads", type=int, default=1, help="of both sides; default 1")
-    add("--device", default="cpu", help="auto, cpu or cuda, where it is used")
-    add("--data", type=Path, help="folder of LINCS, Level 5; asked for by quality")
+    add("--device", default="cpu", help="auto, cpu (default) or cuda, where it is used")
+    add("--data", type=Path, help=f"folder of LINCS, Level 5: of {', '.join(QUALITY)}")
     add("--library", type=Path, help="a compoundinfo table; made-up molecules without")
     add("--weights", help="checkpoint of chemprop: a pretrained D-MPNN")
     if module:
