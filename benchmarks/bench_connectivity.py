@@ -63,8 +63,8 @@ def structures(smiles):
     kernel = TableKernel(pd.DataFrame(values, distinct, distinct))
     linear = recommended_pipeline(model="linear", random_state=SEED)
     linear.set_params(retriever__retriever__ridge=3.0)
-    rows = np.asarray(linear["molecules"].fit_transform(distinct), dtype=np.float32)
-    table = pd.DataFrame(rows, distinct)
+    rows = linear["molecules"].fit_transform(distinct).toarray()
+    table = pd.DataFrame(rows.astype(np.float32), distinct)
     lookup = FunctionTransformer(lambda X: table.loc[list(X)].to_numpy())
     return {
         "CCA": Pipeline([("molecules", lookup), linear.steps[1]]),

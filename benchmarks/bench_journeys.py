@@ -545,7 +545,10 @@ def journey(name, folder, options):
     yield {"what": "make", "sizes": sizes} | in_process("make", name, folder, options)
     rates = in_process("speeds", name, folder, options)
     counts = counts_of(size)
-    for stage in options.stages:
+    asked = set(options.stages)
+    if asked & {"open_and_rank", *(s for s in STAGES if s.startswith("inspect_"))}:
+        asked.add("fit_and_save")  # whose model they take
+    for stage in [stage for stage in STAGES if stage in asked]:
         record = {"what": stage, "sizes": sizes}
         record |= in_process(stage, name, folder, options)
         if stage in counts:

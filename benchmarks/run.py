@@ -65,7 +65,7 @@ def main(argv=None):
     module = load(names[0]) if len(names) == 1 else None
     options = read_options(argv[len(names) :], module)
     if options.table:
-        return print(as_table(json.loads(options.table.read_text(encoding="utf-8"))))
+        return print(as_table(read_results(options.table)))
     if module:
         found = run_here(names[0], module, options)
     else:
@@ -77,6 +77,16 @@ def main(argv=None):
     if failed:
         raise SystemExit(f"failed: {', '.join(failed)}")
     return None
+
+
+def read_results(path):
+    """Return what a file of ``--json`` holds."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        keys = ("machine", "versions", "commit", "date", "options", "records")
+        return {key: found[key] for key in keys}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise SystemExit(f"--table: {path} is no file of --json: {error!r}") from None
 
 
 def load(name):
