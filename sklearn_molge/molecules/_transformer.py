@@ -42,8 +42,8 @@ class SmilesTransformer(
     grows fast with the molecule, `max_atoms`; ``_fit(texts)``, which checks parameters
     and texts and learns, and ``_featurize(mols)``, which returns a row of features a
     molecule, by the parameters alone, or as they were learnt: ``names_`` of ``names``.
-    It runs in the worker and builds RDKit's objects there, since they do not pickle. What becomes of its features, ``_features(texts)``,
-    is up to ``_transform(texts)``.
+    It runs in the worker and builds RDKit's objects there, since they do not pickle.
+    What becomes of its features, ``_features(texts)``, is up to ``_transform(texts)``.
     """
 
     on_bad_smiles = "raise"  # of a subclass without that parameter
