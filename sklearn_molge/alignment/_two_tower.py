@@ -43,6 +43,7 @@ _CHUNK_SIZE = 8192
 # Attributes of modules that do not change what a trained network computes.
 _OF_TRAINING = {"training", "p", "inplace", "scaling", "start"}
 # Of the size of the linear start at CCA: outputs of 0 in both towers would stay so.
+_ROUNDING = 1e-13  # of a mean in double precision; a value of float32 has 6e-8
 _SMALL_START = 0.01
 
 _LAYERS = ["array-like"]
@@ -174,7 +175,9 @@ class Scaling(nn.Module):
         pairs, total = list(zip(*parts, strict=True)), weights.sum()
         mean = sum(w @ part.double() for part, w in pairs) / total
         squares = sum(w @ (part.double() - mean).square() for part, w in pairs)
-        variance = squares / total
+        # Less is rounding: weighted rows that are equal have a mean beside them.
+        varies = squares > total * (_ROUNDING * mean).square()
+        variance = torch.where(varies, squares / total, 0.0)
         whole = variance.mean().sqrt()
         if how == "column":
             scale = variance.sqrt().clamp(min=_SMALLEST_SCALE * whole)
