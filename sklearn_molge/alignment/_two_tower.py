@@ -36,6 +36,7 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
 }
 # Columns that hardly vary (a rare fingerprint bit) must not explode.
 _SMALLEST_SCALE = 0.1
+_ROUNDING = 1e-13  # of a mean in double precision; a value of float32 has 6e-8
 # Of 0, 1 and 2 the best for CCA with joined fingerprints, see docs/benchmarks.md.
 _CORRELATION_POWER = 2
 # Profiles that are scaled at once.
@@ -43,7 +44,6 @@ _CHUNK_SIZE = 8192
 # Attributes of modules that do not change what a trained network computes.
 _OF_TRAINING = {"training", "p", "inplace", "scaling", "start"}
 # Of the size of the linear start at CCA: outputs of 0 in both towers would stay so.
-_ROUNDING = 1e-13  # of a mean in double precision; a value of float32 has 6e-8
 _SMALL_START = 0.01
 
 _LAYERS = ["array-like"]
