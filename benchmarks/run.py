@@ -70,9 +70,9 @@ def main(argv=None):
         found = run_here(names[0], module, options)
     else:
         found = run_apart(names or NAMES, argv[len(names) :])
+    print(as_table(found))
     if options.json:
         options.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    print(as_table(found))
     failed = [record["what"] for record in found["records"] if "failed" in record]
     if failed:
         raise SystemExit(f"failed: {', '.join(failed)}")
@@ -118,7 +118,14 @@ def read_options(argv, module):
             module.add_arguments(parser)
         if "--smoke" in argv:
             parser.set_defaults(repeats=1, **module.SMOKE)
-    return parser.parse_args(argv)
+    options = parser.parse_args(argv)
+    for name in ("repeats", "threads"):
+        if getattr(options, name) < 1:
+            parser.error(f"--{name} must be at least 1. Got {getattr(options, name)}.")
+    # Before hours of work.
+    if options.json and not options.json.resolve().parent.is_dir():
+        parser.error(f"--json {options.json}: there is no such folder.")
+    return options
 
 
 def run_here(name, module, options):
@@ -126,8 +133,10 @@ def run_here(name, module, options):
     import threadpoolctl
 
     os.environ.update(dict.fromkeys(THREADS, str(options.threads)))
-    if "torch" in sys.modules:  # it slows faiss: not imported where it is not needed
-        torch = sys.modules["torch"]
+    # It slows faiss: not imported where it is not needed.
+    if "torch" in sys.modules or options.device.startswith("cuda"):
+        import torch
+
         torch.set_num_threads(options.threads)
         if options.device == "auto":
             options.device = "cuda" if torch.cuda.is_available() else "cpu"

@@ -99,7 +99,7 @@ def _limit_threads() -> None:
     if "numpy" in sys.modules:
         return
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    if not any(name in os.environ for name in _THREADS):
+    if not any(map(os.environ.get, _THREADS)):  # set, and not to ""
         os.environ.update(dict.fromkeys(_THREADS, "1"))
 
 

@@ -72,6 +72,20 @@ def test_names_are_those_of_the_runner(load):
         load("run").main(["rank"])
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--repeats", "0"], "--repeats must be at least 1. Got 0"),
+        (["--threads", "-1"], "--threads must be at least 1. Got -1"),
+        (["--json", "no/such/folder/results.json"], "there is no such folder"),
+    ],
+)
+def test_options_are_checked_before_the_work(load, capsys, arguments, said):
+    with pytest.raises(SystemExit, match="2"):
+        load("run").main(["ranks", *arguments])
+    assert said in capsys.readouterr().err
+
+
 def test_each_name_gets_a_process_and_a_failure_stops_no_other(load):
     found = load("run").run_apart(["none", "ranks"], ["--smoke"])
     failed, *records = found["records"]

@@ -477,7 +477,12 @@ def test_end_to_end(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("given", "threads"), [({}, "1 1"), ({"OMP_NUM_THREADS": "3"}, "3 None")]
+    ("given", "threads"),
+    [
+        ({}, "1 1"),
+        ({"OMP_NUM_THREADS": "3"}, "3 None"),
+        ({"OMP_NUM_THREADS": ""}, "1 1"),
+    ],
 )
 def test_one_thread_a_process_unless_told(given, threads, tmp_path):
     code = (

@@ -36,6 +36,7 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
 }
 # Columns that hardly vary (a rare fingerprint bit) must not explode.
 _SMALLEST_SCALE = 0.1
+_ROUNDING = 1e-13  # of a mean in double precision; a value of float32 has 6e-8
 # Of 0, 1 and 2 the best for CCA with joined fingerprints, see docs/benchmarks.md.
 _CORRELATION_POWER = 2
 # Profiles that are scaled at once.
@@ -174,7 +175,9 @@ class Scaling(nn.Module):
         pairs, total = list(zip(*parts, strict=True)), weights.sum()
         mean = sum(w @ part.double() for part, w in pairs) / total
         squares = sum(w @ (part.double() - mean).square() for part, w in pairs)
-        variance = squares / total
+        # Less is rounding: weighted rows that are equal have a mean beside them.
+        varies = squares > total * (_ROUNDING * mean).square()
+        variance = torch.where(varies, squares / total, 0.0)
         whole = variance.mean().sqrt()
         if how == "column":
             scale = variance.sqrt().clamp(min=_SMALLEST_SCALE * whole)

@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.utils import check_array, check_consistent_length, gen_batches
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.validation import _num_samples, check_is_fitted
 
 from sklearn_molge._compat import HasMethods, _safe_indexing, validate_params
 from sklearn_molge._utils.genes import check_same_columns
@@ -111,7 +111,8 @@ def training_distances(
     TypeError
         If `embedder` has no joint space.
     ValueError
-        If lengths or numbers of features disagree, or features are NaN or infinite.
+        If there is no row, lengths or numbers of features disagree, or features are NaN
+        or infinite.
     InvalidSmilesError
         If an entry of X is not a molecule.
 
@@ -158,6 +159,9 @@ def training_distances(
     check_consistent_length(X_train, y_train)
     check_consistent_length(X_test, y_test)
     check_same_columns(y_train, y_test, names=("y_train", "y_test"))
+    for name, rows in (("X_train", X_train), ("X_test", X_test)):
+        if not _num_samples(rows):
+            raise ValueError(f"{name} must have at least 1 row. Got none.")
     model = None if embedder is None else _joint_space(embedder)
     if fingerprinter is None and is_text(X_train):
         fingerprinter = MorganFingerprinter()

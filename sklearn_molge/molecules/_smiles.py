@@ -84,15 +84,16 @@ class Recent(OrderedDict[Hashable, Any]):
     def keep(self, key: Hashable, value: object, n_bytes: int) -> None:
         """Add a value of about `n_bytes`, unless there is one."""
         if key not in self:
-            self[key] = value
+            # In this order: an interrupt may lose room, and no more.
             self._sizes[key] = n_bytes + _BYTES_PER_ENTRY
             self.n_bytes += self._sizes[key]
+            self[key] = value
             self.shrink(self.limit)
 
     def shrink(self, limit: int) -> None:
         """Set the limit, and let go of what is beyond it."""
         self.limit = limit
-        while self.n_bytes > limit:
+        while self and self.n_bytes > limit:
             self.n_bytes -= self._sizes.pop(self.popitem(last=False)[0])
 
 

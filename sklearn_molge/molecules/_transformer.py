@@ -41,9 +41,9 @@ class SmilesTransformer(
     A subclass has the parameters `n_jobs`, perhaps `on_bad_smiles` and, where its time
     grows fast with the molecule, `max_atoms`; ``_fit(texts)``, which checks parameters
     and texts and learns, and ``_featurize(mols)``, which returns a row of features a
-    molecule, by the parameters alone. It runs in the worker and builds RDKit's objects
-    there, since they do not pickle. What becomes of its features, ``_features(texts)``,
-    is up to ``_transform(texts)``.
+    molecule, by the parameters alone, or as they were learnt: ``names_`` of ``names``.
+    It runs in the worker and builds RDKit's objects there, since they do not pickle.
+    What becomes of its features, ``_features(texts)``, is up to ``_transform(texts)``.
     """
 
     on_bad_smiles = "raise"  # of a subclass without that parameter
@@ -218,8 +218,13 @@ class SmilesTransformer(
 
     def _settings(self):
         """Return what decides the features, None if it is not told from others."""
-        params = self.get_params(deep=False)
-        kept = {k: v for k, v in params.items() if k not in self._not_of_features}
+        params = self.get_params(deep=False).items()
+        # What was learnt counts: a parameter may have been changed since.
+        kept = {
+            k: getattr(self, f"{k}_", v)
+            for k, v in params
+            if k not in self._not_of_features
+        }
         try:
             return type(self), joblib.hash(describe(kept))
         except NotImportableError:

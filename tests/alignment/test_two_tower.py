@@ -41,16 +41,18 @@ def draw(*shape, seed=0):
 X = torch.tensor([[1.0, 10.0, 5.0], [3.0, 30.0, 5.0]])  # variances 1, 100 and 0
 
 
-def scaled(how, x, seen=X):
+def scaled(how, x, seen=X, weights=None):
     """Scale profiles by what a tower learnt from `seen`."""
     net = TwoTower(x.shape[1], 1, scaling=how)
     molecules = Molecules(None, torch.zeros(1, 1))
-    learn(net, molecules, seen, np.zeros(len(seen), dtype=int))
+    learn(net, molecules, seen, np.zeros(len(seen), dtype=int), weights=weights)
     return net.expression_tower.scale(x), net
 
 
-def learn(net, molecules, profiles, molecule_of, batch_size=3):
-    net.learn(molecules, molecule_of, profiles, batch_size=batch_size, seed=0)
+def learn(net, molecules, profiles, molecule_of, batch_size=3, weights=None):
+    net.learn(
+        molecules, molecule_of, profiles, batch_size=batch_size, seed=0, weights=weights
+    )
 
 
 @pytest.mark.parametrize(
@@ -74,6 +76,12 @@ def test_no_scaling():
 def test_scaling_of_constant_data_does_not_divide_by_zero(how):
     got, _ = scaled(how, torch.tensor([[7.0, 8.0]]), torch.full((4, 2), 7.0))
     torch.testing.assert_close(got, torch.tensor([[0.0, 1]]))
+    for seed in range(20):  # whatever the rounding of their mean
+        weights = np.random.default_rng(seed).random(4)
+        got, _ = scaled(
+            how, torch.tensor([[0.1, 1.1]]), torch.full((4, 2), 0.1), weights
+        )
+        torch.testing.assert_close(got, torch.tensor([[0.0, 1]]))
 
 
 @pytest.mark.parametrize("weighted", [False, True])

@@ -171,6 +171,10 @@ def test_errors():
         )
     with pytest.raises(ValueError, match=r"raw_expression.* contains NaN"):
         training_distances(X_TRAIN, Y_TRAIN, X_TEST, Y_TEST * np.nan)
+    with pytest.raises(ValueError, match="X_train must have at least 1 row"):
+        training_distances(X_TRAIN[:0], Y_TRAIN[:0], X_TEST, Y_TEST)
+    with pytest.raises(ValueError, match="X_test must have at least 1 row"):
+        training_distances(X_TRAIN, Y_TRAIN, X_TEST[:0], Y_TEST[:0])
     with pytest.raises(ValueError, match="'molecules' parameter"):
         training_distances(X_TRAIN, Y_TRAIN, X_TEST, Y_TEST, molecules="chemprop")
 

@@ -130,3 +130,15 @@ def test_names_refused(names, message, method):
 def test_clip_refused():
     with pytest.raises(ValueError, match=r"'clip' parameter.*Got 0"):
         MoleculeDescriptors(clip=0).fit(SMILES)
+
+
+def test_what_was_learnt_counts_not_what_was_set_since():
+    """Values that are kept for later calls are those of the names that were fitted."""
+    weights = MoleculeDescriptors(["MolWt"], clip=None).fit(SMILES)
+    expected = weights.transform(["OCCCO", "NCCCN"])
+    weights.set_params(names=["NumHDonors"])
+    np.testing.assert_array_equal(weights.transform(["OCCCO", "NCCCN"]), expected)
+    weights.transform(["OCCCF", "NCCCF"])
+    donors = MoleculeDescriptors(["NumHDonors"], clip=None)
+    donors.fit(["OCCCF", "NCCCF", "FCCCF"])
+    np.testing.assert_allclose(donors.mean_, [np.mean([1, 1, 0])])
