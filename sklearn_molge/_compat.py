@@ -23,6 +23,7 @@ from sklearn.utils.validation import (
     _check_method_params,
     _check_sample_weight,
     _get_feature_names,
+    _num_samples,
 )
 
 __all__ = [
@@ -37,6 +38,7 @@ __all__ = [
     "_fit_and_score",
     "_fit_context",
     "_get_feature_names",
+    "_num_samples",
     "_routing_enabled",
     "_safe_indexing",
     "available_if",

@@ -8,9 +8,14 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.utils import check_array, check_consistent_length, gen_batches
-from sklearn.utils.validation import _num_samples, check_is_fitted
+from sklearn.utils.validation import check_is_fitted
 
-from sklearn_molge._compat import HasMethods, _safe_indexing, validate_params
+from sklearn_molge._compat import (
+    HasMethods,
+    _num_samples,
+    _safe_indexing,
+    validate_params,
+)
 from sklearn_molge._utils.genes import check_same_columns
 from sklearn_molge._utils.rows import as_indexable, is_text, row_batches, take_distinct
 from sklearn_molge._utils.similarity import similarity_to
