@@ -18,7 +18,7 @@ from sklearn_molge.datasets._quantities import (
     unread,
 )
 from sklearn_molge.exceptions import DataWarning, InvalidSmilesError
-from sklearn_molge.molecules import drug_ids, valid_smiles_mask
+from sklearn_molge.molecules import drug_ids, parsed_once, valid_smiles_mask
 
 __all__ = [
     "Funnel",
@@ -74,7 +74,8 @@ class Funnel:
 
     def identify(self, *, stacklevel: int) -> None:
         """Add the column ``drug``; tell where ids or names are not one to one."""
-        self.obs = self.obs.assign(drug=drug_ids(self.obs["smiles"]))
+        with parsed_once(max_bytes=0):  # they would be a good part of the memory
+            self.obs = self.obs.assign(drug=drug_ids(self.obs["smiles"]))
         by_id = self.obs.set_index("pert_id")["smiles"]
         several = several_structures(by_id)
         if several:
@@ -233,7 +234,8 @@ def keep_molecules(funnel: Funnel, on_bad_smiles: str, *, stacklevel: int) -> No
     """Keep the profiles with a readable SMILES; warn of the others, or raise."""
     obs = funnel.obs
     codes, distinct = pd.factorize(obs["smiles"])
-    good = np.append(valid_smiles_mask(distinct), False)[codes]
+    with parsed_once(max_bytes=0):  # as in Funnel.identify
+        good = np.append(valid_smiles_mask(distinct), False)[codes]
     bad = obs.loc[~good, ["pert_id", "smiles"]]
     if bad.empty:
         return

@@ -110,7 +110,7 @@ _memory = _Memory()
 
 
 @contextmanager
-def parsed_once() -> Iterator[None]:
+def parsed_once(*, max_bytes: int = _IN_BLOCK) -> Iterator[None]:
     """Parse each distinct SMILES once within a block, and fingerprint it once.
 
     Every function and transformer of this library that reads SMILES takes part, so
@@ -119,13 +119,19 @@ def parsed_once() -> Iterator[None]:
     settings. The results are those without the block. A block within another one
     shares its molecules.
 
+    Parameters
+    ----------
+    max_bytes : int, default=2**30
+        How much of molecules may be kept. 0 keeps none, where memory is scarce, and
+        each is parsed anew.
+
     Notes
     -----
     Without a block, too, a thread keeps what it read and computed last: up to 128 MiB
     of molecules, about 5,000 drugs, and 64 MiB of their identities, fingerprints and
     descriptors. So a cross-validation of a study of usual size needs no block. Within
-    one it is up to 1 GiB of either, about 40,000 drugs. Beyond, the oldest leave and
-    are computed again when they are needed.
+    one it is up to `max_bytes` of molecules, 1 GiB for about 40,000 drugs, and 1 GiB of
+    results. Beyond, the oldest leave and are computed again when they are needed.
 
     A block covers its own thread: worker processes parse for themselves, and so does
     chemprop's featurizer, which computes the graphs of a D-MPNN.
@@ -142,7 +148,7 @@ def parsed_once() -> Iterator[None]:
         yield
         return
     _memory.in_block = True
-    _memory.molecules.shrink(_IN_BLOCK)
+    _memory.molecules.shrink(max_bytes)
     _memory.results.shrink(_IN_BLOCK)
     try:
         yield

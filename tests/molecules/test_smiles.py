@@ -308,6 +308,17 @@ def test_what_is_kept_is_bounded(monkeypatch, read_in):
     assert len(read_in(lambda: [call_in_block(), canonical_smiles(texts)])) == 60
 
 
+def test_a_block_may_keep_no_molecules(read_in):
+    def call():
+        with parsed_once(max_bytes=0):
+            ids = drug_ids(["CCO", "CCN"])
+            assert drug_ids(["CCN", "CCO"])[0] == ids[1]
+            canonical_smiles(["CCO"])
+        canonical_smiles(["CCO", "CCO"])
+
+    assert read_in(call) == ["CCO", "CCN", "CCO", "CCO"]
+
+
 def test_patterns_are_refused_whatever_is_kept():
     fingerprinter = MorganFingerprinter().fit(["CCO"])
     for _ in range(2):
