@@ -495,7 +495,7 @@ class TwoTower(nn.Module):
         cca = self._directions(X, rows, Y, weights, seed=seed)
         power = cca.correlations_**cca.correlation_power
         head, network = self.molecule_tower.head, self.expression_tower.network
-        of_x, of_y = np.bincount(rows), np.ones(len(Y))
+        of_x, of_y = np.bincount(rows, minlength=len(X)), np.ones(len(Y))
         for path, mean, rotations, view, counts in (
             (head, cca.x_mean_, cca.x_rotations_, X, of_x),
             (network, cca.y_mean_, cca.y_rotations_, Y, of_y),

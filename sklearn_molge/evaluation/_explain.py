@@ -7,9 +7,7 @@ from sklearn.base import BaseEstimator
 
 from sklearn_molge.datasets import Study
 from sklearn_molge.evaluation._divisions import FEWEST_CANDIDATES
-from sklearn_molge.evaluation._plan import (
-    Plan,
-)
+from sklearn_molge.evaluation._plan import Plan
 from sklearn_molge.evaluation._results import (
     SEED,
     Explanation,
