@@ -9,7 +9,7 @@ targets are those of --library.
 
 import argparse
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatch
 from functools import cached_property, partial
 from pathlib import Path
@@ -78,6 +78,7 @@ class Part:
     drugs: np.ndarray
     options: argparse.Namespace
     profile_scaling: str = "normal_scores"
+    students: dict = field(default_factory=dict)  # by their start, for two members
 
     @cached_property
     def annotations(self):
@@ -305,6 +306,13 @@ class GraphNetwork(TransformerMixin, BaseEstimator):
 
 
 def student(start, part):
+    """Return the network of `teach`, which a part is given once."""
+    if start not in part.students:
+        part.students[start] = teach(start, part)
+    return part.students[start]
+
+
+def teach(start, part):
     """Teach a network the effects that the Gaussian process predicts of a library."""
     teacher = GaussianProcessRetriever(heritability=HERITABILITY, random_state=0)
     teacher.fit(part.smiles, part.ge)

@@ -5,6 +5,7 @@ import signal
 import sys
 import threading
 import time
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -97,18 +98,18 @@ def killer(tmp_path):
     return killer
 
 
-@pytest.fixture(scope="module")
-def cluster_client(tmp_path_factory):
+@contextmanager
+def two_workers(folder):
     distributed = pytest.importorskip("distributed")
     options = {
         "n_workers": 2,
         "threads_per_worker": 1,
         "processes": True,
         "host": "127.0.0.1",
-        "dashboard_address": None,
+        "dashboard_address": "127.0.0.1:0",  # any free port
         "memory_limit": None,
         "silence_logs": "CRITICAL",  # it says at length that a worker is gone
-        "local_directory": str(tmp_path_factory.mktemp("dask")),
+        "local_directory": str(folder),
     }
     with (
         distributed.LocalCluster(**options) as cluster,
@@ -117,11 +118,14 @@ def cluster_client(tmp_path_factory):
         yield client
 
 
+@pytest.fixture(scope="module")
+def client(tmp_path_factory):
+    with two_workers(tmp_path_factory.mktemp("dask")) as client:
+        yield client
+
+
 @pytest.fixture
-def client(cluster_client):
-    """The client, when both workers are there: a killed one is started again."""
-    for _ in range(3600):  # restarts import torch, on a busy machine slowly
-        if len(cluster_client.ncores()) == 2:
-            return cluster_client
-        time.sleep(0.05)
-    raise RuntimeError("the second worker did not come back")
+def mortal_client(tmp_path):
+    """A cluster for one test: Dask does not always start a killed worker again."""
+    with two_workers(tmp_path / "dask") as client:
+        yield client

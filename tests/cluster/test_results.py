@@ -125,13 +125,13 @@ def test_results_are_those_of_one_process(job, backend, client, study, hostage):
 
 
 @pytest.mark.parametrize("job", JOBS)
-def test_killed_worker_changes_nothing(job, client, study, hostage, killer):
+def test_killed_worker_changes_nothing(job, mortal_client, study, hostage, killer):
     expected = job(study, hostage())
-    workers = set(client.run(os.getpid).values())
-    with parallel_config(backend=DaskBackend(client)):
+    workers = set(mortal_client.run(os.getpid).values())
+    with parallel_config(backend=DaskBackend(mortal_client)):
         got = job(study, hostage(killer.folder, **JOBS[job]))
     assert killer.killed in workers
-    assert killer.killed not in set(client.run(os.getpid).values())
+    assert killer.killed not in set(mortal_client.run(os.getpid).values())
     assert_equal(got, expected)
 
 
