@@ -158,7 +158,12 @@ def scaled(part, profiles):
     return normalize(profiles)
 
 
-def gaussian_process(part, kernel=None, share=0.0):
+def of_unit_length(model, part):
+    """Fit a model on profiles of unit length, not on the normal scores of ranks."""
+    return model(replace(part, profile_scaling="unit_length"))
+
+
+def gaussian_process(part, kernel=None, share=0.0, **params):
     """Fit the Gaussian process; a share of its kernel may be another one."""
     structure = StructureKernel()
     if share:
@@ -169,6 +174,7 @@ def gaussian_process(part, kernel=None, share=0.0):
         heritability=HERITABILITY,
         profile_scaling=part.profile_scaling,
         random_state=0,
+        **params,
     )
     return fit(process, part)
 
@@ -364,6 +370,9 @@ def members(options):
     """Return what gives similarities, by name."""
     gp = gaussian_process
     found = {"CCA": linear, "kernel CCA": kernel_cca, "GP": gp}
+    for name, model in list(found.items()):
+        found[f"{name}, unit length"] = partial(of_unit_length, model)
+    found["GP, 180 components"] = partial(gp, n_pca_components=180)
     found |= {"shuffled molecules": shuffled, "drug-blind": drug_blind}
     for seed in range(3):
         found[f"recommended tower, seed {seed}"] = partial(recommended, seed)

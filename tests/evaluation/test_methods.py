@@ -4,6 +4,7 @@ from itertools import product
 
 import numpy as np
 import pytest
+from scipy import sparse
 from sklearn.base import clone
 
 from sklearn_molge.alignment import CCA, CoordinatedEmbedder
@@ -190,3 +191,18 @@ def test_method_says_what_is_wrong(options, match):
         Method(CCA(2), **options)
     with pytest.raises(ValueError, match="at least one"):
         Method([])
+
+
+def test_cca_of_six_features_takes_them_sparse():
+    study = make_perturbation_study(30, n_cell_lines=2, level=5, random_state=0)
+    row = finlayson2020_methods()["cca_raw_six_features"].estimator[0]
+    row.set_params(transformedtargetretriever__retriever__random_state=0)  # its folds
+    model = clone(row).fit(study.smiles, study.ge)
+    features = model[0].transform(study.smiles)
+    assert sparse.issparse(features)
+    dense = clone(row[-1]).fit(features.toarray(), study.ge)
+    np.testing.assert_allclose(
+        model[-1].similarity(features[:9], study.ge[:9]),
+        dense.similarity(features[:9].toarray(), study.ge[:9]),
+        rtol=1e-9, atol=1e-12,
+    )  # fmt: skip
