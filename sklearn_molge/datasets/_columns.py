@@ -21,6 +21,7 @@ __all__ = [
     "ACCOUNT",
     "CONDITION",
     "CONTROL_COLUMNS",
+    "GENES",
     "IDENTITY",
     "OBS_COLUMNS",
     "PROFILE_IDS",

@@ -19,7 +19,6 @@ from sklearn_molge._files.hdf5 import open_hdf5
 from sklearn_molge._files.reading import reading
 from sklearn_molge._files.text import check_is_file
 from sklearn_molge._utils.messages import first_few
-from sklearn_molge._utils.optional import import_optional
 from sklearn_molge._utils.views import target_genes
 from sklearn_molge.datasets._columns import (
     PROFILE_IDS,
@@ -30,6 +29,7 @@ from sklearn_molge.datasets._columns import (
 )
 from sklearn_molge.datasets._formats._gct import read_gct
 from sklearn_molge.datasets._formats._gctx import read_gctx
+from sklearn_molge.datasets._formats._h5ad import read_h5ad_tables, read_h5ad_values
 from sklearn_molge.datasets._formats._values import (
     MISSING_OPTIONS,
     check_values,
@@ -291,17 +291,10 @@ def _in_order(
 
 
 def _of_anndata(path: str | os.PathLike[str]) -> pd.DataFrame:
-    anndata = import_optional("anndata", extra="anndata", needed_by="read_profiles")
-    parts = {}
-    with open_hdf5(path, "X", "obs", "var") as file:
-        file.check_matrix()
-        for part in file.parts:
-            file.check_values(part)
-            with reading(path, f"part {part!r}"):
-                parts[part] = anndata.io.read_elem(file[part])
-    with reading(path, "X, obs and var together"):
-        X, obs, var = (parts[part] for part in ("X", "obs", "var"))
-        values = X.toarray() if hasattr(X, "toarray") else np.asarray(X)
+    obs, var = read_h5ad_tables(path, needed_by="read_profiles")
+    shape = len(obs), len(var)
+    values = read_h5ad_values(path, shape, needed_by="read_profiles")
+    with reading(path, "obs and var"):
         return pd.DataFrame(values, index=obs.index, columns=_gene_names(var))
 
 

@@ -186,7 +186,7 @@ def test_genes_of_a_model_that_the_file_lacks(write):
     }  # fmt: skip
     assert profiles.dtypes.unique().tolist() == [np.float32]
     with pytest.raises(
-        ValueError, match="has 3 of the 4 genes, less than min_share=0.9"
+        ValueError, match=r"has 3 of the 4 genes, less than min_share=0\.9"
     ):
         read_profiles(path, genes=genes, min_share=0.9)
     with pytest.raises(ValueError, match="has 0 of the 1 genes"):

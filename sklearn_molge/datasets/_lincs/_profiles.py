@@ -366,8 +366,11 @@ def _check_known(obs: pd.DataFrame, files: FoundFiles) -> None:
         "smiles": structures,
     }.items():
         if obs[name].isna().all():
+            hint = ""
+            if name == "pert_type" and any(p.suffix == ".h5ad" for p in files.matrices):
+                hint = " Study.from_anndata takes profiles without one for treated."
             raise ValueError(
                 f"No profile has a {name}: not inside {_names(files.matrices)}, nor in "
                 f"`metadata`, nor in a table named like {pattern} in {files.where} "
-                f"(found {_names(tables) or 'none'})."
+                f"(found {_names(tables) or 'none'}).{hint}"
             )
