@@ -304,6 +304,23 @@ def test_a_layer_and_columns_of_genes_by_name(study):
         Study.from_anndata(adata, layer="z")
 
 
+INCHI = "InChI=1S/C2H5NO/c1-2(3)4/h1H3,(H2,3,4)"
+
+
+@pytest.mark.parametrize("columns", [None, {"smiles": "mine"}])
+def test_inchi_in_the_place_of_smiles(columns):
+    name = "inchi" if columns is None else "mine"
+    adata = clean(**{name: [INCHI, "", "InChI=1S/bad", INCHI, ""]})
+    del adata.obs["canonical_smiles"]
+    with pytest.warns(DataWarning, match="InChI are read as SMILES: 2 are .*1 cannot"):
+        with pytest.warns(UserWarning, match="1 profiles of 1 pert_ids: B2 .InChI=1S"):
+            study = Study.from_anndata(adata, columns=columns)
+    assert study.smiles.tolist() == ["CC(N)=O"] * 2
+    # A SMILES that is known comes first.
+    study = Study.from_anndata(clean(inchi=INCHI))
+    assert set(study.smiles) == {"CCO"}
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf, -666])
 def test_values_that_are_none(value):
     adata = clean()

@@ -714,3 +714,27 @@ def test_several_tables_may_be_that_of_the_wells(tmp_path):
         load_lincs(
             folder, level=5, landmark_only=False, metadata=folder / "my_wells.csv"
         )
+
+
+@pytest.mark.parametrize("where", ["wells", "compounds"])
+def test_structures_as_inchi(tmp_path, where):
+    write_gctx(
+        tmp_path / "level5.gctx",
+        [[1, 2], [4, 5], [6, 7]],
+        pd.DataFrame(index=["s1", "s2", "s3"]),
+        pd.DataFrame(index=["16", "23"]),
+    )
+    wells = pd.DataFrame({"sig_id": ["s1", "s2", "s3"], "pert_id": ["a", "b", "c"],
+                          "pert_type": "trt_cp", "cell_id": "A375"})  # fmt: skip
+    inchi = ["InChI=1S/C2H5NO/c1-2(3)4/h1H3,(H2,3,4)", "CC(N)=O", "InChI=1S/bad"]
+    if where == "wells":
+        wells["inchi"] = inchi
+    else:
+        table = pd.DataFrame({"pert_id": ["a", "b", "c"], "inchi": inchi})
+        table.to_csv(tmp_path / "pert_info.csv", index=False)
+    wells.to_csv(tmp_path / "sig_info.csv", index=False)
+    with pytest.warns(DataWarning, match=r"InChI are read as SMILES: 1 are .*1 cannot"):
+        with pytest.warns(UserWarning, match=r"1 pert_ids: c \(InChI=1S/bad\)"):
+            study = load_lincs(tmp_path, level=5, landmark_only=False)
+    assert study.smiles.tolist() == ["CC(N)=O", "CC(N)=O"]
+    assert study.obs["drug"].nunique() == 1
