@@ -1015,5 +1015,5 @@ def test_a_table_in_memory_with_inchi():
         index = MoleculeIndex(model).fit(table)
     same = MoleculeIndex(model).fit(["CCO", "CC(N)=O"])
     got, expected = (i.query(study.ge[:1], 2) for i in (index, same))
-    assert got["similarity"].tolist() == expected["similarity"].tolist()
+    assert got["molecule"].tolist() == expected["molecule"].tolist()
     assert set(got["name"]) == {"a", "b"}
