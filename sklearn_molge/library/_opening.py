@@ -5,7 +5,7 @@ import os
 import re
 from pathlib import Path
 
-from sklearn_molge._files.text import Head, check_is_file
+from sklearn_molge._files.text import Head, check_is_file, split_member
 
 __all__ = ["check_path", "refuse_foreign"]
 
@@ -34,7 +34,6 @@ _FOREIGN: tuple[tuple[bytes, str, str], ...] = (
     (rb"\$(RXN|RDFILE)", "a file of reactions", "a library holds molecules"),
     (rb"(HEADER    |COMPND    |HETATM|ATOM  |CRYST1)", "a PDB file",
      "convert it to SDF"),
-    (rb"\s*InChI=", "a list of InChIs", "convert them to SMILES"),
     (rb'\s*(\{\s*["}]|\[\s*[{"])', "JSON", _EXPORT),
     (rb"(?s).{257}ustar", "a tar archive", "unpack it"),
     (rb"\x1f\x8b|BZh[1-9]1AY|\xfd7zXZ\x00|\x28\xb5\x2f\xfd|PK\x03\x04",
@@ -50,7 +49,7 @@ def check_path(path: str | os.PathLike) -> None:
             f"path must be a file of this machine. Got {path!r}: fetch it."
         )
     check_is_file(path)
-    with open(path, "rb"):
+    with open(split_member(path)[0], "rb"):
         pass
 
 

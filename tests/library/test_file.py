@@ -12,14 +12,17 @@ import numpy as np
 import pandas as pd
 import pytest
 from rdkit import Chem
+from sklearn.pipeline import make_pipeline
 
+from sklearn_molge.alignment import CCA
+from sklearn_molge.datasets import make_perturbation_study
 from sklearn_molge.exceptions import (
     CorruptFileError,
     InvalidSmilesError,
     LibraryWarning,
 )
-from sklearn_molge.library import MoleculeFile
-from sklearn_molge.molecules import check_smiles
+from sklearn_molge.library import MoleculeFile, MoleculeIndex
+from sklearn_molge.molecules import MorganFingerprinter, check_smiles
 
 SMILES = ["CCO", "c1ccccc1", "-666", "", "CC(=O)[O-].[Na+]"]
 NAMES = ["ethanol", "benzene", "unknown", "none at all", "sodium acetate"]
@@ -445,8 +448,62 @@ def test_a_zip_is_named_by_its_file(tmp_path):
     assert MoleculeFile(tmp_path / "x.zip").format == "csv"
     with zipfile.ZipFile(tmp_path / "x.zip", "a") as archive:
         archive.writestr("other.csv", TABLE)
-    with pytest.raises(ValueError, match=r"single file.* of 2: \['folder/library.csv'"):
+    with pytest.raises(
+        ValueError, match=r"single file.* of 2: \['folder/library.csv'.*by member"
+    ):
         MoleculeFile(tmp_path / "x.zip")
+
+
+def test_members_of_a_zip(tmp_path):
+    path = tmp_path / "x.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("README.txt", "hello")
+        archive.writestr("part/a.csv", TABLE)
+        archive.writestr("../evil.smi", "CCO ethanol\n")
+        archive.writestr("/abs.smi", "CCN amine\n")
+    plain = read(MoleculeFile(put(tmp_path / "a.csv", TABLE)))
+    file = MoleculeFile(path, member="part/a.csv")
+    assert read(file) == plain
+    assert (file.format, file.describe().compression) == ("csv", "zip")
+    assert file.n_rows == len(plain[0])
+    assert read(pickle.loads(pickle.dumps(file))) == plain
+    assert read(MoleculeFile(path / "part" / "a.csv")) == plain
+    # Their names are no paths.
+    evil = MoleculeFile(path, member="../evil.smi")
+    assert read(evil) == (["CCO"], ["ethanol"])
+    assert evil.fingerprint() != file.fingerprint()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.csv", "x.zip"]
+    for member in ("b.csv", "/abs.smi", "part", "../../x.zip"):
+        with pytest.raises(ValueError, match=r"member must be a file of the archive"):
+            MoleculeFile(path, member=member)
+    with pytest.raises(ValueError, match=r"a\.csv is no zip archive"):
+        MoleculeFile(tmp_path / "a.csv", member="a.csv")
+    with pytest.raises(FileNotFoundError, match="There is no file"):
+        MoleculeFile(tmp_path / "no.zip", member="a.csv")
+
+
+def test_hostile_members(tmp_path):
+    path = tmp_path / "x.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a.smi", "CCO ethanol\n" * 9)
+    content = path.read_bytes()
+    at = content.index(b"PK\x01\x02")
+    encrypted = bytearray(content)
+    encrypted[6] |= 1
+    encrypted[at + 8] |= 1
+    path.write_bytes(encrypted)
+    with pytest.raises(ValueError, match=r"'a\.smi' is encrypted"):
+        MoleculeFile(path)
+    bomb = bytearray(content)
+    bomb[at + 24 : at + 28] = (2**31).to_bytes(4, "little")
+    path.write_bytes(bomb)
+    with pytest.raises(ValueError, match=r"would unpack to 2,147,483,648 bytes, of"):
+        MoleculeFile(path)
+    damaged = bytearray(content)
+    damaged[at - 6] ^= 0xFF
+    path.write_bytes(damaged)
+    with pytest.raises(CorruptFileError, match=r"x\.zip cannot be read"):
+        read(MoleculeFile(path))
 
 
 def test_zstd_names_the_extra(tmp_path, monkeypatch):
@@ -465,7 +522,6 @@ FOREIGN = {
     "XML": '<?xml version="1.0"?><molecule/>',
     "a PDF": "%PDF-1.4",
     "JSON": '[{"smiles": "CCO"}]',
-    "a list of InChIs": "InChI=1S/CH4/h1H4\n",
     "a file of reactions": "$RXN V3000\n",
     "a PDB file": "HEADER    HYDROLASE\n",
     "an Excel workbook": b"\xd0\xcf\x11\xe0\xa1\xb1",
@@ -898,3 +954,66 @@ def test_many_columns_without_a_name(tmp_path):
     library = MoleculeFile(path)
     assert read(library) == (["CCO"], ["a"])
     assert library.describe().columns[-2:] == (".49998", ".49999")
+
+
+INCHI = [
+    "InChI=1S/C2H6O/c1-2-3/h3H,2H2,1H3",
+    "InChI=1S/C2H5NO/c1-2(3)4/h1H3,(H2,3,4)",
+    "InChI=1S/bad",
+]
+OF_INCHI = ["CCO", "CC(N)=O", "InChI=1S/bad"]
+
+
+def lines_of(write, header=""):
+    return header + "".join(write(k, text) + "\n" for k, text in enumerate(INCHI))
+
+
+FORMS = {
+    "x.txt": lines_of(lambda k, text: text),
+    "x.smi": lines_of(lambda k, text: f"{text} n{k}"),
+    "names.txt": lines_of(lambda k, text: f"n{k}\t{text}"),
+    "x.tsv": lines_of(lambda k, text: f"n{k}\t{text}", "id\tInChI\n"),
+    "x.csv": lines_of(lambda k, text: f'n{k},"{text}",K', "id,Standard InChI,key\n"),
+    "other.csv": lines_of(lambda k, text: f"n{k};{text}", "id;blob\n"),
+    "empty.csv": lines_of(lambda k, text: f'n{k},,"{text}"', "id,SMILES,inchi\n"),
+}
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_inchi_is_converted_and_told(tmp_path, name):
+    path = put(tmp_path / name, FORMS[name])
+    file = MoleculeFile(path)
+    with pytest.warns(LibraryWarning, match=r"InChI: 2 are .* 1 cannot be re") as told:
+        (batch,) = file.iter_batches(9)
+    assert told[0].filename == __file__
+    assert batch.smiles.tolist() == OF_INCHI
+    if name != "x.txt":
+        assert batch.names.tolist() == ["n0", "n1", "n2"]
+    description = file.describe()
+    assert (description.n_inchi, description.n_invalid) == (2, 1)
+    assert "2 converted to SMILES" in repr(description)
+    assert "an InChI" in description.bad_rows["reason"][0]
+
+
+def test_smiles_come_before_inchi(tmp_path):
+    text = 'smiles,inchi,id\nCCN,"' + INCHI[0] + '",a\n'
+    (batch,) = MoleculeFile(put(tmp_path / "x.csv", text)).iter_batches(9)
+    assert batch.smiles.tolist() == ["CCN"]
+    # Unless they are asked for.
+    file = MoleculeFile(tmp_path / "x.csv", smiles_column="inchi")
+    with pytest.warns(LibraryWarning, match="of column 'inchi' are InChI: 1 are"):
+        (batch,) = file.iter_batches(9)
+    assert batch.smiles.tolist() == ["CCO"]
+
+
+def test_a_table_in_memory_with_inchi():
+    study = make_perturbation_study(8, n_genes=12, level=5, random_state=0)
+    model = make_pipeline(MorganFingerprinter(), CCA(n_components=3, ridge=1.0))
+    model.fit(study.smiles, study.ge)
+    table = pd.DataFrame({"InChI": INCHI[:2], "name": ["a", "b"]})
+    with pytest.warns(LibraryWarning, match="of column 'InChI' are InChI: 2 are"):
+        index = MoleculeIndex(model).fit(table)
+    same = MoleculeIndex(model).fit(["CCO", "CC(N)=O"])
+    got, expected = (i.query(study.ge[:1], 2) for i in (index, same))
+    assert got["molecule"].tolist() == expected["molecule"].tolist()
+    assert set(got["name"]) == {"a", "b"}
