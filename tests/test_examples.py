@@ -50,7 +50,7 @@ def test_readme_code_runs(capsys, monkeypatch, tmp_path):
 
 
 @pytest.mark.slow
-def test_compare_methods(tmp_path):
+def test_compare_methods(capsys, tmp_path):
     example = runpy.run_path(str(ROOT / "examples" / "compare_methods.py"))
     study = make_perturbation_study(
         200, n_cell_lines=4, n_genes=150, level=5, random_state=0
@@ -59,9 +59,18 @@ def test_compare_methods(tmp_path):
     assert all(len(values) == len(queries) for values in ranks.values())
     table = example["score_table"](ranks, queries)
     assert table.index[0] == "chance"
-    assert {"CCA, Morgan", "D-NN, Morgan", "oracle, test lines"} <= set(table.index)
+    assert {example["BASELINE"], example["BEST"], example["SHUFFLED"]} < set(
+        table.index
+    )
+    assert set(example["CEILINGS"].values()) < set(table.index)
     example["draw"](ranks, queries, tmp_path / "recall.png")
     assert (tmp_path / "recall.png").read_bytes().startswith(b"\x89PNG")
+    example["ask"](study, tmp_path)
+    assert (tmp_path / "answer.png").read_bytes().startswith(b"\x89PNG")
+    assert "<svg" in (tmp_path / "answer.html").read_text(encoding="utf-8")
+    said = capsys.readouterr().out
+    assert "One query, drawn by lot" in said
+    assert example["load"]("simulated", 4).level == 4
 
 
 @pytest.mark.slow
