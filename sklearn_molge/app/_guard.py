@@ -30,7 +30,7 @@ _HEADERS = {
     "frame-ancestors 'none'",
     "x-content-type-options": "nosniff",
     "x-frame-options": "DENY",
-    "referrer-policy": "no-referrer",
+    "referrer-policy": "same-origin",  # none would hide the Origin of our own forms
     "cross-origin-opener-policy": "same-origin",
     "cross-origin-resource-policy": "same-origin",
     "permissions-policy": "camera=(), geolocation=(), microphone=()",
@@ -86,9 +86,7 @@ class Desk:
         BusyError
         """
         if self._n >= self._most:
-            raise BusyError(
-                503, "Too many questions at once. Ask again in a few seconds."
-            )
+            raise BusyError(503, "Too many questions at once. Ask again soon.")
         self._n += 1
         loop = asyncio.get_running_loop()
         future = self._pool.submit(work, *args)

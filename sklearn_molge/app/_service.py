@@ -42,10 +42,11 @@ _N_MAP = 2000  # molecules of the map's background
 _CLASSES = ("moa", "mechanism", "target")
 _COLORS = {True: (0.25, 0.47, 0.85), False: (0.87, 0.35, 0.25)}  # for, against
 
-Number = Annotated[
-    float | None, BeforeValidator(lambda value: None if value == "" else value)
+# A form sends an empty text for a field that is left empty.
+Share = Annotated[
+    Annotated[float, Field(ge=0, le=1)] | None,
+    BeforeValidator(lambda value: None if value == "" else value),
 ]
-Share = Annotated[Number, Field(ge=0, le=1)]
 Genes = Annotated[
     str,
     BeforeValidator(
@@ -383,7 +384,7 @@ class Service:
         return found
 
     def enriched(self, answer: Answer) -> tuple[str, pd.DataFrame]:
-        """Return which column has classes, and those that are many among the nearest."""
+        """Return the column of classes, and those that are many among the nearest."""
         column = next((c for c in _CLASSES if c in self.columns), None)
         if column is None or answer.table.empty:
             return "", pd.DataFrame()
@@ -406,7 +407,7 @@ class Service:
         except ValueError:  # no class is large enough
             return column, pd.DataFrame()
         table = found.table
-        return column, table[table["n_hits"] > 0].head(8).reset_index()
+        return column, table[table["n_hits"] > 1].head(8).reset_index()
 
     def _labels(self, column: str) -> list:
         """Return the classes of all molecules of the library that have one."""
