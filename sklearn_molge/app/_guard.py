@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import hmac
 import ipaddress
+import logging
 from collections.abc import Awaitable, Callable, Collection, MutableMapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from html import escape
@@ -21,6 +22,7 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
+_LOG = logging.getLogger(__name__)
 _COOKIE = "molge"
 # Seconds that a client may take for the next part of what it sends.
 _PATIENCE = 20
@@ -145,8 +147,12 @@ class Guard:
             k.decode("latin-1"): v.decode("latin-1") for k, v in scope["headers"]
         }
 
+        started = False
+
         async def send_guarded(message: Message) -> None:
+            nonlocal started
             if message["type"] == "http.response.start":
+                started = True
                 given = {name for name, _ in message.setdefault("headers", [])}
                 added = _HEADERS | {"cache-control": "no-store"}
                 message["headers"] = [*message["headers"]] + [
@@ -168,6 +174,12 @@ class Guard:
             await _respond(send_guarded, 413, text)
         except _TooSlowError:
             await _respond(send_guarded, 408, "The rest of what you sent did not come.")
+        except Exception:
+            _LOG.exception("A question failed.")
+            if started:
+                raise
+            text = "Something went wrong; the log of the server says what."
+            await _respond(send_guarded, 500, text)
 
     def _refusal(self, scope: Scope, headers: dict[str, str]) -> tuple | None:
         host = headers.get("host", "")
