@@ -236,8 +236,9 @@ def _add_answers(app: FastAPI, pages: _Pages, service: Service, desk: Desk) -> N
             column, classes = service.enriched(found)
             return pages(
                 "query", asked=asked, answer=found, views=views,
-                why=service.why(found), column=column, map=service.map(found),
-                classes=classes.to_dict("records"), address=urlencode(_address(asked)),
+                counts=_counts(found.marks), why=service.why(found), column=column,
+                map=service.map(found), classes=classes.to_dict("records"),
+                address=urlencode(_address(asked)),
             )  # fmt: skip
 
         return await desk.run(_told(work))
@@ -305,6 +306,12 @@ def _address(asked: Asked) -> dict[str, Any]:
         if name in fields:
             fields[name] = " ".join(fields[name].split())
     return fields
+
+
+def _counts(marks: pd.DataFrame) -> dict[str, int]:
+    """Return how many genes were read how."""
+    kinds = marks["status"].str.replace(r"^alias of .*", "alias", regex=True)
+    return kinds.value_counts().to_dict()
 
 
 def _csv(answer: Answer) -> tuple[str, str]:

@@ -24,6 +24,7 @@ from sklearn.base import BaseEstimator
 from sklearn.linear_model import Ridge
 from sklearn.pipeline import make_pipeline
 
+from sklearn_molge import datasets
 from sklearn_molge.alignment import CCA
 from sklearn_molge.base import EmbedderMixin
 from sklearn_molge.datasets import Study, make_perturbation_study
@@ -303,6 +304,30 @@ def test_gct(port, index):
     found = rows_of(ask(port, "GET", where.replace("/answer", "/answer.csv"))[2])
     expected = index.query(STUDY.ge[5:6], 2)
     assert [row["molecule"] for row in found] == expected["molecule"].tolist()
+
+
+def test_a_table_of_differential_expression(port):
+    if not hasattr(datasets, "read_de_table"):
+        pytest.skip("datasets has no read_de_table")
+    table = pd.DataFrame(
+        {
+            "baseMean": 100.0, "log2FoldChange": STUDY.ge[7] / 2, "lfcSE": 0.5,
+            "stat": STUDY.ge[7], "pvalue": 0.01, "padj": 0.02,
+        },
+        index=SYMBOLS,
+    )  # fmt: skip
+    table.loc["NOTAGENE"] = table.iloc[0]
+    status, where, text = send_form(port, file=("d.csv", table.to_csv().encode()), n=3)
+    assert status == 303, text
+    page = ask(port, "GET", where)[2]
+    assert "A DESeq2 table" in page
+    assert "60 of 61 genes used" in page
+    assert "unknown 1" in page
+    found = rows_of(ask(port, "GET", where.replace("/answer", "/answer.csv"))[2])
+    content = matrix_csv(STUDY.ge[7:8], ["a"])
+    where = send_form(port, file=("m.csv", content), n=3)[1]
+    expected = rows_of(ask(port, "GET", where.replace("/answer", "/answer.csv"))[2])
+    assert [r["molecule"] for r in found] == [r["molecule"] for r in expected]
 
 
 class Runs:
