@@ -113,7 +113,7 @@ def trained_towers(level):
         module__expression_layers=(512,),
         module__input_dropout=0.3,
         module__head_input_dropout=0.2,
-        max_epochs=20 if level == 5 else 6,  # an epoch of wells has more steps
+        max_epochs=6 if level == 3 else 12,  # an epoch of wells has more steps
         **shared,
     )
     recommended = CoordinatedEmbedder(**PRESETS["recommended"], **shared)
@@ -281,7 +281,7 @@ def ask(study, folder, *, n_answers=10):
     display.figure_.savefig(folder / "answer.png", dpi=120)
     verdict = "is" if answer["better_than_noise"].all() else "is NOT"
     print(
-        f"\nOne query, drawn by lot: profile {row}, of {study.obs['cell_line'][row]}. "
+        f"\nOne query, drawn by lot: profile {row}, of {study.groups[row, 1]}. "
         f"{BEST} ranks\nthe molecule that caused it {rank:g} of "
         f"{index.n_molecules_}; the answer {verdict} better than noise.\n"
     )
@@ -317,8 +317,8 @@ def main(arguments=None):
         f"{' or '.join(map(str, n_candidates))} molecules.\n"
         "MRR: mean of 1 / rank of the molecule that caused the profile, 1 if it were "
         "always first.\nMR: median rank. H@10: share of the queries that have it "
-        "among the first ten.\nIn brackets 95 % intervals over drugs. Nothing can be "
-        "above the ceilings; shuffled molecules are chance.\n"
+        "among the first ten.\nIn brackets 95 % intervals over drugs. Ceilings rank "
+        "by measured profiles of\nthe same drug; shuffled molecules are chance.\n"
     )
     table = score_table(ranks, queries)
     print(table[["MRR", "MR", "H@10", "MRR - D-NN"]].to_string(), end="\n\n")

@@ -1,5 +1,8 @@
-"""Callbacks of every training: scores of the validation part, and a checkpoint."""
+"""Callbacks of every training: validation scores, a line an epoch, a checkpoint."""
 
+import os
+import re
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
@@ -10,7 +13,7 @@ from typing import Any
 import joblib
 import numpy as np
 import torch
-from skorch.callbacks import Callback
+from skorch.callbacks import Callback, PrintLog
 from torch import nn
 
 from sklearn_molge._files.reading import reading
@@ -29,6 +32,21 @@ _SCORES = ("valid_mrr", "valid_mrr_drug")
 _NOT_PART_OF_A_RUN = {"checkpoint_folder", "verbose"}
 _FORMAT = 1
 _PARTS = ("module_", "criterion_", "optimizer_")
+_COLOR = re.compile("\x1b\\[[0-9;]*m")
+
+
+class EpochLog(PrintLog):
+    """skorch's line an epoch, with colours on a terminal only.
+
+    The environment variable NO_COLOR turns them off there, too.
+    """
+
+    def format_row(self, row, key, color):
+        """Return the text of a cell."""
+        text = super().format_row(row, key, color)
+        if sys.stdout.isatty() and not os.environ.get("NO_COLOR"):
+            return text
+        return _COLOR.sub("", text) if isinstance(text, str) else text
 
 
 class RetrievalScoring(Callback):

@@ -17,7 +17,7 @@ from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import gen_batches
 from skorch import NeuralNet
-from skorch.callbacks import EarlyStopping, EpochTimer, PassthroughScoring, PrintLog
+from skorch.callbacks import EarlyStopping, EpochTimer, PassthroughScoring
 from skorch.history import History
 from torch import Tensor, nn
 from torch.utils.data import Dataset, Subset
@@ -37,6 +37,7 @@ from sklearn_molge._utils.messages import first_few
 from sklearn_molge._utils.rows import as_indexable
 from sklearn_molge.alignment._batches import EmbeddedBatch, PairBatch
 from sklearn_molge.alignment._callbacks import (
+    EpochLog,
     RetrievalScoring,
     TrainingCheckpoint,
     check_history,
@@ -345,7 +346,7 @@ class PairNet(NeuralNet):
             ("train_loss", PassthroughScoring("train_loss", on_train=True)),
             ("valid_loss", PassthroughScoring("valid_loss")),
             ("valid_mrr", RetrievalScoring()),
-            ("print_log", PrintLog()),
+            ("print_log", EpochLog()),
         ]
 
     def _make_sampler(self):

@@ -1,4 +1,5 @@
 import json
+import sys
 from itertools import pairwise
 
 import numpy as np
@@ -198,6 +199,17 @@ def test_progress_bar(make_net, data, capsys):
     printed = capsys.readouterr()
     assert "train_loss" in printed.out
     assert printed.err.count("| 0/4 [") >= 2  # four batches, twice
+
+
+def test_colours_are_for_a_terminal(make_net, data, capsys, monkeypatch):
+    make_net(verbose=1).fit(*data)
+    plain = capsys.readouterr().out
+    assert "train_loss" in plain
+    assert "\x1b" not in plain
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    make_net(verbose=1).fit(*data)
+    assert "\x1b" in capsys.readouterr().out
 
 
 class Weights(Callback):
