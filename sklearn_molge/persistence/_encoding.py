@@ -268,7 +268,7 @@ def _decode_restored(decoder, content):
     state = decoder.decode(state)
     if fault := check_state(cls, state):
         raise ValueError(fault)
-    found = object.__new__(cls)
+    found: Any = object.__new__(cls)
     found.__molge_setstate__(state)
     return found
 
@@ -386,7 +386,7 @@ def _decode_layer(decoder, content):
     for part in parts:
         if fault := check_state(cls, part):
             raise ValueError(fault)
-    found = object.__new__(cls)
+    found: Any = object.__new__(cls)
     nn.Module.__init__(found)
     if vars(found).keys() & state.keys():
         raise ValueError(f"a {name} has attributes of torch's own")
