@@ -402,7 +402,7 @@ class PairNet(NeuralNet):
 
     def __molge_setstate__(self, state: dict) -> None:
         """Take over a state; the optimizer and the callbacks begin anew."""
-        vars(self).update({"callbacks_": [], "_snapshot": None, **state})
+        self.__dict__.update({"callbacks_": [], "_snapshot": None, **state})
         self._initialize_virtual_params()
         if self.initialized_:
             for part in ("module_", "criterion_"):

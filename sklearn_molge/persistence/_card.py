@@ -258,7 +258,7 @@ def _one_score(name: object, given: Any) -> list[float | None]:
         raise ValueError(
             f"scores[{name!r}] must be a number, or (score, low, high). Got {given!r}."
         )
-    numbers = [float(v) if np.isfinite(v) else None for v in values]
+    numbers = [v if np.isfinite(v) else None for v in map(float, values)]
     if len(numbers) == 3 and None not in numbers:
         low, high = numbers[1:]
         if not low <= high:  # type: ignore[operator]

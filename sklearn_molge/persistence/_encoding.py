@@ -63,7 +63,7 @@ def import_skops() -> Any:
     hidden = [name for name in hidden if name not in sys.modules]
     sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]
     try:
-        import skops.io
+        import skops.io  # type: ignore[import-untyped]
     finally:
         for name in hidden:
             del sys.modules[name]
@@ -73,7 +73,7 @@ def import_skops() -> Any:
 @cache
 def _is_trusted_by_skops(cls: type) -> bool:
     skops = import_skops()
-    return not skops.get_untrusted_types(data=skops.dumps(cls.__new__(cls)))
+    return not skops.get_untrusted_types(data=skops.dumps(object.__new__(cls)))
 
 
 # -- kinds of stand-ins --------------------------------------------------------------
@@ -227,15 +227,16 @@ def _decode_requests(decoder, content):
 
 
 def _encode_ufunc(encoder, value, path):
+    name = value.__name__
     for module, public in _UFUNCS.items():
-        if getattr(public, value.__name__, None) is value:
-            return [module, value.__name__]
-    return encoder.refuse(path, f"the function {value.__name__}")
+        if getattr(public, name, None) is value:
+            return [module, name]
+    return encoder.refuse(path, f"the function {name}")
 
 
 def _decode_ufunc(decoder, content):
     module, name = content
-    found = getattr(_UFUNCS[module], name, None)
+    found: Any = getattr(_UFUNCS[module], name, None)
     if not isinstance(found, np.ufunc):
         raise ValueError(f"it names {module}.{name}, which is no ufunc")
     return found
@@ -267,7 +268,7 @@ def _decode_restored(decoder, content):
     state = decoder.decode(state)
     if fault := check_state(cls, state):
         raise ValueError(fault)
-    found = cls.__new__(cls)
+    found: Any = object.__new__(cls)
     found.__molge_setstate__(state)
     return found
 
@@ -385,7 +386,7 @@ def _decode_layer(decoder, content):
     for part in parts:
         if fault := check_state(cls, part):
             raise ValueError(fault)
-    found = cls.__new__(cls)
+    found: Any = object.__new__(cls)
     nn.Module.__init__(found)
     if vars(found).keys() & state.keys():
         raise ValueError(f"a {name} has attributes of torch's own")
@@ -554,7 +555,7 @@ class Encoder:
     def _object(self, value: Any, path: str) -> Any:
         state = value.__getstate__() or {}
         state.pop("_sklearn_version", None)  # skops asks for it again
-        made = type(value).__new__(type(value))
+        made = object.__new__(type(value))
         vars(made).update(self.attributes(type(value), state, path))
         return made
 

@@ -199,7 +199,7 @@ def _is_scalar(cls: type) -> bool:
     return issubclass(cls, np.generic)
 
 
-def check_state(cls: type, state: Mapping[str, Any]) -> str:
+def check_state(cls: type, state: Mapping[Any, Any]) -> str:
     """Say what is wrong with the attributes of an object; empty if nothing is.
 
     Both who writes and who reads asks.
@@ -269,7 +269,7 @@ class _SchemaCheck:
         if not all(isinstance(text, str) for text in (loader, module, name)):
             raise ValueError("an object has no loader, module or class")
         full = printable(f"{module}.{name}"[:200])
-        check = _CHECKS.get(loader)
+        check = _CHECKS.get(str(loader))
         if check is None:
             raise ValueError(
                 f"it names {full}, to be made by {loader!r:.40}: that is no part of "

@@ -52,7 +52,7 @@ class Network(Model):
 
 
 class Forged(Model):
-    """Whoever forges a part computes its checksum anew: what comes out may be wrong."""
+    """A part was forged, and its checksum computed again: the model may be wrong."""
 
     name = "model-forged"
     sealed = False
