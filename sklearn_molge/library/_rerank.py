@@ -175,6 +175,7 @@ def sampled_rows(store: VectorStore, most: int) -> NDArray[np.intp]:
 
 
 _KNOWN: WeakKeyDictionary[VectorStore, tuple] = WeakKeyDictionary()
+_PREPARED: WeakKeyDictionary[VectorStore, tuple] = WeakKeyDictionary()
 
 
 def _moments(store: VectorStore) -> tuple[NDArray, NDArray]:
@@ -277,7 +278,7 @@ class Cascade:
         `rows` of shape (n_queries, n_answers) are the answers.
         """
         prepare = self._preparation(store)
-        to_library = prepare(sampled_rows(store, MOST_SAMPLED))
+        to_library = self._to_sample(store, prepare)
         step = max(1, MOST_SAMPLED // max(1, rows.shape[1]))
         members = iter(permuted)
         for part in slices(len(rows), step):
@@ -293,6 +294,18 @@ class Cascade:
                     _check_numbers(library, "permuted queries"),
                     _check_numbers(answers, "permuted queries"),
                 )
+
+    def _to_sample(self, store: VectorStore, prepare):
+        """Prepare the molecules that stand for the library, once for all queries.
+
+        An index is never asked with an estimator that has changed: it checks that.
+        """
+        state = store.n_rows, store.n_active
+        known = _PREPARED.get(store)
+        if known is None or known[0] != state or known[1] is not self.estimator:
+            known = state, self.estimator, prepare(sampled_rows(store, MOST_SAMPLED))
+            _PREPARED[store] = known
+        return known[2]
 
     def _preparation(self, store: VectorStore):
         """Return what prepares rows of the store, to be compared with profiles."""

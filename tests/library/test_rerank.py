@@ -449,3 +449,20 @@ def test_places_in_the_joint_space_are_no_background():
     with pytest.raises(ValueError, match=r"has 17 numbers.*40 genes.*Call calibrate"):
         index.query(GE[:2], 3)
     assert len(index.calibrate(X, GE).query(GE[:2], 3)) == 6
+
+
+def test_the_sample_of_the_library_is_prepared_once():
+    model = d_nn().fit(X, GE)
+    index = MoleculeIndex(model, candidates_by=cca().fit(X, GE), n_candidates=9)
+    index.fit(LIBRARY)
+    first = index.query(GE[:2], 3, n_permutations=19)
+    again = index.query(GE[:2], 3, n_permutations=19)
+    pd.testing.assert_frame_equal(first, again)
+    # Another library, and another copy of the estimator, are other samples.
+    index.remove(LIBRARY[:30])
+    fewer = index.query(GE[:2], 3, n_permutations=19)
+    anew = MoleculeIndex(model, candidates_by=index.candidates_by_, n_candidates=9)
+    anew.fit(LIBRARY[30:])
+    expected = anew.query(GE[:2], 3, n_permutations=19)
+    columns = ["molecule", "score", "query_p_value", "p_value"]
+    pd.testing.assert_frame_equal(fewer[columns], expected[columns])
