@@ -173,8 +173,8 @@ def _score(model: Any, study: Study, given: Any, said: Output) -> dict[str, Any]
     split = draw_split(study.groups, random_state=given.random_state, **sizes)
     train, test = study[split.train], study[split.test]
     said.step(
-        f"Scoring: trained on {len(train):,} profiles, tested on {len(test):,} of other "
-        "drugs in other cell lines ..."
+        f"Scoring: trained on {len(train):,} profiles, tested on {len(test):,} of "
+        "other drugs in other cell lines ..."
     )
     ranks = retrieval_ranks(_fit(model, train), test.smiles, test.profiles())
     drugs = test.groups[:, 0]
