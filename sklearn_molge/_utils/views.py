@@ -8,6 +8,7 @@ from itertools import islice
 from typing import TypeGuard
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 from sklearn.base import is_regressor
@@ -45,6 +46,7 @@ __all__ = [
     "resolve_views",
     "step_with",
     "takes_reference",
+    "target_genes",
     "trained_rows",
 ]
 
@@ -160,6 +162,44 @@ def fitted_gene_names(estimator) -> NDArray[np.object_]:
             )
     names: NDArray[np.object_] = inner.gene_names_in_
     return names
+
+
+def target_genes(genes) -> tuple[pd.DataFrame, NDArray[np.object_]]:
+    """Read what a user gives for the genes of a model.
+
+    Returns
+    -------
+    table : DataFrame of n_genes rows
+        Their names, a column a kind: ``gene_id``, ``symbol`` or both, else ``name``.
+    names : ndarray of shape (n_genes,)
+        What profiles of them are named by.
+
+    Raises
+    ------
+    ValueError
+        If there are no genes, or they have no names.
+    """
+    if not isinstance(genes, pd.DataFrame):
+        own = getattr(genes, "genes", None)  # of a study, of an index
+        genes = genes if own is None else own
+    if not isinstance(genes, pd.DataFrame):
+        names = fitted_gene_names(genes) if hasattr(genes, "fit") else genes
+        if isinstance(names, str) or np.ndim(names) != 1 or not len(names):
+            raise ValueError(
+                "genes must be a table with a column 'gene_id', 'symbol' or both, "
+                "a list of names, or an estimator fitted on named genes. "
+                f"Got {names!r}."
+            )
+        names = np.array([str(name) for name in names], dtype=object)
+        return pd.DataFrame({"name": names}), names
+    named = [name for name in ("gene_id", "symbol") if name in genes]
+    if not named or genes.empty:
+        raise ValueError(
+            "genes must have rows, and a column 'gene_id', 'symbol' or both. "
+            f"Got {len(genes)} rows and the columns {list(genes.columns)}."
+        )
+    table = genes[named].reset_index(drop=True)
+    return table, table[named[0]].astype(str).to_numpy(dtype=object)
 
 
 def is_embedder(model: object) -> TypeGuard[Embedder]:

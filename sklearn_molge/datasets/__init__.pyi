@@ -1,3 +1,4 @@
+from ._de_table import read_de_table as read_de_table
 from ._formats._gct import read_gct as read_gct
 from ._formats._gctdata import GctData as GctData
 from ._formats._gctx import read_gctx as read_gctx

@@ -119,8 +119,7 @@ def read_profiles(
     ValueError
         If the file is of no known format, it does not tell where the genes are, a gene
         has two columns or no name, a value is missing (names the place), or columns
-        are statistics, such as "padj": one column of such a table is the `values` of
-        :func:`~sklearn_molge.expression.profile_from_genes`.
+        are statistics, such as "padj": :func:`read_de_table` reads those.
     ImportError
         If the file is AnnData's and anndata is not installed.
 
@@ -134,7 +133,7 @@ def read_profiles(
     --------
     read_gct, read_gctx : The same with all metadata, or in parts.
     load_lincs : Profiles with their molecules: a study.
-    sklearn_molge.expression.profile_from_genes : For tables of differential expression.
+    read_de_table : For tables of differential expression.
 
     Examples
     --------
@@ -475,9 +474,8 @@ def _check_is_no_statistic(labels: list[str], path: str | os.PathLike[str]) -> N
     if found:
         raise ValueError(
             f"{os.fspath(path)} is a table of statistics, with a row for each gene: "
-            f"{first_few(found)} are no profiles. Read it by pandas.read_csv, and make "
-            "a profile of one column, as the statistic or the fold change: "
-            "sklearn_molge.expression.profile_from_genes(genes, values=table[column])."
+            f"{first_few(found)} are no profiles. Make a query of it: "
+            "sklearn_molge.datasets.read_de_table(path, genes=genes)."
         )
 
 

@@ -47,7 +47,7 @@ def align_profiles(
         of AnnData or a column of ``var``; ids or a column of ``genes`` of what
         :func:`~sklearn_molge.datasets.read_gct` returns. Of several kinds of names,
         the one that finds most genes is taken.
-    genes : DataFrame, array-like of str or fitted estimator
+    genes : DataFrame, array-like of str, fitted estimator, Study or MoleculeIndex
         The genes of the model, in its order: the estimator itself, if it was fitted on
         named genes, a table with ``gene_id``, ``symbol`` or both, or their names.
     missing : {"raise", "zero", "nan"}, default="raise"
@@ -159,7 +159,7 @@ def _check_found(found, matched, target, index, missing, min_share) -> None:
             raise ValueError(
                 "y must have one profile a row. Its rows are named by genes: give y.T. "
                 "Of a table of statistics (as of DESeq2) one column is a profile: "
-                "profile_from_genes(genes, values=y[column])."
+                "profile_from_genes(genes, values=y[column]), or read_de_table(path)."
             )
         raise ValueError(
             f"y has {n_found:,} of the {n_genes:,} genes, less than min_share="

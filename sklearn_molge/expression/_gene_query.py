@@ -82,7 +82,12 @@ class GeneQuery:
 
 @validate_params(
     {
-        "genes": [pd.DataFrame, "array-like", HasMethods(["fit"])],
+        "genes": [
+            pd.DataFrame,
+            "array-like",
+            HasMethods(["fit"]),
+            HasMethods(["profiles"]),
+        ],
         "scale": [Interval(Real, 0, None, closed="neither"), StrOptions({"auto"})],
     },
     prefer_skip_nested_validation=True,
@@ -104,7 +109,7 @@ def profile_from_genes(
 
     Parameters
     ----------
-    genes : DataFrame of n_genes rows, array-like of str or fitted estimator
+    genes : DataFrame, array-like of str, fitted estimator, Study or MoleculeIndex
         The genes of a profile in their order, with columns ``gene_id`` (Entrez),
         ``symbol`` or both: ``study.genes`` of the study that the estimator was fitted
         on. Or their names; or the estimator itself, if it was fitted on named genes.

@@ -14,7 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from sklearn_molge._utils.messages import first_few
-from sklearn_molge._utils.views import fitted_gene_names
+from sklearn_molge._utils.views import target_genes
 
 __all__ = ["Key", "TargetGenes", "gene_key", "match_genes"]
 
@@ -49,10 +49,11 @@ def match_genes(names: Iterable, genes) -> pd.DataFrame:
         Names as users write them: Entrez ids (numbers or digits), symbols of today or
         of earlier years in upper or lower case, Ensembl ids with or without a version,
         and what spreadsheets make of symbols ("2-Sep").
-    genes : DataFrame, array-like of str or fitted estimator
+    genes : DataFrame, array-like of str, fitted estimator, Study or MoleculeIndex
         The genes: a table with the columns ``gene_id`` (Entrez), ``symbol`` or both,
-        such as ``study.genes``; their names; or an estimator that has
-        ``gene_names_in_``, perhaps inside a Pipeline or a search.
+        such as ``study.genes``; their names; an estimator that has
+        ``gene_names_in_``, perhaps inside a Pipeline or a search; or what has any of
+        these, a study or an index.
 
     Returns
     -------
@@ -119,24 +120,7 @@ class TargetGenes:
     @classmethod
     def of(cls, genes) -> "TargetGenes":
         """Read what the user gave for the genes of a model."""
-        if not isinstance(genes, pd.DataFrame):
-            names = fitted_gene_names(genes) if hasattr(genes, "fit") else genes
-            if isinstance(names, str) or np.ndim(names) != 1 or not len(names):
-                raise ValueError(
-                    "genes must be a table with a column 'gene_id', 'symbol' or both, "
-                    "a list of names, or an estimator fitted on named genes. "
-                    f"Got {names!r}."
-                )
-            names = np.array([str(name) for name in names], dtype=object)
-            return cls(pd.DataFrame({"name": names}), names)
-        named = [name for name in ("gene_id", "symbol") if name in genes]
-        if not named or genes.empty:
-            raise ValueError(
-                "genes must have rows, and a column 'gene_id', 'symbol' or both. "
-                f"Got {len(genes)} rows and the columns {list(genes.columns)}."
-            )
-        table = genes[named].reset_index(drop=True)
-        return cls(table, table[named[0]].astype(str).to_numpy(dtype=object))
+        return cls(*target_genes(genes))
 
     def __len__(self) -> int:
         return len(self.names)

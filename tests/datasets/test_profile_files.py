@@ -170,7 +170,7 @@ def test_genes_by_the_names_of_today_and_among_many_others(write):
 )
 def test_statistics_are_no_profiles(write, header, shown):
     path = write("\n".join([header, "780" + ",1" * header.count(",")]) + "\n")
-    with pytest.raises(ValueError, match=f"{shown}.*profile_from_genes"):
+    with pytest.raises(ValueError, match=f"{shown}.*read_de_table"):
         read_profiles(path)
 
 

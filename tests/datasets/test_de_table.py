@@ -1,0 +1,479 @@
+"""Tables of differential expression, in the exact form that each tool writes."""
+
+import bz2
+import gzip
+import os
+import zipfile
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.pipeline import make_pipeline
+
+from sklearn_molge.alignment import CCA
+from sklearn_molge.datasets import load_lincs, make_perturbation_study, read_de_table
+from sklearn_molge.exceptions import CorruptFileError, DataWarning, GeneNamesWarning
+from sklearn_molge.expression import profile_from_genes
+from sklearn_molge.library import MoleculeIndex
+from sklearn_molge.molecules import MorganFingerprinter
+
+# Symbol, Entrez id, Ensembl id: real, since names are read by the human genome's table.
+HUMAN = [
+    ("TP53", 7157, "ENSG00000141510"),
+    ("MYC", 4609, "ENSG00000136997"),
+    ("EGFR", 1956, "ENSG00000146648"),
+    ("CDKN1A", 1026, "ENSG00000124762"),
+    ("HSPA8", 3312, "ENSG00000109971"),
+    ("CCNB1", 891, "ENSG00000134057"),
+    ("AARS1", 16, "ENSG00000090861"),
+    ("GAPDH", 2597, "ENSG00000111640"),
+]
+SYMBOLS = [symbol for symbol, _, _ in HUMAN]
+# The model knows AARS1 by its older name, and lacks GAPDH.
+GENES = pd.DataFrame(
+    {
+        "gene_id": [i for _, i, _ in HUMAN[:-1]][::-1],
+        "symbol": ["AARS", *SYMBOLS[:-2][::-1]],
+    }
+)
+LFC = np.array([1.5, -2.0, 0.25, 3.0, -0.5, -1.0, 0.75, 9.0])
+STAT = np.array([3.0, -4.0, 0.5, 6.0, -1.0, -2.0, 1.5, 9.5])
+P = np.array([1e-3, 1e-4, 0.5, 0.0, 0.3, 0.05, 0.1, 1e-9])
+PADJ = np.minimum(P * 2, 1)
+FEW = {"genes": GENES, "min_genes": 3}
+
+
+def deseq2(**changes):
+    return pd.DataFrame(
+        {
+            "baseMean": 100.0,
+            "log2FoldChange": LFC,
+            "lfcSE": 0.5,
+            "stat": STAT,
+            "pvalue": P,
+            "padj": PADJ,
+        },
+        index=SYMBOLS,
+    ).assign(**changes)
+
+
+def limma():
+    table = deseq2()
+    return pd.DataFrame(
+        {
+            "logFC": LFC,
+            "AveExpr": 7.5,
+            "t": STAT,
+            "P.Value": P,
+            "adj.P.Val": PADJ,
+            "B": -4.5,
+        },
+        index=table.index,
+    )
+
+
+def edger(statistic="F"):
+    return pd.DataFrame(
+        {"logFC": LFC, "logCPM": 5.0, statistic: STAT**2, "PValue": P, "FDR": PADJ},
+        index=SYMBOLS,
+    )
+
+
+def seurat(change="avg_log2FC"):
+    return pd.DataFrame(
+        {"p_val": P, change: LFC, "pct.1": 0.9, "pct.2": 0.1, "p_val_adj": PADJ},
+        index=SYMBOLS,
+    )
+
+
+def scanpy():
+    return pd.DataFrame(
+        {
+            "names": SYMBOLS,
+            "scores": STAT,
+            "logfoldchanges": LFC,
+            "pvals": P,
+            "pvals_adj": PADJ,
+        }
+    )
+
+
+def write_csv(table, path):  # R: write.csv
+    text = table.to_csv(index=True, quoting=2, na_rep="NA")
+    path.write_text(text.replace('"NA"', "NA"))
+    return path
+
+
+def write_table(table, path, sep="\t", quote=True):  # R: write.table
+    mark = '"' if quote else ""
+    lines = [sep.join(f"{mark}{name}{mark}" for name in table)]
+    for label, *row in table.itertuples():
+        values = ("NA" if pd.isna(v) else f"{v!r}".strip("'") for v in row)
+        lines.append(sep.join([f"{mark}{label}{mark}", *map(str, values)]))
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def expected(values):
+    """The values in the model's order: GAPDH is none of its genes."""
+    by_symbol = dict(zip(SYMBOLS, values, strict=True))
+    return [by_symbol.get(s, by_symbol["AARS1"]) for s in GENES["symbol"]]
+
+
+SIGNED_P = np.sign(LFC) * -np.log10(np.maximum(P, np.finfo(float).tiny))
+TOOLS = {
+    "DESeq2": (deseq2(), "DESeq2", STAT, "stat, a signed statistic"),
+    "DESeq2 shrunken": (
+        *(deseq2().drop(columns="stat"), "DESeq2", SIGNED_P),
+        "sign(log2FoldChange) * -log10(pvalue)",
+    ),
+    "DESeq2 by likelihood ratio": (
+        *(deseq2(stat=STAT**2), "DESeq2", SIGNED_P),
+        "sign(log2FoldChange) * -log10(pvalue)",
+    ),
+    "limma": (limma(), "limma", STAT, "t, a signed statistic"),
+    "edgeR": (edger(), "edgeR", SIGNED_P, "sign(logFC) * -log10(PValue)"),
+    "edgeR by LR": (edger("LR"), "edgeR", SIGNED_P, "sign(logFC) * -log10(PValue)"),
+    "Seurat": (seurat(), "Seurat", SIGNED_P, "sign(avg_log2FC) * -log10(p_val)"),
+    "Seurat 3": (
+        *(seurat("avg_logFC"), "Seurat", SIGNED_P),
+        "sign(avg_logFC) * -log10(p_val)",
+    ),
+    "scanpy": (scanpy(), "scanpy", STAT, "scores, a signed statistic"),
+    "another's": (
+        *(limma()[["logFC"]].assign(FDR=PADJ), "statistics"),
+        np.sign(LFC) * -np.log10(np.maximum(PADJ, np.finfo(float).tiny)),
+        "sign(logFC) * -log10(FDR)",
+    ),
+    "fold changes": (limma()[["logFC"]], "statistics", LFC, "logFC"),
+    "plain": (
+        *(limma()[["logFC"]].set_axis(["x1"], axis=1), "plain", LFC),
+        "x1, the only column of numbers",
+    ),
+}
+
+
+@pytest.mark.parametrize("tool", TOOLS)
+@pytest.mark.parametrize("form", ["csv", "tabs", "blanks", "bare"])
+def test_tools(tmp_path, tool, form):
+    table, kind, values, rule = TOOLS[tool]
+    path = tmp_path / "de.txt"
+    if form == "csv":
+        write_csv(table, path)
+    else:
+        sep = " " if form == "blanks" else "\t"
+        write_table(table, path, sep, quote=form != "bare")
+    query = read_de_table(path, **FEW)
+    assert (query.kind, query.rule) == (kind, rule)
+    np.testing.assert_allclose(query.profile.to_numpy(), [expected(values)], rtol=1e-6)
+    assert query.profile.columns.tolist() == GENES["gene_id"].astype(str).tolist()
+    assert query.profile.dtypes.unique().tolist() == [np.float32]
+    assert query.genes["status"].tolist() == [
+        *["used"] * 6,
+        "alias",
+        "not in the model",
+    ]
+    assert query.columns["gene"] == ("names" if tool == "scanpy" else "row names")
+    assert query.n_missing == 0
+    assert f"{kind} table, 7 of 8 rows used" in repr(query)
+
+
+@pytest.mark.parametrize("at", [0, 1, 2])
+def test_names_of_every_kind(tmp_path, at):
+    names = [entry[at] for entry in HUMAN]
+    if at == 2:
+        names = [f"{name}.{i}" for i, name in enumerate(names)]
+    path = write_csv(deseq2().set_axis(names), tmp_path / "de.csv")
+    np.testing.assert_allclose(read_de_table(path, **FEW).profile, [expected(STAT)])
+
+
+PLAIN = "TP53\t1.5\nMYC\t-2\nEGFR\t0.25\n"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        PLAIN,
+        "gene\tvalue\n" + PLAIN,
+        PLAIN.replace("\t", ","),
+        PLAIN.replace("\t", ";").replace(".", ","),
+        "Gene;log2FC\n" + PLAIN.replace("\t", ";").replace(".", ","),
+        PLAIN.replace("\t", " "),
+        "\ufeffsep=;\n\ngene;x\n" + PLAIN.replace("\t", ";"),
+        PLAIN.replace("\n", "\r\n").encode("utf-16"),
+        gzip.compress(PLAIN.encode(), mtime=0),
+        bz2.compress(PLAIN.encode()),
+        PLAIN.replace("\n", "\t\t\n") + "\t\t\t\n",
+        "\tgene\tx\n1\tTP53\t1.5\n3\tMYC\t-2\n2\tEGFR\t0.25\n",
+        "x1\nTP53,1.5\nMYC,-2\nEGFR,0.25\n",
+        "symbol,entrez,x\nTP53,7157,1.5\nMYC,4609,-2\nEGFR,1956,0.25\n",
+    ],
+)
+def test_plain_tables(tmp_path, text):
+    path = tmp_path / "de.rnk"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    query = read_de_table(path, genes=["EGFR", "TP53", "MYC"], min_genes=3)
+    np.testing.assert_allclose(query.profile, [[0.25, 1.5, -2]])
+    assert query.profile.index.tolist() == ["de"]
+
+
+def test_workbooks(tmp_path):
+    openpyxl = pytest.importorskip("openpyxl")
+    path = tmp_path / "de.xlsx"
+    book = openpyxl.Workbook()
+    book.active.append(["gene", "log2FoldChange", "stat", "padj"])
+    for symbol, change, stat, padj in zip(SYMBOLS, LFC, STAT, PADJ, strict=True):
+        book.active.append([symbol, change, stat, padj])
+    book.active.append([pd.Timestamp("2024-09-02").to_pydatetime(), 1.0, 2.5, 0.1])
+    book.active.append(["MYC", "#DIV/0!", "#DIV/0!", None])
+    book.create_sheet("empty")
+    book.save(path)
+    genes = pd.concat([GENES, pd.DataFrame({"gene_id": [4735], "symbol": ["SEPTIN2"]})])
+    with pytest.warns(GeneNamesWarning, match="dates are read as genes: .*SEPTIN2"):
+        query = read_de_table(path, genes=genes, min_genes=3)
+    np.testing.assert_allclose(query.profile, [[*expected(STAT), 2.5]])
+    assert query.genes["status"].tolist()[-2:] == ["alias", "no value"]
+    book.create_sheet("more").append(["gene", "x"])
+    book.save(path)
+    with pytest.raises(ValueError, match="2 sheets with rows: name one by sheet, of"):
+        read_de_table(path, **FEW)
+    with pytest.raises(ValueError, match=r"sheet must be one of .*'more'\. Got 'x'"):
+        read_de_table(path, sheet="x", **FEW)
+    with pytest.warns(GeneNamesWarning):
+        again = read_de_table(path, genes=genes, min_genes=3, sheet="Sheet")
+    pd.testing.assert_frame_equal(again.profile, query.profile)
+
+
+def test_what_has_no_value(tmp_path):
+    stat, padj = STAT.copy(), PADJ.copy()
+    stat[0], stat[1], padj[3] = np.nan, np.inf, np.nan
+    path = write_csv(deseq2(stat=stat, padj=padj), tmp_path / "de.csv")
+    with pytest.warns(GeneNamesWarning, match="2 of the 7 genes have no value") as w:
+        query = read_de_table(path, **FEW)
+    assert w[0].filename == __file__
+    assert query.genes["status"].tolist()[:2] == ["no value", "no value"]
+    np.testing.assert_allclose(query.profile, [expected([0, 0, *STAT[2:]])])
+    assert query.n_missing == 2
+    # What DESeq2 filtered is below any cut-off.
+    with pytest.warns(GeneNamesWarning):
+        query = read_de_table(path, genes=GENES, min_genes=1, alpha=0.2)
+    assert query.genes["status"].tolist() == [
+        *("no value", "no value", "below the cut-off", "below the cut-off"),
+        *("below the cut-off", "used", "below the cut-off", "not in the model"),
+    ]
+    np.testing.assert_allclose(query.profile, [expected([0, 0, 0, 0, 0, -2, 0, 9.5])])
+
+
+def test_cut_offs(tmp_path):
+    path = write_csv(deseq2(), tmp_path / "de.csv")
+
+    def used(**options):
+        query = read_de_table(path, genes=GENES, min_genes=1, **options)
+        account = query.genes[query.genes["status"].isin(["used", "alias"])]
+        assert np.count_nonzero(query.profile) == len(account)
+        return account["gene"].tolist(), query.rule
+
+    start = "stat, a signed statistic; "
+    assert used(alpha=0.01) == (["TP53", "MYC", "CDKN1A"], start + "padj < 0.01")
+    assert used(min_abs_log2fc=1.5) == (
+        ["TP53", "MYC", "CDKN1A"],
+        start + "|log2FoldChange| >= 1.5",
+    )
+    assert used(n_top=2)[0] == ["MYC", "CDKN1A"]
+    assert used(alpha=0.5, min_abs_log2fc=2, n_top=5)[0] == ["MYC", "CDKN1A"]
+    # avg_logFC is of base e: 0.5 there is 0.72 in log2.
+    path = write_csv(seurat("avg_logFC"), tmp_path / "de.csv")
+    assert used(min_abs_log2fc=0.7)[0] == [
+        *("TP53", "MYC", "CDKN1A", "HSPA8", "CCNB1", "AARS1")
+    ]
+
+
+def test_of_one_gene_the_value_furthest_from_0_counts(tmp_path):
+    rows = "gene,t\nTP53,1\ntp53,-3\nAARS,2\nAARS1,-1.5\n7157,2.5\nMYC,1\nMYC,NA\n"
+    path = tmp_path / "de.csv"
+    path.write_text(rows)
+    genes = ["TP53", "AARS1", "MYC"]
+    query = read_de_table(path, genes=genes, min_genes=3)
+    assert query.profile.to_numpy().tolist() == [[-3, 2, 1]]
+    assert query.genes["status"].tolist() == [
+        *("duplicate dropped", "used", "alias", "duplicate dropped"),
+        *("duplicate dropped", "used", "no value"),
+    ]
+    # The order of the rows does not matter.
+    lines = rows.splitlines()
+    path.write_text("\n".join([lines[0], *lines[:0:-1]]))
+    again = read_de_table(path, genes=genes, min_genes=3)
+    pd.testing.assert_frame_equal(again.profile, query.profile)
+
+
+def test_genes_of_the_table_itself(tmp_path):
+    path = tmp_path / "de.csv"
+    path.write_text("gene,t\nTP53,1\nAARS,2\nAARS1,-1.5\nnovel1,4\n1-Mar,5\nMYC,-1\n")
+    query = read_de_table(path, min_genes=3)
+    assert query.profile.columns.tolist() == ["TP53", "AARS", "novel1", "MYC"]
+    assert query.profile.to_numpy().tolist() == [[1, 2, 4, -1]]
+    assert query.genes["status"].tolist() == [
+        *("used", "used", "duplicate dropped", "used", "unknown", "used")
+    ]
+
+
+def test_groups(tmp_path):
+    parts = [scanpy().assign(group=g, scores=STAT * k) for g, k in [("0", 1), ("T", 2)]]
+    table = pd.concat(parts)[["group", *scanpy()]]
+    path = tmp_path / "markers.csv"
+    table.to_csv(path, index=False)
+    with pytest.raises(ValueError, match=r"group must be one of the 2 .*'0', 'T'\."):
+        read_de_table(path, **FEW)
+    with pytest.raises(ValueError, match=r"which has '0', 'T'\. Got 'B'"):
+        read_de_table(path, group="B", **FEW)
+    query = read_de_table(path, group="T", **FEW)
+    np.testing.assert_allclose(query.profile, [expected(STAT * 2)])
+    assert query.profile.index.tolist() == ["markers T"]
+    assert query.columns["group"] == "group"
+    np.testing.assert_allclose(
+        read_de_table(path, group=0, **FEW).profile, [expected(STAT)]
+    )
+    # Of one group there is nothing to choose; without groups it is a mistake.
+    parts[0].to_csv(path)
+    assert len(read_de_table(path, **FEW).genes) == 8
+    with pytest.raises(ValueError, match="group must be None"):
+        read_de_table(write_csv(deseq2(), path), group="T", **FEW)
+
+
+def test_columns_that_are_asked_for(tmp_path):
+    table = deseq2(symbol=SYMBOLS).set_axis([e for _, _, e in HUMAN])
+    path = write_csv(table, tmp_path / "de.csv")
+    query = read_de_table(path, gene="symbol", value="log2FoldChange", **FEW)
+    assert query.columns == {"gene": "symbol", "value": "log2FoldChange"}
+    assert query.rule == "log2FoldChange, as asked"
+    np.testing.assert_allclose(query.profile, [expected(LFC)])
+    # Probe sets in the first column, row numbers in another: names decide.
+    table.insert(0, "probe", [f"{i}_s_at" for i in range(8)])
+    table.to_csv(path, index=False)
+    assert read_de_table(path, **FEW).columns["gene"] == "symbol"
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "message"),
+    [
+        ("gene,a,b\nTP53,1,2\n", {}, r"name one by value\. It has 'gene', 'a', 'b'"),
+        ("gene,t,z\nTP53,1,2\n", {}, "several columns of one kind, 't', 'z'"),
+        ("gene,t\nTP53,1\n", {"value": "x"}, r"value must be a column.*Got 'x'"),
+        ("gene,t\nTP53,1\n", {"gene": "x"}, r"gene must be a column.*Got 'x'"),
+        (
+            "gene,t,p\nTP53,1,1\n",
+            {"value": "p"},
+            "is a p-value, which has no direction",
+        ),
+        ("gene,t\nTP53,1\n", {"alpha": 0.05}, "alpha must be None: .*'padj'"),
+        ("gene,t\nTP53,1\n", {"min_abs_log2fc": 1}, "min_abs_log2fc must be None"),
+        ("gene,t\nTP53,1\n", {}, "1 gene of column 'gene' can be used, fewer than"),
+        ("gene,t\nxx,1\nyy,2\n", {}, r"0 genes.*unknown 2\. The column has 'xx', 'yy'"),
+        ("gene,t\nGAPDH,1\n", {}, "not in the model 1"),
+        ("gene,t\nTP53,x\n", {}, "line 2, column 't': 'x' is not a number"),
+        ("gene,logFC,P.Value\nTP53,1,1.5\n", {}, "line 2, column 'P.Value': 1.5 is no"),
+        ("gene,t\nTP53,1,2\n", {"gene": "gene"}, None),
+        ("gene,t,t\nTP53,1,2\n", {}, "the column 't' more than once"),
+        ("gene,t\nTP53\n", {}, "line 2: 1 cells, where the header has 2"),
+        ('gene,t\n"TP53,1\nMYC,2\n', {}, "a quotation mark left open"),
+        ("gene\nTP53\n", {}, "is no table of genes and numbers"),
+        ("", {}, "is no table of genes and numbers"),
+        ("gene,t\n", {}, "is no table of genes and numbers"),
+        ("gene,t\nTP53,1\n", {"sheet": "x"}, "sheet must be None for text"),
+        (
+            "gene,logFC,stat\nTP53,1,-2\nMYC,-1,3\nEGFR,1,-1\n",
+            *({}, "'stat' and 'logFC' have opposite signs in most rows"),
+        ),
+        (b"PK\x03\x04", {}, "cannot be read"),
+        (b"\x00" * 50, {}, "zero bytes"),
+    ],
+)
+def test_bad_tables(tmp_path, text, options, message):
+    path = tmp_path / "de.csv"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    message = message or "gene must be a column|1 cells|3 cells|fewer than min_genes"
+    with pytest.raises(ValueError, match=message):
+        read_de_table(path, **FEW, **options)
+
+
+def test_errors_of_a_file_name_it(tmp_path):
+    with pytest.raises(FileNotFoundError, match="There is no file"):
+        read_de_table(tmp_path / "none.csv")
+    path = tmp_path / "de.csv"
+    path.write_bytes(gzip.compress(b"gene,t\n" + b"TP53,1\n" * 100)[:-20])
+    with pytest.raises(CorruptFileError, match=r"de\.csv cannot be read"):
+        read_de_table(path)
+
+
+def test_bomb_of_a_workbook(tmp_path, monkeypatch):
+    openpyxl = pytest.importorskip("openpyxl")
+    path = tmp_path / "de.xlsx"
+    openpyxl.Workbook().save(path)
+    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
+        with archive.open("xl/big.xml", "w") as file:
+            for _ in range(2**10):
+                file.write(bytes(2**19 + 1))
+    assert os.path.getsize(path) < 2**20
+    with pytest.raises(CorruptFileError, match="unpacks to more than 536,870,912"):
+        read_de_table(path)
+
+
+@pytest.mark.parametrize(
+    ("values", "hint"), [(np.abs(LFC), ""), (P, "within .0, 1.: p-values have no")]
+)
+def test_values_of_one_sign_are_told(tmp_path, values, hint):
+    table = pd.DataFrame({"x1": values}, index=SYMBOLS)
+    path = write_csv(table, tmp_path / "de.csv")
+    with pytest.warns(DataWarning, match=f"all 8 values are of one sign.*{hint}") as w:
+        read_de_table(path, **FEW)
+    assert w[0].filename == __file__
+
+
+def test_genes_of_a_mouse_are_told(tmp_path):
+    path = write_csv(
+        deseq2().set_axis([symbol.capitalize() for symbol in SYMBOLS]),
+        tmp_path / "de.csv",
+    )
+    with pytest.warns(DataWarning, match="written as those of mouse or rat"):
+        read_de_table(path, **FEW)
+
+
+def test_whatever_has_genes(tmp_path):
+    study = make_perturbation_study(12, n_genes=30, level=5, random_state=0)
+    model = make_pipeline(MorganFingerprinter(), CCA(n_components=3))
+    model.fit(study.smiles, study.profiles())
+    index = MoleculeIndex(model, genes=study.genes).fit(study.smiles)
+    values = study.ge[0]
+    table = pd.DataFrame({"t": values}, index=study.genes["symbol"])
+    path = write_csv(table, tmp_path / "de.csv")
+    by_table = read_de_table(path, genes=study.genes).profile
+    np.testing.assert_array_equal(by_table, study.ge[:1])
+    for genes in (study, index):
+        other = read_de_table(path, genes=genes).profile
+        np.testing.assert_array_equal(other, by_table)
+    features = model[:-1].transform(study.smiles[:3])
+    assert model[-1].similarity(features, by_table).shape == (1, 3)
+    assert len(index.query(by_table, 3)) == 3
+    # An index puts the table's own genes in its order.
+    own = index.query(read_de_table(path).profile, 3)
+    told = index.query(by_table, 3)
+    assert own["smiles"].tolist() == told["smiles"].tolist()
+    np.testing.assert_allclose(own["similarity"], told["similarity"])
+
+
+DATA = os.environ.get("SKLEARN_MOLGE_DATA")
+
+
+@pytest.mark.skipif(DATA is None, reason="SKLEARN_MOLGE_DATA names no folder of data")
+def test_real_profile_comes_back(tmp_path):
+    study = load_lincs(os.path.join(DATA, "lincs_level5_sample"), level=5)
+    row = study.ge[5].astype(float)
+    table = pd.DataFrame(
+        {"baseMean": 10.0, "log2FoldChange": row / 2, "stat": row, "pvalue": 0.5},
+        index=study.genes["symbol"],
+    )
+    path = write_csv(table.sample(frac=1, random_state=0), tmp_path / "de.csv")
+    query = read_de_table(path, genes=study)
+    np.testing.assert_allclose(query.profile.to_numpy()[0], study.ge[5], rtol=1e-6)
+    same = profile_from_genes(study, values=table["stat"])
+    np.testing.assert_allclose(query.profile, same.profile, rtol=1e-6)
