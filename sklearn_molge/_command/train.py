@@ -88,12 +88,12 @@ def command(given: Any) -> int:
     model = _fit(make(), study)
     from sklearn_molge.persistence import save_model
 
-    what = given.description or f"molge train --model {given.model}"
     save_model(
         model,
         given.out,
-        description=f"{what}. Trained on {', '.join(given.data)}: {study}.",
-        scores=scores,
+        description=given.description or f"molge train --model {given.model}",
+        training_data=f"{', '.join(given.data)}: {study}",
+        scores=None if scores is None else _of_file(scores),
         data_licence=given.data_licence,
     )
     told = "" if scores is None else f"{_told(scores)}\n"
@@ -194,6 +194,16 @@ def _score(model: Any, study: Study, given: Any, said: Output) -> dict[str, Any]
         for name, row in table.iterrows()
     }
     return scores | {"n_candidates": n_candidates, "n_profiles": len(test)}
+
+
+def _of_file(scores: dict[str, Any]) -> dict[str, Any]:
+    """Return scores as a model file has them."""
+    table = {}
+    for name in ("mrr", "hits@10"):
+        row = scores[name]
+        table[name] = row["score"], row["low"], row["high"]
+        table[f"{name} by chance"] = row["chance"]
+    return table | {"drugs that were ranked": scores["n_candidates"]}
 
 
 def _told(scores: dict[str, Any]) -> str:
