@@ -100,15 +100,17 @@ def command(given: Any) -> int:
     if background is not None:
         said.step(f"Calibrating with {background}")
         index.calibrate(background.smiles, background.profiles())
-    reasons = index.skipped_["reason"].value_counts()
-    left_out = [f"  {n:,} {reason}" for reason, n in reasons.items()]
-    lines = [f"left out {counted(len(index.skipped_), 'row')}:"] if left_out else []
-    said.text("\n".join([*lines, *left_out]))
+    skipped = index.skipped_
+    reasons = skipped["reason"].mask(skipped["same_as"].notna(), "of a molecule before")
+    counts = reasons.value_counts().to_dict()
+    if counts:
+        told = ", ".join(f"{n:,} {reason}" for reason, n in counts.items())
+        said.text(f"left out {counted(len(skipped), 'row')}: {told}")
     facts = {
         "out": given.out,
         "n_molecules": index.n_molecules_,
         "n_bytes": index.nbytes_,
-        "skipped": reasons.to_dict(),
+        "skipped": counts,
         "calibrated": index.background_ is not None,
     }
     what = counted(index.n_molecules_, "molecule")

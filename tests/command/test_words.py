@@ -1,0 +1,215 @@
+"""What commands say, and how: help, examples, completion, streams, exit codes."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+
+import click
+import pytest
+from click.testing import CliRunner
+
+import sklearn_molge._command as room
+from sklearn_molge import datasets, evaluation
+from sklearn_molge.__main__ import main
+
+COMMANDS = [
+    "fetch", "describe", "convert", "train", "index", "search", "serve", "evaluate",
+    "audit", "verify", "completion",
+]  # fmt: skip
+
+
+def help_of(capsys, *command):
+    assert main([*command, "--help"]) == 0
+    return capsys.readouterr().out
+
+
+def examples_of(text):
+    return re.findall(r"^  molge (.+)$", text.partition("Examples:")[2], re.MULTILINE)
+
+
+@pytest.fixture
+def stubs(monkeypatch, tmp_path):
+    """What needs a network, a browser or an hour is not run."""
+
+    class Report:
+        command = ""
+
+        def save(self, folder):
+            return folder
+
+    def serve(folder, *, host, port, token):
+        assert (folder / "index.sqlite").exists()
+
+    module = type(sys)("sklearn_molge.app")
+    module.serve = serve
+    monkeypatch.setitem(sys.modules, "sklearn_molge.app", module)
+    monkeypatch.setitem(
+        evaluation.__dict__, "evaluate_study", lambda study, **options: Report()
+    )
+    monkeypatch.setitem(
+        datasets.__dict__, "fetch_lincs", lambda release, **options: tmp_path
+    )
+
+
+@pytest.mark.parametrize("command", [[], *([name] for name in COMMANDS)])
+def test_help(capsys, command, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    text = help_of(capsys, *command)
+    assert text.startswith(f"Usage: python -m sklearn_molge {' '.join(command)}")
+    assert max(map(len, text.splitlines())) <= 88
+    assert "\x1b" not in text
+    assert examples_of(text)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("command", [[], *([name] for name in COMMANDS)])
+def test_examples_can_be_typed(capsys, here, stubs, command):
+    if not command:  # which makes what is there already
+        for name in ("model.molge", "index"):
+            os.rename(name, f"{name}.old")
+    pytest.importorskip("fastapi")
+    (here / "plate.gct").symlink_to("queries.gct")
+    (here / "vendor.csv.gz").exists()
+    (here / "a.gct").symlink_to("queries.gct")
+    (here / "wells.csv").write_text("inst_id,cell_id\nnone,A375\n")
+    for example in examples_of(help_of(capsys, *command)):
+        typed = shlex.split(example.partition(" > ")[0])
+        if "a.gct" in typed:  # whose genes and level are another's
+            continue
+        for flag in ("--out",):
+            if flag in typed and os.path.exists(typed[typed.index(flag) + 1]):
+                typed += ["--force"] * (typed[0] in ("train", "search"))
+        assert main(typed) == 0, capsys.readouterr().err
+
+
+def test_completion():
+    for shell in ("bash", "zsh", "fish"):
+        result = CliRunner().invoke(room._molge, ["completion", shell])
+        if result.exception is None:  # bash must be there, and new
+            assert "_MOLGE_COMPLETE" in result.output
+
+
+@pytest.mark.parametrize(
+    ("typed", "expected"),
+    [("se", ["search", "serve"]), ("search --re", ["--reverse"]),
+     ("train --model x --s", ["--shared-by-all-lines", "--score", "--seed"])],
+)  # fmt: skip
+def test_what_is_completed(typed, expected):
+    from click.shell_completion import ShellComplete
+
+    *words, last = typed.split()
+    found = ShellComplete(room._molge, {}, "molge", "_MOLGE_COMPLETE").get_completions(
+        words, last
+    )
+    assert [item.value for item in found] == expected
+
+
+def test_the_script_is_the_module():
+    import tomllib
+    from pathlib import Path
+
+    path = Path(room.__file__).parents[2] / "pyproject.toml"
+    if not path.exists():
+        pytest.skip("an installed package has no pyproject.toml")
+    scripts = tomllib.loads(path.read_text())["project"]["scripts"]
+    assert scripts == {"molge": "sklearn_molge.__main__:main"}
+
+
+def run(*arguments, code=0, **options):
+    done = subprocess.run(
+        [sys.executable, "-m", "sklearn_molge", *arguments],
+        capture_output=True, text=True, **options,
+    )  # fmt: skip
+    assert done.returncode == code, done.stderr
+    return done
+
+
+def imports(*arguments, cwd=None):
+    """Return what a command imports of some packages."""
+    code = (
+        "import sys; from sklearn_molge.__main__ import main; "
+        f"main({list(arguments)!r}); "
+        "print([n for n in ('torch', 'chemprop', 'skorch', 'pandas', 'rdkit', "
+        "'sklearn', 'numpy') if n in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True,
+        cwd=cwd,
+    )  # fmt: skip
+    return done.stdout.splitlines()[-1]
+
+
+@pytest.mark.parametrize("command", [[], ["search"], ["train"], ["evaluate"]])
+def test_help_imports_nothing_heavy(command):
+    assert imports(*command, "--help") == "[]"
+
+
+def test_a_search_without_networks_needs_no_torch(here):
+    found = imports("search", "--index", "index", "--up", "HMOX1,TXNRD1", cwd=here)
+    assert "torch" not in found
+    assert "numpy" in found
+
+
+def test_no_colours_and_no_bars_where_nobody_looks(here):
+    done = run("search", "--index", "index", "--de", "results.csv", cwd=here)
+    assert "\x1b" not in done.stdout + done.stderr
+    assert "\r" not in done.stdout + done.stderr
+    assert "it/s" not in done.stderr
+
+
+def test_warnings_are_lines(here):
+    done = run("search", "--index", "index", "--up", "HMOX1,NOSUCH", cwd=here)
+    (line,) = [line for line in done.stderr.splitlines() if "NOSUCH" in line]
+    assert line.startswith("warning: ")
+    assert ".py" not in line
+
+
+def test_a_closed_pipe_is_no_error(here):
+    command = f"{sys.executable} -m sklearn_molge describe *.h5ad *.gct | true"
+    done = subprocess.run(
+        ["bash", "-c", f"set -o pipefail; {command}"], capture_output=True, text=True,
+        cwd=here,
+    )  # fmt: skip
+    assert "Traceback" not in done.stderr
+    assert "Broken" not in done.stderr
+
+
+def test_options_take_several_values():
+    command = room._molge.get_command(click.Context(room._molge), "index")
+    given = ["--library", "a", "b", "--model", "m", "--library=c", "--out", "o"]
+    context = command.make_context("index", given)
+    assert list(map(str, context.params["library"])) == ["a", "b", "c"]
+
+
+def test_serve_says_what_is_missing(here, error_of, monkeypatch):
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    pytest.importorskip("fastapi")
+    assert 'pip install "sklearn-molge[app]"' in error_of("serve", "--index", "index")
+    assert "there is no nothing" in error_of("serve", "--index", "nothing")
+
+
+def test_fetch_lists_sizes(capsys, json_of):
+    assert main(["fetch", "LINCS2020", "--list"]) == 0
+    out = capsys.readouterr().out
+    assert "siginfo_beta.txt  0.433" in out
+    assert out.splitlines()[-1] == "36.2 GiB in 6 files"
+    files = json_of("fetch", "LINCS2020", "--list", "--no-controls")["files"]
+    assert [file["size"] for file in files][-1] == 35518405386
+
+
+def test_fetch_shows_sizes_before(monkeypatch, tmp_path, capsys):
+    asked = {}
+
+    def fetch_lincs(release, **options):
+        assert "GiB in" in capsys.readouterr().err
+        asked.update(options, release=release)
+        return tmp_path
+
+    monkeypatch.setitem(datasets.__dict__, "fetch_lincs", fetch_lincs)
+    assert main(["fetch", "GSE70138", "--folder", str(tmp_path), "--yes"]) == 0
+    assert asked == {
+        "release": "GSE70138", "level": 5, "controls": True, "base_url": None,
+        "data_home": tmp_path, "progress": True,
+    }  # fmt: skip
