@@ -15,6 +15,7 @@ from scipy.stats import false_discovery_control
 from sklearn_molge._files.reading import reading
 from sklearn_molge._utils.drawing import draw_molecule
 from sklearn_molge.exceptions import CorruptFileError
+from sklearn_molge.library._query_answer import QueryAnswer
 from sklearn_molge.library._rerank import MOST_SAMPLED, sampled_rows
 from sklearn_molge.library._store import VectorStore
 from sklearn_molge.molecules import MorganFingerprinter, check_smiles, drug_ids
@@ -52,13 +53,14 @@ def answer_table(
     reverse: bool = False,
     ids_are_drugs: bool = True,
     pictures: bool = False,
-) -> pd.DataFrame:
+) -> QueryAnswer:
     """Make a table of what `top_k` returned, one row an answer.
 
     `candidate_scores` are those in the joint space, where `scores` are others. Where
     `ids_are_drugs`, the store's ids are identities, which are computed
     otherwise. The columns are those of ``MoleculeIndex.query``; what is not known is no
-    column. ``attrs`` of the table hold "metric" and "reverse".
+    column. ``attrs`` of the table hold "metric", "reverse", "n_molecules" and
+    "n_skipped".
     """
     n_queries, n_answers = rows.shape
     labels = np.arange(n_queries) if labels is None else np.asarray(labels)
@@ -95,9 +97,10 @@ def answer_table(
         with reading(store.path, read):
             columns["structure"] = _structures(molecules)
     columns |= _further_columns(store, flat, taken=columns)
-    table = pd.DataFrame(columns)
+    table = QueryAnswer(columns)
     metric = store.metric if candidate_scores is None else "similarity"
     table.attrs |= {"metric": metric, "reverse": reverse}
+    table.attrs |= {"n_molecules": store.n_active, "n_skipped": store.n_skipped}
     return table
 
 

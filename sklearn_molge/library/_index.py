@@ -44,6 +44,7 @@ from sklearn_molge.library._identity import (
     describe_index,
 )
 from sklearn_molge.library._libraries import is_complete
+from sklearn_molge.library._query_answer import QueryAnswer
 from sklearn_molge.library._rerank import Cascade
 from sklearn_molge.library._search import top_k
 from sklearn_molge.library._searcher import Searcher
@@ -695,7 +696,7 @@ class MoleculeIndex(BaseEstimator):
         n_permutations=999,
         level=0.05,
         random_state=0,
-    ) -> pd.DataFrame:
+    ) -> QueryAnswer:
         """Answer profiles with a table of molecules.
 
         Parameters
@@ -716,27 +717,28 @@ class MoleculeIndex(BaseEstimator):
 
         Returns
         -------
-        table : DataFrame of n_queries * n_neighbors rows
-            ``query``, ``rank`` (from 1), ``molecule`` (SMILES), ``name``, ``drug``
-            (see :func:`~sklearn_molge.molecules.drug_ids`), ``score`` (similarity by
-            the metric, or the estimator's own where it scores candidates; then
+        table : QueryAnswer of n_queries * n_neighbors rows
+            A DataFrame that notebooks show with structures; ``to_html("answer.html")``
+            writes a page of it, ``to_sdf`` the molecules. Its columns: ``query``,
+            ``rank`` (from 1), ``molecule`` (SMILES), ``name``, ``drug`` (see
+            :func:`~sklearn_molge.molecules.drug_ids`), ``score`` (similarity by the
+            metric, or the estimator's own where it scores candidates; then
             ``candidate_score`` is that in the joint space, by which they were found;
             with `reverse` both are those to ``-y``; all other numbers belong to
-            ``score``); ``p_value``, the share of the query's permutations that score
-            as high (with `reverse` in the joint space as low) with this
-            molecule: it does not know that the molecule was chosen as the best of many;
-            ``query_p_value``,
-            ``query_q_value`` and ``better_than_noise`` of the whole query, see
-            :meth:`significance`; after :meth:`calibrate` also ``percentile`` (in
-            percent: the background's queries that score lower with this molecule, so
-            that with `reverse` in the joint space the best answers have low ones), and
-            ``nearest_training`` (SMILES), ``nearest_similarity`` (Tanimoto, Morgan)
-            and ``in_training``; ``library`` and ``library_row``, the row of the
-            library that was given (its first row with this molecule; ``skipped_`` has
-            the others; with several libraries, of the one of this number, from 0);
-            ``index_row``, see :meth:`get_molecules`; with `pictures` ``structure``;
-            and the further columns of the library, missing where another library than
-            a molecule's has them ("_library" is put behind a name that is taken).
+            ``score``); ``p_value``, the share of the query's permutations that score as
+            high (with `reverse` in the joint space as low) with this molecule: it does
+            not know that the molecule was chosen as the best of many;
+            ``query_p_value``, ``query_q_value`` and ``better_than_noise`` of the whole
+            query, see :meth:`significance`; after :meth:`calibrate` also ``percentile``
+            (in percent: the background's queries that score lower with this molecule,
+            so that with `reverse` in the joint space the best answers have low ones),
+            and ``nearest_training`` (SMILES), ``nearest_similarity`` (Tanimoto, Morgan)
+            and ``in_training``; ``library`` and ``library_row``, the row of the library
+            that was given (its first row with this molecule; ``skipped_`` has the
+            others; with several libraries, of the one of this number, from 0);
+            ``index_row``, see :meth:`get_molecules`; with `pictures` ``structure``; and
+            the further columns of the library, missing where another library than a
+            molecule's has them ("_library" is put behind a name that is taken).
 
         Raises
         ------
@@ -745,6 +747,7 @@ class MoleculeIndex(BaseEstimator):
 
         See Also
         --------
+        QueryAnswer : The table.
         MoleculeQueryDisplay : The answer as pictures.
         """
         _check_flags(reverse=reverse, pictures=pictures)
@@ -759,7 +762,7 @@ class MoleculeIndex(BaseEstimator):
             null = searcher.null(permuted, rows, level=level, reverse=least)
         if background is not None:
             percentiles = background.percentiles(searcher.compare, scores, rows)
-        return answer_table(
+        table = answer_table(
             self.store_,
             scores,
             rows,
@@ -772,6 +775,12 @@ class MoleculeIndex(BaseEstimator):
             ids_are_drugs=self._unique_by == "drug",
             pictures=pictures,
         )
+        table.attrs["model"] = _name_of(self.estimator_)
+        if n_permutations:
+            table.attrs |= {"n_permutations": int(n_permutations), "level": level}
+        if hasattr(y, "gene_name_choices"):
+            table.attrs["account"] = [f"{y}."]
+        return table
 
     def similarity_to_rows(
         self, y: ArrayLike, rows: ArrayLike, *, groups: ArrayLike | None = None
@@ -903,6 +912,15 @@ class MoleculeIndex(BaseEstimator):
                 parameters=self.faiss_parameters,
             )
         return self._faiss.top_k(queries, n_neighbors, reverse=reverse)
+
+
+def _name_of(estimator) -> str:
+    """Say what an estimator is: the names of its steps, of a wrapper what is in it."""
+    steps = [step for _, step in getattr(estimator, "steps", [])]
+    if steps:
+        return ", ".join(map(_name_of, steps))
+    inner = getattr(estimator, "retriever_", None)
+    return type(estimator).__name__ if inner is None else _name_of(inner)
 
 
 def _check_flags(**flags) -> None:

@@ -1,6 +1,5 @@
 """StudyReport: sections of tables and figures, as files, HTML and text."""
 
-import base64
 import hashlib
 import json
 import math
@@ -10,19 +9,17 @@ import textwrap
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
-from functools import cache
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import pandas as pd
-from jinja2 import Environment, StrictUndefined, Template
 
 from sklearn_molge._files.folders import make_folder
 from sklearn_molge._files.reading import reading
 from sklearn_molge._files.replacing import replace_bytes
 from sklearn_molge._utils.messages import printable
+from sklearn_molge._utils.pages import data_uri, load_template
 from sklearn_molge.evaluation.report._sections import (
     ReportFigure,
     ReportTable,
@@ -340,7 +337,7 @@ class StudyReport:
         tables = [i for _, items in sections for i in items if isinstance(i, _Table)]
         marks = {mark for table in tables for mark in table.view.marks}
         shown = {c.name: c for t in tables for c in t.view.columns if c.info.help}
-        return _template().render(
+        return load_template(_TEMPLATE, "sklearn_molge.evaluation.report").render(
             page=page,
             report=self,
             sections=sections,
@@ -362,7 +359,7 @@ class StudyReport:
                     items.append(_numbered_table(name, n_tables, item, self.columns))
                 else:
                     n_figures += 1
-                    image = _data_uri("image/svg+xml", item.svg)
+                    image = data_uri("image/svg+xml", item.svg)
                     items.append(_Figure(name, n_figures, item, image))
             yield section, items
 
@@ -481,31 +478,6 @@ def _duration(seconds: float) -> str:
         return f"{minutes} min {rest} s"
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes} min"
-
-
-def _data_uri(kind: str, text: str) -> str:
-    return f"data:{kind};base64,{base64.b64encode(text.encode()).decode()}"
-
-
-def _sha256(text: str) -> str:
-    """Return what a content security policy knows a script by."""
-    digest = hashlib.sha256(text.encode("utf-8")).digest()
-    return f"sha256-{base64.b64encode(digest).decode()}"
-
-
-def _minus(text: str) -> str:
-    """Set the minus signs of a number."""
-    return re.sub(r"(?<![\w.])-(?=\d)|(?<=e)-(?=\d)", "\N{MINUS SIGN}", text)
-
-
-@cache
-def _template() -> Template:
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters.update(sha256=_sha256, minus=_minus)
-    source = files("sklearn_molge.evaluation.report").joinpath(_TEMPLATE)
-    return environment.from_string(source.read_text(encoding="utf-8"))
 
 
 def _encoded(name: str, content: str | bytes) -> bytes:

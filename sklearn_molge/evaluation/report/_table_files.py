@@ -12,13 +12,13 @@ import numpy as np
 import pandas as pd
 from pandas.io.json import build_table_schema
 
+from sklearn_molge._utils.spreadsheets import guarded, guarded_column, unguarded
+
 __all__ = [
     "describe_fields", "frame_from_csv", "frame_from_json", "frame_to_csv",
     "frame_to_json", "keeps_index", "loads",
 ]  # fmt: skip
 
-# What a spreadsheet takes for a formula, behind the marks that say that it is none.
-_FORMULA = re.compile("'*[=+\\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
 _QUOTED_OR_END = re.compile('("(?:[^"]|"")*")|\r\n')
 # The types of columns that come back: no other is built because a file says so.
 _WITH_MISSING = {
@@ -59,28 +59,13 @@ def frame_to_csv(frame: Frame) -> str:
         names: Any = ["" if name is None else name for name in frame.index.names]
         flat = frame.rename_axis(index=names).reset_index(allow_duplicates=True)
     # By position: names may come twice.
-    columns = {i: _guarded_column(flat.iloc[:, i]) for i in range(flat.shape[1])}
-    header = [_guarded(name) for name in flat.columns]
+    columns = {i: guarded_column(flat.iloc[:, i]) for i in range(flat.shape[1])}
+    header = [guarded(name) for name in flat.columns]
     # The end of a line is two characters, so that both of them are quoted in texts.
     text = pd.DataFrame(columns).to_csv(
         index=False, header=header, lineterminator="\r\n"
     )
     return _QUOTED_OR_END.sub(lambda found: found[1] or "\n", text)
-
-
-def _guarded_column(column: pd.Series) -> pd.Series:
-    if column.dtype.kind in "OU":  # texts, categories, and anything among numbers
-        return column.astype(object).map(_guarded)
-    return column
-
-
-def _guarded(value: Any) -> Any:
-    is_formula = isinstance(value, str) and _FORMULA.match(value)
-    return f"'{value}" if is_formula else value
-
-
-def _unguarded(value: str) -> str:
-    return value[1:] if value.startswith("'") and _FORMULA.match(value) else value
 
 
 def frame_from_csv(content: bytes, fields: Sequence[Field]) -> Frame:
@@ -98,7 +83,7 @@ def frame_from_csv(content: bytes, fields: Sequence[Field]) -> Frame:
     head = content[:_MOST_HEADER].decode("utf-8", "ignore")
     header = next(csv.reader(io.StringIO(head, newline=""), strict=True), [])
     names = [field["name"] for field in fields]
-    if list(map(_unguarded, header)) != names:
+    if list(map(unguarded, header)) != names:
         raise ValueError("its columns are not those that were written")
     kinds = {i: _csv_dtype(field) for i, field in enumerate(fields)}
     how: dict[str, Any] = {
@@ -132,7 +117,7 @@ def _csv_dtype(field: Field) -> Any:
 def _text_column(column: pd.Series, field: Field) -> pd.Series:
     if column.isna().any():
         raise ValueError(f"column {field['name']!r} ends before its rows do")
-    return column.astype(object).map(_unguarded).astype(_dtype(field)[1])
+    return column.astype(object).map(unguarded).astype(_dtype(field)[1])
 
 
 # JSON
