@@ -119,13 +119,16 @@ def made(tmp_path_factory):
         )
     )
     intensities.save(folder / "b.h5ad")
-    train = ["train", "--data", f"{folder}/study.h5ad", "--model", f"{folder}/mine.py:"
-             "make_pipeline", "--no-score", "--out", f"{folder}/model.molge"]  # fmt: skip
-    assert main([*train, "--quiet"]) == 0
-    index = ["index", "--model", f"{folder}/model.molge", "--library",
-             f"{folder}/vendor.sdf", "--data", f"{folder}/study.h5ad", "--out",
-             f"{folder}/index", "--quiet"]  # fmt: skip
-    assert main(index) == 0
+    at = str(folder)
+    model = f"{at}/mine.py:make_pipeline"
+    assert main([
+        "train", "--data", f"{at}/study.h5ad", "--model", model, "--no-score",
+        "--out", f"{at}/model.molge", "--quiet",
+    ]) == 0  # fmt: skip
+    assert main([
+        "index", "--model", f"{at}/model.molge", "--library", f"{at}/vendor.sdf",
+        "--data", f"{at}/study.h5ad", "--out", f"{at}/index", "--quiet",
+    ]) == 0  # fmt: skip
     return folder
 
 

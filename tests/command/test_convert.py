@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -22,7 +24,7 @@ def data(values):
 def test_nothing_is_lost_on_the_way(tmp_path, data, path):
     write_gctx(tmp_path / "0.gctx", data)
     names = ["0.gctx", *(f"{i + 1}.{kind}" for i, kind in enumerate(path)), "last.gctx"]
-    for source, target in zip(names, names[1:], strict=False):
+    for source, target in itertools.pairwise(names):
         assert main(["convert", str(tmp_path / source), str(tmp_path / target)]) == 0
     back = read_gctx(tmp_path / "last.gctx")
     np.testing.assert_array_equal(back.matrix, data.matrix)
