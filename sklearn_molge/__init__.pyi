@@ -10,6 +10,7 @@ from . import metrics as metrics
 from . import model_selection as model_selection
 from . import molecules as molecules
 from . import parallel as parallel
+from . import persistence as persistence
 from . import retrieval as retrieval
 
 __version__: str

@@ -18,6 +18,8 @@ __all__ = [
     "LeakageWarning",
     "LibraryWarning",
     "MissingControlError",
+    "ModelVersionWarning",
+    "UnstorableModelError",
     "UntrustedFileError",
 ]
 
@@ -107,6 +109,52 @@ class UntrustedFileError(ValueError):
             f"runs the code that it names: {named}{more}. {instead}Give trust=True "
             "only if you trust whoever wrote it."
         )
+
+
+class UnstorableModelError(TypeError):
+    """A part of an estimator cannot be held by a file that runs no code.
+
+    Parameters
+    ----------
+    part : str
+        Where it is, as one would write it in Python.
+    what : str
+        What it is.
+    instead : str, default=""
+        What else can be done.
+
+    Attributes
+    ----------
+    part : str
+    what : str
+    instead : str
+
+    See Also
+    --------
+    sklearn_molge.persistence.save_model : Raises it.
+
+    Examples
+    --------
+    >>> from sklearn_molge.exceptions import UnstorableModelError
+    >>> print(UnstorableModelError("estimator.func", "a lambda"))
+    A model file cannot hold estimator.func: it is a lambda. Keep the estimator on your
+    own machine by joblib.dump(estimator, path).
+    """
+
+    def __init__(self, part: str, what: str, instead: str = ""):
+        self.part, self.what, self.instead = part, what, instead
+        super().__init__(part, what, instead)
+
+    def __str__(self) -> str:
+        instead = f" {self.instead}, or keep" if self.instead else " Keep"
+        return (
+            f"A model file cannot hold {self.part}: it is {self.what}.{instead} the "
+            "estimator on your own machine by joblib.dump(estimator, path)."
+        )
+
+
+class ModelVersionWarning(UserWarning):
+    """A model file was written with other versions, and may answer differently here."""
 
 
 class FewCandidatesWarning(UserWarning):

@@ -27,6 +27,7 @@ FLOORS = [
     {"datasets", "model_selection"},
     {"alignment"},
     {"retrieval"},
+    {"persistence"},
     {"library"},
     {"inspection"},
     {"evaluation"},

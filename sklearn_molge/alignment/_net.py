@@ -64,6 +64,8 @@ from sklearn_molge.molecules import load_encoder
 # Of what a trained network is made, for good; and what can be built anew for it.
 _FOR_GOOD = {"module", "encoder", "molecule_features", "random_state"}
 _BUILT_ANEW = {"optimizer", "optimizer__param_groups", "callbacks", "checkpoint_folder"}
+# What a model file leaves out.
+_OF_A_TRAINING = {"callbacks_", "optimizer_", "virtual_params_", "_snapshot"}
 _CALLBACK_METHODS = ("initialize", "on_train_begin", "on_epoch_end", "get_params")
 
 
@@ -390,6 +392,22 @@ class PairNet(NeuralNet):
         memo[id(self)] = copied
         copied.__dict__.update(deepcopy(self.__dict__, memo))
         return copied
+
+    # -- model files -----------------------------------------------------------------
+
+    def __molge_getstate__(self) -> dict:
+        """Return the state for a model file: without what is built anew from it."""
+        return {k: v for k, v in vars(self).items() if k not in _OF_A_TRAINING}
+
+    def __molge_setstate__(self, state: dict) -> None:
+        """Take over a state; the optimizer and the callbacks begin anew."""
+        vars(self).update({"callbacks_": [], "_snapshot": None, **state})
+        self._initialize_virtual_params()
+        if self.initialized_:
+            for part in ("module_", "criterion_"):
+                getattr(self, part).to(self._where_to_train)
+            self._initialize_callbacks()
+            self._initialize_optimizer()
 
     # -- files of weights ------------------------------------------------------------
 
