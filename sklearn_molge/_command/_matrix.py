@@ -45,14 +45,18 @@ def read_matrix(path: Path, n_profiles: int | None = None) -> GctData:
     ValueError
         If it is none of these, or damaged.
     """
-    from sklearn_molge.datasets import read_gct, read_gctx
+    from sklearn_molge.datasets import GctData, read_gct, read_gctx
 
     kind = kind_of(path)
     rows = None if n_profiles is None else slice(0, n_profiles)
     if kind == "gctx":
         return read_gctx(path, samples=rows, missing="nan")
     if kind == "gct":
-        return read_gct(path, samples=rows, missing="nan")
+        data = read_gct(path, samples=rows, missing="nan")
+        obs, genes = (
+            table.mask(table.isin(["-666", -666])) for table in (data.obs, data.genes)
+        )
+        return GctData(data.matrix, obs, genes)
     if kind == "h5ad":
         return matrix_of(read_anndata(path)[rows or slice(None)])
     raise ValueError(f"{path} is no GCT, GCTX or .h5ad file.")

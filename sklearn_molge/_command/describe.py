@@ -340,7 +340,7 @@ def _table_of_genes(path: Path, n_rows: int) -> _Found | None:
         "columns": query.columns,
         "values": query.rule,
         "rows": len(query.genes),
-        "genes": query.genes["status"].value_counts().to_dict(),
+        "genes_named_by": query.genes["how"].value_counts().to_dict(),
     }
     return _Found("a table of differential expression", facts)
 

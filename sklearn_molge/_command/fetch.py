@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import click
@@ -78,7 +79,7 @@ def command(given: Any) -> int:
         said.result(f"{listed}\n{total}", facts)
         return 0
     said.step(f"{listed}\n{total}")
-    if click.get_text_stream("stdin").isatty() and not given.yes:
+    if sys.stdin.isatty() and not given.yes:
         click.confirm("Fetch them?", default=True, abort=True, err=True)
     folder = fetch_lincs(
         given.release, **chosen, data_home=given.folder, progress=not given.quiet

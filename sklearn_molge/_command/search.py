@@ -295,14 +295,21 @@ def _genes_of(index: MoleculeIndex) -> Any:
 
 def _account(names: Any, index: MoleculeIndex) -> pd.DataFrame:
     """Say of each name what became of it, in the words of read_de_table."""
+    from sklearn_molge._utils.views import target_genes
     from sklearn_molge.expression import match_genes
 
+    own = target_genes(_genes_of(index))[1]
     matched = match_genes(names, _genes_of(index))
-    of_another = matched["how"].str.endswith("of another gene")
-    by_alias = ~matched["how"].isin(["name", "Entrez id", "Ensembl id"])
-    status = of_another.map({True: "not in the model", False: "unknown"})
-    inside = matched["column"] >= 0
-    status = status.mask(inside, by_alias.map({True: "alias", False: "used"}))
+    status = []
+    for row in matched.itertuples():
+        if row.column < 0:
+            known = row.gene_id is not None
+            status.append("not in the model" if known else "unknown")
+            continue
+        called = row.symbol if own[row.column].isdecimal() else own[row.column]
+        is_id = row.how in ("name", "Entrez id", "Ensembl id")
+        is_alias = not is_id and str(row.entry).casefold() != str(called).casefold()
+        status.append("alias" if is_alias else "used")
     return matched.rename(columns={"entry": "gene"}).assign(status=status)
 
 

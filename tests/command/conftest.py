@@ -115,7 +115,7 @@ def made(tmp_path_factory):
     parts.rename("part").rename_axis("id").to_csv(folder / "split.csv")
     intensities = with_human_genes(
         make_perturbation_study(
-            3, n_cell_lines=1, n_genes=40, n_replicates=1, level=3, random_state=0
+            6, n_cell_lines=1, n_genes=40, n_replicates=1, level=3, random_state=0
         )
     )
     intensities.save(folder / "b.h5ad")

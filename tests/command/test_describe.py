@@ -43,7 +43,7 @@ def test_a_library(here, json_of):
 def test_a_matrix_and_a_study(here, json_of):
     found = json_of("describe", "queries.gct", "study.h5ad")
     matrix, study = found["queries.gct"]["facts"], found["study.h5ad"]["facts"]
-    assert matrix["profiles"] == study["profiles"] == 120
+    assert matrix["profiles"] == study["profiles"] == 240
     assert matrix["named_by"] == {"Entrez id": 40}
     assert matrix["landmarks"] == study["landmarks"] == 40
     assert study["level"] == 5
@@ -56,7 +56,7 @@ def test_a_table_of_genes(here, json_of):
     facts = json_of("describe", "results.csv")["results.csv"]["facts"]
     assert facts["written_by"] == "DESeq2"
     assert facts["rows"] == 41
-    assert facts["genes"]["unknown"] == 1
+    assert facts["genes_named_by"]["unknown"] == 1
 
 
 def test_in_words(here, capsys):

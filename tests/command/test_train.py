@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
-from sklearn_molge.persistence import describe_model, load_model
 
 from sklearn_molge.__main__ import main
 from sklearn_molge.datasets import Study
 from sklearn_molge.evaluation import draw_split
 from sklearn_molge.metrics import mean_reciprocal_rank, retrieval_ranks
+from sklearn_molge.persistence import describe_model, load_model
 
 pytest.importorskip("anndata")
 
@@ -41,7 +41,7 @@ def test_the_file_says_what_it_is(here, capsys):
     assert ", chance 0." in out
     card = describe_model("new.molge")
     assert (card.description, card.data_licence) == ("Ours", "CC BY 4.0")
-    assert card.training_data.startswith("study.h5ad: Study: 120 profiles (level 5)")
+    assert card.training_data.startswith("study.h5ad: Study: 240 profiles (level 5)")
     assert {"mrr", "hits@10", "mrr by chance"} <= set(card.scores.index)
     assert main([*BASE, "--model", name, "--no-score", "--out", "bare.molge"]) == 0
     assert describe_model("bare.molge").scores.empty
@@ -72,7 +72,8 @@ def test_the_networks_of_the_paper(here):
 
 
 def test_intensities_become_z_scores(here, capsys):
-    given = ["--model", "mine.py:make_pipeline", "--no-score", "--out", "new.molge"]
+    (here / "own.py").write_text((here / "mine.py").read_text().replace("5,", "3,"))
+    given = ["--model", "own.py:make_pipeline", "--no-score", "--out", "new.molge"]
     assert main(["train", "--data", "b.h5ad", *given]) == 0
     out, err = capsys.readouterr()
     assert "Level 3: z-scores against the controls of each plate" in err

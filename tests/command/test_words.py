@@ -66,21 +66,19 @@ def test_help(capsys, command, monkeypatch):
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("command", [[], *([name] for name in COMMANDS)])
 def test_examples_can_be_typed(capsys, here, stubs, command):
-    if not command:  # which makes what is there already
-        for name in ("model.molge", "index"):
-            os.rename(name, f"{name}.old")
+    if not command:  # its model is another
+        os.rename("index", "old")
     pytest.importorskip("fastapi")
     (here / "plate.gct").symlink_to("queries.gct")
-    (here / "vendor.csv.gz").exists()
     (here / "a.gct").symlink_to("queries.gct")
     (here / "wells.csv").write_text("inst_id,cell_id\nnone,A375\n")
     for example in examples_of(help_of(capsys, *command)):
         typed = shlex.split(example.partition(" > ")[0])
         if "a.gct" in typed:  # whose genes and level are another's
             continue
-        for flag in ("--out",):
-            if flag in typed and os.path.exists(typed[typed.index(flag) + 1]):
-                typed += ["--force"] * (typed[0] in ("train", "search"))
+        made = typed[typed.index("--out") + 1] if "--out" in typed else typed[2]
+        if typed[0] in ("train", "search", "convert") and os.path.exists(made):
+            typed.append("--force")
         assert main(typed) == 0, capsys.readouterr().err
 
 
