@@ -31,6 +31,7 @@ FLOORS = [
     {"library"},
     {"inspection"},
     {"evaluation"},
+    {"app"},
     {"_command"},
     {"__main__"},
 ]
