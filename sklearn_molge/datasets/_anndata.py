@@ -5,7 +5,7 @@ from __future__ import annotations
 import mmap
 import os
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -23,6 +23,7 @@ from sklearn_molge._utils.messages import first_few
 from sklearn_molge._utils.optional import import_optional
 from sklearn_molge.datasets._columns import (
     CONTROL_COLUMNS,
+    GENES,
     OBS_COLUMNS,
     TEXTS,
     check_each_once,
@@ -136,7 +137,9 @@ def _owner(values: NDArray) -> NDArray:
 def anndata_to_parts(
     adata: AnnData,
     *,
+    layer: str | None,
     columns: Mapping[str, str] | None,
+    var_columns: Mapping[str, str] | None,
     genes: pd.DataFrame | None,
     level: int | None,
     control_types: str | Sequence[str],
@@ -144,24 +147,17 @@ def anndata_to_parts(
     missing: str,
 ) -> dict:
     """Take an AnnData object apart into the arguments of Study."""
-    _check_matrix(adata)
-    if MARK in adata.uns and columns is None and genes is None:
-        own = _own_parts(adata.obs, adata.var, adata.uns[MARK], adata.X)
+    X, where = _matrix_of(adata, layer)
+    if MARK in adata.uns and columns is None is var_columns and genes is None:
+        own = _own_parts(adata.obs, adata.var, adata.uns[MARK], X)
         _tell_old_drugs(adata.uns[MARK], where="adata")
-        _check_parts(own, missing, adata.var_names)
+        _check_parts(own, missing, adata.var_names, where)
         return own if level is None else own | {"level": level}
     table = adata.obs
-    for ours, theirs in (columns or {}).items():
-        if ours not in TEXTS and ours not in QUANTITIES:
-            raise ValueError(
-                f"columns must have keys among {', '.join([*TEXTS, *QUANTITIES])}. "
-                f"Got {ours!r}."
-            )
-        if theirs not in table:
-            raise ValueError(
-                f"columns maps {ours!r} to {theirs!r}, which adata.obs lacks. "
-                f"It has {', '.join(map(str, table.columns))}."
-            )
+    _check_mapping("columns", columns, [*TEXTS, *QUANTITIES], "obs", table)
+    _check_mapping("var_columns", var_columns, GENES, "var", adata.var)
+    chosen = {ours: adata.var[theirs] for ours, theirs in (var_columns or {}).items()}
+    var = adata.var.assign(**chosen)
     obs = _unify_lines(standard_obs(table, columns))
     for name in ("smiles", "cell_line"):
         if obs[name].isna().all():
@@ -184,8 +180,7 @@ def anndata_to_parts(
         funnel.keep(known, "known cell line", "obs gives no cell line")
     funnel.tell_quantities(stacklevel=4)
     keep_molecules(funnel, on_bad_smiles, stacklevel=4)
-    gene_columns, gene_table = _align_genes(adata.var, genes, adata.obs_names)
-    X = adata.X
+    gene_columns, gene_table = _align_genes(var, genes, adata.obs_names)
     funnel.identify(stacklevel=4)
     treated = funnel.obs
     parts: dict = {
@@ -202,6 +197,7 @@ def anndata_to_parts(
         parts,
         missing,
         adata.var_names if gene_columns is None else adata.var_names[gene_columns],
+        where,
     )
     warn_of_scale(parts["ge"], parts["level"], where="adata", stacklevel=3)
     if missing == "nan":
@@ -233,23 +229,52 @@ def _warn(text: str) -> None:
     warnings.warn(f"{text}.", DataWarning, stacklevel=6)
 
 
-def _check_matrix(adata: AnnData) -> None:
+def _matrix_of(adata: AnnData, layer: str | None):
+    """Return the matrix with the profiles, and what it is called."""
+    layers = ", ".join(map(repr, adata.layers)) or "none"
+    if layer is not None:
+        if layer not in adata.layers:
+            raise ValueError(
+                f"layer must be one of adata.layers (there are: {layers}). "
+                f"Got {layer!r}."
+            )
+        return adata.layers[layer], f"adata.layers[{layer!r}]"
     if adata.X is None:
-        layers = ", ".join(map(repr, adata.layers)) or "none"
         raise ValueError(
-            "adata.X is None: a study needs the profiles there. Assign one of "
-            f"adata.layers (there are: {layers}) to adata.X first."
+            "adata.X is None: a study needs the profiles there. Name one of "
+            f"adata.layers (there are: {layers}) by layer."
         )
+    return adata.X, "adata.X"
 
 
-def _check_parts(parts: dict, missing: str, genes: pd.Index) -> None:
+def _check_mapping(
+    parameter: str,
+    mapping: Mapping[str, str] | None,
+    known: Iterable[str],
+    side: str,
+    table: pd.DataFrame,
+) -> None:
+    """Check the user's names of columns."""
+    for ours, theirs in (mapping or {}).items():
+        if ours not in known:
+            raise ValueError(
+                f"{parameter} must have keys among {', '.join(known)}. Got {ours!r}."
+            )
+        if theirs not in table:
+            raise ValueError(
+                f"{parameter} maps {ours!r} to {theirs!r}, which adata.{side} lacks. "
+                f"It has {', '.join(map(str, table.columns))}."
+            )
+
+
+def _check_parts(parts: dict, missing: str, genes: pd.Index, where: str) -> None:
     """Check the values of treated profiles and controls."""
     for name, table in (("ge", "obs"), ("control_ge", "control_obs")):
         if parts.get(name) is not None:
             parts[name] = check_values(
                 parts[name],
                 missing,
-                where="adata.X" if name == "ge" else "adata.X of controls",
+                where=where if name == "ge" else f"{where} of controls",
                 names=partial(_names_of, parts[table].index, genes),
                 copy=True,
             )

@@ -15,12 +15,18 @@ from sklearn_molge._utils.messages import first_few
 from sklearn_molge.datasets._quantities import QUANTITIES, are_quantities, quantity
 from sklearn_molge.datasets._texts import clean, clean_texts
 from sklearn_molge.exceptions import DataWarning
-from sklearn_molge.molecules import MISSING_SMILES, drug_ids, valid_smiles_mask
+from sklearn_molge.molecules import (
+    MISSING_SMILES,
+    drug_ids,
+    smiles_from_inchi,
+    valid_smiles_mask,
+)
 
 __all__ = [
     "ACCOUNT",
     "CONDITION",
     "CONTROL_COLUMNS",
+    "GENES",
     "IDENTITY",
     "OBS_COLUMNS",
     "PROFILE_IDS",
@@ -32,6 +38,7 @@ __all__ = [
     "is_gene_column",
     "is_known",
     "name_genes",
+    "read_inchi",
     "several_structures",
     "standard_genes",
     "standard_obs",
@@ -45,7 +52,10 @@ TEXTS = {
     "plate": ("plate", "det_plate", "rna_plate"),
     "well": ("well", "det_well", "rna_well"),
     "pert_type": ("pert_type",),
-    "smiles": ("smiles", "canonical_smiles", "SMILES"),
+    "smiles": (
+        *("smiles", "canonical_smiles", "SMILES"),
+        *("inchi", "InChI", "standard_inchi"),
+    ),
     "moa": ("moa",),
     "target": ("target",),
 }
@@ -110,6 +120,7 @@ def standard_obs(
         wanted = [columns[name], *sources] if name in columns else sources
         present = [clean_texts(table[s], name) for s in wanted if s in table]
         made[name] = first_known([*present, missing])
+    made["smiles"] = read_inchi(made["smiles"])
     for name in QUANTITIES:
         read = quantity(table, name, columns.get(name))
         if read is None:
@@ -119,6 +130,23 @@ def standard_obs(
             notes = np.array([*read.notes, np.nan], dtype=object)
             made[f"{name}_note"] = notes[read.codes]
     return pd.DataFrame(made, index=table.index)
+
+
+def read_inchi(structures: NDArray[np.object_]) -> NDArray[np.object_]:
+    """Write those structures as SMILES that are InChI, and say how many there are."""
+    smiles = smiles_from_inchi(structures, on_bad="keep")
+    is_read = smiles != structures
+    is_read &= ~pd.isna(structures)
+    left = [s for s in smiles if isinstance(s, str) and s.startswith("InChI=")]
+    if is_read.any():  # bad ones alone are told with the bad SMILES
+        bad = f"; {len(left):,} cannot be read: {first_few(left, n=3)}" if left else ""
+        warnings.warn(
+            f"Structures of the column of InChI are read as SMILES: {is_read.sum():,} "
+            f"are converted{bad}.",
+            DataWarning,
+            stacklevel=2,
+        )
+    return smiles
 
 
 def standard_genes(table: pd.DataFrame) -> pd.DataFrame:

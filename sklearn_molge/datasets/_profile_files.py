@@ -8,17 +8,18 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, islice
+from numbers import Real
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from sklearn_molge._compat import StrOptions, validate_params
+from sklearn_molge._compat import Interval, StrOptions, validate_params
 from sklearn_molge._files.hdf5 import open_hdf5
 from sklearn_molge._files.reading import reading
 from sklearn_molge._files.text import check_is_file
 from sklearn_molge._utils.messages import first_few
-from sklearn_molge._utils.optional import import_optional
+from sklearn_molge._utils.views import target_genes
 from sklearn_molge.datasets._columns import (
     PROFILE_IDS,
     is_gene_column,
@@ -28,6 +29,7 @@ from sklearn_molge.datasets._columns import (
 )
 from sklearn_molge.datasets._formats._gct import read_gct
 from sklearn_molge.datasets._formats._gctx import read_gctx
+from sklearn_molge.datasets._formats._h5ad import read_h5ad_tables, read_h5ad_values
 from sklearn_molge.datasets._formats._values import (
     MISSING_OPTIONS,
     check_values,
@@ -35,7 +37,7 @@ from sklearn_molge.datasets._formats._values import (
 )
 from sklearn_molge.datasets._tables import BLANKS, csv_rows, sniff_table
 from sklearn_molge.datasets._texts import clean, unquote
-from sklearn_molge.exceptions import CorruptFileError, DataWarning
+from sklearn_molge.exceptions import CorruptFileError, DataWarning, GeneNamesWarning
 from sklearn_molge.expression import match_genes
 
 __all__ = ["read_profiles"]
@@ -61,7 +63,7 @@ STATISTICS = {
     {
         "path": [str, os.PathLike],
         "genes_in": [StrOptions({"auto", "rows", "columns"})],
-        "genes": [pd.DataFrame, None],
+        "min_share": [Interval(Real, 0, 1, closed="both")],
         "missing": [StrOptions(MISSING_OPTIONS)],
         "decimal": [StrOptions({".", ","})],
     },
@@ -71,7 +73,8 @@ def read_profiles(
     path: str | os.PathLike[str],
     *,
     genes_in: str = "auto",
-    genes: pd.DataFrame | None = None,
+    genes=None,
+    min_share: float = 0.5,
     missing: str = "raise",
     decimal: str = ".",
 ) -> pd.DataFrame:
@@ -90,11 +93,16 @@ def read_profiles(
         Where a table of text has its genes. "auto" looks at the names on both sides
         (Entrez and Ensembl ids, the name of the first column, `genes`), and raises
         where they do not tell. Other formats say it themselves.
-    genes : DataFrame, default=None
-        Genes to know a table's genes by, with ``gene_id``, ``symbol`` or both, such as
-        ``genes`` of a study; other human genes are known as well, see
-        :func:`~sklearn_molge.expression.match_genes`. The profiles are not put in their
-        order: ``align_profiles`` and an index do that.
+    genes : DataFrame, array-like of str, fitted estimator, Study or MoleculeIndex, \
+default=None
+        The genes of the model, as in
+        :func:`~sklearn_molge.expression.align_profiles`: the profiles are put in
+        their order, matched by :func:`~sklearn_molge.expression.match_genes`, and a
+        table's genes are told by them. Genes that the file lacks are 0 (unchanged: for
+        z-scores), others are left out, and of a gene with several columns or rows the
+        mean is taken. None keeps the genes of the file.
+    min_share : float, default=0.5
+        Smallest share of `genes` that the file must have.
     missing : {"raise", "nan"}, default="raise"
         What to do with values that are missing (NaN, empty, -666): raise, or keep them
         as NaN, which estimators refuse.
@@ -106,7 +114,9 @@ def read_profiles(
     profiles : DataFrame of shape (n_profiles, n_genes), dtype=float32
         One row a profile, indexed by its id, and one column a gene, named by text:
         Entrez ids where the file knows them of every gene, else symbols, else the
-        names of the file.
+        names of the file; with `genes` as the model names them. Then
+        ``profiles.attrs["genes"]`` is the account, counts by name: "found" (genes of
+        the model), "filled" (with 0), "left_out" and "repeated" (genes of the file).
 
     Raises
     ------
@@ -119,7 +129,8 @@ def read_profiles(
     ValueError
         If the file is of no known format, it does not tell where the genes are, a gene
         has two columns or no name, a value is missing (names the place), or columns
-        are statistics, such as "padj": :func:`read_de_table` reads those.
+        are statistics, such as "padj": :func:`read_de_table` reads those. If the file
+        has fewer of `genes` than `min_share`.
     ImportError
         If the file is AnnData's and anndata is not installed.
 
@@ -128,6 +139,9 @@ def read_profiles(
     DataWarning
         If columns or rows of a table hold no values and are left out, or an id of a
         profile stands twice.
+    GeneNamesWarning
+        If genes of the model are missing and filled (how many, and which), a gene of
+        it comes more than once, or a name was a date.
 
     See Also
     --------
@@ -173,11 +187,12 @@ def read_profiles(
         names=lambda: (profiles.index, profiles.columns),
         copy=True,
     )
-    return pd.DataFrame(
+    profiles = pd.DataFrame(
         values,
         index=pd.Index([str(name) for name in profiles.index], dtype=object),
         columns=pd.Index([str(name) for name in profiles.columns], dtype=object),
     )
+    return profiles if genes is None else _in_order(profiles, genes, min_share, path)
 
 
 def _kind_of(path: str | os.PathLike[str]) -> str:
@@ -232,22 +247,54 @@ def _check(profiles: pd.DataFrame, path: str | os.PathLike[str]) -> None:
         _warn(f"{os.fspath(path)}: profiles of one id: {first_few(repeated, n=10)}")
 
 
-def _warn(text: str) -> None:
-    warnings.warn(f"{text}.", DataWarning, stacklevel=5)
+def _warn(text: str, category: type[Warning] = DataWarning) -> None:
+    warnings.warn(f"{text}.", category, stacklevel=5)
+
+
+def _in_order(
+    profiles: pd.DataFrame, genes, min_share: float, path: str | os.PathLike[str]
+) -> pd.DataFrame:
+    """Put profiles in the order of a model, and count what was done for it."""
+    matched, names = match_genes(profiles.columns, genes), target_genes(genes)[1]
+    is_found = (matched["column"] >= 0).to_numpy()
+    places = matched["column"].to_numpy()[is_found]
+    lacking = np.delete(names, np.unique(places))
+    n_found = len(names) - len(lacking)
+    if not n_found or n_found < min_share * len(names):
+        raise ValueError(
+            f"{os.fspath(path)} has {n_found:,} of the {len(names):,} genes, less than "
+            f"min_share={min_share:g}. Its genes are "
+            f"{first_few(profiles.columns, n=5)}; those of `genes` are "
+            f"{first_few(names, n=5)}."
+        )
+    found = profiles.loc[:, is_found].set_axis(names[places], axis=1)
+    repeated = pd.unique(found.columns[found.columns.duplicated()])
+    dates = matched.loc[is_found & (matched["how"] == "date"), "entry"]
+    for some, told in (
+        (lacking, f"of the {len(names):,} genes are missing, and 0 now"),
+        (repeated, "genes come more than once, and the mean is taken"),
+        (dates, "genes were dates"),
+    ):
+        if len(some):
+            few = first_few(some, write=str, n=10)
+            _warn(f"{os.fspath(path)}: {len(some):,} {told}: {few}", GeneNamesWarning)
+    if len(repeated):
+        found = found.T.groupby(level=0, sort=False).mean().T
+    aligned = found.reindex(columns=names, fill_value=0).astype(np.float32)
+    aligned.attrs["genes"] = {
+        "found": n_found,
+        "filled": len(lacking),
+        "left_out": int((~is_found).sum()),
+        "repeated": len(repeated),
+    }
+    return aligned
 
 
 def _of_anndata(path: str | os.PathLike[str]) -> pd.DataFrame:
-    anndata = import_optional("anndata", extra="anndata", needed_by="read_profiles")
-    parts = {}
-    with open_hdf5(path, "X", "obs", "var") as file:
-        file.check_matrix()
-        for part in file.parts:
-            file.check_values(part)
-            with reading(path, f"part {part!r}"):
-                parts[part] = anndata.io.read_elem(file[part])
-    with reading(path, "X, obs and var together"):
-        X, obs, var = (parts[part] for part in ("X", "obs", "var"))
-        values = X.toarray() if hasattr(X, "toarray") else np.asarray(X)
+    obs, var = read_h5ad_tables(path, needed_by="read_profiles")
+    shape = len(obs), len(var)
+    values = read_h5ad_values(path, shape, needed_by="read_profiles")
+    with reading(path, "obs and var"):
         return pd.DataFrame(values, index=obs.index, columns=_gene_names(var))
 
 
@@ -286,7 +333,7 @@ def _of_npz(path: str | os.PathLike[str]) -> pd.DataFrame:
 def _of_table(
     path: str | os.PathLike[str],
     genes_in: str,
-    genes: pd.DataFrame | None,
+    genes: object,
     decimal: str,
 ) -> pd.DataFrame:
     with reading(path):
@@ -483,9 +530,7 @@ def _is_of_sample(name: str) -> bool:
     return name in PROFILE_IDS or (is_known(name) and not name.isdigit())
 
 
-def _find_genes(
-    table: _Table, genes: pd.DataFrame | None, path: str | os.PathLike[str]
-) -> str:
+def _find_genes(table: _Table, genes: object, path: str | os.PathLike[str]) -> str:
     """Say where the genes of a table are: in its rows, or in its columns."""
     key, labels = table.header[0].lower(), pd.Index(table.labels, dtype=object)
     names = pd.Index(table.names, dtype=object)
@@ -501,7 +546,7 @@ def _find_genes(
     return "rows" if in_rows else "columns"
 
 
-def _are_genes(labels: pd.Index, genes: pd.DataFrame | None) -> bool:
+def _are_genes(labels: pd.Index, genes: object) -> bool:
     """Whether half of the labels or more are names of genes."""
     names = pd.Index([clean(label).upper() for label in labels])
     numbered = [str(i) for i in range(len(names) + 1)]

@@ -60,7 +60,7 @@ class Funnel:
         shown = first_few(counts, write=str, n=N_SHOWN)
         self.keep(mask, step, f"{column} before: {shown}")
 
-    def _note(self, *texts: str) -> None:
+    def note(self, *texts: str) -> None:
         """Add to the detail of the first step: what is said of all profiles."""
         name, n_dropped, n_left, detail = self._steps[0]
         detail = "; ".join(filter(None, [detail, *texts]))
@@ -68,7 +68,7 @@ class Funnel:
 
     def tell_quantities(self, *, stacklevel: int) -> None:
         """Note the units of doses and times; warn of what could not be read."""
-        self._note(describe_readings(self.obs))
+        self.note(describe_readings(self.obs))
         for told in unread(self.obs):
             warnings.warn(f"{told}.", DataWarning, stacklevel=stacklevel + 1)
 
@@ -95,13 +95,13 @@ class Funnel:
             )
             if found
         ]
-        self._note(*told)
+        self.note(*told)
 
     def tell_missing(self, *matrices: NDArray[np.floating]) -> None:
         """Note how many values of treated profiles and controls are missing."""
         for what, matrix in zip(("treated", "controls"), matrices, strict=False):
             told = describe_missing(matrix)
-            self._note(f"{what}: {told}" if told else "")
+            self.note(f"{what}: {told}" if told else "")
 
     def report(self) -> pd.DataFrame:
         """Return the account, one row a step."""

@@ -693,7 +693,9 @@ class Study:
         cls,
         adata: AnnData,
         *,
+        layer: str | None = None,
         columns: Mapping[str, str] | None = None,
+        var_columns: Mapping[str, str] | None = None,
         genes: pd.DataFrame | None = None,
         level: int | None = None,
         control_types: str | Sequence[str] = ("ctl_vehicle", "ctl_untrt"),
@@ -710,9 +712,14 @@ class Study:
             :class:`Study`; ``var``: ``gene_id`` or ``pr_gene_id``, or named by Entrez
             id or symbol. Other columns are left out. What :meth:`to_anndata` made
             comes back exactly, without columns that were added to it since.
+        layer : str, default=None
+            The layer with the profiles; None takes ``X``.
         columns : mapping, default=None
             Our name of a column (or ``smiles``) to its name in ``adata.obs``, for what
             is named otherwise; not ``drug``, which is computed.
+        var_columns : mapping, default=None
+            The same for genes: ``gene_id``, ``symbol`` or ``is_landmark`` to its name
+            in ``adata.var``.
         genes : DataFrame, default=None
             The genes wanted, in this order, with ``gene_id`` and ``symbol``, such as
             ``genes`` of another study; matched as by
@@ -738,7 +745,8 @@ class Study:
         Raises
         ------
         ValueError
-            If a column is missing, no treated profile is left, ``adata.X`` is None, or
+            If a column or the layer is missing, no treated profile is left,
+            ``adata.X`` is None, or
             values are infinite, or missing with ``missing="raise"``.
         InvalidSmilesError
             If a SMILES is bad and ``on_bad_smiles="raise"``.
@@ -755,7 +763,9 @@ class Study:
 
         parts = anndata_to_parts(
             adata,
+            layer=layer,
             columns=columns,
+            var_columns=var_columns,
             genes=genes,
             level=level,
             control_types=control_types,

@@ -18,6 +18,7 @@ __all__ = [
     "distinct_names",
     "find_columns",
     "find_name",
+    "is_inchi",
     "is_missing",
     "is_smiles_column",
     "name_of",
@@ -37,6 +38,11 @@ _HALF = 0.5
 _SMILES_COLUMNS = (
     *("smiles", "canonicalsmiles", "isomericsmiles", "isosmiles", "cansmiles"),
     *("absolutesmiles", "connectivitysmiles", "cxsmiles", "smi", "smile", "structure"),
+)
+# Where no column holds SMILES.
+_INCHI_COLUMNS = (
+    *("inchi", "standardinchi", "stdinchi", "canonicalinchi", "inchistring"),
+    *("inchicode", "nonstandardinchi"),
 )
 _NAME_COLUMNS = (
     *("name", "cmapname", "pertiname", "compoundname", "prefname", "title"),
@@ -59,7 +65,10 @@ _NAME_COLUMNS = (
     *("cid", "casnumber", "casno", "casrn", "cas", "iupacname", "synonym"),
     *("synonyms", "inchikey", "identifier", "id"),
 )
-KNOWN = "smiles, canonical_smiles, isomeric_smiles, isosmiles, cxsmiles, smi, structure"
+KNOWN = (
+    "smiles, canonical_smiles, isomeric_smiles, isosmiles, cxsmiles, smi, structure, "
+    "inchi"
+)
 
 
 def _bare(name: str) -> str:
@@ -67,9 +76,8 @@ def _bare(name: str) -> str:
 
 
 def is_smiles_column(name: str) -> bool:
-    """Whether a column of this name should hold SMILES."""
-    bare = _bare(name)
-    return bare in _SMILES_COLUMNS or "smiles" in bare
+    """Whether a column of this name should hold SMILES, or InChI."""
+    return _rank(name) is not None
 
 
 def distinct_names(columns: Sequence[object]) -> list[str]:
@@ -96,7 +104,13 @@ def readable_share(entries: Iterable[object]) -> float:
     there = [entry for entry in entries if not is_missing(entry)]
     if not there:
         return np.nan
-    return float(np.mean([parse_smiles(name_of(entry)) is not None for entry in there]))
+    texts = map(name_of, there)
+    return float(np.mean([is_inchi(t) or parse_smiles(t) is not None for t in texts]))
+
+
+def is_inchi(entry: object) -> bool:
+    """Whether an entry is written as an InChI."""
+    return isinstance(entry, str) and entry.lstrip().startswith("InChI=")
 
 
 def find_columns(
@@ -151,6 +165,14 @@ def _find_smiles(path, columns, entries) -> int:
         return readable[0]
     if empty:
         return empty[0]
+    by_content = [
+        at
+        for at in range(len(columns))
+        if (there := [e for e in entries(at) if not is_missing(e)])
+        and all(map(is_inchi, there))
+    ]
+    if len(by_content) == 1 and not is_inchi(columns[by_content[0]]):
+        return by_content[0]
     others = [
         columns[at]
         for at in range(len(columns))
@@ -178,7 +200,11 @@ def _rank(column: str) -> int | None:
     bare = _bare(re.sub(r"\.\d+$", "", column))
     if bare in _SMILES_COLUMNS:
         return _SMILES_COLUMNS.index(bare)
-    return len(_SMILES_COLUMNS) if "smiles" in bare else None
+    if "smiles" in bare:
+        return len(_SMILES_COLUMNS)
+    if bare in _INCHI_COLUMNS:
+        return len(_SMILES_COLUMNS) + 1 + _INCHI_COLUMNS.index(bare)
+    return None
 
 
 def _find_names(columns, smiles_at, entries) -> int | None:

@@ -5,7 +5,7 @@ import os
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from html import escape
 from inspect import signature
@@ -33,13 +33,18 @@ from sklearn_molge.library._columns import (
     chosen_columns,
     distinct_names,
     find_columns,
+    is_inchi,
     is_missing,
     name_of,
     plain_value,
 )
 from sklearn_molge.library._opening import check_path
 from sklearn_molge.library._readers import FORMATS, Table, format_of
-from sklearn_molge.molecules import check_smiles, valid_smiles_mask
+from sklearn_molge.molecules import (
+    check_smiles,
+    smiles_from_inchi,
+    valid_smiles_mask,
+)
 
 __all__ = [
     "INVALID",
@@ -237,7 +242,10 @@ class MoleculeFile:
         Column of the SMILES. None takes the first of these whose entries are SMILES, by
         names in any case and without blanks, underscores and points: smiles,
         canonical_smiles, isomeric_smiles, isosmiles, cansmiles, absolute_smiles,
-        connectivity_smiles, cxsmiles, smi, structure, or what has "smiles" in its name.
+        connectivity_smiles, cxsmiles, smi, structure, or what has "smiles" in its name;
+        where there is none, a column of InChI (inchi, standard_inchi, or the only one
+        that holds them), which are converted to SMILES, as InChI anywhere are, with a
+        warning.
         A second column "x" is called "x.1", as in pandas. A number, from 0, is the
         place of the column in a table without a header ("csv", "tsv"). In an SDF, a
         data field that holds SMILES, instead of the structure.
@@ -277,8 +285,8 @@ class MoleculeFile:
     Warns
     -----
     LibraryWarning
-        If no column of names is found, the encoding is guessed, or a quote is left
-        open.
+        If no column of names is found, the encoding is guessed, a quote is left
+        open; or, when all rows were read, that structures are InChI, with counts.
 
     See Also
     --------
@@ -405,12 +413,13 @@ class MoleculeFile:
             If the file is damaged, with the row; or a line is longer than 16 MiB, or an
             SDF record than 64 million letters, as no real one is.
         """
-        done = start
+        done, inchi = start, _InchiReader()
         with reading(self.path, lambda: f"behind row {done - 1:,}"):
             table = self._table(start)
             for batch in _batches_of(table.rows, batch_size, start, table.extra):
-                yield batch
+                yield replace(batch, smiles=inchi.convert(batch.smiles))
                 done = batch.first_row + len(batch)
+        inchi.warn(self.path, table.smiles, stacklevel=2)
 
     def describe(self, n_rows: int | None = 1000) -> "FileDescription":
         r"""Look at the first rows, and tell how the file is read: a dry run.
@@ -427,9 +436,9 @@ class MoleculeFile:
             `path`, `format`, `compression`, `encoding`, `separator`, `columns` (all of
             the file), `smiles_column`, `name_column`, `further_columns`, `n_rows` (None
             if unknown), `n_looked_at`, `n_readable`, `n_missing`, `n_invalid`,
-            `n_unnamed`, `examples` (the first rows that are molecules) and `bad_rows`,
-            a DataFrame of the first 20 with ``row``, ``line``, ``entry`` and
-            ``reason``.
+            `n_unnamed`, `n_inchi` (converted to SMILES), `examples` (the first rows
+            that are molecules) and `bad_rows`, a DataFrame of the first 20 with
+            ``row``, ``line``, ``entry`` and ``reason``.
 
         Examples
         --------
@@ -446,12 +455,13 @@ class MoleculeFile:
         0    1     3   C1C  not a valid SMILES
         """
         table = self._table(0)
-        share, n_unnamed, n_done = ReadableShare(), 0, 0
+        share, n_unnamed, n_done, inchi = ReadableShare(), 0, 0, _InchiReader()
         good: list[tuple[str, str]] = []
         bad: list[tuple[int, int | None, object, str]] = []
         with reading(self.path, lambda: f"behind row {n_done - 1:,}"):
-            for row, (smiles, name, *_) in enumerate(islice(table.rows, n_rows)):
+            for row, (entry, name, *_) in enumerate(islice(table.rows, n_rows)):
                 n_done, n_unnamed = row + 1, n_unnamed + (not name)
+                smiles = inchi.convert([entry])[0]
                 if valid_smiles_mask([smiles])[0]:
                     share.add(1, ())
                     good.append((smiles, name))
@@ -477,6 +487,7 @@ class MoleculeFile:
             n_missing=share.n_missing,
             n_invalid=share.n_invalid,
             n_unnamed=n_unnamed,
+            n_inchi=inchi.n_read,
             examples=tuple(good[:_N_EXAMPLES]),
             bad_rows=pd.DataFrame(
                 bad[:_N_BAD], columns=["row", "line", "entry", "reason"]
@@ -549,6 +560,7 @@ class FileDescription:
     n_missing: int
     n_invalid: int
     n_unnamed: int
+    n_inchi: int
     examples: tuple[tuple[str, str], ...]
     bad_rows: pd.DataFrame
 
@@ -571,6 +583,7 @@ class FileDescription:
             "rows": f"{n_rows}; looked at {self.n_looked_at:,}",
             "readable": f"{self.n_readable:,} ({share:.1%}); missing "
             f"{self.n_missing:,}, not valid {self.n_invalid:,}",
+            "InChI": f"{self.n_inchi:,} converted to SMILES" if self.n_inchi else "",
             "without a name": f"{self.n_unnamed:,}",
             "first rows": "; ".join(f"{s} {name}".strip() for s, name in self.examples),
         }
@@ -594,6 +607,37 @@ class FileDescription:
         )
         bad = self.bad_rows.to_html(index=False) if len(self.bad_rows) else ""
         return f"<table>{rows}</table>{bad}"
+
+
+class _InchiReader:
+    """Converts the InChI among entries, and counts them.
+
+    What cannot be read stays, and counts as a bad SMILES.
+    """
+
+    def __init__(self) -> None:
+        self.n_read = self.n_bad = 0
+
+    def convert(self, entries: Iterable[object]) -> NDArray[np.object_]:
+        array = _objects(entries)
+        n_inchi = sum(map(is_inchi, array))
+        if not n_inchi:
+            return array
+        smiles = smiles_from_inchi(array, on_bad="keep")
+        n_bad = sum(map(is_inchi, smiles))
+        self.n_bad += n_bad
+        self.n_read += n_inchi - n_bad
+        return smiles
+
+    def warn(self, what: object, column: Column, stacklevel: int) -> None:
+        if self.n_read or self.n_bad:
+            where = "" if column is None else f" of column {column!r}"
+            warnings.warn(
+                f"{what}: structures{where} are InChI: {self.n_read:,} are converted "
+                f"to SMILES, and {self.n_bad:,} cannot be read.",
+                LibraryWarning,
+                stacklevel=stacklevel + 1,
+            )
 
 
 def _warn_unnamed(path: object, columns: Sequence[str], name: Column) -> None:
@@ -724,7 +768,9 @@ class FrameSource(ArraySource):
         others = chosen_columns("X", header, columns, (smiles_at, name_at))
         extra = {name: column(at) for name, at in others.items()}
         smiles = map(plain_value, column(smiles_at))
-        super().__init__(_objects(smiles), names, extra)
+        inchi = _InchiReader()
+        super().__init__(inchi.convert(smiles), names, extra)
+        inchi.warn("X", header[smiles_at], stacklevel=3)
 
 
 class IterableSource:

@@ -34,7 +34,6 @@ _FOREIGN: tuple[tuple[bytes, str, str], ...] = (
     (rb"\$(RXN|RDFILE)", "a file of reactions", "a library holds molecules"),
     (rb"(HEADER    |COMPND    |HETATM|ATOM  |CRYST1)", "a PDB file",
      "convert it to SDF"),
-    (rb"\s*InChI=", "a list of InChIs", "convert them to SMILES"),
     (rb'\s*(\{\s*["}]|\[\s*[{"])', "JSON", _EXPORT),
     (rb"(?s).{257}ustar", "a tar archive", "unpack it"),
     (rb"\x1f\x8b|BZh[1-9]1AY|\xfd7zXZ\x00|\x28\xb5\x2f\xfd|PK\x03\x04",

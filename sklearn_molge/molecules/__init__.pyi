@@ -14,6 +14,7 @@ from ._identity import drug_ids as drug_ids
 from ._identity import identity_report as identity_report
 from ._identity import name_conflicts as name_conflicts
 from ._identity import parent_molecule as parent_molecule
+from ._inchi import smiles_from_inchi as smiles_from_inchi
 from ._kernel_features import KernelFeatures as KernelFeatures
 from ._kernels import DescriptorKernel as DescriptorKernel
 from ._kernels import StructureKernel as StructureKernel

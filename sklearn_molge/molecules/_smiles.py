@@ -25,6 +25,7 @@ __all__ = [
     "Recent",
     "canonical_smiles",
     "check_smiles",
+    "is_inchi",
     "may_be_pattern",
     "may_be_tangled",
     "of_each",
@@ -242,8 +243,15 @@ def _read(entry: object) -> Chem.Mol | None:
     return None if mol is None or mol.GetNumAtoms() == 0 else mol
 
 
+def is_inchi(entry: object) -> bool:
+    """Whether an entry is written as an InChI, right or wrong."""
+    return isinstance(entry, str) and entry.lstrip().startswith("InChI=")
+
+
 def text_fault(entry: str) -> str | None:
     """Say what RDKit would pass over in a text, or read as something else."""
+    if is_inchi(entry):
+        return "an InChI; molecules.smiles_from_inchi converts it, if it is a right one"
     if len(entry) > MAX_LENGTH:
         return f"{len(entry):,} characters, and {MAX_LENGTH:,} are allowed"
     word = entry.split(maxsplit=1)[0] if entry.strip() else ""

@@ -271,10 +271,54 @@ def clean(**columns):
 def test_no_matrix():
     adata = clean()
     bare = anndata.AnnData(obs=adata.obs, var=adata.var, layers={"z": adata.X})
-    with pytest.raises(
-        ValueError, match=r"adata.X is None.*there are: 'z'\) to adata.X"
-    ):
+    with pytest.raises(ValueError, match=r"adata.X is None.*there are: 'z'\) by layer"):
         Study.from_anndata(bare)
+
+
+def test_a_layer_and_columns_of_genes_by_name(study):
+    adata = clean()
+    adata.layers["z"] = adata.X * 2
+    adata.var = adata.var.assign(entrez_number=["16", "23"], measured=[1, 1])
+    names = {"gene_id": "entrez_number", "is_landmark": "measured"}
+    got = Study.from_anndata(adata, layer="z", var_columns=names)
+    plain = Study.from_anndata(adata)
+    np.testing.assert_array_equal(got.ge, 2 * plain.ge)
+    assert got.genes.to_dict("list") == {
+        "gene_id": [16, 23],
+        "symbol": ["AARS", "ABCF1"],
+        "is_landmark": [True, True],
+    }
+    own = study.to_anndata()
+    own.layers["twice"] = own.X * 2
+    np.testing.assert_array_equal(
+        Study.from_anndata(own, layer="twice").ge, 2 * study.ge
+    )
+    with pytest.raises(ValueError, match=r"there are: 'z'\)\. Got 'x'"):
+        Study.from_anndata(adata, layer="x")
+    with pytest.raises(ValueError, match=r"among gene_id, symbol, is_l.*Got 'name'"):
+        Study.from_anndata(adata, var_columns={"name": "measured"})
+    with pytest.raises(ValueError, match=r"'gene_id' to 'no', which adata\.var lacks"):
+        Study.from_anndata(adata, var_columns={"gene_id": "no"})
+    adata.layers["z"][0, 0] = np.nan
+    with pytest.raises(ValueError, match=r"adata\.layers\['z'\]: of .* 1 are missing"):
+        Study.from_anndata(adata, layer="z")
+
+
+INCHI = "InChI=1S/C2H5NO/c1-2(3)4/h1H3,(H2,3,4)"
+
+
+@pytest.mark.parametrize("columns", [None, {"smiles": "mine"}])
+def test_inchi_in_the_place_of_smiles(columns):
+    name = "inchi" if columns is None else "mine"
+    adata = clean(**{name: [INCHI, "", "InChI=1S/bad", INCHI, ""]})
+    del adata.obs["canonical_smiles"]
+    with pytest.warns(DataWarning, match="InChI are read as SMILES: 2 are .*1 cannot"):
+        with pytest.warns(UserWarning, match="1 profiles of 1 pert_ids: B2 .InChI=1S"):
+            study = Study.from_anndata(adata, columns=columns)
+    assert study.smiles.tolist() == ["CC(N)=O"] * 2
+    # A SMILES that is known comes first.
+    study = Study.from_anndata(clean(inchi=INCHI))
+    assert set(study.smiles) == {"CCO"}
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -666])

@@ -8,8 +8,9 @@ import h5py
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import sparse
 
-from sklearn_molge.datasets import load_lincs
+from sklearn_molge.datasets import load_lincs, write_gctx
 from sklearn_molge.exceptions import DataWarning, InvalidSmilesError
 from sklearn_molge.molecules import drug_ids
 
@@ -595,11 +596,145 @@ def test_real_level3_pairs_by_slow_loop(plates, how, summary):
 def test_real_folder_and_level4(level3_folder, plates):
     study, table, _ = plates
     again = load_quietly(level3_folder, level=3, metadata=level3_folder / "obs.csv")
-    pd.testing.assert_frame_equal(again.obs, study.obs)
+    assert set(again.obs["cell_line"]) == {"A375", "HT115"}  # of the .h5ad
+    rows = again.obs.index.isin(study.obs.index)
+    pd.testing.assert_frame_equal(again.obs[rows], study.obs)
+    np.testing.assert_array_equal(again.ge[rows], study.ge)
+    # The table of the folder is found, whatever its name.
+    found = load_quietly(level3_folder, level=3)
+    pd.testing.assert_frame_equal(found.obs, again.obs)
+    assert "profiles by obs.csv" in found.dropped["detail"][0]
     level4 = load_quietly(level3_folder, level=4, metadata=table)
     assert set(level4.obs["plate"]) == {"LJP005_A375_24H_X1"}
     assert len(level4) == (study.obs["plate"] == "LJP005_A375_24H_X1").sum()
-    ten = load_quietly(level3_folder, level=3, metadata=table, pert_dose=10)
+    ten = load_quietly(
+        level3_folder, level=3, metadata=table, pert_dose=10, cell_lines="A375"
+    )
     # 10 um in the file of CPC006 (its DMSO wells say so too), and in LJP005.
     assert set(ten.obs["dose_um"]) == {10.0}
     assert len(ten.control_obs) == 42
+
+
+def write_h5ad(path, obs, var, values):
+    anndata = pytest.importorskip("anndata")
+    obs = pd.DataFrame(obs, index=[f"w{i}" for i in range(len(values))])
+    anndata.AnnData(np.asarray(values, np.float32), obs, var).write_h5ad(path)
+    return path
+
+
+PLATE = {
+    "pert_type": ["trt_cp", "ctl_vehicle", "trt_cp"],
+    "cell_id": ["A375", "A375", "PC3"],
+    "rna_plate": ["P1", "P1", "P2"],
+    "canonical_smiles": ["CCO", "CS(C)=O", "CCN"],
+    "pert_dose": [10.0, 0, 1],
+}
+
+
+@pytest.mark.parametrize("is_sparse", [False, True])
+def test_h5ad_with_filters(tmp_path, is_sparse):
+    values = np.arange(6, dtype=float).reshape(3, 2)
+    if is_sparse:
+        values = sparse.csr_matrix(values).astype(np.float32)
+    anndata = pytest.importorskip("anndata")
+    obs = pd.DataFrame(PLATE, index=["w0", "w1", "w2"])
+    var = pd.DataFrame(index=["ABCF1", "AARS1"])
+    path = tmp_path / "plate_level3.h5ad"
+    anndata.AnnData(values, obs, var).write_h5ad(path)
+    # By its folder, by its own path, and of lines and doses that are asked for.
+    for source in (tmp_path, path, [path]):
+        with pytest.warns(UserWarning, match="no control on their plate"):
+            study = load_lincs(source, level=3, landmark_only=False)
+        assert study.obs.index.tolist() == ["w0", "w2"]
+        assert study.control_obs.index.tolist() == ["w1"]
+        assert study.genes["gene_id"].tolist() == [16, 23]
+        assert study.ge.tolist() == [[1, 0], [5, 4]]
+        assert study.control_ge.tolist() == [[3, 2]]
+    kept = load_lincs(path, level=3, landmark_only=False, pert_dose=10)
+    assert kept.obs.index.tolist() == ["w0"]
+    with pytest.raises(ValueError, match="landmark_only=False to load all"):
+        load_lincs(path, level=3)
+    with pytest.raises(ValueError, match=r"level 3\. Got level=5"):
+        load_lincs(path, level=5)
+
+
+def test_h5ad_without_a_kind_of_treatment(tmp_path):
+    obs = {name: PLATE[name] for name in ("cell_id", "canonical_smiles")}
+    var = pd.DataFrame(index=["ABCF1", "AARS1"])
+    path = write_h5ad(tmp_path / "q.h5ad", obs, var, np.eye(3, 2))
+    with pytest.raises(ValueError, match=r"has a pert_type.*Study\.from_anndata takes"):
+        load_lincs(path, level=4, landmark_only=False)
+
+
+def symbols_folder(tmp_path):
+    write_gctx(
+        tmp_path / "level5.gctx",
+        [[1, 2, 3], [4, 5, 6]],
+        pd.DataFrame(index=["s1", "s2"]),
+        pd.DataFrame(index=["abcf1", "AARS1", "novel"]),
+    )
+    wells = pd.DataFrame(
+        {"sig_id": ["s1", "s2"], "pert_type": "trt_cp", "cell_id": "A375",
+         "canonical_smiles": ["CCO", "CCN"]}
+    )  # fmt: skip
+    wells.to_csv(tmp_path / "my_wells.csv", index=False)
+    (tmp_path / "notes.csv").write_text("what,when\na,b\n")
+    return tmp_path
+
+
+def test_genes_by_symbol_with_a_table_of_genes(tmp_path):
+    folder = symbols_folder(tmp_path)
+    # The table has a gene of its own, and AARS1 by its earlier name.
+    (folder / "geneinfo.txt").write_text(
+        "gene_id\tgene_symbol\tfeature_space\n16\tAARS\tlandmark\n"
+        "23\tABCF1\tlandmark\n900000\tnovel\tinferred\n"
+    )
+    study = load_lincs(folder, level=5)
+    assert study.genes["gene_id"].tolist() == [16, 23]
+    assert study.ge.tolist() == [[2, 1], [5, 4]]
+    assert "profiles by my_wells.csv" in study.dropped["detail"][0]
+    study = load_lincs(folder, level=5, landmark_only=False, gene_order="file")
+    assert study.genes["gene_id"].tolist() == [23, 16, 900000]
+    assert study.genes["symbol"].tolist() == ["ABCF1", "AARS", "novel"]
+
+
+def test_genes_that_nothing_knows(tmp_path):
+    folder = symbols_folder(tmp_path)
+    with pytest.raises(ValueError, match=r"row 'novel' has no Entrez id.*no known"):
+        load_lincs(folder, level=5, landmark_only=False)
+
+
+def test_several_tables_may_be_that_of_the_wells(tmp_path):
+    folder = symbols_folder(tmp_path)
+    (folder / "wells2.tsv").write_text("sig_id\tx\ns1\t1\n")
+    with pytest.raises(ValueError, match=r"Several tables .*'my_wells\.csv', 'wells2"):
+        load_lincs(folder, level=5)
+    # The one that is named is taken.
+    with pytest.raises(ValueError, match="row 'novel' has no Entrez id"):
+        load_lincs(
+            folder, level=5, landmark_only=False, metadata=folder / "my_wells.csv"
+        )
+
+
+@pytest.mark.parametrize("where", ["wells", "compounds"])
+def test_structures_as_inchi(tmp_path, where):
+    write_gctx(
+        tmp_path / "level5.gctx",
+        [[1, 2], [4, 5], [6, 7]],
+        pd.DataFrame(index=["s1", "s2", "s3"]),
+        pd.DataFrame(index=["16", "23"]),
+    )
+    wells = pd.DataFrame({"sig_id": ["s1", "s2", "s3"], "pert_id": ["a", "b", "c"],
+                          "pert_type": "trt_cp", "cell_id": "A375"})  # fmt: skip
+    inchi = ["InChI=1S/C2H5NO/c1-2(3)4/h1H3,(H2,3,4)", "CC(N)=O", "InChI=1S/bad"]
+    if where == "wells":
+        wells["inchi"] = inchi
+    else:
+        table = pd.DataFrame({"pert_id": ["a", "b", "c"], "inchi": inchi})
+        table.to_csv(tmp_path / "pert_info.csv", index=False)
+    wells.to_csv(tmp_path / "sig_info.csv", index=False)
+    with pytest.warns(DataWarning, match=r"InChI are read as SMILES: 1 are .*1 cannot"):
+        with pytest.warns(UserWarning, match=r"1 pert_ids: c \(InChI=1S/bad\)"):
+            study = load_lincs(tmp_path, level=5, landmark_only=False)
+    assert study.smiles.tolist() == ["CC(N)=O", "CC(N)=O"]
+    assert study.obs["drug"].nunique() == 1

@@ -6,8 +6,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sklearn_molge.datasets import GctData, read_profiles, write_gctx
-from sklearn_molge.exceptions import CorruptFileError, DataWarning
+from sklearn_molge.datasets import (
+    GctData,
+    make_perturbation_study,
+    read_profiles,
+    write_gctx,
+)
+from sklearn_molge.exceptions import CorruptFileError, DataWarning, GeneNamesWarning
 
 EXPECTED = pd.DataFrame(
     np.array([[1.5, 3], [-2, 4]], dtype=np.float32),
@@ -60,10 +65,11 @@ def test_genes_by_symbol(write):
     path = write("x,a,b\nDDR1,1.5,-2\nPSME1,3,4\n")
     with pytest.raises(ValueError, match=r"set genes_in=.*rows are 'DDR1', 'PSME1', "):
         read_profiles(path)
-    for options in ({"genes_in": "rows"}, {"genes": GENES}):
-        pd.testing.assert_frame_equal(read_profiles(path, **options), BY_SYMBOL)
-    path = write("x,ddr1,psme1\na,1.5,3\nb,-2,4\n")
-    assert list(read_profiles(path, genes=GENES)) == ["ddr1", "psme1"]
+    pd.testing.assert_frame_equal(read_profiles(path, genes_in="rows"), BY_SYMBOL)
+    expected = EXPECTED[["5720", "780"]]
+    for text in ("x,a,b\nDDR1,1.5,-2\nPSME1,3,4\n", "x,ddr1,psme1\na,1.5,3\nb,-2,4\n"):
+        profiles = read_profiles(write(text), genes=GENES[:2])
+        pd.testing.assert_frame_equal(profiles, expected)
 
 
 def test_what_is_no_value_is_left_out_and_told(write):
@@ -153,10 +159,60 @@ def test_real_plates(level3_folder):
 def test_genes_by_the_names_of_today_and_among_many_others(write):
     genes = pd.DataFrame({"gene_id": [16], "symbol": ["AARS"]})
     path = write("x,a,b\nAARS1,1.5,-2\nTP53,3,4\nMYC,1,2\nunknown,0,0\n")
-    assert list(read_profiles(path, genes=genes)) == ["AARS1", "TP53", "MYC", "unknown"]
-    path = write("x,a\nENSG00000090861.16,1.5\nENSG00000141510,3\n")
     profiles = read_profiles(path, genes=genes)
-    assert list(profiles) == ["ENSG00000090861.16", "ENSG00000141510"]
+    assert profiles.to_dict() == {"16": {"a": 1.5, "b": -2}}
+    assert profiles.attrs["genes"] == {
+        "found": 1, "filled": 0, "left_out": 3, "repeated": 0
+    }  # fmt: skip
+    path = write("x,a\nENSG00000090861.16,1.5\nENSG00000141510,3\n")
+    assert read_profiles(path, genes=["TP53", "AARS1"]).to_numpy().tolist() == [
+        [3, 1.5]
+    ]
+
+
+def test_genes_of_a_model_that_the_file_lacks(write):
+    path = write("gene,a\nAARS,1\nAARS1,2\nTP53,3\n2-Sep,4\n")
+    genes = ["TP53", "MYC", "AARS1", "SEPTIN2"]
+    with pytest.warns(GeneNamesWarning) as told:
+        profiles = read_profiles(path, genes=genes)
+    assert [str(w.message).split(": ", 1)[1] for w in told] == [
+        "1 of the 4 genes are missing, and 0 now: MYC.",
+        "1 genes come more than once, and the mean is taken: AARS1.",
+        "1 genes were dates: 2-Sep.",
+    ]
+    assert {w.filename for w in told} == {__file__}
+    assert profiles.to_dict("list") == {
+        "TP53": [3], "MYC": [0], "AARS1": [1.5], "SEPTIN2": [4]
+    }  # fmt: skip
+    assert profiles.dtypes.unique().tolist() == [np.float32]
+    with pytest.raises(
+        ValueError, match=r"has 3 of the 4 genes, less than min_share=0\.9"
+    ):
+        read_profiles(path, genes=genes, min_share=0.9)
+    with pytest.raises(ValueError, match="has 0 of the 1 genes"):
+        read_profiles(path, genes=["EGFR"], min_share=0)
+
+
+@pytest.mark.parametrize("kind", ["gct", "gctx", "h5ad", "csv"])
+def test_files_of_every_kind_in_the_order_of_a_study(tmp_path, kind):
+    study = make_perturbation_study(6, n_genes=20, level=5, random_state=0)
+    study.genes = pd.DataFrame({"gene_id": np.arange(100, 120)})
+    profiles = study.profiles().iloc[:3, ::-1]
+    path = tmp_path / f"q.{kind}"
+    if kind == "gctx":
+        write_gctx(path, profiles.to_numpy(), profiles[[]], profiles.T[[]])
+    elif kind == "h5ad":
+        pytest.importorskip("anndata").AnnData(profiles).write_h5ad(path)
+    elif kind == "csv":
+        profiles.T.rename_axis("gene").to_csv(path)
+    else:
+        body = profiles.T.assign(Description="x")
+        body = body[["Description", *profiles.index]].rename_axis("NAME")
+        path.write_text(f"#1.2\n20\t3\n{body.to_csv(sep=chr(9))}")
+    read = read_profiles(path, genes=study)
+    np.testing.assert_allclose(read, study.ge[:3], rtol=1e-6)
+    assert read.columns.tolist() == study.genes["gene_id"].astype(str).tolist()
+    assert read.index.tolist() == profiles.index.astype(str).tolist()
 
 
 @pytest.mark.parametrize(

@@ -12,14 +12,17 @@ import numpy as np
 import pandas as pd
 import pytest
 from rdkit import Chem
+from sklearn.pipeline import make_pipeline
 
+from sklearn_molge.alignment import CCA
+from sklearn_molge.datasets import make_perturbation_study
 from sklearn_molge.exceptions import (
     CorruptFileError,
     InvalidSmilesError,
     LibraryWarning,
 )
-from sklearn_molge.library import MoleculeFile
-from sklearn_molge.molecules import check_smiles
+from sklearn_molge.library import MoleculeFile, MoleculeIndex
+from sklearn_molge.molecules import MorganFingerprinter, check_smiles
 
 SMILES = ["CCO", "c1ccccc1", "-666", "", "CC(=O)[O-].[Na+]"]
 NAMES = ["ethanol", "benzene", "unknown", "none at all", "sodium acetate"]
@@ -465,7 +468,6 @@ FOREIGN = {
     "XML": '<?xml version="1.0"?><molecule/>',
     "a PDF": "%PDF-1.4",
     "JSON": '[{"smiles": "CCO"}]',
-    "a list of InChIs": "InChI=1S/CH4/h1H4\n",
     "a file of reactions": "$RXN V3000\n",
     "a PDB file": "HEADER    HYDROLASE\n",
     "an Excel workbook": b"\xd0\xcf\x11\xe0\xa1\xb1",
@@ -898,3 +900,66 @@ def test_many_columns_without_a_name(tmp_path):
     library = MoleculeFile(path)
     assert read(library) == (["CCO"], ["a"])
     assert library.describe().columns[-2:] == (".49998", ".49999")
+
+
+INCHI = [
+    "InChI=1S/C2H6O/c1-2-3/h3H,2H2,1H3",
+    "InChI=1S/C2H5NO/c1-2(3)4/h1H3,(H2,3,4)",
+    "InChI=1S/bad",
+]
+OF_INCHI = ["CCO", "CC(N)=O", "InChI=1S/bad"]
+
+
+def lines_of(write, header=""):
+    return header + "".join(write(k, text) + "\n" for k, text in enumerate(INCHI))
+
+
+FORMS = {
+    "x.txt": lines_of(lambda k, text: text),
+    "x.smi": lines_of(lambda k, text: f"{text} n{k}"),
+    "names.txt": lines_of(lambda k, text: f"n{k}\t{text}"),
+    "x.tsv": lines_of(lambda k, text: f"n{k}\t{text}", "id\tInChI\n"),
+    "x.csv": lines_of(lambda k, text: f'n{k},"{text}",K', "id,Standard InChI,key\n"),
+    "other.csv": lines_of(lambda k, text: f"n{k};{text}", "id;blob\n"),
+    "empty.csv": lines_of(lambda k, text: f'n{k},,"{text}"', "id,SMILES,inchi\n"),
+}
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_inchi_is_converted_and_told(tmp_path, name):
+    path = put(tmp_path / name, FORMS[name])
+    file = MoleculeFile(path)
+    with pytest.warns(LibraryWarning, match=r"InChI: 2 are .* 1 cannot be re") as told:
+        (batch,) = file.iter_batches(9)
+    assert told[0].filename == __file__
+    assert batch.smiles.tolist() == OF_INCHI
+    if name != "x.txt":
+        assert batch.names.tolist() == ["n0", "n1", "n2"]
+    description = file.describe()
+    assert (description.n_inchi, description.n_invalid) == (2, 1)
+    assert "2 converted to SMILES" in repr(description)
+    assert "an InChI" in description.bad_rows["reason"][0]
+
+
+def test_smiles_come_before_inchi(tmp_path):
+    text = 'smiles,inchi,id\nCCN,"' + INCHI[0] + '",a\n'
+    (batch,) = MoleculeFile(put(tmp_path / "x.csv", text)).iter_batches(9)
+    assert batch.smiles.tolist() == ["CCN"]
+    # Unless they are asked for.
+    file = MoleculeFile(tmp_path / "x.csv", smiles_column="inchi")
+    with pytest.warns(LibraryWarning, match="of column 'inchi' are InChI: 1 are"):
+        (batch,) = file.iter_batches(9)
+    assert batch.smiles.tolist() == ["CCO"]
+
+
+def test_a_table_in_memory_with_inchi():
+    study = make_perturbation_study(8, n_genes=12, level=5, random_state=0)
+    model = make_pipeline(MorganFingerprinter(), CCA(n_components=2, ridge=1.0))
+    model.fit(study.smiles, study.ge)
+    table = pd.DataFrame({"InChI": INCHI, "name": ["a", "b", "c"]})
+    with pytest.warns(LibraryWarning, match="of column 'InChI' are InChI: 2 are"):
+        index = MoleculeIndex(model).fit(table)
+    same = MoleculeIndex(model).fit(["CCO", "CC(N)=O"])
+    got, expected = (i.query(study.ge[:1], 2) for i in (index, same))
+    assert got["similarity"].tolist() == expected["similarity"].tolist()
+    assert set(got["name"]) == {"a", "b"}

@@ -21,6 +21,7 @@ from sklearn_molge.datasets._lincs._matrices import (
     Matrix,
     choose_genes,
     find_files,
+    find_wells,
     ids_of,
     open_matrices,
     read_profiles,
@@ -87,8 +88,12 @@ def load_lincs(
         matrices such as ``*Level3_INF_mlr12k*.gctx``) or LINCS 2020
         (``instinfo_beta.txt``, ``siginfo_beta.txt``, ``compoundinfo_beta.txt``,
         ``geneinfo_beta.txt``, ``level3_beta_trt_cp*.gctx``, ``level3_beta_ctl*.gctx``);
-        tables may be gzipped. Or a list of such folders and of single files. GCT and
-        GCTX files with the metadata inside need no tables.
+        tables may be gzipped. Or a list of such folders and of single files. GCT, GCTX
+        and ``.h5ad`` (AnnData) files with the metadata inside need no tables. Where a
+        matrix has none and no table is there by its name, the only other table with
+        ids of profiles is taken, and named in ``dropped``. Genes without Entrez ids
+        are known by their symbols, from the table of genes or, without one, the human
+        genome's.
     level : {3, 4, 5}
         3: normalised log2 intensities of wells; 4: z-scores of wells; 5: z-scores of
         signatures (replicates combined), which have no controls.
@@ -151,8 +156,8 @@ def load_lincs(
     ValueError
         If a needed table or column is missing, a profile or gene stands twice, a
         filter leaves nothing (with the number of profiles after each filter), fewer
-        than 10 % of the profiles have a row in the tables, or values are infinite, or
-        missing with ``missing="raise"``.
+        than 10 % of the profiles have a row in the tables, several tables may be that
+        of the profiles, or values are infinite, or missing with ``missing="raise"``.
     InvalidSmilesError
         If a SMILES is bad and ``on_bad_smiles="raise"``.
 
@@ -167,7 +172,7 @@ def load_lincs(
         (blanks, quotation marks, case; a batch ``BRD-K12345678-001-02-3`` of
         ``BRD-K12345678``); doses or times cannot be read; a ``pert_id`` has two
         structures; landmark genes are in no matrix; or values do not look like those
-        of their level.
+        of their level; or genes have earlier names.
 
     See Also
     --------
@@ -233,6 +238,7 @@ def load_lincs(
     store = _ProfileStore(mmap_path)
     files = find_files(folder, level)
     matrices = open_matrices(files.matrices)
+    wells = None if metadata is not None else find_wells(files, matrices)
     genes, gene_positions = choose_genes(
         matrices, files, landmark_only=landmark_only, gene_order=gene_order
     )
@@ -248,6 +254,8 @@ def load_lincs(
         shared_by_all_lines=shared_by_all_lines,
     )
     treated = funnel.obs
+    if wells is not None:
+        funnel.note(f"profiles by {wells.name}")
     types = as_tuple(control_types) if level < 5 else ()
     controls = select_controls(obs, treated, types, times)
     del obs  # of the whole release: away before the arrays come

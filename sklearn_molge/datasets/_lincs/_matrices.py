@@ -12,8 +12,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from sklearn_molge._files.reading import reading
 from sklearn_molge._utils.messages import first_few
 from sklearn_molge.datasets._columns import (
+    PROFILE_IDS,
+    TEXTS,
     common_genes,
     is_known,
     name_genes,
@@ -30,16 +33,19 @@ from sklearn_molge.datasets._formats._gctx import (
     read_gctx_values,
     read_raw_ids,
 )
+from sklearn_molge.datasets._formats._h5ad import read_h5ad_tables, read_h5ad_values
 from sklearn_molge.datasets._formats._values import check_values
 from sklearn_molge.datasets._lincs._profile_ids import decode_ids, encode_ids
-from sklearn_molge.datasets._tables import read_table
+from sklearn_molge.datasets._tables import read_table, sniff_table
 from sklearn_molge.exceptions import DataWarning
+from sklearn_molge.expression import match_genes
 
 __all__ = [
     "FoundFiles",
     "Matrix",
     "choose_genes",
     "find_files",
+    "find_wells",
     "ids_of",
     "open_matrices",
     "read_profiles",
@@ -47,6 +53,8 @@ __all__ = [
 
 TABLE = r".*\.(txt|tsv|csv)(\.gz)?$"
 N_LANDMARKS = 978
+# Of `match_genes`: a name of a gene that is it today.
+PLAIN_NAMES = "^(?:name|current symbol|Ensembl id|Entrez id)"
 
 
 # ------------------------------------------------------------------- by their names
@@ -61,6 +69,7 @@ class FoundFiles:
     profiles: list[Path] = field(default_factory=list)
     compounds: list[Path] = field(default_factory=list)
     genes: list[Path] = field(default_factory=list)
+    others: list[Path] = field(default_factory=list)  # tables of another name
 
 
 def find_files(source: object, level: int) -> FoundFiles:
@@ -73,7 +82,7 @@ def find_files(source: object, level: int) -> FoundFiles:
     """
     roots = _as_paths(source)
     kinds = {
-        "matrices": rf"level_?{level}(?!\d).*\.gctx?(\.gz)?$",
+        "matrices": rf"level_?{level}(?!\d).*\.(gctx?(\.gz)?|h5ad)$",
         "profiles": ("sig_?info" if level == 5 else "inst_?info") + TABLE,
         "compounds": "(pert|compound)_?info" + TABLE,
         "genes": "gene_?info" + TABLE,
@@ -87,17 +96,19 @@ def find_files(source: object, level: int) -> FoundFiles:
             if path.suffix == ".gz" and path.stem in names:
                 continue
             seen.append(path.name)
-            for kind, pattern in kinds.items():
-                if re.search(pattern, path.name, re.IGNORECASE):
-                    getattr(files, kind).append(path)
+            found = [k for k, p in kinds.items() if _is_named(path, p)]
+            if not found and _is_named(path, TABLE):
+                found = ["others"]
+            for kind in found:
+                getattr(files, kind).append(path)
         if _is_unnamed_matrix(root, level):
             files.matrices.append(root)
     if not files.matrices:
         shown = first_few(seen, write=str) or "no file"
         raise FileNotFoundError(
-            f"No matrix of level {level} in {files.where}: looked for GCTX and GCT "
-            f"files with 'level{level}' in their names (a file given by its own path "
-            f"may have any name), found {shown}."
+            f"No matrix of level {level} in {files.where}: looked for GCTX, GCT and "
+            f"h5ad files with 'level{level}' in their names (a file given by its own "
+            f"path may have any name), found {shown}."
         )
     packed = [
         path.name for path in files.matrices if path.name.lower().endswith(".gctx.gz")
@@ -108,6 +119,38 @@ def find_files(source: object, level: int) -> FoundFiles:
             f"{files.where} first (gunzip)."
         )
     return files
+
+
+def _is_named(path: Path, pattern: str) -> bool:
+    return re.search(pattern, path.name, re.IGNORECASE) is not None
+
+
+def find_wells(files: FoundFiles, matrices: Sequence["Matrix"]) -> Path | None:
+    """Take the only table of profiles in the folders, whatever its name, where needed.
+
+    It is where a matrix does not say of what kind, line or molecule its profiles are,
+    and no table is there by its name. Several are an error.
+    """
+    needed = ["pert_type", "cell_line", *["smiles"] * (not files.compounds)]
+    if files.profiles or all(
+        not matrix.obs.columns.intersection(TEXTS[name]).empty
+        for matrix in matrices
+        for name in needed
+    ):
+        return None
+    found = []
+    for path in files.others:
+        with reading(path):
+            header = sniff_table(path, PROFILE_IDS.__contains__).header
+        if {name.lower() for name in header} & set(PROFILE_IDS):
+            found.append(path)
+    if len(found) > 1:
+        raise ValueError(
+            f"Several tables in {files.where} may be that of the profiles: "
+            f"{first_few([path.name for path in found])}. Pass one as metadata."
+        )
+    files.profiles += found
+    return found[0] if found else None
 
 
 def _as_paths(source: object) -> list[Path]:
@@ -126,7 +169,7 @@ def _as_paths(source: object) -> list[Path]:
 
 
 def _is_unnamed_matrix(path: Path, level: int) -> bool:
-    if path.is_dir() or not re.search(r"\.gctx?(\.gz)?$", path.name, re.IGNORECASE):
+    if path.is_dir() or not _is_named(path, r"\.(gctx?(\.gz)?|h5ad)$"):
         return False
     named = re.search(r"level_?(\d)", path.name, re.IGNORECASE)
     if named and int(named[1]) != level:
@@ -153,7 +196,15 @@ class Matrix:
 
 def open_matrices(paths: Sequence[Path]) -> list[Matrix]:
     """Read ids and inner metadata of each matrix."""
-    return [_open_text(p) if _is_text(p) else _open_hdf5(p) for p in paths]
+    open_kind = {"h5ad": _open_h5ad, "gctx": _open_hdf5, "gct": _open_text}
+    return [open_kind[_kind_of(path)](path) for path in paths]
+
+
+def _open_h5ad(path: Path) -> Matrix:
+    obs, var = read_h5ad_tables(path, needed_by="load_lincs")
+    ids = encode_ids(obs.index.astype(str))
+    obs = obs.loc[:, [name for name in obs if is_known(str(name))]]
+    return Matrix(path, ids, obs.reset_index(drop=True), var)
 
 
 def _open_text(path: Path) -> Matrix:
@@ -189,7 +240,7 @@ def choose_genes(
         standard_genes(read_table(path, ("gene_id", "pr_gene_id")))
         for path in files.genes
     ]
-    inner = [_genes_of(matrix) for matrix in matrices]
+    inner = [_genes_of(matrix, tables) for matrix in matrices]
     known = pd.concat([*tables, *inner]).dropna(subset="gene_id")
     known = known.groupby("gene_id").first()
     landmarks = known.index[known["is_landmark"] == 1]
@@ -235,9 +286,33 @@ def _warn_of_genes(
         warnings.warn(f"{text}.", DataWarning, stacklevel=stacklevel + 2)
 
 
-def _genes_of(matrix: Matrix) -> pd.DataFrame:
+def _genes_of(matrix: Matrix, tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Return the genes of a matrix, with the Entrez ids of those that have a symbol.
+
+    Of a symbol, or an Ensembl id, the tables of genes know it, or the human genome's.
+    """
     genes = standard_genes(matrix.genes)
-    return genes.assign(gene_id=name_genes(genes)["gene_id"])
+    ids, symbols = (name_genes(genes)[name] for name in ("gene_id", "symbol"))
+    lost = ids.isna().to_numpy()
+    genes = genes.assign(gene_id=ids)
+    if not lost.any():
+        return genes
+    names = symbols.where(symbols.notna(), genes.index.astype(str))[lost]
+    known = pd.concat(tables) if tables else pd.DataFrame({"gene_id": [], "symbol": []})
+    known = known.dropna(subset="gene_id").groupby("gene_id").first().reset_index()
+    matched = match_genes(names, known if len(known) else ["none"])
+    found = pd.to_numeric(matched["gene_id"]).to_numpy(np.float64)
+    genes.iloc[lost, genes.columns.get_loc("gene_id")] = found
+    odd = matched[np.isfinite(found) & ~matched["how"].str.contains(PLAIN_NAMES)]
+    if len(odd):
+        read = [f"{e} as {i}" for e, i in odd[["entry", "gene_id"]].to_numpy()]
+        warnings.warn(
+            f"{str(matrix.path)!r}: genes of earlier names, or that were dates, are "
+            f"read by their Entrez ids: {first_few(read, write=str, n=10)}.",
+            DataWarning,
+            stacklevel=5,
+        )
+    return genes
 
 
 def _is_landmark(
@@ -261,7 +336,8 @@ def _check_ids(
     if np.isnan(ids).any():
         raise ValueError(
             f"{str(matrix.path)!r}: row {names[np.isnan(ids)][0]!r} has no Entrez id, "
-            "neither as its name nor in a column gene_id or pr_gene_id."
+            "neither as its name nor in a column gene_id or pr_gene_id, and no known "
+            "symbol."
         )
     repeated = pd.Index(ids).duplicated()
     if repeated.any():
@@ -293,13 +369,20 @@ def read_profiles(
         part = out[place]
         if not len(own):
             continue
-        if _is_text(matrix.path):
+        kind = _kind_of(matrix.path)
+        if kind == "gct":
             data = read_gct(matrix.path, samples=own, genes=genes, missing=missing)
             part[...] = data.matrix
         else:
-            read_gctx_values(
-                matrix.path, own, genes, part, progress=progress, n_jobs=n_jobs
-            )
+            if kind == "gctx":
+                read_gctx_values(
+                    matrix.path, own, genes, part, progress=progress, n_jobs=n_jobs
+                )
+            else:
+                shape = len(matrix.ids), len(matrix.genes)
+                part[...] = read_h5ad_values(
+                    matrix.path, shape, needed_by="load_lincs", rows=own
+                )[:, genes]
             check_values(
                 part,
                 missing,
@@ -340,5 +423,6 @@ def _by_matrix(
     ]
 
 
-def _is_text(path: Path) -> bool:
-    return not path.name.lower().endswith(".gctx")
+def _kind_of(path: Path) -> str:
+    suffix = path.suffix.lower()
+    return suffix[1:] if suffix in (".gctx", ".h5ad") else "gct"

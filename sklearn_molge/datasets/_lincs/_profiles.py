@@ -17,6 +17,7 @@ from sklearn_molge.datasets._columns import (
     PROFILE_IDS,
     TEXTS,
     combine_compounds,
+    read_inchi,
     standard_obs,
 )
 from sklearn_molge.datasets._lincs._matrices import FoundFiles, Matrix
@@ -120,9 +121,19 @@ class _Columns:
                 stacklevel=stacklevel + 1,
             )
 
+    def _convert_inchi(self) -> None:
+        """Write structures that are InChI as SMILES."""
+        texts = np.array(list(self._vocabulary["smiles"]), dtype=object)
+        numbers, distinct = pd.factorize(read_inchi(texts))
+        if len(texts) and (distinct != texts[: len(distinct)]).any():
+            codes = self._codes["smiles"]
+            self._codes["smiles"] = np.append(numbers, -1)[codes].astype(np.int32)
+            self._vocabulary["smiles"] = {text: i for i, text in enumerate(distinct)}
+
     def frame(self) -> pd.DataFrame:
         """Return the columns, texts as categories; what was filled is given up."""
         columns: dict[str, object] = {}
+        self._convert_inchi()
         for name, vocabulary in self._vocabulary.items():
             codes = self._codes.pop(name, np.full(self.n, -1, dtype=np.int8))
             distinct = pd.Index(list(vocabulary), dtype=object)
@@ -366,8 +377,11 @@ def _check_known(obs: pd.DataFrame, files: FoundFiles) -> None:
         "smiles": structures,
     }.items():
         if obs[name].isna().all():
+            hint = ""
+            if name == "pert_type" and any(p.suffix == ".h5ad" for p in files.matrices):
+                hint = " Study.from_anndata takes profiles without one for treated."
             raise ValueError(
                 f"No profile has a {name}: not inside {_names(files.matrices)}, nor in "
                 f"`metadata`, nor in a table named like {pattern} in {files.where} "
-                f"(found {_names(tables) or 'none'})."
+                f"(found {_names(tables) or 'none'}).{hint}"
             )
