@@ -17,8 +17,8 @@ ROOT = Path(sklearn_molge.__file__).parent
 ORDER = (
     "base", "datasets", "molecules", "expression", "alignment",
     "alignment.losses",
-    "alignment.samplers", "retrieval", "persistence", "library", "metrics", "model_selection",
-    "inspection", "evaluation", "parallel", "exceptions",
+    "alignment.samplers", "retrieval", "persistence", "library", "metrics",
+    "model_selection", "inspection", "evaluation", "parallel", "exceptions",
 )  # fmt: skip
 
 

@@ -260,7 +260,7 @@ def _one_score(name: object, given: Any) -> list[float | None]:
         )
     numbers = [float(v) if np.isfinite(v) else None for v in values]
     if len(numbers) == 3 and None not in numbers:
-        value, low, high = numbers
+        low, high = numbers[1:]
         if not low <= high:  # type: ignore[operator]
             raise ValueError(f"scores[{name!r}] has the interval {low} to {high}.")
     return [*numbers, None, None][:3]
@@ -348,9 +348,10 @@ body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto
 {%- endif %}
 <table style="border-collapse: collapse; text-align: left">
 {%- for name, text in card.facts().items() %}
-<tr><th scope="row" style="vertical-align: top; text-align: left; padding: .2em 1em .2em 0;
- font-weight: 600; white-space: nowrap">{{ name }}</th>
-<td style="text-align: left; white-space: pre-wrap; overflow-wrap: anywhere">{{ text }}</td></tr>
+<tr><th scope="row" style="vertical-align: top; text-align: left;
+ padding: .2em 1em .2em 0; font-weight: 600">{{ name }}</th>
+<td style="text-align: left; white-space: pre-wrap; overflow-wrap: anywhere">
+{{- text }}</td></tr>
 {%- endfor %}
 </table>
 {%- if whole %}

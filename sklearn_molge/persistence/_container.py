@@ -14,6 +14,7 @@ import numpy as np
 
 from sklearn_molge._files.reading import reading
 from sklearn_molge._files.replacing import replacing
+from sklearn_molge._utils.messages import printable
 from sklearn_molge.exceptions import CorruptFileError
 
 __all__ = ["FORMAT", "FORMAT_VERSION", "MANIFEST", "SCHEMA", "TENSORS", "read_manifest",
@@ -131,7 +132,7 @@ class _Members:
             name = info.filename
             is_text = name in (MANIFEST, SCHEMA)
             if not (is_text or name == TENSORS or _ARRAY.fullmatch(name)):
-                self._refuse(name[:200], "a model file has no such part")
+                self._refuse(printable(name[:200]), "a model file has no such part")
             if info.flag_bits & 1 or info.compress_type not in (
                 (ZIP_STORED, ZIP_DEFLATED) if is_text else (ZIP_STORED,)
             ):
@@ -202,7 +203,8 @@ def _check_array(content: bytes) -> None:
     n = 1
     for length in shape:
         n *= length
-    if n * dtype.itemsize != len(content) - file.tell():
+    is_there = n * dtype.itemsize == len(content) - file.tell()
+    if not is_there or min(shape, default=0) < 0:
         raise ValueError(f"shape {shape} is not what is stored for it")
 
 

@@ -345,7 +345,7 @@ def _decode_tensor(decoder, content):
     import torch
 
     name, kind, requires_grad, order = decoder.decode(content)
-    value = decoder.tensors[name].clone()  # aligned as torch's own
+    value = decoder.tensors.pop(name).clone()  # aligned as torch's own
     if order is not None:
         value = value.permute([order.index(d) for d in range(len(order))])
     if kind == "parameter":
@@ -580,7 +580,7 @@ def _described(value: Any) -> tuple[str, str]:
 class Decoder:
     """Makes the objects for which stand-ins stand, in what skops has made."""
 
-    def __init__(self, tensors: Mapping[str, Any]):
+    def __init__(self, tensors: dict[str, Any]):
         self.tensors = tensors
         self._made: dict[int, tuple[Any, Any]] = {}
 

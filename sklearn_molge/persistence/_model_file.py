@@ -17,7 +17,7 @@ from sklearn.exceptions import InconsistentVersionWarning
 
 from sklearn_molge._compat import validate_params
 from sklearn_molge._files.reading import reading
-from sklearn_molge._utils.messages import first_few
+from sklearn_molge._utils.messages import first_few, printable
 from sklearn_molge.exceptions import CorruptFileError, ModelVersionWarning
 from sklearn_molge.persistence._card import check_scores, facts_of
 from sklearn_molge.persistence._container import (
@@ -308,10 +308,11 @@ def _compare_versions(path, told: Mapping[str, Any]) -> None:
         if package in told and _minor(told[package]) != _minor(here[package])
     ]
     if other:
+        listed = first_few(other, write=printable)
         warnings.warn(
-            f"{os.fspath(path)} was written with {first_few(other, write=str)}: the "
-            "model may answer differently here, or fail. Compare an answer with one "
-            "of its author's, or install those versions.",
+            f"{os.fspath(path)} was written with {listed}: the model may "
+            "answer differently here, or fail. Compare an answer with one of its "
+            "author's, or install those versions.",
             ModelVersionWarning,
             stacklevel=4,
         )

@@ -15,6 +15,8 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.gaussian_process.kernels import Kernel
 
+from sklearn_molge._utils.messages import printable
+
 __all__ = [
     "MOST_DEPTH",
     "STAND_IN",
@@ -29,8 +31,9 @@ __all__ = [
 STAND_IN = "sklearn_molge.persistence._encoding.StandIn"
 # Levels of a schema: skops reads it by recursion. An ensemble has about 40.
 MOST_DEPTH = 120
-# Nodes, those that are there twice counted twice, as skops does.
-_MOST_NODES = 10_000_000
+# Nodes, of which each takes skops a kilobyte; what is there twice counts twice, as it
+# is looked at twice. An ensemble has a few thousand.
+_MOST_NODES = 300_000
 
 _ROOMS = ("molecules", "expression", "alignment", "retrieval", "metrics",
           "model_selection", "inspection", "evaluation")  # fmt: skip
@@ -96,8 +99,10 @@ _NAMED = {
     "torch.optim.lr_scheduler": None,
     "numpy": None,
 }
-# Parameters that name a place in which files are written, or unpickled.
-_PLACES = ("cache_folder", "checkpoint_folder", "memory", "trials_path")
+# Parameters that no stranger should set: a place in which files are written, or
+# unpickled; and leave to unpickle.
+_OF_ONE_MACHINE = ("cache_folder", "checkpoint_folder", "memory", "torch_load_kwargs",
+                   "trials_path")  # fmt: skip
 
 
 def name_of(value: Any) -> str:
@@ -204,10 +209,10 @@ def check_state(cls: type, state: Mapping[str, Any]) -> str:
             return f"{name!r} is no name of an attribute"
         if callable(getattr(cls, name, None)):
             return f"{name} is a method of {cls.__name__}"
-        if name in _PLACES and value is not None:
+        if name in _OF_ONE_MACHINE and value is not None:
             return (
-                f"{name} names a place on one machine, {value!r}: set_params("
-                f"{name}=None) first"
+                f"{name}={value!r} is for one machine alone: set_params({name}=None) "
+                "first"
             )
     return ""
 
@@ -246,10 +251,11 @@ def check_schema(schema: Any, members: Collection[str]) -> set[str]:
 class _SchemaCheck:
     """Walks a schema in the order in which skops does."""
 
-    def __init__(self, members: Collection[str]):
+    def __init__(self, members: frozenset[str]):
         self.members = members
         self.trusted: set[str] = set()
         self.sizes: dict[int, int] = {}  # of what is complete
+        self.used: set[str] = set()  # of the members
 
     def node(self, node: Any, depth: int) -> int:
         """Return how many nodes there are."""
@@ -262,30 +268,31 @@ class _SchemaCheck:
         )
         if not all(isinstance(text, str) for text in (loader, module, name)):
             raise ValueError("an object has no loader, module or class")
-        full = f"{module}.{name}"
-        check = getattr(self, f"_{loader}", None)
+        full = printable(f"{module}.{name}"[:200])
+        check = _CHECKS.get(loader)
         if check is None:
             raise ValueError(
-                f"it names {full}, to be made by a {loader}: that is no part of a model"
+                f"it names {full}, to be made by {loader!r:.40}: that is no part of "
+                "a model"
             )
         number = node.get("__id__")
         if number is not None and (type(number) is not int or number < 1):
             raise ValueError(f"an object has the number {number!r}")
         if loader != "CachedNode" and number in self.sizes:
             raise ValueError(f"two objects have the number {number}")
-        size = 1 + check(full, node, depth + 1)
+        size = 1 + check(self, full, node, depth + 1)
         if size > _MOST_NODES:
             raise ValueError(f"it has more than {_MOST_NODES:,} objects")
         if number is not None:
             self.sizes[number] = size
         return size
 
-    def _CachedNode(self, full, node, depth) -> int:
+    def _cached(self, full, node, depth) -> int:
         if node.get("__id__") not in self.sizes:
             raise ValueError(f"object {node.get('__id__')!r} is not there before")
         return self.sizes[node["__id__"]] - 1
 
-    def _DictNode(self, full, node, depth) -> int:
+    def _dict(self, full, node, depth) -> int:
         _expect("builtins.dict", full)
         keys, content = node.get("key_types"), node.get("content")
         if not isinstance(content, dict) or not isinstance(keys, dict):
@@ -305,34 +312,38 @@ class _SchemaCheck:
             raise ValueError("a dict has not as many keys as values")
         return len(types) + sum(self.node(value, depth) for value in content.values())
 
-    def _ListNode(self, full, node, depth) -> int:
+    def _list(self, full, node, depth) -> int:
         _expect("builtins.list", full)
         if not isinstance(node.get("content"), list):
             raise ValueError("a list has no content")
         return sum(self.node(value, depth) for value in node["content"])
 
-    def _TupleNode(self, full, node, depth) -> int:
+    def _tuple(self, full, node, depth) -> int:
         _expect("builtins.tuple", full)
-        return self._ListNode("builtins.list", node, depth)
+        return self._list("builtins.list", node, depth)
 
-    def _JsonNode(self, full, node, depth) -> int:
+    def _json(self, full, node, depth) -> int:
         content = node.get("content")
         value = json.loads(content) if isinstance(content, str) else ()
         if value is not None and type(value) not in (bool, int, float, str):
             raise ValueError("a text is no number, no text and no None")
         return 0
 
-    def _NdArrayNode(self, full, node, depth) -> int:
+    def _array(self, full, node, depth) -> int:
         scalar = isinstance(getattr(np, node["__class__"], None), type) and _is_scalar(
             getattr(np, node["__class__"])
         )
         if not (node["__module__"] == "numpy" and (scalar or full == "numpy.ndarray")):
             raise ValueError(f"it names {full}, which is no array")
-        if node.get("type") != "numpy" or node.get("file") not in self.members:
-            raise ValueError(f"an array lies in {node.get('file')!r}, which is no part")
+        file = node.get("file")
+        if node.get("type") != "numpy" or file not in self.members - self.used:
+            raise ValueError(
+                f"an array lies in {file!r}, which is no part, or that of another"
+            )
+        self.used.add(file)
         return 0
 
-    def _ObjectNode(self, full, node, depth) -> int:
+    def _object(self, full, node, depth) -> int:
         if full == STAND_IN or state_class(full) is not None:
             self.trusted.add(full)
         elif not full.startswith("sklearn."):  # of which skops knows the estimators
@@ -348,6 +359,18 @@ class _SchemaCheck:
         return self.node(content, depth)
 
 
+# What skops may make: nothing that calls what a file names.
+_CHECKS = {
+    "CachedNode": _SchemaCheck._cached,
+    "DictNode": _SchemaCheck._dict,
+    "JsonNode": _SchemaCheck._json,
+    "ListNode": _SchemaCheck._list,
+    "NdArrayNode": _SchemaCheck._array,
+    "ObjectNode": _SchemaCheck._object,
+    "TupleNode": _SchemaCheck._tuple,
+}
+
+
 def _expect(wanted: str, found: str) -> None:
     if found != wanted:
-        raise ValueError(f"it names {found} in the place of {wanted}")
+        raise ValueError(f"it names {printable(found[:200])} in the place of {wanted}")

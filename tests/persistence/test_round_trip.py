@@ -4,6 +4,7 @@ import functools
 import importlib
 import inspect
 import os
+import re
 import subprocess
 import sys
 
@@ -114,7 +115,8 @@ TWO_VIEWS = {
         annotations=annotations(), random_state=0
     ),
     "kernels": lambda: GaussianProcessRetriever(
-        0.75 * TanimotoKernel(fingerprints()) + ConstantKernel(0.25) * StructureKernel(),
+        0.75 * TanimotoKernel(fingerprints())
+        + ConstantKernel(0.25) * StructureKernel(),
         heritability=0.8,
         random_state=np.random.RandomState(3),
     ),
@@ -195,6 +197,10 @@ def answers(estimator):
     return found
 
 
+def without_addresses(estimator):
+    return re.sub("0x[0-9A-F]+", "", repr(estimator))
+
+
 def same(a, b):
     return a.keys() == b.keys() and all(
         a[k].dtype == b[k].dtype and a[k].tobytes() == b[k].tobytes() for k in a
@@ -207,7 +213,7 @@ def test_answers_are_equal_to_the_bit(name, tmp_path):
     save_model(saved, tmp_path / "a.molge")
     loaded = load_model(tmp_path / "a.molge")
     assert type(loaded) is type(saved)
-    assert repr(loaded) == repr(saved)
+    assert without_addresses(loaded) == without_addresses(saved)
     save_model(loaded, tmp_path / "b.molge")
     first, second = (describe_model(tmp_path / f"{k}.molge") for k in "ab")
     assert first.identity == second.identity
@@ -424,11 +430,11 @@ REFUSED = {
     ),
     "cache": (
         lambda folder: cca().set_params(memory=str(folder)),
-        r"estimator: it is a Pipeline of which memory names a place.*memory=None",
+        r"estimator: it is a Pipeline of which memory='.*memory=None",
     ),
     "checkpoints": (
         lambda folder: net(checkpoint_folder=folder),
-        r"estimator: it is a CoordinatedEmbedder of which checkpoint_folder",
+        r"estimator: it is a CoordinatedEmbedder of which checkpoint_folder=",
     ),
     "circle": (lambda _: circle(), r"kw_args\['a'\]\[0\]: it is an object that holds"),
     "depth": (lambda _: deep(), r"nested more than \d+ levels deep"),
@@ -483,7 +489,7 @@ def test_odd_values_come_back(tmp_path):
         "numbers": [0, -1, 2**70, 0.1, -0.0, float("inf"), True, None, "\ud800\0é"],
         "nan": float("nan"),
         "few": [1, True, 1.0, "1"],
-        "keys": {1: "a", "1": "b", True: 3, None: 4, (1, "x"): 5, 2.5: 6},
+        "keys": {1: "a", "1": "b", False: 3, None: 4, (1, "x"): 5, 2.5: 6},
         "empty": [(), [], {}, "", np.array([], dtype=object), np.zeros((0, 3))],
         "scalars": (np.float32(0.1), np.int64(3), np.bool_(True), np.str_("a")),
         "order": np.asfortranarray(np.arange(6.0).reshape(2, 3)),
@@ -496,7 +502,8 @@ def test_odd_values_come_back(tmp_path):
     save_model(FunctionTransformer(kw_args=values), tmp_path / "a.molge")
     loaded = load_model(tmp_path / "a.molge").kw_args
     assert list(loaded) == list(values)
-    for name in ("numbers", "few", "keys", "sets", "slice", "types", "scalars"):
+    assert loaded["sets"] == values["sets"]
+    for name in ("numbers", "few", "keys", "slice", "types", "scalars"):
         assert repr(loaded[name]) == repr(values[name]), name
     assert np.isnan(loaded["nan"])
     assert loaded["order"].flags.f_contiguous
