@@ -692,6 +692,7 @@ class MoleculeIndex(BaseEstimator):
         *,
         groups=None,
         reverse=False,
+        among=None,
         pictures=False,
         n_permutations=999,
         level=0.05,
@@ -709,6 +710,10 @@ class MoleculeIndex(BaseEstimator):
             As in :meth:`kneighbors`; the conditions name the queries.
         reverse : bool, default=False
             As in :meth:`kneighbors`.
+        among : array-like of int, default=None
+            Rows of the index, see :meth:`get_molecules`, that may be answers, such as
+            those of one vendor; None are all. Whether the query is better than noise is
+            of the whole library all the same.
         pictures : bool, default=False
             Add the structures, as SVG text.
         n_permutations, level, random_state
@@ -756,7 +761,7 @@ class MoleculeIndex(BaseEstimator):
         queries, least = searcher.ask(y, groups, reverse)
         background = searcher.known(self.background_, queries)
         permuted = searcher.permuted(queries, n_permutations, random_state)
-        scores, rows, found = searcher.top_k(queries, n_neighbors, least)
+        scores, rows, found = searcher.top_k(queries, n_neighbors, least, among)
         null = percentiles = None
         if n_permutations:
             null = searcher.null(permuted, rows, level=level, reverse=least)

@@ -34,6 +34,11 @@ class QueryAnswer(pd.DataFrame):
     ``model``, ``n_molecules``, ``n_skipped``, ``n_permutations``, ``level`` and
     ``account``, lines about the genes.
 
+    Parameters
+    ----------
+    data, index, columns, dtype, copy
+        As of ``pandas.DataFrame``.
+
     See Also
     --------
     MoleculeIndex.query : Makes one.

@@ -118,12 +118,14 @@ class Searcher:
         profiles = with_gene_names(self.own.estimator, profiles)
         return self.own.compare(self.store, profiles, rows)
 
-    def top_k(self, queries: Queries, n_neighbors, reverse):
+    def top_k(self, queries: Queries, n_neighbors, reverse, among=None):
         """Return scores and rows, best first, and the scores in the joint space.
 
-        These are None where they are the scores.
+        These are None where they are the scores. `among` are the only rows that count.
         """
         n_active = self.check_not_empty()
+        if among is not None:
+            return self._top_among(queries, n_neighbors, reverse, among)
         n_candidates = min(self.n_candidates, n_active) if self.reranks else n_active
         is_int = isinstance(n_neighbors, Integral) and n_neighbors is not True
         if not (is_int and 1 <= n_neighbors <= n_candidates):
@@ -142,6 +144,26 @@ class Searcher:
         order = np.lexsort((rows, -scores), axis=1)
         best = order[:, :n_neighbors]
         return [np.take_along_axis(a, best, axis=1) for a in (scores, rows, found)]
+
+    def _top_among(self, queries: Queries, n_neighbors, reverse, among: ArrayLike):
+        rows = np.unique(self.check_rows(among))
+        if self.store.active is not None:
+            rows = rows[self.store.active[rows]]
+        is_int = isinstance(n_neighbors, Integral) and n_neighbors is not True
+        if not (is_int and 1 <= n_neighbors <= len(rows)):
+            raise ValueError(
+                f"n_neighbors must be an int from 1 to {len(rows):,}, the number of "
+                f"molecules in `among`. Got {n_neighbors!r}."
+            )
+        found = scores_of(self.store, queries.vectors, rows)
+        k = max(self.n_candidates, n_neighbors) if self.reranks else n_neighbors
+        best = np.argsort(found if reverse else -found, axis=1, kind="stable")[:, :k]
+        found, own = np.take_along_axis(found, best, axis=1), rows[best]
+        if not self.reranks:
+            return found, own, None
+        scores = self.own.score(self.store, queries, own)
+        best = np.lexsort((own, -scores), axis=1)[:, :n_neighbors]
+        return [np.take_along_axis(a, best, axis=1) for a in (scores, own, found)]
 
     def check_not_empty(self):
         """Return how many molecules there are."""

@@ -65,7 +65,10 @@ def test_one_row_an_answer(index, queries):
     scores = index.similarity_to_rows(queries, range(5))
     expected = np.take_along_axis(scores, rows, axis=1)
     np.testing.assert_allclose(table["score"], expected.ravel(), rtol=1e-6)
-    assert table.attrs == {"metric": "correlation", "reverse": False}
+    assert table.attrs == {
+        "metric": "correlation", "reverse": False, "model": "Points",
+        "n_molecules": 5, "n_skipped": 0, "n_permutations": 999, "level": 0.05,
+    }  # fmt: skip
 
 
 def test_queries_are_numbered_without_names(index, queries):

@@ -100,6 +100,28 @@ def test_what_is_no_answer_is_shown_as_any_table(answer):
     assert answer.to_csv() == pd.DataFrame(answer).to_csv()
 
 
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("metric", ["correlation", "euclidean"])
+def test_answers_among_some_rows(index_of, metric, reverse):
+    rng = np.random.default_rng(0)
+    alkanes = ["C" * (i + 1) for i in range(30)]
+    index = index_of(rng.normal(size=(30, 6)), metric, texts=alkanes)
+    queries = rng.normal(size=(3, 6)).astype(np.float32)
+    among = [3, 7, 7, 11, 20, 29, 4]
+    whole = index.query(queries, 30, reverse=reverse)
+    part = index.query(queries, 4, reverse=reverse, among=among)
+    for query, own in part.groupby("query"):
+        expected = whole[(whole["query"] == query) & whole["index_row"].isin(among)]
+        assert own["index_row"].tolist() == expected["index_row"].tolist()[:4]
+        assert own["rank"].tolist() == [1, 2, 3, 4]
+        for name in ("score", "p_value", "query_p_value"):
+            np.testing.assert_allclose(own[name], expected[name][:4], rtol=1e-6)
+    with pytest.raises(ValueError, match="from 1 to 6, the number of molecules in"):
+        index.query(queries, 7, among=among)
+    with pytest.raises(IndexError, match="from 0 to 29"):
+        index.query(queries, 1, among=[30])
+
+
 # The page
 
 

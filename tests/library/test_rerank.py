@@ -185,6 +185,10 @@ def test_candidates_are_those_of_the_joint_space():
     table = index.query(asked, 3, n_permutations=19)
     np.testing.assert_array_equal(table["index_row"], found[:, :3].ravel())
     np.testing.assert_allclose(table["score"], -distances[:, :3].ravel())
+    # Rows that are asked for are all candidates, as far as there is room for them.
+    few = index.query(asked[:1], 2, among=found[0, 3:], n_permutations=0)
+    assert few["index_row"].tolist() == found[0, 3:5].tolist()
+    np.testing.assert_allclose(few["score"], -distances[0, 3:5])
     in_space = plain.similarity_to_rows(asked, np.arange(len(LIBRARY)))
     expected = np.take_along_axis(in_space, found[:, :3], 1).ravel()
     np.testing.assert_allclose(table["candidate_score"], expected, rtol=1e-6)

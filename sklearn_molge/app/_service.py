@@ -1,0 +1,588 @@
+"""What the page and the REST interface ask: genes, molecules, and why."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from rdkit import Chem, rdBase
+from sklearn.utils import gen_batches
+
+from sklearn_molge._utils.answer_view import structure_uri
+from sklearn_molge._utils.messages import counted
+from sklearn_molge._utils.views import fitted_gene_names, resolve_views
+from sklearn_molge.app._uploads import UploadStore, gene_marks
+from sklearn_molge.expression import match_genes, profile_from_genes
+from sklearn_molge.inspection import (
+    atom_attribution,
+    class_enrichment,
+    gene_attribution,
+)
+from sklearn_molge.library import MoleculeIndex, QueryAnswer
+from sklearn_molge.metrics import pairwise_similarity, similarity
+from sklearn_molge.molecules import MorganFingerprinter, check_smiles
+from sklearn_molge.retrieval import PredictedProfileRetriever
+
+__all__ = ["Answer", "Asked", "MoleculeAnswer", "Service", "Why"]
+
+_MOST_ANSWERS = 200
+_MOST_GENES = 5000  # in a list
+_MOST_LOOKED_AT = 20_000  # nearest molecules that filters look at
+_N_KEPT = 64  # answers that are remembered
+_N_BEST = 100  # nearest molecules whose classes are counted
+_N_MEASURED = 4096  # profiles that are compared at a time
+_N_MAP = 2000  # molecules of the map's background
+_CLASSES = ("moa", "mechanism", "target")
+_COLORS = {True: (0.25, 0.47, 0.85), False: (0.87, 0.35, 0.25)}  # for, against
+
+Number = Annotated[
+    float | None, BeforeValidator(lambda value: None if value == "" else value)
+]
+Share = Annotated[Number, Field(ge=0, le=1)]
+Genes = Annotated[
+    str,
+    BeforeValidator(
+        lambda value: "\n".join(value) if isinstance(value, list) else value
+    ),
+    Field(max_length=100_000),
+]
+
+
+class Asked(BaseModel):
+    """A question: genes or an upload, and which molecules may answer."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, str_strip_whitespace=True)
+
+    up: Genes = ""
+    down: Genes = ""
+    upload: str = Field("", pattern="^([0-9a-f]{32})?$")
+    reverse: bool = False
+    n: int = Field(20, ge=1, le=_MOST_ANSWERS)
+    mechanism: str = Field("", max_length=200)
+    target: str = Field("", max_length=200)
+    column: str = Field("", max_length=200)
+    how: Literal["contains", "equals"] = "contains"
+    value: str = Field("", max_length=200)
+    near_min: Share = None
+    near_max: Share = None
+    smarts: str = Field("", max_length=200)
+    like: str = Field("", max_length=500)
+    like_min: Share = 0.3
+
+    def set_fields(self) -> dict[str, Any]:
+        """Return what is not at its default: what an address has to say."""
+        return self.model_dump(exclude_defaults=True)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The answer to a question.
+
+    Attributes
+    ----------
+    asked : Asked
+    table : QueryAnswer
+        Without rows where no molecule passes the filters.
+    marks : DataFrame
+        Genes: part, entry, symbol, status.
+    profile : ndarray of shape (n_genes,)
+        What was asked: the mean of the profiles.
+    notes : list of str
+    """
+
+    asked: Asked
+    table: QueryAnswer
+    marks: pd.DataFrame
+    profile: NDArray
+    notes: list[str]
+
+
+@dataclass(frozen=True)
+class Why:
+    """Which genes and atoms speak for a match."""
+
+    rank: int
+    name: str
+    picture: str
+    genes: list[tuple[str, float, float]]  # name, change of similarity, expression
+
+
+@dataclass(frozen=True)
+class MoleculeAnswer:
+    """A molecule asked for its profile.
+
+    Attributes
+    ----------
+    smiles, picture, how : str
+        `how` says what the numbers of the genes are.
+    up, down : list of tuple
+        Genes and their numbers, the strongest first.
+    signatures : DataFrame
+        The nearest measured profiles; none without a study.
+    """
+
+    smiles: str
+    picture: str
+    how: str
+    up: list[tuple[str, float]]
+    down: list[tuple[str, float]]
+    signatures: pd.DataFrame = field(default_factory=pd.DataFrame)
+
+
+class Service:
+    """Answers questions about an index; from several threads at once.
+
+    Parameters
+    ----------
+    index : MoleculeIndex
+    study : Study or None
+        Measured profiles.
+    n_permutations : int
+    n_explained : int
+        How many answers are explained.
+    max_kept : int
+        Bytes of uploads that are kept.
+    """
+
+    def __init__(
+        self,
+        index: MoleculeIndex,
+        *,
+        study: Any,
+        n_permutations: int,
+        n_explained: int,
+        max_kept: int,
+    ):
+        self.index = index
+        self.n_permutations = n_permutations
+        self.n_explained = n_explained
+        self.uploads = UploadStore(max_kept)
+        self.genes = _genes_of(index)
+        self._names = _fitted_names(index.estimator_)
+        self.study = study
+        self._measured = None if study is None else self._measure(study)
+        self._answers: OrderedDict[Asked, Answer] = OrderedDict()
+        self._lock = threading.Lock()
+        first = index.store_.further_columns(np.arange(min(1, index.n_rows_)))
+        self.columns = [str(name) for name in first]
+
+    # Genes
+
+    @property
+    def gene_labels(self) -> list[str]:
+        """What a reader calls the genes of the model."""
+        if isinstance(self.genes, pd.DataFrame):
+            known = next(n for n in ("symbol", "name", "gene_id") if n in self.genes)
+            return self.genes[known].astype(str).tolist()
+        if self.genes is not None:
+            return [str(name) for name in self.genes]
+        return [
+            f"gene {i}" for i in range(getattr(self.index.estimator_, "n_genes_in_", 0))
+        ]
+
+    def mark(self, text: str, part: str) -> pd.DataFrame:
+        """Read a list of genes, as it was pasted."""
+        if self.genes is None:
+            raise ValueError(
+                "This model does not know the names of its genes: make the index with "
+                "MoleculeIndex(..., genes=study.genes)."
+            )
+        entries = [e for e in text.replace(",", " ").replace(";", " ").split() if e]
+        if len(entries) > _MOST_GENES:
+            raise ValueError(
+                f"At most {_MOST_GENES:,} genes {part} are read. Got {len(entries):,}."
+            )
+        marks = gene_marks([entry[:60] for entry in entries], self.genes)
+        again = marks["column"].duplicated() & (marks["column"] >= 0)
+        marks.loc[again, "status"] = "came before"
+        return marks.assign(part=part)
+
+    def _profile_of_genes(self, asked: Asked) -> tuple[NDArray, pd.DataFrame]:
+        up, down = self.mark(asked.up, "up"), self.mark(asked.down, "down")
+        marks = pd.concat([up, down], ignore_index=True)
+        used = [np.unique(m["column"][m["column"] >= 0]) for m in (up, down)]
+        both = np.intersect1d(*used)
+        labels = np.array(self.gene_labels, dtype=object)
+        if both.size:
+            raise ValueError(
+                "A gene must be up or down. In both lists: "
+                f"{', '.join(labels[both[:10]])}."
+            )
+        if not used[0].size and not used[1].size:
+            given = ", ".join(marks["entry"].head(5))
+            raise ValueError(
+                f"None of the {len(marks):,} genes is in the model, which has "
+                f"{len(labels):,}, such as {', '.join(labels[:3])}. Got {given}."
+                if len(marks)
+                else "Paste at least one gene, or choose a file."
+            )
+        # By their places, so that no name is read twice.
+        places = [f"g{i}" for i in range(len(labels))]
+        query = profile_from_genes(
+            places, up=[places[i] for i in used[0]], down=[places[i] for i in used[1]]
+        )
+        return query.profile, marks
+
+    # Molecules for profiles
+
+    def answer(self, asked: Asked) -> Answer:
+        """Answer a question, or remember the answer.
+
+        Raises
+        ------
+        ValueError
+            If the question cannot be understood.
+        KeyError
+            If its upload is not kept any more.
+        """
+        with self._lock:
+            if asked in self._answers:
+                self._answers.move_to_end(asked)
+                return self._answers[asked]
+        answer = self._answer(asked)
+        with self._lock:
+            self._answers[asked] = answer
+            if len(self._answers) > _N_KEPT:
+                self._answers.popitem(last=False)
+        return answer
+
+    def _answer(self, asked: Asked) -> Answer:
+        notes: list[str] = []
+        if asked.upload:
+            upload = self.uploads.get(asked.upload)
+            profiles, marks = upload.profiles, upload.marks.assign(part="")
+            label, notes = upload.name, list(upload.notes)
+            if len(profiles) > 1:
+                notes.append(f"{len(profiles):,} profiles are asked as one condition.")
+        else:
+            profiles, marks = self._profile_of_genes(asked)
+            label = "Your genes"
+        n_used = int((marks["column"] >= 0).sum())
+        account = f"{n_used:,} of {counted(len(marks), 'gene')} used."
+        y, groups = self._named(profiles), [label] * len(profiles)
+        among, told = self._filtered(asked, y, groups)
+        n = min(asked.n, self.index.n_molecules_)
+        if self.index.reranks_:
+            n = min(n, self.index.n_candidates)
+        if among is not None:
+            n, notes = min(n, len(among)), [*notes, told]
+        table = QueryAnswer()
+        if n:
+            table = self.index.query(
+                y, n, groups=groups, reverse=asked.reverse, among=among,
+                n_permutations=self.n_permutations,
+            )  # fmt: skip
+            table.attrs["account"] = [account, *notes]
+        return Answer(asked, table, marks, profiles.mean(axis=0), notes)
+
+    def _named(self, profiles: NDArray) -> Any:
+        """Give profiles, in the order of the model, the names that it knows."""
+        if self._names is None:
+            return profiles
+        return pd.DataFrame(profiles, columns=self._names)
+
+    def _filtered(self, asked: Asked, y: Any, groups: list) -> tuple[Any, str]:
+        """Return the nearest rows that pass the filters; None where there are none."""
+        filters = list(self._filters(asked))
+        if not filters:
+            return None, ""
+        most = min(_MOST_LOOKED_AT, self.index.n_molecules_)
+        if self.index.reranks_:
+            most = min(most, self.index.n_candidates)
+        k, seen, kept = min(most, max(200, 8 * asked.n)), 0, np.empty(0, np.intp)
+        while True:
+            rows = self.index.kneighbors(
+                y, k, groups=groups, reverse=asked.reverse, return_distance=False
+            )[0]
+            table = self.index.get_molecules(rows[seen:])
+            passed = np.ones(len(table), dtype=bool)
+            for each in filters:
+                passed[passed] = each(table[passed])
+            kept = np.append(kept, rows[seen:][passed])
+            seen = len(rows)
+            if len(kept) >= asked.n or seen == most:
+                break
+            k = min(most, 8 * k)
+        return kept, f"Filters: {len(kept):,} of the nearest {seen:,} molecules pass."
+
+    def _filters(self, asked: Asked) -> Iterator[Callable[[pd.DataFrame], Any]]:
+        """Yield functions of a table of molecules that say which pass."""
+        mechanism = next((c for c in _CLASSES[:2] if c in self.columns), "moa")
+        wanted = [
+            (mechanism, asked.mechanism, "contains"),
+            ("target", asked.target, "contains"),
+            (asked.column, asked.value, asked.how),
+        ]
+        for column, value, how in wanted:
+            if value:
+                if column not in (*self.columns, "name"):
+                    raise ValueError(
+                        f"The library has no column {column!r}. It has "
+                        f"{', '.join(['name', *self.columns])}."
+                    )
+                yield _column_filter(column, value, how)
+        if asked.near_min is not None or asked.near_max is not None:
+            yield self._training_filter(asked.near_min, asked.near_max)
+        if asked.smarts:
+            yield _smarts_filter(asked.smarts)
+        if asked.like:
+            yield _like_filter(asked.like, asked.like_min or 0.0)
+
+    def _training_filter(self, low: float | None, high: float | None):
+        background = self.index.background_
+        if background is None or not background.knows_training:
+            raise ValueError(
+                "The index does not know its training molecules: "
+                "index.calibrate(study.smiles, study.ge)."
+            )
+        low, high = low or 0.0, 1.0 if high is None else high
+
+        def passes(table: pd.DataFrame) -> Any:
+            smiles = table["smiles"].to_numpy(dtype=object)
+            if not len(smiles):
+                return np.empty(0, dtype=bool)
+            near, _ = background.nearest_training(smiles)
+            return (near >= low) & (near <= high)
+
+        return passes
+
+    # Why
+
+    def why(self, answer: Answer) -> list[Why]:
+        """Explain the first answers, where the model can."""
+        found = []
+        for row in answer.table.head(self.n_explained).to_dict("records"):
+            profile = self._named(answer.profile[None])
+            if answer.asked.reverse and self.index.reranks_:
+                profile = -profile
+            args = (self.index.estimator_, row["molecule"], profile)
+            try:
+                atoms = atom_attribution(*args)
+                genes = gene_attribution(*args).values
+            except (TypeError, ValueError):
+                return found
+            order = np.argsort(-np.abs(genes), kind="stable")[:12]
+            labels = self.gene_labels
+            told = [
+                (labels[i], float(genes[i]), float(answer.profile[i]))
+                for i in order
+                if genes[i]
+            ]
+            picture = structure_uri(
+                row["molecule"], size=(320, 220), atom_colors=_atom_colors(atoms.values)
+            )
+            name = row["name"] if isinstance(row["name"], str) and row["name"] else ""
+            found.append(Why(row["rank"], name or row["molecule"], picture, told))
+        return found
+
+    def enriched(self, answer: Answer) -> tuple[str, pd.DataFrame]:
+        """Return which column has classes, and those that are many among the nearest."""
+        column = next((c for c in _CLASSES if c in self.columns), None)
+        if column is None or answer.table.empty:
+            return "", pd.DataFrame()
+        n = min(_N_BEST, self.index.n_molecules_)
+        if self.index.reranks_:
+            n = min(n, self.index.n_candidates)
+        profile = self._named(answer.profile[None])
+        reverse = answer.asked.reverse
+        rows = self.index.kneighbors(profile, n, reverse=reverse, return_distance=False)
+        near = self.index.get_molecules(rows[0])
+        labels = self._labels(column)
+        try:
+            found = class_enrichment(
+                -np.arange(len(near)),
+                near[column].tolist(),
+                names=near["name"].tolist(),
+                statistic="hypergeometric",
+                background=labels,
+            )
+        except ValueError:  # no class is large enough
+            return column, pd.DataFrame()
+        table = found.table
+        return column, table[table["n_hits"] > 0].head(8).reset_index()
+
+    def _labels(self, column: str) -> list:
+        """Return the classes of all molecules of the library that have one."""
+        state = self.index.n_rows_, self.index.n_molecules_, column
+        with self._lock:
+            known = getattr(self, "_known_labels", None)
+            if known is None or known[0] != state:
+                labels = self.index.get_molecules()[column].tolist()
+                known = state, [label for label in labels if label]
+                self._known_labels = known
+        return known[1]
+
+    def map(self, answer: Answer) -> tuple[list, list] | None:
+        """Return places (x, y from 0 to 1) of a sample of the library, and of hits."""
+        rows = answer.table.get("index_row")
+        if rows is None or self.index.n_molecules_ < 3:
+            return None
+        centre, axes, low, span, sample = self._map_axes()
+        hits = self._vectors(rows.to_numpy())
+        places = np.clip(((hits - centre) @ axes - low) / span, 0, 1)
+        return sample, places.tolist()
+
+    def _map_axes(self) -> tuple:
+        with self._lock:
+            known = getattr(self, "_known_map", None)
+            if known is None:
+                store = self.index.store_
+                rows = np.arange(store.n_rows)
+                rows = rows if store.active is None else rows[store.active]
+                if len(rows) > _N_MAP:
+                    rng = np.random.default_rng(0)
+                    rows = np.sort(rng.choice(rows, _N_MAP, replace=False))
+                vectors = self._vectors(rows)
+                centre = vectors.mean(axis=0)
+                _, _, axes = np.linalg.svd(vectors - centre, full_matrices=False)
+                axes = np.pad(axes, ((0, 2), (0, 0)))[:2].T  # one axis at least
+                places = (vectors - centre) @ axes
+                low, high = np.quantile(places, [0.005, 0.995], axis=0)
+                span = np.where(high > low, high - low, 1)
+                sample = np.clip((places - low) / span, 0, 1).tolist()
+                known = self._known_map = centre, axes, low, span, sample
+        return known
+
+    def _vectors(self, rows: NDArray) -> NDArray:
+        vectors = self.index.store_.stored(rows).astype(np.float64)
+        lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+        return vectors / np.where(lengths > 0, lengths, 1)
+
+    # Genes for molecules
+
+    def molecule(self, smiles: str, n: int = 25) -> MoleculeAnswer:
+        """Say what the model expects of a molecule.
+
+        Raises
+        ------
+        InvalidSmilesError
+            If it is none.
+        """
+        check_smiles([smiles])
+        X = np.array([smiles], dtype=object)
+        estimator = self.index.estimator_
+        inner, molecules, _ = resolve_views(estimator, X, None)
+        n_genes = len(self.gene_labels)
+        values: NDArray = np.empty(0)
+        if isinstance(inner, PredictedProfileRetriever):
+            values = np.asarray(inner.transform(molecules))[0]
+            how = "the profile that the model predicts"
+        if len(values) != n_genes:
+            both = np.concatenate([np.eye(n_genes), -np.eye(n_genes)])
+            scores = np.asarray(similarity(estimator, X, self._named(both)))[:, 0]
+            values = (scores[:n_genes] - scores[n_genes:]) / 2
+            how = (
+                "half the difference in similarity between a profile in which this "
+                "gene alone is up and one in which it alone is down"
+            )
+        order, labels = np.argsort(-values, kind="stable"), self.gene_labels
+        pairs = [(labels[i], float(values[i])) for i in order]
+        up = [pair for pair in pairs if pair[1] > 0][:n]
+        down = [pair for pair in pairs[::-1] if pair[1] < 0][:n]
+        picture = structure_uri(smiles, size=(320, 220))
+        return MoleculeAnswer(smiles, picture, how, up, down, self._signatures(X, n))
+
+    def _signatures(self, X: NDArray, n: int) -> pd.DataFrame:
+        if self._measured is None:
+            return pd.DataFrame()
+        measured = self._measured
+        scores = np.concatenate(
+            [
+                similarity(self.index.estimator_, X, self._named(measured[part]))[:, 0]
+                for part in gen_batches(len(measured), _N_MEASURED)
+            ]
+        )
+        best = np.argsort(-scores, kind="stable")[:n]
+        shown = ["pert_name", "pert_id", "cell_line", "dose_um", "time_h", "moa"]
+        obs = self.study.obs.iloc[best]
+        columns = {name: obs[name].tolist() for name in shown if name in obs}
+        return pd.DataFrame({"score": scores[best], **columns})
+
+    def _measure(self, study: Any) -> NDArray:
+        """Return the profiles of a study in the order of the genes of the model."""
+        if self.genes is None:
+            return study.ge
+        columns = np.full(len(self.genes), -1)
+        known = "gene_id" if "gene_id" in study.genes else "symbol"
+        found = match_genes(study.genes[known].tolist(), self.genes)[
+            "column"
+        ].to_numpy()
+        columns[found[found >= 0]] = np.flatnonzero(found >= 0)
+        if (columns < 0).any():
+            raise ValueError(
+                f"study must have all {len(columns):,} genes of the index. It lacks "
+                f"{(columns < 0).sum():,}."
+            )
+        in_order = np.array_equal(columns, np.arange(study.ge.shape[1]))
+        return study.ge if in_order else study.ge[:, columns]
+
+
+def _genes_of(index: MoleculeIndex) -> Any:
+    """Return the table of genes of an index, their names, or None."""
+    genes = index.store_.identity["genes"]
+    return _fitted_names(index.estimator_) if genes is None else pd.DataFrame(genes)
+
+
+def _fitted_names(estimator: Any) -> NDArray | None:
+    try:
+        return fitted_gene_names(estimator)
+    except ValueError:
+        return None
+
+
+def _column_filter(column: str, value: str, how: str):
+    wanted = value.casefold()
+
+    def passes(table: pd.DataFrame) -> Any:
+        if column not in table:
+            return np.zeros(len(table), dtype=bool)
+        texts = [str(v).casefold() if pd.notna(v) else "" for v in table[column]]
+        if how == "equals":
+            return np.array([wanted in (t, *t.split("|")) for t in texts], dtype=bool)
+        return np.array([wanted in t for t in texts], dtype=bool)
+
+    return passes
+
+
+def _smarts_filter(smarts: str):
+    with rdBase.BlockLogs():
+        pattern = Chem.MolFromSmarts(smarts)
+    if pattern is None or not pattern.GetNumAtoms():
+        raise ValueError(f"The substructure must be SMARTS. Got {smarts!r}.")
+
+    def passes(table: pd.DataFrame) -> Any:
+        with rdBase.BlockLogs():
+            mols = [Chem.MolFromSmiles(smiles) for smiles in table["smiles"]]
+        found = [m is not None and m.HasSubstructMatch(pattern) for m in mols]
+        return np.array(found, dtype=bool)
+
+    return passes
+
+
+def _like_filter(smiles: str, least: float):
+    check_smiles([smiles])
+    own = MorganFingerprinter().transform([smiles])
+
+    def passes(table: pd.DataFrame) -> Any:
+        if table.empty:
+            return np.empty(0, dtype=bool)
+        bits = MorganFingerprinter().transform(table["smiles"].to_numpy(dtype=object))
+        return pairwise_similarity(own, bits, metric="tanimoto")[0] >= least
+
+    return passes
+
+
+def _atom_colors(values: NDArray) -> list[tuple[float, ...]]:
+    """Return white for nothing, blue for what supports the match, red for the rest."""
+    limit = np.abs(values).max(initial=0) or 1
+    return [
+        tuple(1 - min(abs(v) / limit, 1) * (1 - c) for c in _COLORS[bool(v > 0)])
+        for v in values
+    ]
