@@ -38,7 +38,11 @@ _N_MOLECULES = 300
 _N_LINES = 8
 _LEVEL = 5
 _SIZES = ("val_drugs", "test_drugs", "val_cell_lines", "test_cell_lines")
-_FILTERS = ("pert_time", "pert_dose", "cell_lines", "metadata", "shared_by_all_lines")
+# Parameters of load_lincs that are options.
+_FILTERS = (
+    *("pert_time", "pert_dose", "cell_lines", "metadata", "shared_by_all_lines"),
+    "landmark_only",
+)
 
 
 def study_options(*, required: bool = True) -> Decorator:
@@ -73,6 +77,10 @@ def study_options(*, required: bool = True) -> Decorator:
         option(
             group, "--shared-by-all-lines", is_flag=True, default=None,
             help="keep drugs that are in each of the lines, as the paper does",
+        ),
+        option(
+            group, "--all-genes", "landmark_only", flag_value=False, type=bool,
+            default=None, help="keep inferred genes, too, and not the 978 landmarks",
         ),
         option(
             group, "--molecules", type=click.IntRange(min=1), metavar="N",
@@ -125,7 +133,10 @@ def check_study(given: Any) -> None:
         raise ValueError(f"--data: {SIMULATED!r} stands alone. Got {got}.")
     if given.molecules is not None and not simulated:
         raise ValueError(f"--molecules is for --data {SIMULATED}.")
-    _check_filters(given)
+    names = ["all_genes" if n == "landmark_only" else n for n in _filters_of(given)]
+    flags = ", ".join(f"--{name.replace('_', '-')}" for name in names)
+    if simulated and flags:
+        raise ValueError(f"{flags}: not for --data {SIMULATED}, which has no files.")
     if not simulated:
         check_paths("--data", given.data)
     if given.metadata is not None:
@@ -137,18 +148,6 @@ def check_paths(flag: str, paths) -> None:
     for path in map(Path, paths):
         if not path.exists():
             raise FileNotFoundError(f"{flag}: there is no {path}.")
-
-
-def _check_filters(given: Any) -> None:
-    """Refuse filters that the files do not go through."""
-    names = [name for name in _FILTERS if getattr(given, name) is not None]
-    flags = ", ".join(f"--{name.replace('_', '-')}" for name in names)
-    if not names:
-        return
-    if _is_simulated(given) or all(map(_is_h5ad, given.data)):
-        raise ValueError(f"{flags}: for LINCS folders, GCT and GCTX files only.")
-    if names != ["metadata"] and any(map(_is_h5ad, given.data)):
-        raise ValueError(f"{flags}: not for .h5ad files, which are joined whole.")
 
 
 def load_study(given: Any) -> Study:
@@ -163,13 +162,20 @@ def load_study(given: Any) -> Study:
             level=level,
             random_state=getattr(given, "random_state", 0),
         )
-    annotated = [path for path in given.data if _is_h5ad(path)]
-    lincs = [path for path in given.data if not _is_h5ad(path)]
-    filters = {name: getattr(given, name) for name in _FILTERS}
-    named = {name: value for name, value in filters.items() if value is not None}
-    studies = [load_lincs(lincs, level=level, **named)] if lincs else []
-    studies += [_load_h5ad(path, given.level) for path in annotated]
+    filters = _filters_of(given)
+    # What chooses profiles chooses in all files; without it a study stays as it was.
+    whole = [path for path in given.data if _is_h5ad(path)]
+    whole = [] if set(filters) - {"metadata"} else whole
+    parts = [path for path in given.data if path not in whole]
+    studies = [load_lincs(parts, level=level, **filters)] if parts else []
+    studies += [_load_h5ad(path, given.level) for path in whole]
     return studies[0] if len(studies) == 1 else Study.concat(studies)
+
+
+def _filters_of(given: Any) -> dict[str, Any]:
+    """Return the parameters of load_lincs that are given."""
+    named = {name: getattr(given, name) for name in _FILTERS}
+    return {name: value for name, value in named.items() if value is not None}
 
 
 def _is_simulated(given: Any) -> bool:

@@ -71,6 +71,7 @@ def command(given: Any) -> int:
     from sklearn_molge.evaluation import audit_split, draw_split
 
     study, said = load_study(given), Output.of(given)
+    split: Any
     if given.split is not None:
         split = _read_split(given.split, study, said)
     else:
@@ -98,8 +99,9 @@ def _read_split(path: Path, study: Study, said: Output) -> dict[str, Any]:
     part = next((name for name in _PART_COLUMNS if name in table), None)
     obs = study.obs.rename_axis("").reset_index(names="id").astype(str)
     ids = {name: "id" for name in _ID_COLUMNS if name not in study.obs}
-    keys = {name: ids.get(name, name) for name in table if ids.get(name, name) in obs}
-    keys.pop(part, None)
+    columns = {name: ids.get(name, name) for name in map(str, table)}
+    keys = {name: own for name, own in columns.items() if own in obs}
+    keys.pop(part or "", None)
     if part is None or not keys:
         raise ValueError(
             f"--split: {path} must have a column 'part', and one that the study has: "
@@ -123,4 +125,4 @@ def _read_split(path: Path, study: Study, said: Output) -> dict[str, Any]:
         f"{path}, by {', '.join(names)}: {counted(n_free, 'profile')} in no part; "
         f"{counted(int(unknown.sum()), 'row')} of the table of nothing in the study"
     )
-    return {name: rows.to_numpy() for name, rows in found.groupby(part)["row"]}
+    return {str(name): rows.to_numpy() for name, rows in found.groupby(part)["row"]}

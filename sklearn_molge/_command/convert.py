@@ -62,8 +62,8 @@ def _filters() -> Any:
     "as_study",
     is_flag=True,
     help="keep treated profiles with a readable molecule and their controls, columns "
-    "in our names and units, and the 978 landmark genes, as every command reads a "
-    "study; so it is with a folder. Without it all rows and columns stay as they are",
+    "in our names and units, as every command reads a study; so it is with a folder. "
+    "Without it all rows and columns stay as they are",
 )
 @options(_filters())
 @option("Run", "--force", is_flag=True, help="replace OUT")

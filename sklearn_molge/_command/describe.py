@@ -252,8 +252,8 @@ def _of_genes(table: pd.DataFrame, n_genes: int) -> dict[str, Any]:
     """Say by what genes are named, and how many are known."""
     from sklearn_molge.expression import match_genes
 
-    columns = [table.index, *(table[name] for name in table)]
-    by_column = [match_genes(column.astype(str), ["TP53"]) for column in columns]
+    columns = [table.index.astype(str), *(table[name].astype(str) for name in table)]
+    by_column = [match_genes(column, ["TP53"]) for column in columns]
     matched = max(by_column, key=lambda found: found["symbol"].notna().sum())
     known = matched["symbol"].notna()
     how = matched["how"].str.removesuffix(" of another gene").replace("name", "symbol")

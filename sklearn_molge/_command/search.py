@@ -225,16 +225,13 @@ def _queries(
         profiles = study.profiles()
         return profiles, _conditions(study.obs, given.condition), {}
     else:
-        parts = [_of_file(path, given.condition) for path in given.profile]
-        profiles = pd.concat([part for part, _ in parts])
-        if profiles.isna().to_numpy().any():
-            raise ValueError("--profile: the files must hold the same genes.")
-        accounts = {
-            path.name: _account(part.columns, index)
-            for path, (part, _) in zip(given.profile, parts, strict=True)
+        parts = {
+            path.name: _of_file(path, given.condition, index) for path in given.profile
         }
+        profiles = pd.concat([part for part, _ in parts.values()])
+        accounts = {name: part.attrs["genes"] for name, (part, _) in parts.items()}
         if given.condition:
-            return profiles, [c for _, some in parts for c in some], accounts
+            return profiles, [c for _, some in parts.values() for c in some], accounts
     groups = ["combined"] * len(profiles) if given.combine else None
     return profiles, groups, accounts
 
@@ -265,15 +262,21 @@ def _of_tables(paths: Any, index: MoleculeIndex) -> Iterator[tuple[str, Any]]:
         yield label, read_de_table(path, genes=_genes_of(index))
 
 
-def _of_file(path: Path, condition: str | None) -> tuple[pd.DataFrame, list]:
+def _of_file(
+    path: Path, condition: str | None, index: MoleculeIndex
+) -> tuple[pd.DataFrame, list]:
     """Read profiles, and the condition of each."""
     from sklearn_molge.datasets import read_profiles
 
-    profiles = read_profiles(path)
+    if condition and not kind_of(path):
+        raise ValueError(f"--condition: {path} is a table, which has no such column.")
+    profiles = read_profiles(path, genes=_genes_of(index))
+    found = profiles.attrs["genes"]
+    counts = {"used": found["found"], "without a value": found["filled"]}
+    counts |= {"of no gene of the model": found["left_out"]}
+    profiles.attrs = {"genes": {what: n for what, n in counts.items() if n}}
     if not condition:
         return profiles, []
-    if not kind_of(path):
-        raise ValueError(f"--condition: {path} is a table, which has no such column.")
     return profiles, _conditions(read_matrix(path).obs, condition)
 
 
@@ -301,40 +304,46 @@ def _account(names: Any, index: MoleculeIndex) -> pd.DataFrame:
     own = target_genes(_genes_of(index))[1]
     matched = match_genes(names, _genes_of(index))
     status = []
-    for row in matched.itertuples():
-        if row.column < 0:
-            known = row.gene_id is not None
+    for row in matched.to_dict("records"):
+        if row["column"] < 0:
+            known = row["gene_id"] is not None
             status.append("not in the model" if known else "unknown")
             continue
-        called = row.symbol if own[row.column].isdecimal() else own[row.column]
-        is_id = row.how in ("name", "Entrez id", "Ensembl id")
-        is_alias = not is_id and str(row.entry).casefold() != str(called).casefold()
+        name = own[row["column"]]
+        called = row["symbol"] if name.isdecimal() else name
+        is_id = row["how"] in ("name", "Entrez id", "Ensembl id")
+        is_alias = not is_id and row["entry"].casefold() != str(called).casefold()
         status.append("alias" if is_alias else "used")
     return matched.rename(columns={"entry": "gene"}).assign(status=status)
 
 
-def _counts(account: pd.DataFrame) -> dict[str, int]:
-    return account["status"].value_counts().to_dict()
+def _counts(account: Any) -> dict[Any, int]:
+    """Return how many genes became what; of profiles nothing else is known."""
+    is_table = hasattr(account, "columns")
+    return account["status"].value_counts().to_dict() if is_table else account
 
 
-def _told(account: pd.DataFrame) -> str:
+def _told(account: Any) -> str:
     """Write an account in a line: how many were used, and what of the others."""
     counts = _counts(account)
     n_used = sum(counts.get(status, 0) for status in _USED)
-    told = [f"{n_used:,} of {counted(len(account), 'gene')} used"]
+    told = [f"{counted(n_used, 'gene')} used"]
     if counts.get("alias"):
-        told[0] += f" ({counts['alias']:,} by an alias)"
+        told[0] += f", {counts['alias']:,} of them by an alias"
     for status, n in counts.items():
         if status not in _USED:
-            some = account.loc[account["status"] == status, "gene"]
-            told.append(f"{n:,} {status} ({first_few(some, write=str, n=5)})")
+            some = ""
+            if hasattr(account, "columns"):
+                genes = account.loc[account["status"] == status, "gene"]
+                some = f" ({first_few(genes, write=str, n=5)})"
+            told.append(f"{n:,} {status}{some}")
     return "; ".join(told)
 
 
 # The answer
 
 
-def _verdicts(answer: pd.DataFrame) -> list[dict[str, Any]]:
+def _verdicts(answer: pd.DataFrame) -> list[dict[Any, Any]]:
     """Return, of each query, whether its answer is better than noise."""
     columns = ["query", "better_than_noise", "query_p_value", "query_q_value"]
     known = [name for name in columns if name in answer]
@@ -368,7 +377,7 @@ def _shown(answer: pd.DataFrame, verdicts: list[dict], reverse: bool) -> Iterato
         yield shown.to_string(index=False, float_format="{:.3g}".format)
 
 
-def _records(answer: pd.DataFrame) -> list[dict[str, Any]]:
+def _records(answer: pd.DataFrame) -> list[dict[Any, Any]]:
     import pandas as pd
 
     table = pd.DataFrame(answer).astype(object)
@@ -379,7 +388,7 @@ def _write(path: Path, answer: Any, accounts: dict, facts: dict) -> None:
     """Write the answer in the format of the ending."""
     import json
 
-    import pandas as pd
+    from sklearn_molge._utils.answer_view import answer_to_csv
 
     kind = path.suffix.lower()
     if kind == ".html":
@@ -390,10 +399,9 @@ def _write(path: Path, answer: Any, accounts: dict, facts: dict) -> None:
         _write_workbook(path, answer, accounts, facts)
     else:
         with replacing(path) as draft:
-            if kind == ".csv":
-                pd.DataFrame(answer).to_csv(draft, index=False)
-            else:
-                draft.write_text(json.dumps(plain(facts), indent=1), encoding="utf-8")
+            told = json.dumps(plain(facts), indent=1)
+            text = answer_to_csv(answer) if kind == ".csv" else told
+            draft.write_text(text, encoding="utf-8", newline="")
 
 
 def _write_workbook(path: Path, answer: Any, accounts: dict, facts: dict) -> None:
@@ -402,8 +410,11 @@ def _write_workbook(path: Path, answer: Any, accounts: dict, facts: dict) -> Non
 
     import_optional("openpyxl", extra="excel", needed_by="An .xlsx file")
     sheets = {"answers": answer, "queries": pd.DataFrame(facts["queries"])}
-    if accounts:
-        sheets["genes"] = pd.concat(accounts, names=["query", "row"]).reset_index(0)
+    tables = {
+        name: table for name, table in accounts.items() if hasattr(table, "columns")
+    }
+    if tables:
+        sheets["genes"] = pd.concat(tables, names=["query", "row"]).reset_index(0)
     with (
         replacing(path) as draft,
         open(draft, "wb") as file,

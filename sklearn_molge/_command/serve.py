@@ -8,13 +8,20 @@ import click
 
 from sklearn_molge._command._options import (
     PATH,
+    Output,
     option,
     output,
 )
 from sklearn_molge._command._options import (
     command as make_command,
 )
-from sklearn_molge._command._study import check_paths
+from sklearn_molge._command._study import (
+    check_paths,
+    check_study,
+    load_study,
+    of_changes,
+    study_options,
+)
 from sklearn_molge._utils.optional import import_optional
 
 __all__ = ["command"]
@@ -48,13 +55,20 @@ molge serve --index index --host 0.0.0.0 --token "$(openssl rand -hex 16)"
     metavar="TEXT",
     help="what visitors must know, also read from MOLGE_TOKEN",
 )
+@study_options(required=False)
 @output(json=False, quiet=False)
 def command(given: Any) -> int:
-    """Show a page on which genes are pasted and molecules found, until Ctrl-C."""
+    """Show a page on which genes are pasted and molecules found, until Ctrl-C.
+
+    With --data it also shows the measured profiles that are nearest to a molecule's.
+    """
     check_paths("--index", [given.index])
+    if given.data:
+        check_study(given)
     for module in ("fastapi", "uvicorn"):
         import_optional(module, extra="app", needed_by="molge serve")
     from sklearn_molge.app import serve
 
-    serve(given.index, host=given.host, port=given.port, token=given.token)
+    study = {"study": of_changes(load_study(given), Output())} if given.data else {}
+    serve(given.index, host=given.host, port=given.port, token=given.token, **study)
     return 0

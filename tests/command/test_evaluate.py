@@ -212,7 +212,7 @@ def test_real_plates_are_joined(calls, tmp_path, level3_folder):
     [
         (["--data", "nowhere"], "--data: there is no nowhere"),
         (["--data", "simulated", "--weights", "no.pt"], "--encoder: there is no no.pt"),
-        (["--data", "simulated", "--pert-time", "6"], "--pert-time: for LINCS"),
+        (["--data", "simulated", "--pert-time", "6"], "--pert-time: not for"),
         (["--data", "simulated", "x"], "--data: 'simulated' stands alone"),
         (["--data", ".", "--molecules", "9"], "--molecules is for --data simulated"),
         (["--data", "."], "error: .*level 5"),
@@ -229,13 +229,10 @@ def test_errors_are_said_on_stderr(calls, tmp_path, capsys, monkeypatch, argumen
     assert "Traceback" not in output.err
 
 
-def test_filters_are_not_for_h5ad(calls, tmp_path, capsys, h5ad):
-    assert evaluate("--data", h5ad, "--pert-dose", 10, out=tmp_path / "out") == 2
-    assert "--pert-dose: for LINCS folders" in capsys.readouterr().err
-    gct = tmp_path / "a.gct"
-    gct.touch()
-    assert evaluate("--data", gct, h5ad, "--pert-dose", 10, out=tmp_path / "out") == 2
-    assert "--pert-dose: not for .h5ad files" in capsys.readouterr().err
+def test_filters_of_h5ad(calls, tmp_path, h5ad):
+    lines = ["--cell-lines", "A549,PC3", "--level", 3, "--all-genes"]
+    assert evaluate("--data", h5ad, *lines, out=tmp_path / "out") == 0
+    assert calls[0][0].smiles.tolist() == ["CCO", "CCC"]
 
 
 @pytest.mark.parametrize("name", ["report.html", "tables", "ranks.csv"])
@@ -379,7 +376,7 @@ def test_a_damaged_h5ad_is_named(tmp_path, capsys, write):
         (["--test-drugs", "0.5", "--val-drugs", "0.5"], "leave none of the 20"),
         (["--test-cell-lines", "NOPE"], "names 'NOPE'"),
         (["--seed", str(2**32)], "'random_state'"),
-        (["--pert-time", "6"], "--pert-time: for LINCS folders"),
+        (["--pert-time", "6"], "--pert-time: not for --data simulated"),
     ],
 )
 def test_wrong_input_of_an_audit(capsys, arguments, message):
