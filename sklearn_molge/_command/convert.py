@@ -124,7 +124,7 @@ def _write_h5ad(path: Path, data: GctData) -> None:
     tables = []
     for table in (data.obs, data.genes):
         texts = table.select_dtypes(["object", "string"])
-        codes = {name: pd.Categorical(texts[name].map(_text)) for name in texts}
+        codes = {str(name): pd.Categorical(texts[name].map(_text)) for name in texts}
         tables.append(table.assign(**codes).rename_axis(None))
     obs, var = tables
     with replacing(path) as draft, writing_hdf5(draft) as (file, _):

@@ -69,6 +69,8 @@ def command(given: Any) -> int:
         import_optional(module, extra="app", needed_by="molge serve")
     from sklearn_molge.app import serve
 
-    study = {"study": of_changes(load_study(given), Output())} if given.data else {}
+    study: dict[str, Any] = {}
+    if given.data:
+        study["study"] = of_changes(load_study(given), Output())
     serve(given.index, host=given.host, port=given.port, token=given.token, **study)
     return 0

@@ -155,7 +155,8 @@ def test_geometry_of_the_paper(calls, tmp_path):
 def h5ad(tmp_path):
     pytest.importorskip("anndata")
     obs = pd.DataFrame(
-        {"cell_line": ["A549", "HT29", "PC3"]}, index=["one", "two", "three"]
+        {"cell_line": ["A549", "HT29", "PC3"], "pert_type": "trt_cp"},
+        index=["one", "two", "three"],
     )
     genes = pd.DataFrame({"gene_id": [16, 23]})
     study = Study(["CCO", "CCN", "CCC"], ge=np.eye(3, 2), obs=obs, genes=genes, level=3)
