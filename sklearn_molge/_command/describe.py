@@ -29,6 +29,7 @@ from sklearn_molge._command._options import (
     command as make_command,
 )
 from sklearn_molge._command._study import check_paths
+from sklearn_molge._command.index import left_out
 from sklearn_molge._utils.messages import counted, first_few, shortened
 
 if TYPE_CHECKING:
@@ -74,6 +75,8 @@ def _written(value: Any) -> str:
         return ", ".join(f"{name} {_written(each)}" for name, each in value.items())
     if isinstance(value, list):
         return first_few(value, write=str)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 
@@ -132,14 +135,15 @@ def _index(path: Path, n_rows: int) -> _Found | None:
     from sklearn_molge.library import MoleculeIndex
 
     index = MoleculeIndex.open(path)
-    skipped = index.skipped_["reason"].value_counts().to_dict()
+    model = index.estimator_
+    steps = [step for _, step in getattr(model, "steps", [("", model)])]
     facts = {
         "molecules": index.n_molecules_,
-        "left_out": skipped,
+        "left_out": left_out(index),
         "metric": index.metric_,
         "stored_as": index.dtype,
         "megabytes": round(index.nbytes_ / 1e6, 1),
-        "model": " ".join(repr(index.estimator_).split())[:200],
+        "model": [type(step).__name__ for step in steps],
         "calibrated": index.background_ is not None,
     }
     odd = [] if facts["calibrated"] else ["answers have no percentiles: molge index "
@@ -176,7 +180,9 @@ def _model(path: Path, n_rows: int) -> _Found | None:
             return None
     from sklearn_molge.persistence import describe_model
 
-    return _Found("a model", {"card": str(describe_model(path))})
+    card = describe_model(path)
+    facts = {name: text for name, text in card.facts().items() if name != "Parameters"}
+    return _Found("a model", facts)
 
 
 def _study(path: Path, n_rows: int) -> _Found | None:

@@ -154,7 +154,7 @@ def command(given: Any) -> int:
     lines = {name: _told(account) for name, account in accounts.items()}
     answer.attrs["account"] = [f"{name}: {line}" for name, line in lines.items()]
     verdicts = _verdicts(answer)
-    said.text("\n".join(f"genes of {name}: {line}" for name, line in lines.items()))
+    said.text("\n".join(f"{name}: {line}" for name, line in lines.items()))
     said.text("\n".join(_shown(answer, verdicts, given.reverse)))
     facts = {
         "index": given.index,

@@ -230,6 +230,7 @@ def test_errors_are_said_on_stderr(calls, tmp_path, capsys, monkeypatch, argumen
     assert "Traceback" not in output.err
 
 
+@pytest.mark.filterwarnings("ignore:2 profiles on 1 plates have no control")
 def test_filters_of_h5ad(calls, tmp_path, h5ad):
     lines = ["--cell-lines", "A549,PC3", "--level", 3, "--all-genes"]
     assert evaluate("--data", h5ad, *lines, out=tmp_path / "out") == 0

@@ -169,7 +169,7 @@ def test_every_format(here, capsys):
     given = [*SEARCH, "--de", "results.csv", "-n", "4", "--out", *names]
     assert main(given) == 0
     out = capsys.readouterr().out
-    assert "genes of results: 40 genes used, 1 of them by an alias; 1 unknown" in out
+    assert "results: 40 genes used, 1 of them by an alias; 1 unknown" in out
     assert "NOSUCHGENE" in out
     assert "results: molecules that may cause it" in out
     assert out.splitlines()[-1] == f"Written: {', '.join(names)}"
