@@ -28,10 +28,14 @@ from sklearn_molge._utils.optional import import_optional
 from sklearn_molge.exceptions import CorruptFileError
 
 __all__ = ["LONGEST_LINE", "Head", "check_is_file", "inner_name", "look_into"]
-__all__ += ["open_text"]
+__all__ += ["open_text", "split_member"]
 
 # Bytes. A SMILES of a million atoms, or a picture as text, has a few MB.
 LONGEST_LINE = 2**24
+
+# Of a member of a zip archive: deflate packs zeros to a thousandth, tables to a tenth.
+_LARGEST_MEMBER = 2**30
+_MOST_PACKED = 200
 
 # Endings that stand behind a file's own.
 _PACKED = (".gz", ".bz2", ".xz", ".lzma", ".zst", ".zstd", ".zip")
@@ -65,6 +69,7 @@ def check_is_file(path: str | os.PathLike[str]) -> None:
     ValueError
         If it is something else.
     """
+    path = split_member(path)[0]
     try:
         kind = stat.S_IFMT(os.stat(path).st_mode)
     except FileNotFoundError as error:
@@ -81,6 +86,20 @@ def check_is_file(path: str | os.PathLike[str]) -> None:
             f"{os.fspath(path)!r}, {_SPECIAL.get(kind, 'something else')}: write its "
             "content into a file first."
         )
+
+
+def split_member(path: str | os.PathLike[str]) -> tuple[Path, str | None]:
+    """Return the file on the disk, and of ``archive.zip/a/b.csv`` the member.
+
+    The name of a member is compared with those in the archive, and with nothing else:
+    it is no path of the disk.
+    """
+    path = Path(path)
+    if not os.path.lexists(path):
+        for parent in path.parents:
+            if parent.is_file():
+                return parent, path.relative_to(parent).as_posix()
+    return path, None
 
 
 # ---------------------------------------------------------------------- the beginning
@@ -167,9 +186,15 @@ def _codec(encoding: str) -> str:
 
 def _compression_of(path: Path) -> str | None:
     check_is_file(path)
-    with open(path, "rb") as file:
+    file_path, member = split_member(path)
+    with open(file_path, "rb") as file:
         magic = file.read(6)
-    return next((c for c, kind in _KINDS.items() if kind[0].match(magic)), None)
+    found = next((c for c, kind in _KINDS.items() if kind[0].match(magic)), None)
+    if member is not None and found != "zip":
+        raise ValueError(
+            f"{path}: {file_path.name} is no zip archive, which may have members."
+        )
+    return found
 
 
 def _open_bytes(path: Path, compression: str | None) -> IO[bytes]:
@@ -180,25 +205,50 @@ def _open_bytes(path: Path, compression: str | None) -> IO[bytes]:
 
 def inner_name(path: Path) -> Path:
     """Return the name of what is packed in a file: "x.csv" of x.csv.gz."""
-    if path.suffix.lower() == ".zip" and _compression_of(path) == "zip":
-        with reading(path), zipfile.ZipFile(path) as archive:
-            member = Path(_member(path, archive))
+    file, wanted = split_member(path)
+    is_zip = wanted is not None or path.suffix.lower() == ".zip"
+    if is_zip and _compression_of(path) == "zip":
+        with reading(path), zipfile.ZipFile(file) as archive:
+            member = Path(_member(path, archive).filename)
         if member.suffix:
             return member
     return path.with_suffix("") if path.suffix.lower() in _PACKED else path
 
 
 def _open_zip(path: Path) -> IO[bytes]:
-    with zipfile.ZipFile(path) as archive:
-        return archive.open(_member(path, archive))
+    with zipfile.ZipFile(split_member(path)[0]) as archive:
+        member = _member(path, archive)
+        if member.flag_bits & 1:
+            raise ValueError(
+                f"{path}: {member.filename!r} is encrypted: unpack it with its "
+                "password."
+            )
+        if (
+            member.file_size > _LARGEST_MEMBER
+            and member.file_size > _MOST_PACKED * member.compress_size
+        ):
+            raise ValueError(
+                f"{path}: {member.filename!r} would unpack to {member.file_size:,} "
+                f"bytes, of {member.compress_size:,}, as no file of molecules does."
+            )
+        return archive.open(member)
 
 
-def _member(path: Path, archive: zipfile.ZipFile) -> str:
-    names = [
-        name
-        for name in archive.namelist()
-        if not name.endswith("/") and not name.startswith("__MACOSX/")
-    ]
+def _member(path: Path, archive: zipfile.ZipFile) -> zipfile.ZipInfo:
+    """Return what is named behind the archive's path, or the only file in it."""
+    files = {
+        info.filename: info
+        for info in archive.infolist()
+        if not info.is_dir() and not info.filename.startswith("__MACOSX/")
+    }
+    names, wanted = list(files), split_member(path)[1]
+    if wanted is not None:
+        if wanted not in files:
+            raise ValueError(
+                f"{path}: member must be a file of the archive, "
+                f"[{first_few(names, n=5)}]. Got {wanted!r}."
+            )
+        return files[wanted]
     if "[Content_Types].xml" in names:
         raise ValueError(
             f"{path} is an Excel workbook or like one: export it as CSV, or read it "
@@ -207,9 +257,10 @@ def _member(path: Path, archive: zipfile.ZipFile) -> str:
     if len(names) != 1:
         raise ValueError(
             f"{path} must hold a single file to be read as it is. It is a zip archive "
-            f"of {len(names)}: [{first_few(names, n=5)}]; unpack it."
+            f"of {len(names)}: [{first_few(names, n=5)}]; name one by member, or "
+            "unpack it."
         )
-    return names[0]
+    return files[names[0]]
 
 
 def _open_zstd(path: Path) -> IO[bytes]:

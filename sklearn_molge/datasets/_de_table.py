@@ -526,8 +526,10 @@ def _sheet_rows(
 
 
 def _has_rows(sheet) -> bool:
-    rows = getattr(sheet, "iter_rows", tuple)  # a chart has none
-    return any(any(c is not None for c in row) for row in rows(values_only=True))
+    if not hasattr(sheet, "iter_rows"):  # a chart
+        return False
+    rows = sheet.iter_rows(values_only=True)
+    return any(any(cell is not None for cell in row) for row in rows)
 
 
 def _rectangle(
@@ -587,11 +589,10 @@ def _find_genes(table: _Table, genes, gene: str | None) -> pd.DataFrame:
 
 def _counts(labels: list[object]) -> bool:
     """Whether a column only numbers the rows, in some order."""
-    if not all(isinstance(label, str) and label.isdigit() for label in labels):
+    texts = [label for label in labels if isinstance(label, str) and label.isdigit()]
+    if len(texts) < max(len(labels), 3):
         return False
-    if len(labels) < 3:
-        return False
-    numbers = sorted(map(int, labels))
+    numbers = sorted(map(int, texts))
     return any(numbers == list(range(k, k + len(labels))) for k in (0, 1))
 
 

@@ -22,7 +22,7 @@ from sklearn.utils import check_consistent_length
 
 from sklearn_molge._compat import Interval, StrOptions, validate_params
 from sklearn_molge._files.reading import reading
-from sklearn_molge._files.text import look_into
+from sklearn_molge._files.text import look_into, split_member
 from sklearn_molge._utils.messages import first_few, shortened
 from sklearn_molge._utils.rows import as_smiles_array
 from sklearn_molge.exceptions import InvalidSmilesError, LibraryWarning
@@ -216,7 +216,7 @@ class MoleculeFile:
     Parameters
     ----------
     path : path-like
-        The file, also packed by gzip, bz2, xz, zip (one file in it) or zstd (which
+        The file, also packed by gzip, bz2, xz, zip or zstd (which
         needs Python 3.14 or the extra ``parquet``). What it is packed by, and whether
         it is UTF-8, UTF-16 or UTF-32, is told by its bytes; what is none of these is
         read as Windows-1252 (Latin-1), with a warning.
@@ -259,6 +259,10 @@ class MoleculeFile:
         Further columns that travel with the molecules, such as a catalogue number or a
         price: into the batches, and from there into an index and its answers. "all" is
         all but those of SMILES and names. In an SDF data fields.
+    member : str, default=None
+        Of a zip archive with several files, the one to read, by its whole name there;
+        ``"vendor.zip/part/a.sdf"`` as `path` is the same. Nothing is unpacked on the
+        disk. None takes the only one.
 
     Attributes
     ----------
@@ -329,12 +333,22 @@ class MoleculeFile:
             "smiles_column": [str, Interval(Integral, 0, None, closed="left"), None],
             "name_column": [str, Interval(Integral, 0, None, closed="left"), None],
             "columns": [StrOptions({"all"}), "array-like", None],
+            "member": [str, None],
         },
         prefer_skip_nested_validation=True,
     )
     def __init__(
-        self, path, *, format=None, smiles_column=None, name_column=None, columns=None
+        self,
+        path,
+        *,
+        format=None,
+        smiles_column=None,
+        name_column=None,
+        columns=None,
+        member=None,
     ):
+        if member is not None:
+            path = f"{os.fspath(path)}/{member}"
         check_path(path)
         self.path = Path(path)
         self.smiles_column = _plain(smiles_column)
@@ -385,7 +399,7 @@ class MoleculeFile:
         with reading(self.path):
             if count is not None:
                 return count(self.path)
-            if os.path.getsize(self.path) > _COUNTED_BYTES:
+            if os.path.getsize(split_member(self.path)[0]) > _COUNTED_BYTES:
                 return None
             n_rows = sum(1 for _ in islice(self._table(0).rows, _MOST_COUNTED + 1))
             return n_rows if n_rows <= _MOST_COUNTED else None
@@ -504,12 +518,15 @@ class MoleculeFile:
             MiB. It does not depend on the path or the time of writing; a change in the
             middle that keeps the size is not seen.
         """
-        size = os.path.getsize(self.path)
+        path, member = split_member(self.path)
+        size = os.path.getsize(path)
         parts = [self.format, self.smiles_column, self.name_column, size]
         if self.columns is not None:
             parts.append(self.columns)
+        if member is not None:
+            parts.append(member)
         digest = hashlib.blake2b(repr(parts).encode(), digest_size=16)
-        with open(self.path, "rb") as file:
+        with open(path, "rb") as file:
             digest.update(file.read(_ENDS_BYTES))
             file.seek(max(size - _ENDS_BYTES, 0))
             digest.update(file.read(_ENDS_BYTES))

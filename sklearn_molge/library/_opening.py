@@ -5,7 +5,7 @@ import os
 import re
 from pathlib import Path
 
-from sklearn_molge._files.text import Head, check_is_file
+from sklearn_molge._files.text import Head, check_is_file, split_member
 
 __all__ = ["check_path", "refuse_foreign"]
 
@@ -49,7 +49,7 @@ def check_path(path: str | os.PathLike) -> None:
             f"path must be a file of this machine. Got {path!r}: fetch it."
         )
     check_is_file(path)
-    with open(path, "rb"):
+    with open(split_member(path)[0], "rb"):
         pass
 
 

@@ -26,6 +26,7 @@ from sklearn_molge._files.text import (
     inner_name,
     look_into,
     open_text,
+    split_member,
 )
 from sklearn_molge._utils.optional import import_optional
 from sklearn_molge.exceptions import CorruptFileError, LibraryWarning
@@ -169,7 +170,7 @@ def format_of(path: Path, smiles_column: Column) -> Layout:
         If the ending is unknown, or the file is of a kind that is not read.
     """
     suffix = inner_name(path).suffix.lower()
-    with open(path, "rb") as file:
+    with open(split_member(path)[0], "rb") as file:
         if file.read(4) == b"PAR1":
             return Layout("parquet")
     if suffix in _SNIFFED:

@@ -63,7 +63,7 @@ def smiles_from_inchi(X: ArrayLike, *, on_bad: str = "raise") -> NDArray[np.obje
     with BlockLogs():
         for text in dict.fromkeys(smiles[places]):
             read[text] = _read(text.strip())
-    bad = [place for place in places if read[smiles[place]] is None]
+    bad = [int(place) for place in places if read[smiles[place]] is None]
     if bad and on_bad == "raise":
         entries = smiles[bad].tolist()
         raise InvalidSmilesError(

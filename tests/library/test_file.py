@@ -448,8 +448,62 @@ def test_a_zip_is_named_by_its_file(tmp_path):
     assert MoleculeFile(tmp_path / "x.zip").format == "csv"
     with zipfile.ZipFile(tmp_path / "x.zip", "a") as archive:
         archive.writestr("other.csv", TABLE)
-    with pytest.raises(ValueError, match=r"single file.* of 2: \['folder/library.csv'"):
+    with pytest.raises(
+        ValueError, match=r"single file.* of 2: \['folder/library.csv'.*by member"
+    ):
         MoleculeFile(tmp_path / "x.zip")
+
+
+def test_members_of_a_zip(tmp_path):
+    path = tmp_path / "x.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("README.txt", "hello")
+        archive.writestr("part/a.csv", TABLE)
+        archive.writestr("../evil.smi", "CCO ethanol\n")
+        archive.writestr("/abs.smi", "CCN amine\n")
+    plain = read(MoleculeFile(put(tmp_path / "a.csv", TABLE)))
+    file = MoleculeFile(path, member="part/a.csv")
+    assert read(file) == plain
+    assert (file.format, file.describe().compression) == ("csv", "zip")
+    assert file.n_rows == len(plain[0])
+    assert read(pickle.loads(pickle.dumps(file))) == plain
+    assert read(MoleculeFile(path / "part" / "a.csv")) == plain
+    # Their names are no paths.
+    evil = MoleculeFile(path, member="../evil.smi")
+    assert read(evil) == (["CCO"], ["ethanol"])
+    assert evil.fingerprint() != file.fingerprint()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.csv", "x.zip"]
+    for member in ("b.csv", "/abs.smi", "part", "../../x.zip"):
+        with pytest.raises(ValueError, match=r"member must be a file of the archive"):
+            MoleculeFile(path, member=member)
+    with pytest.raises(ValueError, match=r"a\.csv is no zip archive"):
+        MoleculeFile(tmp_path / "a.csv", member="a.csv")
+    with pytest.raises(FileNotFoundError, match="There is no file"):
+        MoleculeFile(tmp_path / "no.zip", member="a.csv")
+
+
+def test_hostile_members(tmp_path):
+    path = tmp_path / "x.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a.smi", "CCO ethanol\n" * 9)
+    content = path.read_bytes()
+    at = content.index(b"PK\x01\x02")
+    encrypted = bytearray(content)
+    encrypted[6] |= 1
+    encrypted[at + 8] |= 1
+    path.write_bytes(encrypted)
+    with pytest.raises(ValueError, match=r"'a\.smi' is encrypted"):
+        MoleculeFile(path)
+    bomb = bytearray(content)
+    bomb[at + 24 : at + 28] = (2**31).to_bytes(4, "little")
+    path.write_bytes(bomb)
+    with pytest.raises(ValueError, match=r"would unpack to 2,147,483,648 bytes, of"):
+        MoleculeFile(path)
+    damaged = bytearray(content)
+    damaged[at - 6] ^= 0xFF
+    path.write_bytes(damaged)
+    with pytest.raises(CorruptFileError, match=r"x\.zip cannot be read"):
+        read(MoleculeFile(path))
 
 
 def test_zstd_names_the_extra(tmp_path, monkeypatch):
@@ -954,12 +1008,12 @@ def test_smiles_come_before_inchi(tmp_path):
 
 def test_a_table_in_memory_with_inchi():
     study = make_perturbation_study(8, n_genes=12, level=5, random_state=0)
-    model = make_pipeline(MorganFingerprinter(), CCA(n_components=2, ridge=1.0))
+    model = make_pipeline(MorganFingerprinter(), CCA(n_components=3, ridge=1.0))
     model.fit(study.smiles, study.ge)
-    table = pd.DataFrame({"InChI": INCHI, "name": ["a", "b", "c"]})
+    table = pd.DataFrame({"InChI": INCHI[:2], "name": ["a", "b"]})
     with pytest.warns(LibraryWarning, match="of column 'InChI' are InChI: 2 are"):
         index = MoleculeIndex(model).fit(table)
     same = MoleculeIndex(model).fit(["CCO", "CC(N)=O"])
     got, expected = (i.query(study.ge[:1], 2) for i in (index, same))
-    assert got["similarity"].tolist() == expected["similarity"].tolist()
+    assert got["molecule"].tolist() == expected["molecule"].tolist()
     assert set(got["name"]) == {"a", "b"}

@@ -133,7 +133,7 @@ def find_wells(files: FoundFiles, matrices: Sequence["Matrix"]) -> Path | None:
     """
     needed = ["pert_type", "cell_line", *["smiles"] * (not files.compounds)]
     if files.profiles or all(
-        not matrix.obs.columns.intersection(TEXTS[name]).empty
+        set(TEXTS[name]).intersection(matrix.obs.columns)
         for matrix in matrices
         for name in needed
     ):
@@ -302,7 +302,9 @@ def _genes_of(matrix: Matrix, tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
     known = known.dropna(subset="gene_id").groupby("gene_id").first().reset_index()
     matched = match_genes(names, known if len(known) else ["none"])
     found = pd.to_numeric(matched["gene_id"]).to_numpy(np.float64)
-    genes.iloc[lost, genes.columns.get_loc("gene_id")] = found
+    filled = ids.to_numpy(np.float64, copy=True)
+    filled[lost] = found
+    genes = genes.assign(gene_id=filled)
     odd = matched[np.isfinite(found) & ~matched["how"].str.contains(PLAIN_NAMES)]
     if len(odd):
         read = [f"{e} as {i}" for e, i in odd[["entry", "gene_id"]].to_numpy()]
