@@ -19,6 +19,7 @@ __all__ = [
     "LibraryWarning",
     "MissingControlError",
     "ModelVersionWarning",
+    "PickledModelWarning",
     "UnstorableModelError",
     "UntrustedFileError",
 ]
@@ -155,6 +156,17 @@ class UnstorableModelError(TypeError):
 
 class ModelVersionWarning(UserWarning):
     """A model file was written with other versions, and may answer differently here."""
+
+
+class PickledModelWarning(UserWarning):
+    """An index keeps its estimator as a pickle, since no model file can hold it.
+
+    Others open the folder only with the estimator at hand, or with ``trust=True``.
+
+    See Also
+    --------
+    sklearn_molge.persistence.save_model : What a model file can hold.
+    """
 
 
 class FewCandidatesWarning(UserWarning):

@@ -1,13 +1,18 @@
 """The store of an index and the embedder beside it: made, opened, held together."""
 
 import os
+import warnings
 from pathlib import Path
 
 import pandas as pd
 
 from sklearn_molge._files.reading import reading
 from sklearn_molge._files.signing import check_signed, dump_signed, load_signed
-from sklearn_molge.exceptions import CorruptFileError
+from sklearn_molge.exceptions import (
+    CorruptFileError,
+    PickledModelWarning,
+    UnstorableModelError,
+)
 from sklearn_molge.library._database import DATABASE
 from sklearn_molge.library._file import Source
 from sklearn_molge.library._identity import check_description, check_identity
@@ -18,6 +23,7 @@ from sklearn_molge.library._libraries import (
 )
 from sklearn_molge.library._rerank import Cascade
 from sklearn_molge.library._store import VectorStore
+from sklearn_molge.persistence import load_model, save_model
 
 __all__ = [
     "check_embedder",
@@ -30,6 +36,8 @@ __all__ = [
     "save_embedder",
 ]
 
+# Model files; and the one pickle of both, where they cannot hold them.
+_MODEL, _CANDIDATES = "model.molge", "candidates.molge"
 _EMBEDDER = "embedder.pickle"
 _INSTEAD = (
     "Give the embedder, MoleculeIndex.open(folder, estimator=...): then this file "
@@ -132,58 +140,96 @@ def make_store(
 
 
 def save_embedder(folder: Path, cascade: Cascade) -> None:
-    """Write the embedder beside its vectors, signed; the file is whole or not there.
+    """Write the embedder beside its vectors; a file is whole or not there.
 
-    With what finds its candidates, if that is another one.
+    With what finds its candidates, if that is another one. As model files, which
+    everybody can open; else as a signed pickle.
+
+    Warns
+    -----
+    PickledModelWarning
+        If it is a pickle.
     """
+    try:
+        if cascade.candidates_by is None:
+            (folder / _CANDIDATES).unlink(missing_ok=True)
+        else:
+            save_model(cascade.candidates_by, folder / _CANDIDATES)
+        save_model(cascade.estimator, folder / _MODEL)
+        (folder / _EMBEDDER).unlink(missing_ok=True)
+        return
+    except UnstorableModelError as error:
+        why = f"{error.part} is {error.what}"
     content = cascade.estimator
     if cascade.candidates_by is not None:
         content = {"estimator": content, "candidates_by": cascade.candidates_by}
     dump_signed(content, folder / _EMBEDDER)
+    for name in (_MODEL, _CANDIDATES):
+        (folder / name).unlink(missing_ok=True)
+    warnings.warn(
+        f"{str(folder)!r} keeps its estimator as a pickle, {_EMBEDDER}, since no model "
+        f"file can hold it: {why}. On another machine, or for another user, "
+        "MoleculeIndex.open needs estimator=..., or trust=True.",
+        PickledModelWarning,
+        stacklevel=4,
+    )
 
 
 def has_embedder(folder: Path) -> bool:
-    """Whether the file is there, and one that can be read: a pipe is waited for."""
-    return (folder / _EMBEDDER).is_file()
+    """Whether it is there, and a file that can be read: a pipe is waited for."""
+    return any((folder / name).is_file() for name in (_MODEL, _EMBEDDER))
 
 
 def check_embedder(folder: Path) -> None:
-    """Compare the file with its checksum; nothing in it is run.
+    """Compare the file with its checksums; nothing in it is run.
 
     Raises
     ------
     CorruptFileError
         If it is missing or damaged.
     """
+    if (folder / _MODEL).is_file():
+        _load_models(folder)
+        return
     if not has_embedder(folder):
-        raise CorruptFileError(folder / _EMBEDDER, "", "it is missing")
+        raise CorruptFileError(folder / _MODEL, "", "it is missing")
     check_signed(folder / _EMBEDDER)
 
 
 def load_embedder(folder: Path, *, trust: bool) -> Cascade:
-    """Unpickle the embedder, if this installation wrote it or it is trusted.
+    """Open the embedder; unpickle it only if this installation wrote it, or by trust.
 
     Raises
     ------
     FileNotFoundError
         If the folder holds none.
     UntrustedFileError
-        If somebody else wrote it, or it was changed, and not `trust`.
+        If it is a pickle that somebody else wrote or changed, and not `trust`.
     CorruptFileError
         If it is cut or damaged, or holds no embedder.
     """
-    path = folder / _EMBEDDER
     if not has_embedder(folder):
         raise FileNotFoundError(
-            f"There is no file {_EMBEDDER} in {str(folder)!r}: give `estimator`, or "
-            "fit again."
+            f"There is no file {_MODEL} or {_EMBEDDER} in {str(folder)!r}: give "
+            "`estimator`, or fit again."
         )
-    loaded = load_signed(path, trust=trust, instead=_INSTEAD)
-    parts = {"estimator", "candidates_by"}
-    is_pair = isinstance(loaded, dict) and loaded.keys() == parts
-    cascade = Cascade(**loaded) if is_pair else Cascade(loaded)
+    path = folder / _MODEL
+    if path.is_file():
+        cascade = _load_models(folder)
+    else:
+        path = folder / _EMBEDDER
+        loaded = load_signed(path, trust=trust, instead=_INSTEAD)
+        parts = {"estimator", "candidates_by"}
+        is_pair = isinstance(loaded, dict) and loaded.keys() == parts
+        cascade = Cascade(**loaded) if is_pair else Cascade(loaded)
     for each in (cascade.estimator, cascade.embedder):
         if not hasattr(each, "fit"):
             why = f"it holds no embedder but {type(each).__name__}"
             raise CorruptFileError(path, "", why)
     return cascade
+
+
+def _load_models(folder: Path) -> Cascade:
+    candidates = folder / _CANDIDATES
+    by = load_model(candidates) if candidates.is_file() else None
+    return Cascade(load_model(folder / _MODEL), by)

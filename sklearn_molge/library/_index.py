@@ -294,6 +294,9 @@ class MoleculeIndex(BaseEstimator):
         LibraryWarning
             If less than 90 % of the rows of X are molecules, or some cannot be
             embedded; or if a process died.
+        PickledModelWarning
+            If `folder` keeps the estimator as a pickle, since a part of it, such as a
+            lambda or a class of your own, cannot be in a model file.
         """
         source = as_source(X, names, columns)
         if self.unique_by == "drug":  # otherwise the embedder alone reads them
@@ -435,11 +438,12 @@ class MoleculeIndex(BaseEstimator):
         folder : path-like
             The folder.
         estimator : estimator, default=None
-            The embedder. None unpickles the one in the folder if you wrote it: each
-            user's installation signs its own. Of a folder of somebody else, give the
-            embedder, and nothing of the folder is run.
+            The embedder. None opens the one in the folder: a model file (see
+            :func:`~sklearn_molge.persistence.load_model`), which runs no code whoever
+            wrote it; or, where no model file can hold it, a pickle, if you wrote it:
+            each user's installation signs its own.
         trust : bool, default=False
-            Unpickle the embedder in the folder whoever wrote it, which runs the code
+            Unpickle an embedder that is a pickle whoever wrote it, which runs the code
             that it names. Only for folders of people whom you trust.
         verify : bool, default=False
             Read everything, and compare it with the checksums that were written with
@@ -458,8 +462,8 @@ class MoleculeIndex(BaseEstimator):
         Raises
         ------
         UntrustedFileError
-            If the embedder in the folder was written by another user or installation,
-            or changed since: with what it would run.
+            If the embedder in the folder is a pickle that another user or installation
+            wrote, or that was changed since: with what it would run.
         FileNotFoundError
             If `folder` is not that of an index, or one of its files is missing.
         CorruptFileError

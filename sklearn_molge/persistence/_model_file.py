@@ -18,7 +18,11 @@ from sklearn.exceptions import InconsistentVersionWarning
 from sklearn_molge._compat import validate_params
 from sklearn_molge._files.reading import reading
 from sklearn_molge._utils.messages import first_few, printable
-from sklearn_molge.exceptions import CorruptFileError, ModelVersionWarning
+from sklearn_molge.exceptions import (
+    CorruptFileError,
+    ModelVersionWarning,
+    UnstorableModelError,
+)
 from sklearn_molge.persistence._card import check_scores, facts_of
 from sklearn_molge.persistence._container import (
     SCHEMA,
@@ -40,7 +44,6 @@ _KEPT = ("__class__", "__module__", "__loader__", "content", "key_types", "type"
 
 @validate_params(
     {
-        "estimator": [BaseEstimator],
         "path": [str, os.PathLike],
         "description": [str, None],
         "training_data": [str, None],
@@ -127,6 +130,9 @@ def save_model(
     ('CC0-1.0', 12)
     """
     scored = check_scores(scores)
+    if not isinstance(estimator, BaseEstimator):
+        what = f"a {type(estimator).__qualname__}, and no estimator of scikit-learn's"
+        raise UnstorableModelError("estimator", what)
     encoder = Encoder()
     made = encoder.encode(estimator, "estimator")
     parts = _parts(made)

@@ -55,7 +55,7 @@ class Index(FileKind):
         index.fit([*smiles, "no molecule", "OC"], columns=table)
         index.partial_fit(["CCCl", "CCCCl", "CCl"], names=["a", "ñ", "c"])
         index.remove(["CO", "CCN"]).remove("CCF").calibrate(["CCO", "CCS"], self.y)
-        for path in folder.glob("*embedder*"):
+        for path in folder.glob("*.molge"):
             path.unlink()  # that of `self` is given
 
     def read(self, folder):

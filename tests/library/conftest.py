@@ -1,5 +1,7 @@
 """An embedder of texts whose points the tests choose."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from sklearn.base import BaseEstimator
@@ -40,3 +42,11 @@ def index_of():
         return MoleculeIndex(embedder, **params).fit(texts)
 
     return make
+
+
+def pytest_collection_modifyitems(items):
+    # Embedders of the tests are classes of the tests, which no model file holds.
+    quiet = "ignore::sklearn_molge.exceptions.PickledModelWarning"
+    for item in items:
+        if item.path.parent == Path(__file__).parent:
+            item.add_marker(pytest.mark.filterwarnings(quiet), append=False)

@@ -358,7 +358,7 @@ def test_killed_fit_goes_on(pipe, study, tmp_path):
     code = KILLED.format(data=str(tmp_path / "data.joblib"), path=str(path))
     process = subprocess.Popen([sys.executable, "-c", code])
     while process.poll() is None:  # until some rows are written
-        if (path / "embedder.pickle").exists() and MoleculeIndex.open(path).n_rows_:
+        if (path / "model.molge").exists() and MoleculeIndex.open(path).n_rows_:
             os.kill(process.pid, signal.SIGKILL)
             break
         time.sleep(0.001)

@@ -11,12 +11,19 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
 
 from sklearn_molge.alignment import CCA
 from sklearn_molge.datasets import make_perturbation_study
-from sklearn_molge.exceptions import CorruptFileError, UntrustedFileError
+from sklearn_molge.exceptions import (
+    CorruptFileError,
+    PickledModelWarning,
+    UntrustedFileError,
+)
 from sklearn_molge.library import MoleculeIndex, verify_index
 from sklearn_molge.molecules import MorganFingerprinter
+from sklearn_molge.persistence import describe_model, load_model
+from sklearn_molge.retrieval import DoubleNNRetriever
 
 STUDY = make_perturbation_study(30, n_cell_lines=1, n_genes=12, random_state=0)
 
@@ -32,8 +39,16 @@ class Payload:
 
 
 @pytest.fixture(scope="module")
-def pipe():
+def storable():
     pipe = make_pipeline(MorganFingerprinter(fp_size=64), CCA(3, ridge=0.1))
+    return pipe.fit(STUDY.smiles, STUDY.ge)
+
+
+@pytest.fixture(scope="module")
+def pipe():
+    """Return an embedder with a function, which no model file holds."""
+    fingerprints, same = MorganFingerprinter(fp_size=64), FunctionTransformer(abs)
+    pipe = make_pipeline(fingerprints, same, CCA(3, ridge=0.1))
     return pipe.fit(STUDY.smiles, STUDY.ge)
 
 
@@ -45,6 +60,85 @@ def folder(pipe, tmp_path):
 
 def embedder_of(folder):
     return folder / "embedder.pickle"
+
+
+# -- model files ---------------------------------------------------------------------
+
+
+def test_the_embedder_is_a_model_file(storable, tmp_path):
+    index = MoleculeIndex(storable, folder=tmp_path / "index").fit(STUDY.smiles)
+    assert not embedder_of(tmp_path / "index").exists()
+    card = describe_model(tmp_path / "index" / "model.molge")
+    assert (card.n_genes, card.n_components) == (12, 3)
+    assert load_model(tmp_path / "index" / "model.molge").transform(["CCO"]).size == 3
+    opened = MoleculeIndex.open(tmp_path / "index")
+    pd.testing.assert_frame_equal(
+        opened.query(STUDY.ge[:3], 4), index.query(STUDY.ge[:3], 4)
+    )
+    assert verify_index(tmp_path / "index")["embedder"] == 1
+
+
+def test_a_model_file_of_another_user_opens(storable, tmp_path):
+    data, folder = tmp_path / "data.joblib", tmp_path / "index"
+    joblib.dump((storable, STUDY.smiles), data)
+    home = {name: str(tmp_path / name) for name in ("HOME", "XDG_DATA_HOME")}
+    command = [sys.executable, "-c", OTHER, str(data), str(folder)]
+    subprocess.run(command, env={**os.environ, **home}, check=True)
+    theirs = MoleculeIndex.open(folder).query(STUDY.ge[:2], 3)
+    mine = MoleculeIndex.open(folder, estimator=storable).query(STUDY.ge[:2], 3)
+    pd.testing.assert_frame_equal(mine, theirs)
+
+
+def test_a_model_file_with_what_finds_its_candidates(storable, tmp_path):
+    nearest = make_pipeline(MorganFingerprinter(fp_size=64), DoubleNNRetriever())
+    nearest.fit(STUDY.smiles, STUDY.ge)
+    index = MoleculeIndex(nearest, candidates_by=storable, folder=tmp_path / "index")
+    index.fit(STUDY.smiles)
+    opened = MoleculeIndex.open(tmp_path / "index")
+    assert opened.reranks_
+    assert repr(opened.candidates_by) == repr(storable)
+    pd.testing.assert_frame_equal(
+        opened.query(STUDY.ge[:3], 4), index.query(STUDY.ge[:3], 4)
+    )
+
+
+@pytest.mark.parametrize("at", [0, 40, 5000, -70, -1])
+def test_a_changed_model_file_is_refused(storable, tmp_path, at):
+    MoleculeIndex(storable, folder=tmp_path / "index").fit(STUDY.smiles)
+    path = tmp_path / "index" / "model.molge"
+    content = bytearray(path.read_bytes())
+    content[at] ^= 1
+    path.write_bytes(content)
+    for trust in (False, True):
+        with pytest.raises(CorruptFileError, match=r"model\.molge"):
+            MoleculeIndex.open(tmp_path / "index", trust=trust)
+    with pytest.raises(CorruptFileError, match=r"model\.molge"):
+        verify_index(tmp_path / "index")
+    assert MoleculeIndex.open(tmp_path / "index", estimator=storable).n_molecules_
+
+
+def test_a_pickle_in_the_place_of_a_model_file_is_not_run(storable, tmp_path):
+    MoleculeIndex(storable, folder=tmp_path / "index").fit(STUDY.smiles)
+    with open(tmp_path / "index" / "model.molge", "wb") as file:
+        pickle.dump(Payload(tmp_path / "made"), file)
+    with pytest.raises(CorruptFileError, match="it is a pickle"):
+        MoleculeIndex.open(tmp_path / "index", trust=True)
+    assert not (tmp_path / "made").exists()
+
+
+def test_what_no_model_file_holds_is_pickled_and_told(pipe, storable, tmp_path):
+    with pytest.warns(PickledModelWarning, match=r"func is a function.*trust=True"):
+        MoleculeIndex(pipe, folder=tmp_path / "index").fit(STUDY.smiles)
+    assert embedder_of(tmp_path / "index").is_file()
+    assert not (tmp_path / "index" / "model.molge").exists()
+    # The same embedder without the function, which changed nothing.
+    embedder_of(tmp_path / "index").unlink()
+    MoleculeIndex(storable, folder=tmp_path / "index").fit(STUDY.smiles)
+    assert not embedder_of(tmp_path / "index").exists()
+    assert MoleculeIndex.open(tmp_path / "index").n_molecules_
+
+
+# -- pickles -------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("dump", [pickle.dump, joblib.dump])
