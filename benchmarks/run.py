@@ -37,7 +37,7 @@ HERE = Path(__file__).resolve().parent
 # What each is about: the first line of its module.
 SPEED = (
     "training", "embedding", "search", "cca", "ranks", "identity", "files",
-    "gaussian_process", "journeys",
+    "gaussian_process", "journeys", "page",
 )  # fmt: skip
 QUALITY = ("quality", "deep", "calibration", "connectivity")
 NAMES = SPEED + QUALITY

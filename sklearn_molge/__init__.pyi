@@ -1,4 +1,5 @@
 from . import alignment as alignment
+from . import app as app
 from . import base as base
 from . import datasets as datasets
 from . import evaluation as evaluation

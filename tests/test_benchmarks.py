@@ -11,7 +11,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 NAMES = (
     "training", "embedding", "search", "cca", "ranks", "identity", "files",
-    "gaussian_process", "journeys", "quality", "deep", "calibration", "connectivity",
+    "gaussian_process", "journeys", "page", "quality", "deep", "calibration",
+    "connectivity",
 )  # fmt: skip
 
 

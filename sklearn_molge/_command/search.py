@@ -15,6 +15,7 @@ from sklearn_molge._command._options import (
     Output,
     check_out,
     option,
+    options,
     output,
     plain,
     seed,
@@ -50,6 +51,31 @@ _ENDINGS = (".html", ".csv", ".xlsx", ".json", ".sdf")
 _SHOWN = ("rank", "name", "molecule", "score", "p_value", "percentile", "in_training")
 _N_SHOWN, _WIDTH = 10, 40
 _USED = ("used", "alias")
+
+
+# Parameters of read_de_table.
+_OF_TABLES = ("gene", "value", "group", "alpha", "min_abs_log2fc", "n_top", "sheet")
+_table_options = options(
+    option("Tables of --de", "--gene", metavar="COLUMN", help="of the genes' names"),
+    option("Tables of --de", "--value", metavar="COLUMN", help="of the profile"),
+    option(
+        "Tables of --de", "--group", metavar="NAME",
+        help="the one to read of a table of several groups, clusters or contrasts",
+    ),
+    option(
+        "Tables of --de", "--alpha", type=click.FloatRange(0, 1, min_open=True),
+        help="genes count whose adjusted p-value is below it",
+    ),
+    option(
+        "Tables of --de", "--min-abs-log2fc", type=click.FloatRange(min=0),
+        help="genes count whose log2 fold change is at least so large, up or down",
+    ),
+    option(
+        "Tables of --de", "--n-top", type=click.IntRange(min=1),
+        help="so many genes count, those furthest from 0",
+    ),
+    option("Tables of --de", "--sheet", metavar="NAME", help="of a workbook"),
+)  # fmt: skip
 
 
 @make_command(examples=_EXAMPLES)
@@ -100,6 +126,7 @@ _USED = ("used", "alias")
     is_flag=True,
     help="look for what turns the profile around, as of a disease",
 )
+@_table_options
 @study_options(required=False)
 @option(
     "Answer",
@@ -190,6 +217,10 @@ def _check(given: Any) -> None:
             f"One of {', '.join(asked)} must be given. "
             f"Got {' and '.join(flags) or 'none'}."
         )
+    of_tables = [name for name in _OF_TABLES if getattr(given, name) is not None]
+    if of_tables and not given.de:
+        flags = ", ".join(f"--{name.replace('_', '-')}" for name in of_tables)
+        raise ValueError(f"{flags}: for --de.")
     if given.condition and not (given.profile or given.data):
         raise ValueError("--condition is for --profile and --data.")
     if given.condition and given.combine:
@@ -216,7 +247,7 @@ def _queries(
     if given.up or given.down:
         return _of_genes(given, index)
     if given.de:
-        tables = dict(_of_tables(given.de, index))
+        tables = _of_tables(given, index)
         profiles = pd.concat([query.profile for query in tables.values()])
         profiles.index = pd.Index(list(tables))
         accounts = {name: query.genes for name, query in tables.items()}
@@ -253,13 +284,17 @@ def _listed(genes: list[str] | None) -> list[str]:
     return genes or []
 
 
-def _of_tables(paths: Any, index: MoleculeIndex) -> Iterator[tuple[str, Any]]:
+def _of_tables(given: Any, index: MoleculeIndex) -> dict[str, Any]:
+    """Read tables of differential expression, by the name of each."""
     from sklearn_molge.datasets import read_de_table
 
-    names = [path.name.split(".")[0] for path in paths]
-    for name, path in zip(names, paths, strict=True):
-        label = name if names.count(name) == 1 else str(path)
-        yield label, read_de_table(path, genes=_genes_of(index))
+    chosen = {name: getattr(given, name) for name in _OF_TABLES}
+    genes, tables = _genes_of(index), {}
+    for path in given.de:
+        query = read_de_table(path, genes=genes, **chosen)
+        name = query.profile.index[0]
+        tables[str(path) if name in tables else name] = query
+    return tables
 
 
 def _of_file(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from sklearn_molge._command._options import (
@@ -78,16 +79,16 @@ def command(given: Any) -> int:
     """
     check_out(given.out, force=given.force)
     check_study(given)
-    make = _maker(given.model)
+    make = _maker(given.model)(given.random_state)
+    _check_storable(make())
+    from sklearn_molge.persistence import save_model
+
     said = Output.of(given)
     study = of_changes(load_study(given), said)
     said.step(str(study))
-    make = make(given.random_state)
     scores = _score(make(), study, given, said) if given.score else None
     said.step(f"Training on {len(study):,} profiles ...")
     model = _fit(make(), study)
-    from sklearn_molge.persistence import save_model
-
     save_model(
         model,
         given.out,
@@ -103,6 +104,18 @@ def command(given: Any) -> int:
 
 
 # The model
+
+
+def _check_storable(model: Any) -> None:
+    """Try, before any work, whether a model file can hold a model."""
+    from sklearn_molge.exceptions import UnstorableModelError
+    from sklearn_molge.persistence import save_model
+
+    with TemporaryDirectory() as folder:
+        try:
+            save_model(model, Path(folder, "unfitted.molge"))
+        except UnstorableModelError as error:
+            raise ValueError(f"--model: {error}") from error
 
 
 def _maker(name: str) -> Any:

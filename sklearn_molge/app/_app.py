@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import tempfile
 from collections.abc import Sequence
@@ -37,7 +36,6 @@ except ImportError as error:
 __all__ = ["make_app"]
 
 _PACKAGE = "sklearn_molge.app"
-_LOG = logging.getLogger(__name__)
 _GONE = "The file of this question is not kept any more: upload it again."
 
 
@@ -173,7 +171,7 @@ class _Pages:
 
 
 def _add_errors(app: FastAPI, pages: _Pages) -> None:
-    """Show errors as text: what the user can mend, and of others nothing."""
+    """Show as text what the user can mend; of other errors Guard shows nothing."""
 
     def respond(request: Request, status: int, text: str, **headers: str) -> Response:
         if request.url.path.startswith("/api/"):
@@ -194,11 +192,6 @@ def _add_errors(app: FastAPI, pages: _Pages) -> None:
     async def invalid(request: Request, error: RequestValidationError) -> Response:
         told = "; ".join(f"{e['loc'][-1]}: {e['msg']}" for e in error.errors())
         return respond(request, 422, f"{told}.")
-
-    @app.exception_handler(Exception)
-    async def unknown(request: Request, error: Exception) -> Response:
-        _LOG.error("A question failed.", exc_info=error)
-        return respond(request, 500, "Something went wrong; the log says what.")
 
 
 def _told(function: Any) -> Any:
@@ -243,8 +236,9 @@ def _add_answers(app: FastAPI, pages: _Pages, service: Service, desk: Desk) -> N
             column, classes = service.enriched(found)
             return pages(
                 "query", asked=asked, answer=found, views=views,
-                why=service.why(found), column=column, map=service.map(found),
-                classes=classes.to_dict("records"), address=urlencode(_address(asked)),
+                counts=_counts(found.marks), why=service.why(found), column=column,
+                map=service.map(found), classes=classes.to_dict("records"),
+                address=urlencode(_address(asked)),
             )  # fmt: skip
 
         return await desk.run(_told(work))
@@ -275,7 +269,7 @@ def _add_other_pages(app: FastAPI, pages: _Pages, service: Service, desk: Desk) 
 
     @app.get("/api", **add)
     async def interface() -> Response:
-        return pages("interface", paths=app.openapi()["paths"])
+        return pages("interface", openapi=app.openapi())
 
     @app.get("/static/{name}", **add)
     async def static(name: str) -> Response:
@@ -312,6 +306,12 @@ def _address(asked: Asked) -> dict[str, Any]:
         if name in fields:
             fields[name] = " ".join(fields[name].split())
     return fields
+
+
+def _counts(marks: pd.DataFrame) -> dict[str, int]:
+    """Return how many genes were read how."""
+    kinds = marks["status"].str.replace(r"^alias of .*", "alias", regex=True)
+    return kinds.value_counts().to_dict()
 
 
 def _csv(answer: Answer) -> tuple[str, str]:

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import hmac
 import ipaddress
+import logging
 from collections.abc import Awaitable, Callable, Collection, MutableMapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from html import escape
@@ -21,6 +22,7 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
+_LOG = logging.getLogger(__name__)
 _COOKIE = "molge"
 # Seconds that a client may take for the next part of what it sends.
 _PATIENCE = 20
@@ -30,7 +32,7 @@ _HEADERS = {
     "frame-ancestors 'none'",
     "x-content-type-options": "nosniff",
     "x-frame-options": "DENY",
-    "referrer-policy": "no-referrer",
+    "referrer-policy": "same-origin",  # none would hide the Origin of our own forms
     "cross-origin-opener-policy": "same-origin",
     "cross-origin-resource-policy": "same-origin",
     "permissions-policy": "camera=(), geolocation=(), microphone=()",
@@ -86,9 +88,7 @@ class Desk:
         BusyError
         """
         if self._n >= self._most:
-            raise BusyError(
-                503, "Too many questions at once. Ask again in a few seconds."
-            )
+            raise BusyError(503, "Too many questions at once. Ask again soon.")
         self._n += 1
         loop = asyncio.get_running_loop()
         future = self._pool.submit(work, *args)
@@ -147,8 +147,12 @@ class Guard:
             k.decode("latin-1"): v.decode("latin-1") for k, v in scope["headers"]
         }
 
+        started = False
+
         async def send_guarded(message: Message) -> None:
+            nonlocal started
             if message["type"] == "http.response.start":
+                started = True
                 given = {name for name, _ in message.setdefault("headers", [])}
                 added = _HEADERS | {"cache-control": "no-store"}
                 message["headers"] = [*message["headers"]] + [
@@ -170,6 +174,12 @@ class Guard:
             await _respond(send_guarded, 413, text)
         except _TooSlowError:
             await _respond(send_guarded, 408, "The rest of what you sent did not come.")
+        except Exception:
+            _LOG.exception("A question failed.")
+            if started:
+                raise
+            text = "Something went wrong; the log of the server says what."
+            await _respond(send_guarded, 500, text)
 
     def _refusal(self, scope: Scope, headers: dict[str, str]) -> tuple | None:
         host = headers.get("host", "")

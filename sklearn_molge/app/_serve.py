@@ -76,6 +76,7 @@ def serve(
         host=host,
         port=port,
         access_log=False,
+        ws="none",
         server_header=False,
         timeout_keep_alive=10,
         h11_max_incomplete_event_size=2**17,  # long lists of genes in an address

@@ -42,10 +42,11 @@ _N_MAP = 2000  # molecules of the map's background
 _CLASSES = ("moa", "mechanism", "target")
 _COLORS = {True: (0.25, 0.47, 0.85), False: (0.87, 0.35, 0.25)}  # for, against
 
-Number = Annotated[
-    float | None, BeforeValidator(lambda value: None if value == "" else value)
+# A form sends an empty text for a field that is left empty.
+Share = Annotated[
+    Annotated[float, Field(ge=0, le=1)] | None,
+    BeforeValidator(lambda value: None if value == "" else value),
 ]
-Share = Annotated[Number, Field(ge=0, le=1)]
 Genes = Annotated[
     str,
     BeforeValidator(
@@ -60,21 +61,23 @@ class Asked(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, str_strip_whitespace=True)
 
-    up: Genes = ""
-    down: Genes = ""
-    upload: str = Field("", pattern="^([0-9a-f]{32})?$")
-    reverse: bool = False
-    n: int = Field(20, ge=1, le=_MOST_ANSWERS)
-    mechanism: str = Field("", max_length=200)
-    target: str = Field("", max_length=200)
-    column: str = Field("", max_length=200)
+    up: Genes = Field("", description="genes that go up, as a text or a list")
+    down: Genes = Field("", description="genes that go down")
+    upload: str = Field(
+        "", pattern="^([0-9a-f]{32})?$", description="a file that was uploaded"
+    )
+    reverse: bool = Field(False, description="look for what reverses the signature")
+    n: int = Field(20, ge=1, le=_MOST_ANSWERS, description="how many molecules")
+    mechanism: str = Field("", max_length=200, description="the mechanism contains it")
+    target: str = Field("", max_length=200, description="the target contains it")
+    column: str = Field("", max_length=200, description="a column of the library")
     how: Literal["contains", "equals"] = "contains"
-    value: str = Field("", max_length=200)
-    near_min: Share = None
-    near_max: Share = None
-    smarts: str = Field("", max_length=200)
-    like: str = Field("", max_length=500)
-    like_min: Share = 0.3
+    value: str = Field("", max_length=200, description="what that column contains")
+    near_min: Share = Field(None, description="least similarity to training")
+    near_max: Share = Field(None, description="most similarity to training")
+    smarts: str = Field("", max_length=200, description="a substructure")
+    like: str = Field("", max_length=500, description="SMILES of a similar structure")
+    like_min: Share = Field(0.3, description="least Tanimoto similarity to it")
 
     def set_fields(self) -> dict[str, Any]:
         """Return what is not at its default: what an address has to say."""
@@ -218,7 +221,7 @@ class Service:
         if not used[0].size and not used[1].size:
             given = ", ".join(marks["entry"].head(5))
             raise ValueError(
-                f"None of the {len(marks):,} genes is in the model, which has "
+                f"None of {counted(len(marks), 'gene')} is in the model, which has "
                 f"{len(labels):,}, such as {', '.join(labels[:3])}. Got {given}."
                 if len(marks)
                 else "Paste at least one gene, or choose a file."
@@ -383,7 +386,7 @@ class Service:
         return found
 
     def enriched(self, answer: Answer) -> tuple[str, pd.DataFrame]:
-        """Return which column has classes, and those that are many among the nearest."""
+        """Return the column of classes, and those that are many among the nearest."""
         column = next((c for c in _CLASSES if c in self.columns), None)
         if column is None or answer.table.empty:
             return "", pd.DataFrame()
@@ -406,7 +409,7 @@ class Service:
         except ValueError:  # no class is large enough
             return column, pd.DataFrame()
         table = found.table
-        return column, table[table["n_hits"] > 0].head(8).reset_index()
+        return column, table[table["n_hits"] > 1].head(8).reset_index()
 
     def _labels(self, column: str) -> list:
         """Return the classes of all molecules of the library that have one."""

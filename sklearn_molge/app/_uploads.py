@@ -114,12 +114,12 @@ def read_query(name: str, content: bytes, genes: Any) -> Upload:
         path = Path(folder) / f"upload{_suffix(name)}"
         path.write_bytes(content)
         try:
-            profiles, marks = _read(path, content, genes)
+            profiles, marks, told = _read(path, content, genes)
         except (ValueError, OSError, ImportError, KeyError) as error:
             text = str(error).replace(str(path), name).replace(folder, "")
             raise ValueError(text) from error
-    notes = tuple(dict.fromkeys(str(w.message).replace(str(path), name) for w in said))
-    return Upload(name, profiles, marks, notes)
+    told += [str(each.message).replace(str(path), name) for each in said]
+    return Upload(name, profiles, marks, tuple(dict.fromkeys(told)))
 
 
 def _suffix(name: str) -> str:
@@ -127,21 +127,23 @@ def _suffix(name: str) -> str:
     return suffix if suffix in (".csv", ".tsv", ".gct", ".gctx", ".h5ad") else ".txt"
 
 
-def _read(path: Path, content: bytes, genes: Any) -> tuple[NDArray, pd.DataFrame]:
+def _read(
+    path: Path, content: bytes, genes: Any
+) -> tuple[NDArray, pd.DataFrame, list[str]]:
     if content.startswith(_HDF5):
         _check_hdf5(path)
-        return _aligned(datasets.read_profiles(path), genes)
+        return *_aligned(datasets.read_profiles(path), genes), []
     if content.startswith(b"#1."):
-        return _aligned(datasets.read_profiles(path), genes)
+        return *_aligned(datasets.read_profiles(path), genes), []
     table = genes if isinstance(genes, pd.DataFrame) else None
     try:
-        return _aligned(datasets.read_profiles(path, genes=table), genes)
+        return *_aligned(datasets.read_profiles(path, genes=table), genes), []
     except ValueError as no_profiles:
         read_de_table = getattr(datasets, "read_de_table", None)
         if read_de_table is None:
             raise
         try:
-            return _from_de_table(read_de_table(path, genes=genes), genes)
+            return _from_de_table(read_de_table(path, genes=genes))
         except ValueError as no_table:
             raise ValueError(
                 f"It is no table of differential expression: {no_table} Nor are its "
@@ -149,12 +151,23 @@ def _read(path: Path, content: bytes, genes: Any) -> tuple[NDArray, pd.DataFrame
             ) from no_profiles
 
 
-def _from_de_table(read: Any, genes: Any) -> tuple[NDArray, pd.DataFrame]:
-    account = read.genes
-    column = next(c for c in ("entry", "gene", "name") if c in account)
-    entries = account[column].tolist()
-    marks = gene_marks(entries, genes)
-    return np.asarray(read.profile, dtype=np.float32).reshape(1, -1), marks
+def _from_de_table(query: Any) -> tuple[NDArray, pd.DataFrame, list[str]]:
+    """Return what a table of differential expression says, and how it was read."""
+    account = query.genes
+    used = account["status"].isin(["used", "alias"])
+    status = account["status"].where(
+        account["status"] != "alias", "alias of " + account["taken_as"].astype(str)
+    )
+    marks = pd.DataFrame(
+        {
+            "entry": account["gene"].astype(str),
+            "column": np.where(used, 0, -1),
+            "symbol": account["symbol"],
+            "status": status,
+        }
+    )
+    profile = query.profile.to_numpy(dtype=np.float32)
+    return profile, marks, [f"A {query.kind} table: {query.rule}."]
 
 
 def _aligned(frame: pd.DataFrame, genes: Any) -> tuple[NDArray, pd.DataFrame]:

@@ -110,6 +110,18 @@ def test_a_table_of_genes(here, json_of):
     assert {"percentile", "nearest_training", "price"} <= set(told["answers"][0])
 
 
+def test_one_group_of_a_table(here, json_of, error_of):
+    table = pd.read_csv("results.csv", index_col=0).rename_axis("gene").reset_index()
+    table = pd.concat([table.assign(cluster="a"), table.assign(cluster="b")])
+    table.to_csv("clusters.csv", index=False)
+    assert "cluster" in error_of(*SEARCH, "--de", "clusters.csv")
+    cut = ["--group", "b", "--value", "log2FoldChange", "--n-top", 12, "-n", 1]
+    told = json_of(*SEARCH, "--de", "clusters.csv", *cut)
+    assert [query["query"] for query in told["queries"]] == ["clusters b"]
+    assert told["genes"]["clusters b"]["below the cut-off"] == 28
+    assert "--n-top: for --de." in error_of(*SEARCH, "--up", "TP53", "--n-top", 3)
+
+
 def test_genes_up_and_down(here, json_of):
     (here / "down.txt").write_text("CCND1\nAARS\n")
     up = ["--up", "HMOX1, txnrd1", "--down", "down.txt"]

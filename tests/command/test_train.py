@@ -98,6 +98,15 @@ def test_a_file_that_makes_no_model(here, error_of, content, message):
     assert "--model: own.py" in said
 
 
+def test_what_cannot_be_stored_is_said_before_the_training(here, error_of):
+    (here / "own.py").write_text(
+        "from sklearn_molge.alignment import CCA\nclass Mine(CCA):\n    pass\n"
+    )
+    said = error_of(*BASE, "--model", "own.py:Mine", "--out", "new.molge")
+    assert "Mine" in said
+    assert not (here / "new.molge").exists()
+
+
 def test_errors_come_before_any_work(here, error_of, monkeypatch):
     monkeypatch.setattr(
         "sklearn_molge._command.train.load_study", lambda given: pytest.fail("loaded")

@@ -118,6 +118,13 @@ def test_the_script_is_the_module():
     assert scripts == {"molge": "sklearn_molge.__main__:main"}
 
 
+def test_the_name_it_was_called_by(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["/usr/bin/molge"])
+    assert main(["audit"]) == 2
+    said = "molge audit: error: Missing option '--data'. Try molge audit --help.\n"
+    assert capsys.readouterr().err == said
+
+
 def imports(*arguments):
     """Return what a command imports of some packages."""
     code = (

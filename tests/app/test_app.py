@@ -1,0 +1,764 @@
+"""The page and the REST interface, through a real server on this machine."""
+
+import csv
+import gzip
+import http.client
+import io
+import json
+import pickle
+import re
+import shutil
+import socket
+import threading
+import time
+import zipfile
+from contextlib import contextmanager
+from html.parser import HTMLParser
+from urllib.parse import parse_qs, urlencode, urlsplit
+
+import numpy as np
+import pandas as pd
+import pytest
+from rdkit import Chem
+from sklearn.base import BaseEstimator
+from sklearn.linear_model import Ridge
+from sklearn.pipeline import make_pipeline
+
+from sklearn_molge import datasets
+from sklearn_molge.alignment import CCA
+from sklearn_molge.base import EmbedderMixin
+from sklearn_molge.datasets import Study, make_perturbation_study
+from sklearn_molge.expression import profile_from_genes
+from sklearn_molge.inspection import gene_attribution
+from sklearn_molge.library import MoleculeIndex
+from sklearn_molge.metrics import similarity
+from sklearn_molge.molecules import MorganFingerprinter
+from sklearn_molge.retrieval import PredictedProfileRetriever
+
+fastapi = pytest.importorskip("fastapi")
+uvicorn = pytest.importorskip("uvicorn")
+from sklearn_molge.app import make_app, serve  # noqa: E402
+
+ARGS = "--no-sandbox --disable-gpu --disable-quic --no-first-run".split()
+EVIL = "<script>alert('x')</script>"
+TOKEN = "a token of some length"
+
+STUDY = make_perturbation_study(60, n_cell_lines=3, n_genes=60, level=5, random_state=0)
+LIBRARY = list(dict.fromkeys(STUDY.smiles))
+SYMBOLS = STUDY.genes["symbol"].tolist()
+UP, DOWN = SYMBOLS[:8], SYMBOLS[8:14]
+
+
+def make_index(estimator, **params):
+    names = [EVIL if i == 0 else f"molecule {i}" for i in range(len(LIBRARY))]
+    columns = {
+        "moa": [f"class {i % 4}" for i in range(len(LIBRARY))],
+        "target": [f"T{i % 7}|ABC" for i in range(len(LIBRARY))],
+        "price": list(range(len(LIBRARY))),
+    }
+    index = MoleculeIndex(estimator, genes=STUDY.genes, **params)
+    index.fit(LIBRARY, names=names, columns=columns)
+    return index.calibrate(STUDY.smiles[:60], STUDY.ge)
+
+
+def cca():
+    model = make_pipeline(MorganFingerprinter(fp_size=256), CCA(8, ridge=0.1))
+    return model.fit(STUDY.smiles, STUDY.ge)
+
+
+@pytest.fixture(scope="module")
+def index():
+    return make_index(cca())
+
+
+@contextmanager
+def served(app):
+    """Yield the port of a server in a thread."""
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        config = uvicorn.Config(app, log_level="critical", ws="none", lifespan="off")
+        server = uvicorn.Server(config)
+        thread = threading.Thread(target=server.run, args=([listening],))
+        thread.start()
+        try:
+            yield listening.getsockname()[1]
+        finally:
+            server.should_exit = True
+            thread.join()
+
+
+@pytest.fixture(scope="module")
+def port(index):
+    with served(make_app(index, study=STUDY, max_upload=200_000)) as port:
+        yield port
+
+
+def ask(port, method, path, body=None, headers=None):
+    """Return status, headers and body, without following anywhere."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    connection.request(method, path, body, headers or {})
+    response = connection.getresponse()
+    content = response.read()
+    connection.close()
+    return response.status, dict(response.getheaders()), content.decode()
+
+
+def api(port, path, data):
+    headers = {"content-type": "application/json"}
+    status, _, body = ask(port, "POST", path, json.dumps(data), headers)
+    return status, json.loads(body)
+
+
+def send_form(port, *, file=None, **fields):
+    """Send the form, and return where it leads."""
+    edge, parts = "edge-of-a-part", []
+    for name, value in fields.items():
+        head = f'content-disposition: form-data; name="{name}"'
+        parts.append(f"--{edge}\r\n{head}\r\n\r\n{value}\r\n".encode())
+    if file:
+        head = f'content-disposition: form-data; name="file"; filename="{file[0]}"'
+        parts.append(f"--{edge}\r\n{head}\r\n\r\n".encode() + file[1] + b"\r\n")
+    body = b"".join([*parts, f"--{edge}--\r\n".encode()])
+    kind = {"content-type": f"multipart/form-data; boundary={edge}"}
+    status, headers, text = ask(port, "POST", "/ask", body, kind)
+    return status, headers.get("location", ""), text
+
+
+def rows_of(text):
+    return list(csv.DictReader(io.StringIO(text)))
+
+
+def answer_rows(port, **fields):
+    path = f"/answer.csv?{urlencode({'up': ' '.join(UP), **fields})}"
+    status, _, text = ask(port, "GET", path)
+    assert status == 200, text
+    return rows_of(text)
+
+
+class Page(HTMLParser):
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.links, self.labelled, self.fields = [], [], set(), set()
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        attrs = dict(attrs)
+        self.tags.append(tag)
+        self.links += [attrs[n] for n in ("href", "src", "action") if n in attrs]
+        assert "style" not in attrs
+        if tag == "label":
+            self.labelled.add(attrs["for"])
+        if tag in ("input", "textarea", "select"):
+            self.fields.add(attrs["id"])
+
+
+# Questions and answers
+
+
+def test_from_the_form_to_the_table(port, index):
+    status, where, _ = send_form(
+        port, up="\n".join(UP), down=", ".join(DOWN), n="7", near_min="", near_max=""
+    )
+    assert status == 303
+    status, _, page = ask(port, "GET", where)
+    assert status == 200
+    query = profile_from_genes(STUDY.genes, up=UP, down=DOWN)
+    expected = index.query(query, 7)
+    status, headers, text = ask(port, "GET", where.replace("/answer", "/answer.csv"))
+    assert headers["content-disposition"] == 'attachment; filename="molecules.csv"'
+    found = rows_of(text)
+    assert [row["molecule"] for row in found] == expected["molecule"].tolist()
+    scores = [float(row["score"]) for row in found]
+    np.testing.assert_allclose(scores, expected["score"], rtol=1e-6)
+    called = expected["better_than_noise"].iloc[0]
+    assert ("No better than noise." in page) == (not called)
+    assert "14 of 14 genes used" in page
+    for word in ("speaks for the first", "Where they lie", "Permalink"):
+        assert word in page
+
+
+def test_the_interface_gives_the_same_answer(port, index):
+    query = profile_from_genes(STUDY.genes, up=UP)
+    status, found = api(port, "/api/query", {"up": UP, "n": 5})
+    expected = index.query(query, 5)
+    assert status == 200
+    assert [a["molecule"] for a in found["answers"]] == expected["molecule"].tolist()
+    assert found["p_value"] == expected["query_p_value"].iloc[0]
+    assert found["metric"] == "correlation"
+    assert ask(port, "GET", found["permalink"])[0] == 200
+    _, info = api_get(port, "/api/info")
+    assert info["n_molecules"] == len(LIBRARY)
+    assert info["columns"] == ["moa", "target", "price"]
+
+
+def api_get(port, path):
+    status, _, body = ask(port, "GET", path)
+    return status, json.loads(body)
+
+
+def test_reverse(port, index):
+    _, found = api(port, "/api/query", {"up": UP, "n": 3, "reverse": True})
+    expected = index.query(profile_from_genes(STUDY.genes, up=UP), 3, reverse=True)
+    assert [a["molecule"] for a in found["answers"]] == expected["molecule"].tolist()
+
+
+def test_genes_are_marked(port):
+    gene_id = int(STUDY.genes["gene_id"].iloc[3])
+    names = [SYMBOLS[0].lower(), str(gene_id), "NOTAGENE", "TP53", SYMBOLS[0]]
+    inside = "TP53" in SYMBOLS
+    _, marks = api(port, "/api/genes", {"genes": names})
+    assert [m["status"] for m in marks][:3] == [
+        "used", marks[1]["status"], "unknown"
+    ]  # fmt: skip
+    assert marks[1]["symbol"] == SYMBOLS[3]
+    assert marks[3]["status"] == ("used" if inside else "not in the model")
+    assert marks[4]["status"] == "came before"
+    page = ask(port, "GET", f"/answer?up={'+'.join(names)}")[2]
+    assert "NOTAGENE: unknown" in page
+
+
+@pytest.mark.parametrize(
+    ("fields", "passes"),
+    [
+        ({"mechanism": "CLASS 2"}, lambda row: row["moa"] == "class 2"),
+        ({"target": "t3"}, lambda row: row["target"].startswith("T3|")),
+        ({"column": "target", "how": "equals", "value": "ABC"}, lambda row: True),
+        ({"column": "price", "how": "equals", "value": "1"},
+         lambda row: row["price"] == "1"),
+        ({"column": "name", "value": "ule 1"}, lambda row: "ule 1" in row["name"]),
+        ({"smarts": "[#7]"}, lambda row: has(row, "[#7]")),
+        ({"near_min": "0.2", "near_max": "0.9"},
+         lambda row: 0.2 <= float(row["nearest_similarity"]) <= 0.9),
+        ({"like": LIBRARY[5], "like_min": "1"},
+         lambda row: row["molecule"] == LIBRARY[5]),
+        ({"mechanism": "class 1", "smarts": "[#7]"},
+         lambda row: row["moa"] == "class 1" and has(row, "[#7]")),
+    ],
+)  # fmt: skip
+def test_filters(port, fields, passes):
+    every = answer_rows(port, n=len(LIBRARY))
+    assert len(every) == len(LIBRARY)
+    expected = [row for row in every if passes(row)]
+    found = answer_rows(port, n=9, **fields)
+    assert [r["molecule"] for r in found] == [r["molecule"] for r in expected[:9]]
+    assert len(expected) > 0
+    page = ask(port, "GET", f"/answer?{urlencode({'up': UP[0], **fields})}")[2]
+    assert f"of the nearest {len(LIBRARY)} molecules pass" in page
+
+
+def has(row, smarts):
+    pattern = Chem.MolFromSmarts(smarts)
+    return Chem.MolFromSmiles(row["molecule"]).HasSubstructMatch(pattern)
+
+
+def test_no_molecule_passes(port):
+    where = f"/answer?up={UP[0]}&mechanism=nothing+has+it"
+    status, _, page = ask(port, "GET", where)
+    assert status == 200
+    assert "No molecule passes the filters." in page
+    status, found = api(port, "/api/query", {"up": UP, "mechanism": "nothing has it"})
+    assert found["answers"] == []
+    assert found["better_than_noise"] is None
+
+
+def test_why(port, index):
+    page = ask(port, "GET", f"/answer?up={'+'.join(UP)}&down={'+'.join(DOWN)}&n=3")[2]
+    query = profile_from_genes(STUDY.genes, up=UP, down=DOWN)
+    first = index.query(query, 1)["molecule"].iloc[0]
+    shares = gene_attribution(index.estimator_, first, query.profile).values
+    place = int(np.argmax(np.abs(shares)))
+    told = f"{abs(shares[place]):.4f} {'for' if shares[place] > 0 else 'against'}"
+    assert told in page
+    assert page.index(SYMBOLS[place], page.index("speaks for")) < page.index(told)
+
+
+# Files
+
+
+def matrix_csv(profiles, names):
+    return pd.DataFrame(profiles, columns=SYMBOLS, index=names).to_csv().encode()
+
+
+def test_profiles_of_a_file_are_one_condition(port, index):
+    chosen = STUDY.ge[[3, 4, 9]]
+    content = matrix_csv(chosen, ["a", "b", "c"])
+    status, where, _ = send_form(port, file=("mine.csv", content), n=5)
+    assert status == 303
+    found = rows_of(ask(port, "GET", where.replace("/answer", "/answer.csv"))[2])
+    expected = index.query(chosen, 5, groups=["x"] * 3)
+    assert [row["molecule"] for row in found] == expected["molecule"].tolist()
+    scores = [float(row["score"]) for row in found]
+    np.testing.assert_allclose(scores, expected["score"], rtol=1e-4)
+    page = ask(port, "GET", where)[2]
+    assert "3 profiles are asked as one condition." in page
+    assert "mine.csv" in page
+
+
+def test_gct(port, index):
+    lines = ["#1.2", f"{len(SYMBOLS)}\t1", "NAME\tDescription\tq"]
+    lines += [f"{s}\tna\t{v}" for s, v in zip(SYMBOLS, STUDY.ge[5], strict=True)]
+    content = "\n".join(lines).encode() + b"\n"
+    status, where, text = send_form(port, file=("q.gct", content), n=2)
+    assert status == 303, text
+    found = rows_of(ask(port, "GET", where.replace("/answer", "/answer.csv"))[2])
+    expected = index.query(STUDY.ge[5:6], 2)
+    assert [row["molecule"] for row in found] == expected["molecule"].tolist()
+
+
+def test_a_table_of_differential_expression(port):
+    if not hasattr(datasets, "read_de_table"):
+        pytest.skip("datasets has no read_de_table")
+    table = pd.DataFrame(
+        {
+            "baseMean": 100.0, "log2FoldChange": STUDY.ge[7] / 2, "lfcSE": 0.5,
+            "stat": STUDY.ge[7], "pvalue": 0.01, "padj": 0.02,
+        },
+        index=SYMBOLS,
+    )  # fmt: skip
+    table.loc["NOTAGENE"] = table.iloc[0]
+    status, where, text = send_form(port, file=("d.csv", table.to_csv().encode()), n=3)
+    assert status == 303, text
+    page = ask(port, "GET", where)[2]
+    assert "A DESeq2 table" in page
+    assert "60 of 61 genes used" in page
+    assert "unknown 1" in page
+    found = rows_of(ask(port, "GET", where.replace("/answer", "/answer.csv"))[2])
+    content = matrix_csv(STUDY.ge[7:8], ["a"])
+    where = send_form(port, file=("m.csv", content), n=3)[1]
+    expected = rows_of(ask(port, "GET", where.replace("/answer", "/answer.csv"))[2])
+    assert [r["molecule"] for r in found] == [r["molecule"] for r in expected]
+
+
+class Runs:
+    def __reduce__(self):
+        return (print, ("ran",))
+
+
+def zipped():
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("a.csv", "x")
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (pickle.dumps(Runs()), "It is a pickle"),
+        (gzip.compress(b"a,b\n1,2\n"), "It is packed (gzip)"),
+        (zipped(), "It is packed (a workbook"),
+        (b"  \n", "is empty"),
+        (b"\x89HDF\r\n\x1a\n" + bytes(200), "evil.csv"),
+        (b"<html><script>alert(1)</script>", ""),
+        (b"#1.3\n999999999\t999999999\t9\t9\n", ""),
+        (bytes(range(256)) * 20, ""),
+        (b"gene,x\nNOTAGENE,1\nNORTHIS,2\n", ""),
+    ],
+)
+def test_files_that_are_refused(port, capfd, content, said):
+    status, _, text = send_form(port, file=("evil.csv", content))
+    assert status == 400
+    assert said in text
+    assert "/tmp" not in text
+    assert "Traceback" not in text
+    assert "<script>alert" not in text
+    assert "ran" not in capfd.readouterr().out
+
+
+def test_an_upload_that_is_gone(port):
+    status, _, text = ask(port, "GET", f"/answer?upload={'0' * 32}")
+    assert status == 410
+    assert "upload it again" in text
+
+
+def test_uploads_are_kept_within_some_bytes(index):
+    app = make_app(index, max_kept=1)
+    with served(app) as port:
+        places = [
+            send_form(port, file=(f"{i}.csv", matrix_csv(STUDY.ge[i : i + 1], ["a"])))[
+                1
+            ]
+            for i in range(2)
+        ]
+        assert [ask(port, "GET", where)[0] for where in places] == [410, 200]
+
+
+# What is refused
+
+
+@pytest.mark.parametrize(
+    ("fields", "status", "said"),
+    [
+        ({}, 400, "Paste at least one gene"),
+        ({"up": "NOTAGENE"}, 400, "None of 1 gene is in the model"),
+        ({"up": UP[0], "down": UP[0]}, 400, "In both lists"),
+        ({"up": UP[0], "smarts": "C(("}, 400, "must be SMARTS"),
+        ({"up": UP[0], "like": "C(("}, 400, "not a valid SMILES"),
+        ({"up": UP[0], "column": "nothing", "value": "1"}, 400, "has no column"),
+        ({"up": UP[0], "n": "0"}, 422, "n: "),
+        ({"up": UP[0], "near_min": "2"}, 422, "near_min"),
+        ({"up": UP[0], "unheard": "of"}, 422, "unheard"),
+        ({"up": "A " * 6000}, 400, "At most 5,000 genes"),
+        ({"up": EVIL}, 400, ""),
+        ({"up": UP[0], "upload": "../../etc/passwd"}, 422, "upload"),
+    ],
+)
+def test_questions_that_are_refused(port, fields, status, said):
+    found, headers, text = ask(port, "GET", f"/answer?{urlencode(fields)}")
+    assert found == status
+    assert said in text
+    assert "alert('x')" not in text.replace("&#39;", "?")
+    assert headers["content-type"].startswith("text/html")
+
+
+def test_errors_of_the_interface_are_json(port):
+    assert api(port, "/api/query", {"up": ["NOTAGENE"]})[0] == 400
+    status, found = api(port, "/api/query", {"up": ["A"], "other": 1})
+    assert status == 422
+    assert "other" in found["detail"]
+    assert api_get(port, "/api/nothing")[0] == 404
+    assert ask(port, "GET", "/nothing")[0] == 404
+    assert ask(port, "GET", "/static/..%2f_app.py")[0] == 404
+
+
+@pytest.mark.parametrize("announced", [True, False])
+def test_more_than_can_be_sent(port, announced):
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    head = 'content-disposition: form-data; name="file"; filename="a"'
+    body = f"--e\r\n{head}\r\n\r\n".encode() + b"x" * 300_000
+    parts = (body[i : i + 50_000] for i in range(0, len(body), 50_000))
+    kind = {"content-type": "multipart/form-data; boundary=e"}
+    try:
+        connection.request(
+            "POST", "/ask", body if announced else parts, kind,
+            encode_chunked=not announced,
+        )  # fmt: skip
+        status = connection.getresponse().status
+    except (BrokenPipeError, ConnectionResetError):  # it hung up before the end
+        status = 413
+    finally:
+        connection.close()
+    assert status == 413
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.example", "evil.example:80", "", "127.0.0.1.evil"]
+)
+def test_other_names_of_the_server(port, host):
+    assert ask(port, "GET", "/", headers={"host": host})[0] == 421
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1:1", "[::1]:8000", "[::1]"])
+def test_own_names_of_the_server(port, host):
+    assert ask(port, "GET", "/", headers={"host": host})[0] == 200
+
+
+def test_other_pages_may_not_send_forms(port):
+    headers = {"origin": "http://evil.example", "content-type": "application/json"}
+    assert ask(port, "POST", "/api/genes", '{"genes": []}', headers)[0] == 403
+    headers["origin"] = "null"
+    assert ask(port, "POST", "/api/genes", '{"genes": []}', headers)[0] == 403
+    headers["origin"] = f"http://127.0.0.1:{port}"
+    assert ask(port, "POST", "/api/genes", '{"genes": []}', headers)[0] == 200
+
+
+@pytest.mark.parametrize(
+    "path", ["/", f"/answer?up={UP[0]}", "/molecule", "/api", "/x"]
+)
+def test_headers_and_no_other_server(port, path):
+    _, headers, text = ask(port, "GET", path)
+    policy = headers["content-security-policy"]
+    assert policy.startswith("default-src 'none'; style-src 'self'; script-src 'self'")
+    assert "unsafe" not in policy
+    assert headers["x-content-type-options"] == "nosniff"
+    assert headers["cache-control"] == "no-store"
+    page = Page(text)
+    assert all(link.startswith(("/", "data:", "#")) for link in page.links)
+    assert not any(link.startswith("//") for link in page.links)
+    assert page.fields <= page.labelled
+    assert page.tags.count("script") == 1
+
+
+def test_names_of_the_library_are_text(port):
+    page = ask(port, "GET", f"/answer?up={UP[0]}&column=name&value=script")[2]
+    assert EVIL not in page
+    assert "&lt;script&gt;alert" in page
+
+
+# A token
+
+
+def test_token(index):
+    with served(make_app(index, token=TOKEN)) as port:
+        status, _, text = ask(port, "GET", "/")
+        assert status == 401
+        assert "<form" in text
+        assert TOKEN not in text
+        assert ask(port, "GET", "/?token=wrong")[0] == 401
+        assert ask(port, "GET", "/static/page.css")[0] == 401
+        where = f"/answer?{urlencode({'up': UP[0], 'token': TOKEN, 'n': 2})}"
+        status, headers, _ = ask(port, "GET", where)
+        assert status == 303
+        assert headers["location"] == f"/answer?up={UP[0]}&n=2"
+        cookie = headers["set-cookie"].split(";")
+        assert TOKEN not in cookie[0]
+        assert {" HttpOnly", " SameSite=Lax"} <= set(cookie)
+        known = {"cookie": f"other=1; {cookie[0]}"}
+        assert ask(port, "GET", headers["location"], headers=known)[0] == 200
+        assert ask(port, "GET", "/", headers={"cookie": "molge=wrong"})[0] == 401
+        assert ask(port, "GET", "/", headers={"cookie": '="\x01;;'})[0] == 401
+        bearer = {"authorization": f"Bearer {TOKEN}"}
+        assert ask(port, "GET", "/api/info", headers=bearer)[0] == 200
+        assert ask(port, "GET", "/api/info")[0] == 401
+        token = urlencode({"token": TOKEN})
+        status, headers, _ = ask(port, "GET", f"//evil.example?{token}")
+        assert headers["location"] == "/evil.example"
+
+
+def test_unsafe_settings_are_refused(index, tmp_path):
+    with pytest.raises(ValueError, match="8 characters or more"):
+        make_app(index, token="short")
+    with pytest.raises(ValueError, match="needs a token"):
+        make_app(index, hosts=None)
+    for host in ("0.0.0.0", "192.168.1.2", "example.org", "::"):
+        with pytest.raises(ValueError, match="reached from other machines"):
+            serve(tmp_path, host=host)
+    fewer = Study(
+        STUDY.smiles, ge=STUDY.ge[:, :50], obs=STUDY.obs, genes=STUDY.genes.head(50)
+    )
+    with pytest.raises(ValueError, match="study must have all 60 genes"):
+        make_app(index, study=fewer)
+
+
+# Too much at once, and failures
+
+GATE = threading.Event()
+FAILS = threading.Event()
+
+
+class Gated(EmbedderMixin, BaseEstimator):
+    """Waits where a test wants it to, or fails."""
+
+    metric = "correlation"
+
+    def fit(self, X, y):
+        self.n_genes_in_ = y.shape[1]
+        return self
+
+    def transform(self, X):
+        return MorganFingerprinter(fp_size=32).transform(X).astype(float)
+
+    def transform_ge(self, y):
+        GATE.wait(20)
+        if FAILS.is_set():
+            raise RuntimeError("a secret of the server")
+        return np.asarray(y)[:, :32]
+
+
+@pytest.fixture
+def gated():
+    GATE.set()
+    index = MoleculeIndex(Gated().fit(STUDY.smiles, STUDY.ge), genes=STUDY.genes)
+    yield index.fit(LIBRARY)
+    GATE.set()
+    FAILS.clear()
+
+
+def test_a_full_queue(gated):
+    with served(make_app(gated, n_running=1, n_waiting=1)) as port:
+        GATE.clear()
+        found = []
+        threads = []
+        for i in range(2):
+            path = f"/answer.csv?up={UP[i]}"
+            thread = threading.Thread(
+                target=lambda path=path: found.append(ask(port, "GET", path)[0])
+            )
+            thread.start()
+            threads.append(thread)
+        deadline = time.monotonic() + 10
+        while time.monotonic() < deadline:
+            status, headers, _ = ask(port, "GET", f"/answer.csv?up={UP[2]}&n=1")
+            if status == 503:
+                break
+        assert headers["retry-after"] == "5"
+        assert ask(port, "GET", "/")[0] == 200  # what needs no work is served
+        GATE.set()
+        for thread in threads:
+            thread.join()
+        assert found == [200, 200]
+        assert ask(port, "GET", f"/answer.csv?up={UP[2]}")[0] == 200
+
+
+def test_a_question_that_takes_too_long(gated):
+    with served(make_app(gated, n_running=1, timeout=0.2)) as port:
+        GATE.clear()
+        status, _, text = ask(port, "GET", f"/answer?up={UP[0]}")
+        assert status == 504
+        assert "No answer within 0.2 seconds" in text
+        GATE.set()
+
+
+def test_no_traceback_is_shown(gated, caplog):
+    with served(make_app(gated)) as port:
+        FAILS.set()
+        for path in (f"/answer?up={UP[0]}", f"/answer.csv?up={UP[0]}"):
+            status, headers, text = ask(port, "GET", path)
+            assert status == 500
+            assert "secret" not in text
+            assert "Traceback" not in text
+            assert "content-security-policy" in headers
+        assert "a secret of the server" in caplog.text
+
+
+# One molecule
+
+
+def test_a_molecule_by_its_model(port, index):
+    smiles = LIBRARY[3]
+    status, found = api(port, "/api/molecule", {"smiles": smiles, "n": 4})
+    assert status == 200
+    both = np.concatenate([np.eye(60), -np.eye(60)])
+    scores = similarity(index.estimator_, [smiles], both)[:, 0]
+    slow = (scores[:60] - scores[60:]) / 2
+    assert found["up"][0]["gene"] == SYMBOLS[int(np.argmax(slow))]
+    assert found["down"][0]["gene"] == SYMBOLS[int(np.argmin(slow))]
+    measured = similarity(index.estimator_, [smiles], STUDY.ge)[:, 0]
+    scores = [row["score"] for row in found["signatures"]]
+    np.testing.assert_allclose(scores, np.sort(measured)[::-1][:4], rtol=1e-6)
+    page = ask(port, "GET", f"/molecule?{urlencode({'smiles': smiles})}")[2]
+    assert "Nearest measured signatures" in page
+    assert page.count("<img") == 1
+
+
+def test_a_predicted_profile():
+    regressor = make_pipeline(MorganFingerprinter(fp_size=64), Ridge(1.0))
+    model = PredictedProfileRetriever(regressor).fit(STUDY.smiles, STUDY.ge)
+    with served(make_app(make_index(model))) as port:
+        _, found = api(port, "/api/molecule", {"smiles": LIBRARY[0], "n": 3})
+    predicted = model.transform(LIBRARY[:1])[0]
+    order = np.argsort(-predicted)
+    assert "predicts" in found["how"]
+    assert [g["gene"] for g in found["up"]] == [SYMBOLS[i] for i in order[:3]]
+    values = [g["value"] for g in found["up"]]
+    np.testing.assert_allclose(values, predicted[order[:3]], rtol=1e-6)
+    assert found["signatures"] == []
+
+
+def test_a_molecule_that_is_none(port):
+    status, _, page = ask(port, "GET", f"/molecule?{urlencode({'smiles': EVIL})}")
+    assert status == 400
+    assert "<script>alert" not in page
+    assert api(port, "/api/molecule", {"smiles": "C(("})[0] == 400
+
+
+# For programs
+
+
+def test_openapi(port):
+    _, found = api_get(port, "/api/openapi.json")
+    assert found["openapi"].startswith("3.1")
+    assert set(found["paths"]) == {
+        "/api/info", "/api/genes", "/api/query", "/api/molecule",
+    }  # fmt: skip
+    page = ask(port, "GET", "/api")[2]
+    assert all(path in page for path in found["paths"])
+    assert [ask(port, "GET", path)[0] for path in ("/docs", "/redoc")] == [404, 404]
+
+
+def test_downloads(port):
+    where = f"/answer.{{}}?up={UP[0]}&n=3"
+    sdf = ask(port, "GET", where.format("sdf"))[2]
+    supplier = Chem.SDMolSupplier()
+    supplier.SetData(sdf)
+    assert len(list(supplier)) == 3
+    html = ask(port, "GET", where.format("html"))[2]
+    assert html.startswith("<!DOCTYPE html>")
+    assert "default-src" in html
+    assert ask(port, "GET", where.format("pkl"))[0] == 404
+
+
+def test_the_examples_of_the_page_and_the_guide_are_one():
+    """A client of ten lines."""
+    from importlib.resources import files
+    from pathlib import Path
+
+    template = files("sklearn_molge.app").joinpath("_interface.html.jinja").read_text()
+    shown = template.split("<pre><code>")[1].split("</code>")[0].strip()
+    guide = Path(__file__).parents[2] / "docs" / "user_guide" / "page.md"
+    assert shown in guide.read_text(encoding="utf-8")
+
+
+# In a browser
+
+
+@pytest.fixture(scope="module")
+def browser():
+    playwright = pytest.importorskip("playwright.sync_api", reason="no playwright")
+    path = next(filter(None, map(shutil.which, ("chromium", "google-chrome"))), None)
+    if path is None:
+        pytest.skip("no browser on the path")
+    with playwright.sync_playwright() as running:
+        browser = running.chromium.launch(executable_path=path, args=ARGS)
+        yield browser
+        browser.close()
+
+
+@pytest.mark.parametrize("script", [True, False])
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (360, "dark")])
+def test_from_pasted_genes_to_a_csv(browser, port, width, scheme, script, tmp_path):
+    context = browser.new_context(
+        viewport={"width": width, "height": 800}, color_scheme=scheme,
+        java_script_enabled=script,
+    )  # fmt: skip
+    page, said = context.new_page(), []
+    page.on("console", lambda message: said.append(message.text))
+    page.on("pageerror", lambda error: said.append(str(error)))
+    asked = []
+    page.on("request", lambda request: asked.append(request.url))
+    home = f"http://127.0.0.1:{port}/"
+    page.goto(home)
+    page.get_by_label("Genes that go up").fill("\n".join(UP))
+    page.get_by_label("Genes that go down").fill(", ".join(DOWN))
+    page.get_by_label("Genes that go down").press("Tab")
+    page.get_by_text("Only some molecules").click()
+    page.get_by_label("Mechanism contains").fill("class 1")
+    page.get_by_role("button", name="Rank molecules").press("Enter")
+    page.wait_for_url("**/answer?**")
+    assert page.get_by_text("genes used").first.is_visible()
+    wide = page.locator("html").bounding_box()["width"]
+    assert wide <= width
+    with page.expect_download() as download:
+        page.get_by_role("link", name="CSV", exact=True).click()
+    found = pd.read_csv(download.value.path())
+    assert set(found["moa"]) == {"class 1"}
+    assert found["rank"].tolist() == list(range(1, len(found) + 1))
+    address = page.url
+    assert parse_qs(urlsplit(address).query)["up"] == [" ".join(UP)]
+    page.get_by_role("link", name="Change the question").click()
+    assert page.get_by_label("Mechanism contains").input_value() == "class 1"
+    assert page.get_by_label("Genes that go up").input_value() == " ".join(UP)
+    if script:
+        page.goto(home)
+        page.locator("#history a").first.click()
+        assert page.url == address
+        page.goto(home)
+        page.get_by_role("button", name="Forget them").click()
+        assert not page.locator("#history").is_visible()
+    context.close()
+    assert said == []
+    assert {urlsplit(url).netloc for url in asked} <= {f"127.0.0.1:{port}", ""}
+
+
+def test_a_file_in_the_browser(browser, port, tmp_path):
+    path = tmp_path / "profiles.csv"
+    path.write_bytes(matrix_csv(STUDY.ge[:2], ["a", "b"]))
+    context = browser.new_context()
+    page = context.new_page()
+    page.goto(f"http://127.0.0.1:{port}/")
+    page.get_by_label("Or a file").set_input_files(path)
+    page.get_by_role("button", name="Rank molecules").click()
+    page.wait_for_url("**/answer?upload=*")
+    assert re.search("2 profiles are asked", page.content())
+    context.close()
