@@ -257,7 +257,7 @@ def _queries(
         return profiles, _conditions(study.obs, given.condition), {}
     else:
         parts = {
-            path.name: _of_file(path, given.condition, index) for path in given.profile
+            str(path): _of_file(path, given.condition, index) for path in given.profile
         }
         profiles = pd.concat([part for part, _ in parts.values()])
         accounts = {name: part.attrs["genes"] for name, (part, _) in parts.items()}
@@ -319,6 +319,11 @@ def _conditions(obs: pd.DataFrame, column: str) -> list[str]:
     if column not in obs:
         raise ValueError(
             f"--condition must be one of {first_few(obs, write=str)}. Got {column}."
+        )
+    n_missing = int(obs[column].isna().sum())
+    if n_missing:
+        raise ValueError(
+            f"--condition: no {column} is known of {counted(n_missing, 'profile')}."
         )
     return obs[column].astype(str).tolist()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -79,7 +80,7 @@ def command(given: Any) -> int:
     """
     check_out(given.out, force=given.force)
     check_study(given)
-    make = _maker(given.model)(given.random_state)
+    make = _maker(given.model, given.random_state)
     _check_storable(make())
     from sklearn_molge.persistence import save_model
 
@@ -118,31 +119,28 @@ def _check_storable(model: Any) -> None:
             raise ValueError(f"--model: {error}") from error
 
 
-def _maker(name: str) -> Any:
-    """Return what makes, of a seed, a function that makes an estimator."""
+def _maker(name: str, random_state: int) -> Callable[[], Any]:
+    """Return a function that makes the estimator of this name."""
     path, _, attribute = name.rpartition(":")
     if path.endswith(".py"):
-        made = _own(Path(path), attribute)
-        return lambda random_state: made
+        return _own(Path(path), attribute)
     if name not in _MODELS:
         raise ValueError(
             f"--model must be one of {', '.join(_MODELS)} or FILE.py:NAME. Got {name}."
         )
+    if name == "paper":
+        from sklearn_molge.alignment import PRESETS, CoordinatedEmbedder
 
-    def make(random_state: int) -> Any:
-        from sklearn_molge.retrieval import recommended_pipeline
+        settings = {**PRESETS["paper"], "random_state": random_state}
+        return lambda: CoordinatedEmbedder(**settings)
+    from sklearn_molge.retrieval import recommended_pipeline
 
-        if name == "paper":
-            from sklearn_molge.alignment import PRESETS, CoordinatedEmbedder
-
-            return CoordinatedEmbedder(**PRESETS["paper"], random_state=random_state)
-        kinds = {"gp": {"model": "gaussian_process"}, "cca": {"model": "linear"}}
-        return recommended_pipeline(**kinds.get(name, {}), random_state=random_state)
-
-    return lambda random_state: lambda: make(random_state)
+    kinds = {"gp": {"model": "gaussian_process"}, "cca": {"model": "linear"}}
+    chosen = kinds.get(name, {})
+    return lambda: recommended_pipeline(**chosen, random_state=random_state)
 
 
-def _own(path: Path, name: str) -> Any:
+def _own(path: Path, name: str) -> Callable[[], Any]:
     """Run a user's file, and return what makes the estimator in it."""
     if not path.is_file():
         raise FileNotFoundError(f"--model: there is no {path}.")
@@ -152,10 +150,9 @@ def _own(path: Path, name: str) -> Any:
     module = module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
-        found = getattr(module, name)
-        made = (
-            found if hasattr(found, "fit") and not isinstance(found, type) else found()
-        )
+        made = getattr(module, name)
+        if isinstance(made, type) or not hasattr(made, "fit"):
+            made = made()
         if not hasattr(made, "fit"):
             raise TypeError(f"{name} is no estimator")
     except Exception as error:

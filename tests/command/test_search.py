@@ -223,6 +223,16 @@ def test_noise_is_an_answer(here, capsys):
     assert "NO BETTER THAN NOISE (p 0." in capsys.readouterr().out
 
 
+def test_profiles_without_a_condition(here, error_of):
+    lines = (here / "queries.gct").read_text().split("\n")
+    at = next(i for i, line in enumerate(lines) if line.startswith("cell_id"))
+    cells = lines[at].split("\t")
+    lines[at] = "\t".join([*cells[:-1], "-666"])
+    (here / "queries.gct").write_text("\n".join(lines))
+    said = error_of(*SEARCH, "--profile", "queries.gct", "--condition", "cell_id")
+    assert said.endswith("--condition: no cell_id is known of 1 profile.")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
