@@ -282,8 +282,8 @@ def _cell(answer: dict, column: _Column) -> Cell:
     return Cell(text.replace("|", ", "), text, link=text if is_link else "")
 
 
-def _is_there(value: object) -> bool:
-    return bool(np.ndim(value)) or not pd.isna(value)  # type: ignore[call-overload]
+def _is_there(value: Any) -> bool:
+    return bool(np.ndim(value)) or not pd.isna(value)
 
 
 def _text(value: object) -> str:

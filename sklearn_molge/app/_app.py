@@ -311,7 +311,7 @@ def _address(asked: Asked) -> dict[str, Any]:
 def _counts(marks: pd.DataFrame) -> dict[str, int]:
     """Return how many genes were read how."""
     kinds = marks["status"].str.replace(r"^alias of .*", "alias", regex=True)
-    return kinds.value_counts().to_dict()
+    return {str(kind): int(n) for kind, n in kinds.value_counts().items()}
 
 
 def _csv(answer: Answer) -> tuple[str, str]:
@@ -452,12 +452,13 @@ def _marks(table: pd.DataFrame) -> list[GeneMark]:
 def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
     """Return rows of plain values, with None for what is missing."""
     plain = pd.DataFrame(table).astype(object)
-    return plain.where(plain.notna(), None).to_dict("records")
+    rows = plain.where(plain.notna(), None).to_dict("records")
+    return [{str(key): value for key, value in row.items()} for row in rows]
 
 
 def _found(answer: Answer) -> Found:
     table = answer.table
-    first = table.iloc[0] if len(table) else {}
+    first: Any = table.iloc[0] if len(table) else {}
     compared = "better_than_noise" in first
     verdict = "No molecule passes the filters."
     if len(table):

@@ -95,6 +95,8 @@ class Answer:
         Without rows where no molecule passes the filters.
     marks : DataFrame
         Genes: part, entry, symbol, status.
+    near : DataFrame
+        The nearest molecules, whether they pass the filters or not.
     profile : ndarray of shape (n_genes,)
         What was asked: the mean of the profiles.
     notes : list of str
@@ -103,6 +105,7 @@ class Answer:
     asked: Asked
     table: QueryAnswer
     marks: pd.DataFrame
+    near: pd.DataFrame
     profile: NDArray
     notes: list[str]
 
@@ -173,6 +176,8 @@ class Service:
         self._measured = None if study is None else self._measure(study)
         self._answers: OrderedDict[Asked, Answer] = OrderedDict()
         self._lock = threading.Lock()
+        self._known_labels: tuple[tuple, list[list[str]]] = ((), [])
+        self._known_map: tuple | None = None
         first = index.store_.further_columns(np.arange(min(1, index.n_rows_)))
         self.columns = [str(name) for name in first]
 
@@ -211,7 +216,7 @@ class Service:
         up, down = self.mark(asked.up, "up"), self.mark(asked.down, "down")
         marks = pd.concat([up, down], ignore_index=True)
         used = [np.unique(m["column"][m["column"] >= 0]) for m in (up, down)]
-        both = np.intersect1d(*used)
+        both = np.intersect1d(used[0], used[1])
         labels = np.array(self.gene_labels, dtype=object)
         if both.size:
             raise ValueError(
@@ -270,12 +275,11 @@ class Service:
         n_used = int((marks["column"] >= 0).sum())
         account = f"{n_used:,} of {counted(len(marks), 'gene')} used."
         y, groups = self._named(profiles), [label] * len(profiles)
-        among, told = self._filtered(asked, y, groups)
-        n = min(asked.n, self.index.n_molecules_)
-        if self.index.reranks_:
-            n = min(n, self.index.n_candidates)
+        among, near, told = self._filtered(asked, y, groups)
+        # The nearest are wanted in any case, for their classes.
+        n = min(max(asked.n, _N_BEST), self._most)
         if among is not None:
-            n, notes = min(n, len(among)), [*notes, told]
+            n, notes = min(asked.n, len(among)), [*notes, told]
         table = QueryAnswer()
         if n:
             table = self.index.query(
@@ -283,7 +287,15 @@ class Service:
                 n_permutations=self.n_permutations,
             )  # fmt: skip
             table.attrs["account"] = [account, *notes]
-        return Answer(asked, table, marks, profiles.mean(axis=0), notes)
+        near = table if among is None else near
+        profile = profiles.mean(axis=0)
+        return Answer(asked, table.head(asked.n), marks, near, profile, notes)
+
+    @property
+    def _most(self) -> int:
+        """How many molecules can be answers at most."""
+        most = self.index.n_molecules_
+        return min(most, self.index.n_candidates) if self.index.reranks_ else most
 
     def _named(self, profiles: NDArray) -> Any:
         """Give profiles, in the order of the model, the names that it knows."""
@@ -291,20 +303,25 @@ class Service:
             return profiles
         return pd.DataFrame(profiles, columns=self._names)
 
-    def _filtered(self, asked: Asked, y: Any, groups: list) -> tuple[Any, str]:
-        """Return the nearest rows that pass the filters; None where there are none."""
+    def _filtered(
+        self, asked: Asked, y: Any, groups: list
+    ) -> tuple[Any, pd.DataFrame, str]:
+        """Return the nearest rows that pass the filters; None without filters.
+
+        And the nearest molecules of all, and what was looked at.
+        """
         filters = list(self._filters(asked))
+        near = pd.DataFrame()
         if not filters:
-            return None, ""
-        most = min(_MOST_LOOKED_AT, self.index.n_molecules_)
-        if self.index.reranks_:
-            most = min(most, self.index.n_candidates)
+            return None, near, ""
+        most = min(_MOST_LOOKED_AT, self._most)
         k, seen, kept = min(most, max(200, 8 * asked.n)), 0, np.empty(0, np.intp)
         while True:
             rows = self.index.kneighbors(
                 y, k, groups=groups, reverse=asked.reverse, return_distance=False
             )[0]
             table = self.index.get_molecules(rows[seen:])
+            near = near if seen else table.head(_N_BEST)
             passed = np.ones(len(table), dtype=bool)
             for each in filters:
                 passed[passed] = each(table[passed])
@@ -313,7 +330,8 @@ class Service:
             if len(kept) >= asked.n or seen == most:
                 break
             k = min(most, 8 * k)
-        return kept, f"Filters: {len(kept):,} of the nearest {seen:,} molecules pass."
+        told = f"Filters: {len(kept):,} of the nearest {seen:,} molecules pass."
+        return kept, near, told
 
     def _filters(self, asked: Asked) -> Iterator[Callable[[pd.DataFrame], Any]]:
         """Yield functions of a table of molecules that say which pass."""
@@ -360,7 +378,7 @@ class Service:
 
     def why(self, answer: Answer) -> list[Why]:
         """Explain the first answers, where the model can."""
-        found = []
+        found: list[Why] = []
         for row in answer.table.head(self.n_explained).to_dict("records"):
             profile = self._named(answer.profile[None])
             if answer.asked.reverse and self.index.reranks_:
@@ -387,40 +405,31 @@ class Service:
 
     def enriched(self, answer: Answer) -> tuple[str, pd.DataFrame]:
         """Return the column of classes, and those that are many among the nearest."""
-        column = next((c for c in _CLASSES if c in self.columns), None)
-        if column is None or answer.table.empty:
-            return "", pd.DataFrame()
-        n = min(_N_BEST, self.index.n_molecules_)
-        if self.index.reranks_:
-            n = min(n, self.index.n_candidates)
-        profile = self._named(answer.profile[None])
-        reverse = answer.asked.reverse
-        rows = self.index.kneighbors(profile, n, reverse=reverse, return_distance=False)
-        near = self.index.get_molecules(rows[0])
-        labels = self._labels(column)
+        column = next((c for c in _CLASSES if c in self.columns), "")
+        near = answer.near
+        if column not in near:
+            return column, pd.DataFrame()
         try:
             found = class_enrichment(
                 -np.arange(len(near)),
-                near[column].tolist(),
-                names=near["name"].tolist(),
+                [_classes(label) for label in near[column]],
+                names=near["name"].fillna("").tolist(),
                 statistic="hypergeometric",
-                background=labels,
+                background=self._labels(column),
             )
         except ValueError:  # no class is large enough
             return column, pd.DataFrame()
         table = found.table
         return column, table[table["n_hits"] > 1].head(8).reset_index()
 
-    def _labels(self, column: str) -> list:
+    def _labels(self, column: str) -> list[list[str]]:
         """Return the classes of all molecules of the library that have one."""
         state = self.index.n_rows_, self.index.n_molecules_, column
         with self._lock:
-            known = getattr(self, "_known_labels", None)
-            if known is None or known[0] != state:
-                labels = self.index.get_molecules()[column].tolist()
-                known = state, [label for label in labels if label]
-                self._known_labels = known
-        return known[1]
+            if self._known_labels[0] != state:
+                labels = map(_classes, self.index.get_molecules()[column])
+                self._known_labels = state, [each for each in labels if each]
+            return self._known_labels[1]
 
     def map(self, answer: Answer) -> tuple[list, list] | None:
         """Return places (x, y from 0 to 1) of a sample of the library, and of hits."""
@@ -434,8 +443,7 @@ class Service:
 
     def _map_axes(self) -> tuple:
         with self._lock:
-            known = getattr(self, "_known_map", None)
-            if known is None:
+            if self._known_map is None:
                 store = self.index.store_
                 rows = np.arange(store.n_rows)
                 rows = rows if store.active is None else rows[store.active]
@@ -450,8 +458,8 @@ class Service:
                 low, high = np.quantile(places, [0.005, 0.995], axis=0)
                 span = np.where(high > low, high - low, 1)
                 sample = np.clip((places - low) / span, 0, 1).tolist()
-                known = self._known_map = centre, axes, low, span, sample
-        return known
+                self._known_map = centre, axes, low, span, sample
+            return self._known_map
 
     def _vectors(self, rows: NDArray) -> NDArray:
         vectors = self.index.store_.stored(rows).astype(np.float64)
@@ -540,6 +548,14 @@ def _fitted_names(estimator: Any) -> NDArray | None:
         return None
 
 
+def _classes(label: object) -> list[str]:
+    """Return the classes of a molecule, which are joined by | or by ;."""
+    if not isinstance(label, str):
+        return []
+    sep = "|" if "|" in label else ";"
+    return [each.strip() for each in label.split(sep) if each.strip()]
+
+
 def _column_filter(column: str, value: str, how: str):
     wanted = value.casefold()
 
@@ -548,7 +564,7 @@ def _column_filter(column: str, value: str, how: str):
             return np.zeros(len(table), dtype=bool)
         texts = [str(v).casefold() if pd.notna(v) else "" for v in table[column]]
         if how == "equals":
-            return np.array([wanted in (t, *t.split("|")) for t in texts], dtype=bool)
+            return np.array([wanted in (t, *_classes(t)) for t in texts], dtype=bool)
         return np.array([wanted in t for t in texts], dtype=bool)
 
     return passes

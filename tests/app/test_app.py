@@ -12,7 +12,7 @@ import socket
 import threading
 import time
 import zipfile
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from html.parser import HTMLParser
 from urllib.parse import parse_qs, urlencode, urlsplit
 
@@ -96,12 +96,11 @@ def port(index):
 
 def ask(port, method, path, body=None, headers=None):
     """Return status, headers and body, without following anywhere."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-    connection.request(method, path, body, headers or {})
-    response = connection.getresponse()
-    content = response.read()
-    connection.close()
-    return response.status, dict(response.getheaders()), content.decode()
+    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=60)) as asked:
+        asked.request(method, path, body, headers or {})
+        with asked.getresponse() as response:
+            content = response.read().decode()
+            return response.status, dict(response.getheaders()), content
 
 
 def api(port, path, data):
@@ -569,26 +568,25 @@ def test_a_full_queue(gated):
     with served(make_app(gated, n_running=1, n_waiting=1)) as port:
         GATE.clear()
         found = []
-        threads = []
-        for i in range(2):
-            path = f"/answer.csv?up={UP[i]}"
-            thread = threading.Thread(
-                target=lambda path=path: found.append(ask(port, "GET", path)[0])
-            )
+
+        def client(gene):
+            found.append(ask(port, "GET", f"/answer.csv?up={gene}&n=2"))
+
+        clients = [threading.Thread(target=client, args=(gene,)) for gene in UP[:6]]
+        for thread in clients:
             thread.start()
-            threads.append(thread)
-        deadline = time.monotonic() + 10
-        while time.monotonic() < deadline:
-            status, headers, _ = ask(port, "GET", f"/answer.csv?up={UP[2]}&n=1")
-            if status == 503:
-                break
-        assert headers["retry-after"] == "5"
+        # One is worked on and one waits, until the gate opens.
+        deadline = time.monotonic() + 15
+        while len(found) < 4 and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert [status for status, _, _ in found] == [503] * 4
+        assert found[0][1]["retry-after"] == "5"
         assert ask(port, "GET", "/")[0] == 200  # what needs no work is served
         GATE.set()
-        for thread in threads:
+        for thread in clients:
             thread.join()
-        assert found == [200, 200]
-        assert ask(port, "GET", f"/answer.csv?up={UP[2]}")[0] == 200
+        assert sorted(status for status, _, _ in found) == [200] * 2 + [503] * 4
+        assert ask(port, "GET", f"/answer.csv?up={UP[2]}&n=2")[0] == 200
 
 
 def test_a_question_that_takes_too_long(gated):
