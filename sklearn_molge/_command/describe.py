@@ -29,7 +29,6 @@ from sklearn_molge._command._options import (
     command as make_command,
 )
 from sklearn_molge._command._study import check_paths
-from sklearn_molge._command.index import left_out
 from sklearn_molge._utils.messages import counted, first_few, shortened
 
 if TYPE_CHECKING:
@@ -135,11 +134,13 @@ def _index(path: Path, n_rows: int) -> _Found | None:
     from sklearn_molge.library import MoleculeIndex
 
     index = MoleculeIndex.open(path)
+    skipped = index.skipped_
+    reasons = skipped["reason"].mask(skipped["same_as"].notna(), "of a molecule before")
     model = index.estimator_
     steps = [step for _, step in getattr(model, "steps", [("", model)])]
     facts = {
         "molecules": index.n_molecules_,
-        "left_out": left_out(index),
+        "left_out": reasons.value_counts().to_dict(),
         "metric": index.metric_,
         "stored_as": index.dtype,
         "megabytes": round(index.nbytes_ / 1e6, 1),

@@ -30,7 +30,7 @@ from sklearn_molge._utils.messages import counted
 if TYPE_CHECKING:
     from sklearn_molge.library import MoleculeFile, MoleculeIndex
 
-__all__ = ["command", "left_out"]
+__all__ = ["command"]
 
 _EXAMPLES = """
 molge index --model model.molge --library vendor.sdf --out index
@@ -100,10 +100,12 @@ def command(given: Any) -> int:
     if background is not None:
         said.step(f"Calibrating with {background}")
         index.calibrate(background.smiles, background.profiles())
-    counts = left_out(index)
+    skipped = index.skipped_
+    reasons = skipped["reason"].mask(skipped["same_as"].notna(), "of a molecule before")
+    counts = reasons.value_counts().to_dict()
     if counts:
         told = ", ".join(f"{n:,} {reason}" for reason, n in counts.items())
-        said.text(f"left out {counted(sum(counts.values()), 'row')}: {told}")
+        said.text(f"left out {counted(len(skipped), 'row')}: {told}")
     facts = {
         "out": given.out,
         "n_molecules": index.n_molecules_,
@@ -141,10 +143,3 @@ def _index(model: Any, libraries: Sequence[MoleculeFile], given: Any) -> Molecul
         else:
             refused = 0
     return index
-
-
-def left_out(index: MoleculeIndex) -> dict[str, int]:
-    """Count the rows that are not in an index, by the reason."""
-    skipped = index.skipped_
-    reasons = skipped["reason"].mask(skipped["same_as"].notna(), "of a molecule before")
-    return {str(reason): int(n) for reason, n in reasons.value_counts().items()}

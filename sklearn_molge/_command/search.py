@@ -219,8 +219,8 @@ def _check(given: Any) -> None:
         )
     of_tables = [name for name in _OF_TABLES if getattr(given, name) is not None]
     if of_tables and not given.de:
-        flags = ", ".join(f"--{name.replace('_', '-')}" for name in of_tables)
-        raise ValueError(f"{flags}: for --de.")
+        told = ", ".join(f"--{name.replace('_', '-')}" for name in of_tables)
+        raise ValueError(f"{told}: for --de.")
     if given.condition and not (given.profile or given.data):
         raise ValueError("--condition is for --profile and --data.")
     if given.condition and given.combine:
