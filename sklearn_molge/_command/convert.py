@@ -69,7 +69,9 @@ def _filters() -> Any:
 @option("Run", "--force", is_flag=True, help="replace OUT")
 @output()
 def command(given: Any) -> int:
-    """Write profiles in another format: GCT, GCTX or .h5ad, by the ending of OUT.
+    """Write profiles in another format.
+
+    GCT, GCTX or .h5ad, by the ending of OUT.
 
     A study in .h5ad opens at once, in this and any other command, and in AnnData.
     """

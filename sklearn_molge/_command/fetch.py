@@ -59,10 +59,10 @@ molge fetch GSE70138 --level 5 --folder data
 @option("Run", "--yes", is_flag=True, help="do not ask before the download")
 @output()
 def command(given: Any) -> int:
-    """Download a level of a public LINCS release, resume and check it.
+    """Download a level of a public LINCS release.
 
     Shows what comes, and asks where there is somebody to answer. Called again it goes
-    on where it was stopped; files that are there and whole are not fetched again.
+    on where it was stopped; every file is checked, and what is there and whole is kept.
     """
     from sklearn_molge.datasets import fetch_lincs, list_lincs_files
 

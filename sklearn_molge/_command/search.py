@@ -63,15 +63,15 @@ _table_options = options(
         help="the one to read of a table of several groups, clusters or contrasts",
     ),
     option(
-        "Tables of --de", "--alpha", type=click.FloatRange(0, 1, min_open=True),
+        "Tables of --de", "--alpha", type=click.FloatRange(0, 1, min_open=True), metavar="P",
         help="genes count whose adjusted p-value is below it",
     ),
     option(
-        "Tables of --de", "--min-abs-log2fc", type=click.FloatRange(min=0),
+        "Tables of --de", "--min-abs-log2fc", type=click.FloatRange(min=0), metavar="X",
         help="genes count whose log2 fold change is at least so large, up or down",
     ),
     option(
-        "Tables of --de", "--n-top", type=click.IntRange(min=1),
+        "Tables of --de", "--n-top", type=click.IntRange(min=1), metavar="N",
         help="so many genes count, those furthest from 0",
     ),
     option("Tables of --de", "--sheet", metavar="NAME", help="of a workbook"),

@@ -58,7 +58,9 @@ molge serve --index index --host 0.0.0.0 --token "$(openssl rand -hex 16)"
 @study_options(required=False)
 @output(json=False, quiet=False)
 def command(given: Any) -> int:
-    """Show a page on which genes are pasted and molecules found, until Ctrl-C.
+    """Show a page on which molecules are searched.
+
+    Genes are pasted there, or files dropped; it is there until Ctrl-C.
 
     With --data it also shows the measured profiles that are nearest to a molecule's.
     """
