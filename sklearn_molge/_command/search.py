@@ -63,7 +63,8 @@ _table_options = options(
         help="the one to read of a table of several groups, clusters or contrasts",
     ),
     option(
-        "Tables of --de", "--alpha", type=click.FloatRange(0, 1, min_open=True), metavar="P",
+        "Tables of --de", "--alpha", metavar="P",
+        type=click.FloatRange(0, 1, min_open=True),
         help="genes count whose adjusted p-value is below it",
     ),
     option(
