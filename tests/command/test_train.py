@@ -1,0 +1,120 @@
+import numpy as np
+import pytest
+
+from sklearn_molge.__main__ import main
+from sklearn_molge.datasets import Study
+from sklearn_molge.evaluation import draw_split
+from sklearn_molge.metrics import mean_reciprocal_rank, retrieval_ranks
+from sklearn_molge.persistence import describe_model, load_model
+
+pytest.importorskip("anndata")
+
+BASE = ["train", "--data", "study.h5ad"]
+
+
+def test_scores_are_of_unseen_drugs_in_unseen_lines(here, json_of):
+    told = json_of(*BASE, "--model", "mine.py:make_pipeline", "--out", "new.molge")
+    study = Study.load("study.h5ad")
+    sizes = {"val_drugs": 0, "val_cell_lines": 0}
+    split = draw_split(study.groups, random_state=0, **sizes)
+    train, test = study[split.train], study[split.test]
+    assert not set(train.groups[:, 0]) & set(test.groups[:, 0])
+    assert not set(train.groups[:, 1]) & set(test.groups[:, 1])
+    model = load_model("new.molge")
+    ranks = retrieval_ranks(
+        model.fit(train.smiles, train.profiles()), test.smiles, test.profiles()
+    )
+    scores = told["scores"]
+    assert scores["mrr"]["score"] == pytest.approx(mean_reciprocal_rank(ranks))
+    assert scores["mrr"]["low"] <= scores["mrr"]["score"] <= scores["mrr"]["high"]
+    n = scores["n_candidates"]
+    assert n == len(set(test.groups[:, 0]))
+    assert scores["mrr"]["chance"] == pytest.approx(np.mean(1 / np.arange(1, n + 1)))
+
+
+def test_the_file_says_what_it_is(here, capsys):
+    name = "mine.py:make_pipeline"
+    given = ["--model", name, "--out", "new.molge", "--data-licence", "CC BY 4.0"]
+    assert main([*BASE, *given, "--description", "Ours"]) == 0
+    out = capsys.readouterr().out
+    assert "mean reciprocal rank of the right drug: " in out
+    assert ", chance 0." in out
+    card = describe_model("new.molge")
+    assert (card.description, card.data_licence) == ("Ours", "CC BY 4.0")
+    assert card.training_data.startswith("study.h5ad: Study: 240 profiles (level 5)")
+    assert {"mrr", "hits@10", "mrr by chance"} <= set(card.scores.index)
+    assert main([*BASE, "--model", name, "--no-score", "--out", "bare.molge"]) == 0
+    assert describe_model("bare.molge").scores.empty
+
+
+def test_it_is_trained_on_all_and_knows_its_genes(here):
+    model, study = load_model("model.molge"), Study.load("study.h5ad")
+    again = load_model("model.molge").fit(study.smiles, study.profiles())
+    np.testing.assert_array_equal(
+        model.transform(study.smiles), again.transform(study.smiles)
+    )
+    assert model[-1].gene_names_in_.tolist() == list(study.profiles())
+
+
+@pytest.mark.parametrize("name", ["cca", "gp", "recommended"])
+def test_models_by_name(here, name):
+    small = ["--no-score", "--out", "new.molge", "--quiet"]
+    assert main([*BASE, "--model", name, *small]) == 0
+    kind = {"cca": "CCA"}.get(name, "GaussianProcessRetriever")
+    assert kind in describe_model("new.molge").parameters
+
+
+@pytest.mark.slow
+def test_the_networks_of_the_paper(here):
+    given = ["--model", "paper", "--no-score", "--out", "new.molge"]
+    assert main([*BASE, *given]) == 0
+    assert "CoordinatedEmbedder" in describe_model("new.molge").parameters
+
+
+def test_intensities_become_z_scores(here, capsys):
+    (here / "own.py").write_text((here / "mine.py").read_text().replace("5,", "3,"))
+    given = ["--model", "own.py:make_pipeline", "--no-score", "--out", "new.molge"]
+    assert main(["train", "--data", "b.h5ad", *given]) == 0
+    out, err = capsys.readouterr()
+    assert "Level 3: z-scores against the controls of each plate" in err
+    assert "(level 4)" in err
+    assert out == "The model is new.molge\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("def make(", "SyntaxError"),
+        ("raise RuntimeError('no')", "RuntimeError: no"),
+        ("other = 1", "AttributeError"),
+        ("def make(): return 1", "TypeError: make is no estimator"),
+        ("def make(x): return x", "TypeError: make()"),
+    ],
+)
+def test_a_file_that_makes_no_model(here, error_of, content, message):
+    (here / "own.py").write_text(content)
+    said = error_of(*BASE, "--model", "own.py:make", "--out", "new.molge")
+    assert message in said
+    assert "--model: own.py" in said
+
+
+def test_what_cannot_be_stored_is_said_before_the_training(here, error_of):
+    (here / "own.py").write_text(
+        "from sklearn_molge.alignment import CCA\nclass Mine(CCA):\n    pass\n"
+    )
+    said = error_of(*BASE, "--model", "own.py:Mine", "--out", "new.molge")
+    assert "Mine" in said
+    assert not (here / "new.molge").exists()
+
+
+def test_errors_come_before_any_work(here, error_of, monkeypatch):
+    monkeypatch.setattr(
+        "sklearn_molge._command.train.load_study", lambda given: pytest.fail("loaded")
+    )
+    out = ["--out", "new.molge"]
+    assert "--model must be one of" in error_of(*BASE, "--model", "best", *out)
+    assert "there is no no.py" in error_of(*BASE, "--model", "no.py:x", *out)
+    said = error_of(*BASE, "--out", "model.molge")
+    assert said.endswith("--out: model.molge is there; --force replaces it.")
+    assert "there is no folder no" in error_of(*BASE, "--out", "no/new.molge")
+    assert "--data: there is no x" in error_of("train", "--data", "x", *out)
