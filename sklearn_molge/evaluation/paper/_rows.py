@@ -348,8 +348,8 @@ def _strong_rows(raw: BaseEstimator, n_components: int) -> dict[str, Method]:
     """Return the strongest classical Pipeline that we know, and two controls."""
     joined = PRESETS["recommended"]["molecule_features"]
     # Dense, its 8,600 columns take 6.7 GB at 97,000 profiles.
-    names = [name for name in joined.get_params() if name.endswith("__sparse_output")]
-    joined = clone(joined).set_params(**dict.fromkeys(names, True))
+    outputs = [key for key in joined.get_params() if key.endswith("__sparse_output")]
+    joined = clone(joined).set_params(**dict.fromkeys(outputs, True))
     unit = make_pipeline(clone(raw), Normalizer())
     candidates = [
         _pipeline(joined, SizedCCA(n, correlation_power=power), unit)
