@@ -99,7 +99,8 @@ def test_every_page_is_in_a_table_of_contents():
 @pages_with(re.compile(r"\]\(|:link: "))
 def test_links_between_pages(path):
     text = path.read_text(encoding="utf-8")
-    links = re.findall(r"\]\(([^)#]*)(?:#[^)]*)?\)", text)
+    prose = re.sub(r"^```(?!\{).*?^```", "", text, flags=re.S | re.M)
+    links = re.findall(r"\]\(([^)#]*)(?:#[^)]*)?\)", prose)
     links += [f"{link}.md" for link in re.findall(r"^:link: (\S+)$", text, re.M)]
     for link in links:
         if not link or "://" in link:

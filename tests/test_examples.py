@@ -24,7 +24,7 @@ def test_readme_code_runs(capsys, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    quick_start, sure, towers, study, search, release = blocks
+    quick_start, sure, towers, study, search, release, share = blocks
     names = {}
     exec(compile(quick_start, "README.md", "exec"), names)
     mrr, similarities = capsys.readouterr().out.split("\n", 1)
@@ -45,6 +45,8 @@ def test_readme_code_runs(capsys, monkeypatch, tmp_path):
     exec(compile(search, "README.md", "exec"), names)
     assert set(names["answer"]["molecule"]) == set(names["library"])
     assert (tmp_path / "library-index" / "index.sqlite").exists()
+    exec(compile(share, "README.md", "exec"), names)
+    assert (tmp_path / "model.molge").exists()
     # Needs gigabytes of files: what it imports exists, at least.
     exec(compile(release.split("\n\n")[0], "README.md", "exec"), names)
 
