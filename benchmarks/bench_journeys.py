@@ -42,6 +42,7 @@ SIZES = {
     "third": Size(32_403, 1_454, 1),
     "paper": Size(97_210, 4_363, 1),
     "paper-controls": Size(97_210, 4_363, 1, True),
+    "large": Size(200_000, 20_000, 1),
 }
 SMOKE = {
     "sizes": ["smoke"],
