@@ -116,7 +116,8 @@ class MoleculeIndex(BaseEstimator):
         molecules that end the process that embeds them: with 2 or more they are listed
         in ``skipped_``.
     progress : bool or "auto", default="auto"
-        Show a progress bar; "auto": on a terminal, after two seconds.
+        Show a progress bar; "auto": on a terminal and in a
+        notebook, after two seconds.
 
     Attributes
     ----------

@@ -118,7 +118,8 @@ def drug_permutation_test_score(
     random_state : int, RandomState instance or None, default=None
         Draws the permutations, the same ones whatever `n_jobs`.
     verbose : bool, int or "auto", default="auto"
-        Whether to show a progress bar; "auto" does on a terminal, after two seconds.
+        Whether to show a progress bar; "auto" does on a terminal and in a notebook,
+        after two seconds.
     params : dict, default=None
         Parameters of the estimator's `fit`; those with one entry a row are cut to the
         training rows, and stay with their profiles.
