@@ -295,16 +295,16 @@ def _say_few(n_candidates: int, drugs: NDArray) -> None:
     """Warn where a rank says little, or nothing."""
     if n_candidates < 2:
         warnings.warn(
-            f"The only molecule to rank for {len(drugs)} queries is {drugs[0]}. Among "
-            "one candidate every model is right: ranks and scores are NaN. Test more "
-            "drugs at a time, or rank among further ones: cross_val_ranks pools the "
+            f"The only molecule to rank for {_queries(len(drugs))} is {drugs[0]}. "
+            "Among one candidate every model is right: ranks and scores are NaN. Test "
+            "more drugs at a time, or rank among further ones: cross_val_ranks pools the "
             "folds, RetrievalScorer(gallery=...) adds molecules.",
             FewCandidatesWarning,
             stacklevel=4,
         )
     elif n_candidates < _N_ENOUGH:
         warnings.warn(
-            f"Only {n_candidates} molecules were ranked for {len(drugs)} queries: "
+            f"Only {n_candidates} molecules were ranked for {_queries(len(drugs))}: "
             "chance alone has a mean reciprocal rank of "
             f"{chance_scores(n_candidates)['mrr']:.2f}. Test more drugs at a time, or "
             "rank among further ones: cross_val_ranks pools the folds, "
@@ -312,6 +312,10 @@ def _say_few(n_candidates: int, drugs: NDArray) -> None:
             FewCandidatesWarning,
             stacklevel=4,
         )
+
+
+def _queries(n: int) -> str:
+    return f"{n:,} query" if n == 1 else f"{n:,} queries"
 
 
 def check_queries(queries, n_samples: int) -> NDArray[np.intp]:
