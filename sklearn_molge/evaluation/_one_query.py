@@ -14,7 +14,7 @@ __all__ = ["answer_table", "one_query", "query_text"]
 _N_SHOWN = 10
 _N_COLUMNS = 5
 _CELL = 2.4, 2.3  # inches
-_TRUE = "#0b7a3b"
+_TRUE = "#d3efdb"
 
 
 def best_method(results: StudyResults) -> str | None:
@@ -82,7 +82,7 @@ def query_text(results: StudyResults) -> str:
 
 
 def one_query(results: StudyResults) -> ReportFigure | None:
-    """Draw the structures of the answer, the true molecule in a frame."""
+    """Draw the structures of the answer, the true molecule shaded."""
     table = answer_table(results)
     if table.empty:
         return None
@@ -99,17 +99,17 @@ def one_query(results: StudyResults) -> ReportFigure | None:
         metric="similarity",
         ax=figure.add_axes((0, 0, 1, 1)),
         n_columns=n_columns,
-        title=f"True molecule (framed): {name}, rank {rank}",
+        title=f"True molecule (shaded): {name}, rank {rank}",
     )
     for ax in display.axes_[true]:
         ax.set_axis_on()
-        ax.set(xticks=[], yticks=[])
-        ax.spines[:].set(color=_TRUE, linewidth=2)
+        ax.set(xticks=[], yticks=[], facecolor=_TRUE)
+        ax.spines[:].set_visible(False)
     return ReportFigure.from_figure(
         figure,
         title="The answer to one query",
         caption="Structures of the best answers by their ranks, and below each how "
-        "similar the profile is to it; the true molecule is framed, wherever it ranks.",
+        "similar the profile is to it; the true molecule is shaded, wherever it ranks.",
         alt=f"Structures of {counted(len(shown), 'molecule')}; the true one, {name}, "
         f"has rank {rank}.",
     )

@@ -297,8 +297,8 @@ def _say_few(n_candidates: int, drugs: NDArray) -> None:
         warnings.warn(
             f"The only molecule to rank for {_queries(len(drugs))} is {drugs[0]}. "
             "Among one candidate every model is right: ranks and scores are NaN. Test "
-            "more drugs at a time, or rank among further ones: cross_val_ranks pools the "
-            "folds, RetrievalScorer(gallery=...) adds molecules.",
+            "more drugs at a time, or rank among further ones: cross_val_ranks pools "
+            "the folds, RetrievalScorer(gallery=...) adds molecules.",
             FewCandidatesWarning,
             stacklevel=4,
         )
