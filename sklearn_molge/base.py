@@ -19,7 +19,7 @@ from sklearn.utils.validation import (
 from sklearn_molge._utils.checks import check_named, check_same_rows
 from sklearn_molge._utils.genes import check_gene_names
 from sklearn_molge._utils.groups import encode_labels, label_text
-from sklearn_molge._utils.messages import first_few
+from sklearn_molge._utils.messages import counted, first_few
 from sklearn_molge._utils.rows import distinct_rows, has_text, is_text, row_bytes
 from sklearn_molge._utils.trained_rows import TRAINED_ROWS, TrainedRows
 from sklearn_molge._utils.typing import Compare, Rows
@@ -125,7 +125,7 @@ def check_profiles(estimator, y, *, reset, dtype=None, as_frame=False, allow_nan
         estimator.n_genes_in_ = y.shape[1]
     elif y.shape[1] != estimator.n_genes_in_:
         raise ValueError(
-            f"y has {y.shape[1]} genes, but {name} was fitted on "
+            f"y has {counted(y.shape[1], 'gene')}, but {name} was fitted on "
             f"{estimator.n_genes_in_}."
         )
     trained = None if reset else getattr(estimator, TRAINED_ROWS, None)

@@ -88,7 +88,7 @@ def test_private_scikit_learn_modules_come_through_compat(path):
     [
         (house.circles, 0),
         (house.private_imports_across_rooms, 10),
-        (house.single_consumer_modules, 17),
+        (house.single_consumer_modules, 18),
         (house.tests_of_private_modules, 12),
     ],
     ids=lambda value: getattr(value, "__name__", None),

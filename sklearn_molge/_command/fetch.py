@@ -66,8 +66,11 @@ def command(given: Any) -> int:
     """
     from sklearn_molge.datasets import fetch_lincs, list_lincs_files
 
-    chosen = {"level": int(given.level), "controls": not given.no_controls}
-    chosen["base_url"] = given.mirror
+    chosen: dict[str, Any] = {
+        "level": int(given.level),
+        "controls": not given.no_controls,
+        "base_url": given.mirror,
+    }
     said = Output.of(given)
     files = list_lincs_files(given.release, **chosen)
     listed = files[["name", "gib", "purpose"]].to_string(

@@ -271,8 +271,8 @@ def _queries(
 def _of_genes(given: Any, index: MoleculeIndex) -> tuple[Any, Any, dict]:
     from sklearn_molge.expression import profile_from_genes
 
-    lists = {"up": _listed(given.up), "down": _listed(given.down)}
-    lists = {part: genes for part, genes in lists.items() if genes}
+    named = {"up": _listed(given.up), "down": _listed(given.down)}
+    lists: dict[str, Any] = {part: genes for part, genes in named.items() if genes}
     query = profile_from_genes(_genes_of(index), **lists)
     entries = [gene for genes in lists.values() for gene in genes]
     return query, ["genes"], {"genes": _account(entries, index)}

@@ -195,11 +195,11 @@ def _score(model: Any, study: Study, given: Any, said: Output) -> dict[str, Any]
     n_candidates = len(set(drugs))
     chance = chance_scores(n_candidates, scores=names)
     scores = {
-        name: {
+        str(name): {
             "score": float(row["score"]),
             "low": float(row["low"]),
             "high": float(row["high"]),
-            "chance": float(chance[name]),
+            "chance": float(chance[str(name)]),
         }
         for name, row in table.iterrows()
     }

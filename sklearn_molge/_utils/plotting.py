@@ -11,8 +11,19 @@ from sklearn_molge._utils.optional import import_pyplot
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
 
-__all__ = ["DisplayMixin"]
+__all__ = ["DisplayMixin", "label_log_axis"]
+
+
+def label_log_axis(axis: Axis, low: float, high: float) -> None:
+    """Label a log axis of this range by few plain numbers, never by "2x10^0"."""
+    from matplotlib.ticker import LogLocator, NullFormatter
+
+    subs = (1.0, 2.0, 5.0) if high < 100 * low else (1.0,)
+    axis.set_major_locator(LogLocator(subs=subs, numticks=6))
+    axis.set_major_formatter("{x:g}")
+    axis.set_minor_formatter(NullFormatter())
 
 
 class DisplayMixin:

@@ -3,6 +3,7 @@
 import os
 import warnings
 from numbers import Integral, Real
+from typing import Self
 
 import numpy as np
 import torch
@@ -252,7 +253,7 @@ class CoordinatedEmbedder(
         self.checkpoint_folder = checkpoint_folder
         self.random_state = random_state
 
-    def fit(self, X, y, groups=None, sample_weight=None):
+    def fit(self, X, y, groups=None, sample_weight=None) -> Self:
         """Train both towers.
 
         Parameters
@@ -298,7 +299,7 @@ class CoordinatedEmbedder(
         goes_on = self.warm_start and self.initialized_
         return self._fit(X, y, groups, sample_weight, reset=not goes_on)
 
-    def partial_fit(self, X, y, groups=None, classes=None, sample_weight=None):
+    def partial_fit(self, X, y, groups=None, classes=None, sample_weight=None) -> Self:
         """Train for `max_epochs` more epochs, from the present weights.
 
         Parameters

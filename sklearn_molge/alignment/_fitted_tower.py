@@ -1,6 +1,7 @@
 """FittedTower: one tower of a trained embedder, as a transformer of its own."""
 
 from copy import deepcopy
+from typing import Self
 
 from sklearn.base import (
     BaseEstimator,
@@ -58,7 +59,7 @@ class FittedTower(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
     def embedder(self, embedder):
         self._embedder = deepcopy(embedder)
 
-    def fit(self, X=None, y=None):
+    def fit(self, X=None, y=None) -> Self:
         """Check that the embedder is fitted; there is nothing to learn.
 
         Parameters

@@ -4,6 +4,7 @@ import warnings
 from dataclasses import dataclass, replace
 from itertools import product
 from numbers import Integral, Real
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -257,7 +258,7 @@ class GaussianProcessRetriever(
         self.random_state = random_state
 
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y, sample_weight=None):
+    def fit(self, X, y, sample_weight=None) -> Self:
         """Separate drugs from noise, and fit the process over the molecules.
 
         Parameters

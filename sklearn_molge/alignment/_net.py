@@ -9,6 +9,7 @@ from hashlib import sha256
 from inspect import signature
 from os import PathLike
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import torch
@@ -179,7 +180,7 @@ class PairNet(NeuralNet):
                 )
         super()._validate_params()
 
-    def set_params(self, **params):
+    def set_params(self, **params) -> Self:
         """Set parameters; those of a fitted net take effect in the next `fit`.
 
         Until then `transform` and the others answer as they were trained. Training that

@@ -19,6 +19,7 @@ from sklearn_molge._compat import Interval, StrOptions, validate_params
 from sklearn_molge._files.reading import reading
 from sklearn_molge._files.text import check_is_file
 from sklearn_molge._utils.messages import counted, first_few
+from sklearn_molge._utils.notebook import facts_html
 from sklearn_molge._utils.optional import import_optional
 from sklearn_molge._utils.views import target_genes
 from sklearn_molge.datasets._formats._values import NUMBER, parse_numbers
@@ -134,6 +135,14 @@ class DEQuery:
             told = ", ".join(f"{name} {n:,}" for name, n in others.items())
             lines.append(f"not used {told}")
         return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        title, *lines = repr(self).splitlines()
+        facts = {line[:8].strip(): line[9:] for line in lines}
+        used = self.genes["status"].isin(USED)
+        strong = self.genes[used].sort_values("value", key=abs, ascending=False)
+        tables = {"Strongest genes": strong, "Not used": self.genes[~used]}
+        return facts_html(title, facts, tables=tables)
 
 
 @validate_params(

@@ -15,7 +15,8 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn_molge._compat import Interval, StrOptions, validate_params
 from sklearn_molge._files.reading import reading
 from sklearn_molge._utils.genes import gene_names
-from sklearn_molge._utils.messages import counted
+from sklearn_molge._utils.messages import counted, first_few
+from sklearn_molge._utils.notebook import facts_html
 from sklearn_molge._utils.typing import RandomState
 from sklearn_molge.datasets._columns import check_each_once
 from sklearn_molge.datasets._join import joined_parts
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
     from anndata import AnnData
 
 __all__ = ["Study"]
+
+# Structures in a notebook.
+_N_PICTURES = 4
 
 
 @dataclass(eq=False, repr=False)
@@ -208,6 +212,24 @@ class Study:
             f"{counted(drugs, 'drug')} in {counted(lines, 'cell line')}, "
             f"{counted(len(self.genes), 'gene')}, {counted(n_controls, 'control')}"
         )
+
+    def _repr_html_(self) -> str:
+        title, _, parts = repr(self).partition(": ")
+        sizes = pd.Series(self.groups[:, 1]).value_counts()
+        facts = {
+            "holds": parts,
+            "cell lines": first_few(
+                sizes.items(), write=lambda line: f"{line[0]} ({line[1]:,})", n=8
+            ),
+            "known of each": ", ".join(map(str, self.obs.columns)),
+        }
+        tables = {"First profiles": self.obs.head(), "First genes": self.genes.head()}
+        if self.dropped is not None:
+            tables["Left out"] = self.dropped
+        first = pd.Series(self.groups[:, 0]).drop_duplicates().index[:_N_PICTURES]
+        captions = self.obs["pert_name" if "pert_name" in self.obs else "drug"]
+        molecules = zip(self.smiles[first], captions.iloc[first].map(str), strict=True)
+        return facts_html(title, facts, tables=tables, molecules=molecules)
 
     def __getitem__(self, rows) -> Study:
         return self.take(rows)

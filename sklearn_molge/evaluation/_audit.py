@@ -168,7 +168,7 @@ class SplitAudit:
         return "\n".join([*lines, "", self._summary_table().to_string()])
 
     def __repr__(self) -> str:
-        return f"<SplitAudit: {len(self.violations)} violations>"
+        return f"<SplitAudit: {counted(len(self.violations), 'violation')}>"
 
     def _repr_html_(self) -> str:
         lines = "".join(f"<p>{escape(line)}</p>" for line in self._headline())

@@ -326,7 +326,7 @@ def _warn_of_few(plan: Plan) -> None:
         sizes, least = plan.candidates(part), MIN_CANDIDATES[part]
         if 0 < min(sizes) < least or (part == "test" and min(sizes) < least):
             found.append(
-                f"the {part} rows of the {len(sizes)} repeats rank "
+                f"the {part} rows of {counted(len(sizes), 'repeat')} rank "
                 f"{first_few(sizes, n=5)} drugs, and below {least} {why}"
             )
     if found:

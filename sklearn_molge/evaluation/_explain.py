@@ -114,11 +114,16 @@ def _distances(e: Explanation) -> None:
         tables.append(training_distances(*views, molecules=e.molecules, **spaces))
     distances = pd.concat(tables, ignore_index=True)
     ranks, drugs, sizes = e.queries()
-    for name in distances:
+    for name in map(str, distances):
         per, e.labels[name] = TRAINING_DISTANCES[name]
-        how = {"per": per, "log_x": name in _LOG_X, "random_state": SEED}
         e.regressions[name] = performance_regression(
-            distances[name], ranks, drugs, n_candidates=sizes, **how
+            distances[name],
+            ranks,
+            drugs,
+            n_candidates=sizes,
+            per=per,
+            log_x=name in _LOG_X,
+            random_state=SEED,
         )
 
 

@@ -25,6 +25,7 @@ from sklearn_molge.evaluation._explain import (
     map_profiles,
     specificity,
 )
+from sklearn_molge.evaluation._one_query import answer_table, one_query, query_text
 from sklearn_molge.evaluation._plan import (
     Plan,
 )
@@ -43,11 +44,14 @@ __all__ = ["DrawFigure", "describe_study", "make_sections", "report_notes", "ver
 
 DrawFigure = Callable[[StudyResults], ReportFigure | None]
 
+_ONE_QUERY = "What does an answer look like?"
+
 # The report: names of tables, and the functions that draw figures, which are called
 # with the results and return None where there is nothing to draw. A figure's name is
 # that of its function. To add one, write the function and name it here.
 SECTIONS: dict[str, tuple[str | DrawFigure, ...]] = {
     "How good is each method?": ("candidates", "table1", recall_at_k, precision_recall),
+    _ONE_QUERY: ("answer", one_query),
     "How far from the ceiling?": ("table2",),
     "Which of the paper's claims hold here?": ("claims", "claims_slopes"),
     "What matters in training?": ("ablations", "embedders"),
@@ -74,6 +78,7 @@ _CAPTIONS = {
     "table1": "{unseen}: how high each method ranks the true "
     "molecule, with 95 % intervals from resampling whole drugs; the difference of the "
     "first score to that of the baseline.",
+    "answer": "The best answers, and the true molecule wherever it ranks.",
     "table2": "Ceilings: oracles rank by the drugs' own measured profiles, in the "
     "training lines or in the test lines with the query left out, raw or embedded.",
     "ablations": "One base, one change a row; each ranks by its own similarity.",
@@ -125,7 +130,8 @@ def make_sections(
                 if drawn is not None:
                     items[part.__name__] = drawn
         if items:
-            sections.append(Section(title, items))
+            text = query_text(results) if title == _ONE_QUERY else ""
+            sections.append(Section(title, items, text))
     return sections, notes
 
 
@@ -154,6 +160,7 @@ def _tables(
         results.scored, results.labels, slopes, too_few=too_few, random_state=SEED
     )
     tables["candidates"] = results.candidate_table()
+    tables["answer"] = answer_table(results)
     tables["embedders"] = _embedder_table(results.fitted)
     tables["splits"] = _split_table(results.study, results.plan.repeats)
     return tables | audits | explained

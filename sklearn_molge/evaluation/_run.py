@@ -23,6 +23,7 @@ from sklearn_molge._utils.identity import NotImportableError, describe, is_froze
 from sklearn_molge._utils.progress import progress_bar
 from sklearn_molge._utils.rows import means_of_groups
 from sklearn_molge._utils.sample_weights import fit_weights
+from sklearn_molge.base import one_row_per_drug
 from sklearn_molge.evaluation._divisions import FEWEST_CANDIDATES, Repeat, n_distinct
 from sklearn_molge.evaluation._methods import (
     FittedAlignment,
@@ -38,10 +39,21 @@ from sklearn_molge.exceptions import (
     FewCandidatesWarning,
     UntrustedFileError,
 )
-from sklearn_molge.metrics import mean_reciprocal_rank, retrieval_ranks
+from sklearn_molge.metrics import (
+    mean_reciprocal_rank,
+    retrieval_ranks,
+    similarity,
+)
 from sklearn_molge.molecules import parsed_once
 
-__all__ = ["Outcome", "ResultCache", "fit_embedders", "run_methods", "run_tasks"]
+__all__ = [
+    "Outcome",
+    "ResultCache",
+    "example_row",
+    "fit_embedders",
+    "run_methods",
+    "run_tasks",
+]
 
 # What decides where and how a network is trained, not what it becomes.
 _NOT_PART_OF_A_RESULT = {"checkpoint_folder", "verbose", "n_jobs"}
@@ -150,6 +162,9 @@ class Outcome:
         File of a fitted embedder.
     details : dict
         Of an embedder: what its training reports.
+    answer : tuple of ndarray or None
+        To the example query of the first repeat: a row of each candidate drug, and how
+        similar the profile is to it.
     unread : str
         Why there was a file with this result that was not used, empty if there was
         none.
@@ -162,6 +177,7 @@ class Outcome:
     error: str = ""
     path: Path | None = None
     details: dict[str, float] = field(default_factory=dict)
+    answer: tuple[NDArray[np.intp], NDArray] | None = None
     unread: str = ""
 
 
@@ -237,7 +253,7 @@ def run_methods(plan: Plan, fitted: Outcomes, cache: ResultCache, run: Run) -> O
             data = plan.data
             path = _method_path(name, method, ready, paths, data, repeat, cache)
             tasks[i, name] = delayed(_method_task)(
-                ready, method, data, repeat, paths, cache, path
+                ready, method, data, repeat, paths, cache, path, asked=i == 0
             )
     outcomes |= run(tasks)
     repeats = range(len(plan.repeats))
@@ -265,8 +281,8 @@ def run_tasks(tasks: dict[Key, Any], *, n_jobs: int | None, verbose: int) -> Out
     outcomes = {}
     with progress_bar(shown=verbose, total=len(tasks), unit="fit") as bar:
         for key, outcome in parallel(
-            delayed(_with_key)(key, function, *args)
-            for key, (function, args, _) in tasks.items()
+            delayed(_with_key)(key, function, *args, **kwargs)
+            for key, (function, args, kwargs) in tasks.items()
         ):
             outcomes[key] = outcome
             failed = f" failed: {outcome.error}" if outcome.error else ""
@@ -275,12 +291,12 @@ def run_tasks(tasks: dict[Key, Any], *, n_jobs: int | None, verbose: int) -> Out
     return outcomes
 
 
-def _with_key(key, function, *args):
+def _with_key(key, function, *args, **kwargs):
     """Run a task; joblib's backends see its arguments, and send a large one once."""
     with warnings.catch_warnings(), parsed_once():
         # The report says it once, of all.
         warnings.simplefilter("ignore", FewCandidatesWarning)
-        return key, function(*args)
+        return key, function(*args, **kwargs)
 
 
 def _embedder_task(embedder, expression, data, repeat, weights, cache, path):
@@ -340,7 +356,7 @@ def _training_details(embedder: BaseEstimator) -> dict[str, float]:
     return details
 
 
-def _method_task(candidates, method, data, repeat, paths, cache, path):
+def _method_task(candidates, method, data, repeat, paths, cache, path, *, asked):
     kept, unread = cache.find(path)
     if kept is not None:
         return kept
@@ -351,7 +367,7 @@ def _method_task(candidates, method, data, repeat, paths, cache, path):
         with warnings.catch_warnings():
             if method.drug_blind:  # of equal means none is the nearest: as is meant
                 warnings.filterwarnings("ignore", "(?s).*as near to each", UserWarning)
-            outcome = _fit_and_rank(ready, method, data, repeat)
+            outcome = _fit_and_rank(ready, method, data, repeat, asked=asked)
     except Exception as error:
         seconds = time.perf_counter() - start
         return Outcome(error=_text(error), seconds=seconds, unread=unread)
@@ -360,7 +376,7 @@ def _method_task(candidates, method, data, repeat, paths, cache, path):
     return replace(outcome, unread=unread)
 
 
-def _fit_and_rank(candidates, method, data, repeat):
+def _fit_and_rank(candidates, method, data, repeat, *, asked):
     """Select on the validation rows and rank the test rows."""
     rows, weights = _weighed(repeat.rows(method.train), method.sample_weight)
     val = repeat.split.val if method.train == "train" else rows[:0]
@@ -382,7 +398,21 @@ def _fit_and_rank(candidates, method, data, repeat):
         if best is None or mrr > best_mrr:
             best, best_mrr, chosen = model, mrr, i
     ranks = _ranks(best, data, repeat.split.test)
-    return Outcome(ranks=ranks, valid_mrr=float(best_mrr), chosen=chosen)
+    answer = _answer(best, data, repeat) if asked else None
+    return Outcome(ranks, float(best_mrr), chosen, answer=answer)
+
+
+def example_row(repeat: Repeat) -> int:
+    """Draw the test row whose answer the report shows, the same for all methods."""
+    return int(check_random_state(repeat.seed).choice(repeat.split.test))
+
+
+def _answer(model, data, repeat):
+    test = repeat.split.test
+    if n_distinct(data.drugs[test]) < FEWEST_CANDIDATES:
+        return None
+    rows = test[one_row_per_drug(data.drugs[test], data.X[test], None)[1]]
+    return rows, similarity(model, data.X[rows], data.y[[example_row(repeat)]])[0]
 
 
 def _weighed(rows, weights):

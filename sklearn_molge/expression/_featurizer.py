@@ -1,6 +1,7 @@
 """L1000Featurizer: expression profiles to the features of the paper."""
 
 import warnings
+from typing import Self
 
 import numpy as np
 from scipy.stats import rankdata
@@ -156,7 +157,7 @@ class L1000Featurizer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         self.genes = genes
 
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y=None):
+    def fit(self, X, y=None) -> Self:
         """Learn the mean and the standard deviation of each gene.
 
         Parameters

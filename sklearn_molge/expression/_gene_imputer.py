@@ -1,6 +1,7 @@
 """GeneImputer: missing genes from measured ones, by their covariance."""
 
 from numbers import Real
+from typing import Self
 
 import numpy as np
 from scipy import linalg
@@ -107,7 +108,7 @@ class GeneImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         self.shrinkage = shrinkage
 
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y=None):
+    def fit(self, X, y=None) -> Self:
         """Learn mean and covariance from the complete profiles.
 
         Parameters

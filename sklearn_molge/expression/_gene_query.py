@@ -19,6 +19,7 @@ from sklearn_molge._compat import (
     validate_params,
 )
 from sklearn_molge._utils.messages import first_few
+from sklearn_molge._utils.notebook import facts_html
 from sklearn_molge.exceptions import GeneNamesWarning
 from sklearn_molge.expression._matching import Key, TargetGenes, gene_key
 
@@ -78,6 +79,15 @@ class GeneQuery:
             n_given = n_found + int((missing == part).sum())
             parts.append(f"{n_found:,} of {n_given:,} {_noun(part)} found")
         return f"GeneQuery: {', '.join(parts)} ({self.profile.shape[1]:,} in a profile)"
+
+    def _repr_html_(self) -> str:
+        title, _, parts = repr(self).partition(": ")
+        facts = {"holds": parts}
+        for part, rows in self.found.groupby("part", sort=False):
+            facts[str(part)] = _first_few(rows["entry"])
+        facts["not found"] = _first_few(self.missing["entry"])
+        tables = {"Found": self.found, "Not found": self.missing}
+        return facts_html(title, facts, tables=tables)
 
 
 @validate_params(

@@ -1,5 +1,7 @@
 """RankNormalizer: each profile by the ranks of its genes."""
 
+from typing import Self
+
 import numpy as np
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
 
@@ -53,7 +55,7 @@ class RankNormalizer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
            [ 0.97, -0.43, -0.43]])
     """
 
-    def fit(self, X, y=None):
+    def fit(self, X, y=None) -> Self:
         """Note the number and names of the genes.
 
         Parameters

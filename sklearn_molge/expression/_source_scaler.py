@@ -1,6 +1,7 @@
 """SourceScaler: the profiles of each source brought to one scale."""
 
 import warnings
+from typing import Self
 
 import numpy as np
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
@@ -113,7 +114,7 @@ class SourceScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         self.unit_length = unit_length
 
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y=None, *, sources=None):
+    def fit(self, X, y=None, *, sources=None) -> Self:
         """Learn mean and scale of each gene in each source.
 
         Parameters

@@ -10,7 +10,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_molge._utils.genes import gene_names
-from sklearn_molge._utils.messages import first_few
+from sklearn_molge._utils.messages import counted, first_few
 from sklearn_molge._utils.views import fitted_gene_names, resolve_views
 from sklearn_molge.expression import align_profiles, match_genes
 from sklearn_molge.library._rerank import Cascade, VoteSpace, joint_space
@@ -100,8 +100,8 @@ def embed_profiles(
     if not np.isfinite(vectors).all():
         bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
         raise ValueError(
-            f"y: the embedding of {len(bad)} profiles is not finite, in rows "
-            f"[{first_few(bad.tolist())}]."
+            f"y: the embedding of {counted(len(bad), 'profile')} is not finite, in "
+            f"rows [{first_few(bad.tolist())}]."
         )
     return vectors
 

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from html import escape
 from inspect import signature
 from itertools import chain, count, islice
 from numbers import Integral
@@ -24,6 +23,7 @@ from sklearn_molge._compat import Interval, StrOptions, validate_params
 from sklearn_molge._files.reading import reading
 from sklearn_molge._files.text import look_into, split_member
 from sklearn_molge._utils.messages import first_few, shortened
+from sklearn_molge._utils.notebook import facts_html
 from sklearn_molge._utils.rows import as_smiles_array
 from sklearn_molge.exceptions import InvalidSmilesError, LibraryWarning
 from sklearn_molge.library._columns import (
@@ -618,12 +618,10 @@ class FileDescription:
         return "\n".join(lines)
 
     def _repr_html_(self):
-        rows = "".join(
-            f"<tr><th>{escape(key)}</th><td>{escape(value)}</td></tr>"
-            for key, value in self._items().items()
+        tables = {"Bad rows": self.bad_rows}
+        return facts_html(
+            type(self).__name__, self._items(), tables=tables, molecules=self.examples
         )
-        bad = self.bad_rows.to_html(index=False) if len(self.bad_rows) else ""
-        return f"<table>{rows}</table>{bad}"
 
 
 class _InchiReader:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from numbers import Integral, Real
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import pandas as pd
@@ -116,7 +117,8 @@ class MoleculeIndex(BaseEstimator):
         molecules that end the process that embeds them: with 2 or more they are listed
         in ``skipped_``.
     progress : bool or "auto", default="auto"
-        Show a progress bar; "auto": on a terminal, after two seconds.
+        Show a progress bar; "auto": on a terminal and in a
+        notebook, after two seconds.
 
     Attributes
     ----------
@@ -252,7 +254,7 @@ class MoleculeIndex(BaseEstimator):
         self.progress = progress
 
     @_fit_context(prefer_skip_nested_validation=False)
-    def fit(self, X, y=None, *, names=None, columns="all"):
+    def fit(self, X, y=None, *, names=None, columns="all") -> Self:
         """Embed a library.
 
         Where `folder` holds the unfinished work of the same embedder on the same
@@ -318,7 +320,7 @@ class MoleculeIndex(BaseEstimator):
         return self
 
     @_fit_context(prefer_skip_nested_validation=False)
-    def partial_fit(self, X, y=None, *, names=None, columns="all"):
+    def partial_fit(self, X, y=None, *, names=None, columns="all") -> Self:
         """Add molecules; what is there stays as it is.
 
         A library that is in the index already, all its rows in their order, is not

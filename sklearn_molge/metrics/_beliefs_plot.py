@@ -195,9 +195,10 @@ class ReliabilityDisplay(_BeliefDisplay):
         if drugs is None:
             error = expected_calibration_error(correct, confidence, **bins)
         else:
-            error, *interval = bootstrap_calibration_error(
+            error, low, high = bootstrap_calibration_error(
                 correct, confidence, drugs, **options
             )
+            interval = low, high
         display = cls(table, error=error, error_interval=interval, name=name)
         return display.plot(ax, **kwargs)
 

@@ -3,7 +3,7 @@
 from numbers import Integral
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 from sklearn.utils.validation import check_array
 
@@ -36,7 +36,9 @@ _SUMMARIES = {"max_quantile", "max", "mean", "median"}
     },
     prefer_skip_nested_validation=True,
 )
-def pairwise_connectivity(A, B, *, metric="wtcs", n_genes=150):
+def pairwise_connectivity(
+    A: ArrayLike, B: ArrayLike, *, metric: str = "wtcs", n_genes: int = 150
+) -> NDArray:
     r"""Compare every query in A with every measured signature in B.
 
     Parameters
@@ -106,7 +108,9 @@ def pairwise_connectivity(A, B, *, metric="wtcs", n_genes=150):
     {"scores": ["array-like"], "labels": ["array-like", None]},
     prefer_skip_nested_validation=True,
 )
-def normalized_connectivity(scores, labels=None):
+def normalized_connectivity(
+    scores: ArrayLike, labels: ArrayLike | None = None
+) -> NDArray:
     r"""Make the scores of different cell lines comparable.
 
     Parameters
@@ -158,7 +162,7 @@ def normalized_connectivity(scores, labels=None):
     {"ncs": ["array-like"], "reference": ["array-like"]},
     prefer_skip_nested_validation=True,
 )
-def connectivity_tau(ncs, reference):
+def connectivity_tau(ncs: ArrayLike, reference: ArrayLike) -> NDArray:
     r"""Say how unusual a connectivity is for its signature, in percent with a sign.
 
     Parameters
@@ -206,7 +210,9 @@ def connectivity_tau(ncs, reference):
     },
     prefer_skip_nested_validation=True,
 )
-def summarize_connectivity(scores, labels, *, summary="max_quantile"):
+def summarize_connectivity(
+    scores: ArrayLike, labels: ArrayLike, *, summary: str = "max_quantile"
+) -> NDArray:
     r"""Summarise the scores of each molecule over the cell lines.
 
     Parameters

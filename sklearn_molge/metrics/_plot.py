@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from sklearn_molge._compat import StrOptions, validate_params
 from sklearn_molge._utils.checks import check_n_candidates, check_ranks
-from sklearn_molge._utils.plotting import DisplayMixin
+from sklearn_molge._utils.plotting import DisplayMixin, label_log_axis
 from sklearn_molge._utils.resampling import RESAMPLING_CONSTRAINTS, recall_interval
 from sklearn_molge.metrics._curves import recall_at_k
 from sklearn_molge.metrics._ranks import rank_queries
@@ -325,12 +325,13 @@ class RetrievalCurveDisplay(DisplayMixin):
         if self.kind == "recall":
             ax.set(xscale=self.scale, xlabel="k", ylabel="Recall at k", ylim=(0, 1.01))
             ax.margins(x=0)
-            ax.xaxis.set_major_formatter("{x:g}")
             location = "upper left" if self.scale == "log" else "lower right"
         else:
             ax.set(yscale=self.scale, xlabel="Recall", ylabel="Precision", xlim=(0, 1))
-            ax.yaxis.set_major_formatter("{x:g}")
             location = "best"
+        if self.scale == "log":
+            axis = ax.xaxis if self.kind == "recall" else ax.yaxis
+            label_log_axis(axis, *axis.get_view_interval())
         # The models first, chance last.
         lines = sorted(ax.lines, key=_is_chance)
         lines = [line for line in lines if not line.get_label().startswith("_")]

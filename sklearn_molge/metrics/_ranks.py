@@ -2,12 +2,13 @@
 
 import warnings
 from dataclasses import dataclass
+from typing import Any
 from weakref import WeakKeyDictionary
 from zlib import crc32
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 from sklearn.utils import check_consistent_length, gen_batches
 from sklearn.utils.validation import column_or_1d
@@ -26,6 +27,7 @@ from sklearn_molge._utils.rows import (
 )
 from sklearn_molge._utils.similarity import METRICS, check_views, similarity_to
 from sklearn_molge._utils.trained_rows import hash_rows
+from sklearn_molge._utils.typing import Rows
 from sklearn_molge._utils.views import BLOCK_PROFILES, comparison, trained_rows
 from sklearn_molge.base import identify_drugs, one_row_per_drug, trained_molecules
 from sklearn_molge.exceptions import FewCandidatesWarning
@@ -63,16 +65,16 @@ class RankedQueries:
 
 
 def retrieval_ranks(
-    estimator,
-    X,
-    y,
+    estimator: Any,
+    X: Rows,
+    y: ArrayLike,
     *,
-    drugs=None,
-    per="profile",
-    queries=None,
-    candidates=None,
-    gallery=None,
-):
+    drugs: ArrayLike | None = None,
+    per: str = "profile",
+    queries: ArrayLike | None = None,
+    candidates: Rows | None = None,
+    gallery: ArrayLike | None = None,
+) -> NDArray:
     """Rank of the true molecule of every profile among the distinct molecules of X.
 
     The candidates are the distinct drugs of X; the query is each row of y. The rank
@@ -293,16 +295,16 @@ def _say_few(n_candidates: int, drugs: NDArray) -> None:
     """Warn where a rank says little, or nothing."""
     if n_candidates < 2:
         warnings.warn(
-            f"The only molecule to rank for {len(drugs)} queries is {drugs[0]}. Among "
-            "one candidate every model is right: ranks and scores are NaN. Test more "
-            "drugs at a time, or rank among further ones: cross_val_ranks pools the "
-            "folds, RetrievalScorer(gallery=...) adds molecules.",
+            f"The only molecule to rank for {_queries(len(drugs))} is {drugs[0]}. "
+            "Among one candidate every model is right: ranks and scores are NaN. Test "
+            "more drugs at a time, or rank among further ones: cross_val_ranks pools "
+            "the folds, RetrievalScorer(gallery=...) adds molecules.",
             FewCandidatesWarning,
             stacklevel=4,
         )
     elif n_candidates < _N_ENOUGH:
         warnings.warn(
-            f"Only {n_candidates} molecules were ranked for {len(drugs)} queries: "
+            f"Only {n_candidates} molecules were ranked for {_queries(len(drugs))}: "
             "chance alone has a mean reciprocal rank of "
             f"{chance_scores(n_candidates)['mrr']:.2f}. Test more drugs at a time, or "
             "rank among further ones: cross_val_ranks pools the folds, "
@@ -310,6 +312,10 @@ def _say_few(n_candidates: int, drugs: NDArray) -> None:
             FewCandidatesWarning,
             stacklevel=4,
         )
+
+
+def _queries(n: int) -> str:
+    return f"{n:,} query" if n == 1 else f"{n:,} queries"
 
 
 def check_queries(queries, n_samples: int) -> NDArray[np.intp]:
@@ -346,7 +352,9 @@ def match_positions(query_drugs: NDArray, gallery: NDArray) -> NDArray[np.intp]:
     },
     prefer_skip_nested_validation=True,
 )
-def rank_embeddings(queries, gallery, match, *, metric="correlation"):
+def rank_embeddings(
+    queries: Rows, gallery: Rows, match: ArrayLike, *, metric: str = "correlation"
+) -> NDArray:
     """Rank of each query's match among the rows of `gallery`.
 
     Parameters

@@ -1,7 +1,12 @@
 """Similarities: of two arrays, and of profiles and molecules through any Pipeline."""
 
+from typing import Any
+
+from numpy.typing import ArrayLike, NDArray
+
 from sklearn_molge._compat import StrOptions, validate_params
 from sklearn_molge._utils.similarity import METRICS, check_views, similarity_to
+from sklearn_molge._utils.typing import Rows
 from sklearn_molge._utils.views import comparison
 
 __all__ = ["pairwise_similarity", "similarity"]
@@ -15,7 +20,7 @@ __all__ = ["pairwise_similarity", "similarity"]
     },
     prefer_skip_nested_validation=True,
 )
-def pairwise_similarity(A, B, *, metric="correlation"):
+def pairwise_similarity(A: Rows, B: Rows, *, metric: str = "correlation") -> NDArray:
     """Similarity of every row of A to every row of B, larger meaning closer.
 
     Parameters
@@ -59,7 +64,7 @@ def pairwise_similarity(A, B, *, metric="correlation"):
     return similarity_to(B, metric=metric)(A)
 
 
-def similarity(estimator, X, y):
+def similarity(estimator: Any, X: Rows, y: ArrayLike) -> NDArray:
     """Similarity of every profile to every molecule, through any Pipeline.
 
     ``Pipeline`` passes only scikit-learn's own methods on; this function walks a

@@ -1,10 +1,13 @@
 """cross_val_ranks: ranks of all folds among the same candidates."""
 
 import warnings
+from collections.abc import Mapping
 from copy import copy
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 from scipy import sparse
 from sklearn.base import clone
 from sklearn.model_selection import check_cv
@@ -25,6 +28,7 @@ from sklearn_molge._utils.rows import (
     is_text,
     rank_blocks,
 )
+from sklearn_molge._utils.typing import Rows
 from sklearn_molge._utils.views import comparison
 from sklearn_molge.base import identify_drugs, molecule_keys
 from sklearn_molge.exceptions import FewCandidatesWarning, LeakageWarning
@@ -49,18 +53,18 @@ _N_ENOUGH = 20
     prefer_skip_nested_validation=False,
 )
 def cross_val_ranks(
-    estimator,
-    X,
-    y,
+    estimator: Any,
+    X: Rows,
+    y: ArrayLike,
     *,
-    groups=None,
-    drugs=None,
-    candidates="all",
-    cv=None,
-    n_jobs=None,
-    params=None,
-    known_drugs="warn",
-):
+    groups: ArrayLike | None = None,
+    drugs: ArrayLike | None = None,
+    candidates: str | Rows = "all",
+    cv: Any = None,
+    n_jobs: int | None = None,
+    params: Mapping[str, Any] | None = None,
+    known_drugs: str = "warn",
+) -> pd.DataFrame:
     """Ranks of the test profiles of every fold, to be pooled into one score.
 
     As scikit-learn's ``cross_val_predict``. A score of each fold is among the few

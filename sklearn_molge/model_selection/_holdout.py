@@ -17,7 +17,8 @@ from sklearn_molge._utils.groups import (
     label_text,
     oracle_mask,
 )
-from sklearn_molge._utils.messages import first_few
+from sklearn_molge._utils.messages import counted, first_few
+from sklearn_molge._utils.notebook import facts_html
 
 __all__ = ["DrugCellLineSplit", "drug_cell_line_split"]
 
@@ -79,6 +80,18 @@ class DrugCellLineSplit:
         parts = (*_PARTS, "dropped")
         rows = ", ".join(f"{part}={len(getattr(self, part))}" for part in parts)
         return f"<DrugCellLineSplit of rows: {rows}>"
+
+    def _repr_html_(self) -> str:
+        facts = {
+            part: f"{counted(len(getattr(self, part)), 'row')} of "
+            f"{counted(len(self.drugs[part]), 'drug')} in "
+            f"{counted(len(self.cell_lines[part]), 'cell line')}"
+            f" ({first_few(self.cell_lines[part], write=str, n=5)})"
+            for part in _PARTS
+            if len(getattr(self, part))
+        }
+        facts["dropped"] = counted(len(self.dropped), "row")
+        return facts_html(type(self).__name__, facts)
 
 
 @validate_params(

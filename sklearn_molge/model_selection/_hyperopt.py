@@ -6,6 +6,7 @@ import warnings
 from functools import partial
 from numbers import Integral
 from traceback import format_exc
+from typing import Self
 
 import joblib
 import numpy as np
@@ -231,7 +232,7 @@ class HyperoptSearchCV(BaseSearchCV):
     # scikit-learn's own `fit` calls `_run_search`, but raises where all trials of a
     # round fail, keeps no error text, and cannot go on from trials of another run.
     @_fit_context(prefer_skip_nested_validation=False)
-    def fit(self, X, y=None, **params):
+    def fit(self, X, y=None, **params) -> Self:
         """Search, and fit the best parameters on all data.
 
         Parameters

@@ -1,11 +1,12 @@
 """drug_permutation_test_score: whether the score of a Pipeline is chance."""
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from numbers import Integral
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy.stats import rankdata
 from sklearn.base import clone
 from sklearn.model_selection import check_cv
@@ -23,7 +24,7 @@ from sklearn_molge._compat import (
 from sklearn_molge._utils.messages import counted, first_few
 from sklearn_molge._utils.progress import progress_bar
 from sklearn_molge._utils.rows import distinct_rows, is_text
-from sklearn_molge._utils.typing import Matrix
+from sklearn_molge._utils.typing import Matrix, RandomState, Rows
 from sklearn_molge._utils.views import comparison
 from sklearn_molge.base import identify_drugs, one_row_per_drug
 from sklearn_molge.exceptions import DataWarning, FewCandidatesWarning
@@ -59,22 +60,22 @@ Places = NDArray[np.intp]
     prefer_skip_nested_validation=False,
 )
 def drug_permutation_test_score(
-    estimator,
-    X,
-    y,
+    estimator: Any,
+    X: Rows,
+    y: ArrayLike,
     *,
-    groups=None,
-    drugs=None,
-    cv=None,
-    scoring="mrr",
-    candidates="fold",
-    n_permutations=100,
-    refit=True,
-    n_jobs=None,
-    random_state=None,
-    verbose="auto",
-    params=None,
-):
+    groups: ArrayLike | None = None,
+    drugs: ArrayLike | None = None,
+    cv: Any = None,
+    scoring: Any = "mrr",
+    candidates: str | Rows = "fold",
+    n_permutations: int = 100,
+    refit: bool = True,
+    n_jobs: int | None = None,
+    random_state: RandomState = None,
+    verbose: bool | int | str = "auto",
+    params: Mapping[str, Any] | None = None,
+) -> tuple[float, NDArray, float]:
     r"""Significance of a cross-validated score, by exchanging whole drugs' molecules.
 
     The counterpart of scikit-learn's ``permutation_test_score`` for two views and
@@ -117,7 +118,8 @@ def drug_permutation_test_score(
     random_state : int, RandomState instance or None, default=None
         Draws the permutations, the same ones whatever `n_jobs`.
     verbose : bool, int or "auto", default="auto"
-        Whether to show a progress bar; "auto" does on a terminal, after two seconds.
+        Whether to show a progress bar; "auto" does on a terminal and in a notebook,
+        after two seconds.
     params : dict, default=None
         Parameters of the estimator's `fit`; those with one entry a row are cut to the
         training rows, and stay with their profiles.
@@ -214,7 +216,7 @@ def drug_permutation_test_score(
     splits = list(check_cv(cv, y).split(X, y, groups))
     _check_splits(splits, places, candidates=candidates, refit=refit)
     rng = check_random_state(random_state)
-    given = {"candidates": candidates, "params": params}
+    given: dict[str, Any] = {"candidates": candidates, "params": params}
     if refit:
         given |= {"groups": groups, "cv": splits, "drugs": drugs}
         deals = [rng.permutation(molecules.shape[0]) for _ in range(n_permutations)]
@@ -272,7 +274,7 @@ def _one_molecule_a_drug(X, drugs) -> tuple[Matrix, NDArray, Places]:
     return _safe_indexing(X, rows), drugs, places
 
 
-def _check_splits(splits, places: Places, *, candidates: str, refit: bool) -> None:
+def _check_splits(splits, places: Places, *, candidates: object, refit: bool) -> None:
     if not refit and len(splits) > 1:
         raise ValueError(
             "refit=False is a test of one split, such as cv=[(train, test)]. Got "

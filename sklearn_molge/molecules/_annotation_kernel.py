@@ -1,6 +1,7 @@
 """AnnotationKernel: molecules that should have the same mechanisms and targets."""
 
 import warnings
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -114,7 +115,7 @@ class AnnotationKernel(_MoleculeKernel):
     def _transformer(self):
         return _LabelRegression(self.kernel, self.alpha)
 
-    def fit(self, X):
+    def fit(self, X) -> Self:
         """Learn to predict labels, and predict those of the training molecules.
 
         Parameters

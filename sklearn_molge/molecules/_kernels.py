@@ -1,6 +1,7 @@
 """Kernels of molecules, in the shape of scikit-learn's kernels."""
 
 from functools import partial
+from typing import Self
 
 import joblib
 import numpy as np
@@ -52,7 +53,7 @@ class _MoleculeKernel(GenericKernelMixin, NormalizedKernelMixin, Kernel):
     _fitted: tuple[dict[str, int], object, Matrix] | None = None
     _last: tuple[NDArray, str, Matrix] | None = None
 
-    def fit(self, X: Rows):
+    def fit(self, X: Rows) -> Self:
         """Learn what the features need, and keep those of the training molecules.
 
         Parameters
@@ -222,7 +223,7 @@ class DescriptorKernel(_MoleculeKernel):
     def _transformer(self):
         return clone(self.descriptors or MoleculeDescriptors())
 
-    def fit(self, X):
+    def fit(self, X) -> Self:
         """Learn the scales of the descriptors and the length scale.
 
         Parameters
@@ -322,7 +323,7 @@ class StructureKernel(_MoleculeKernel):
         if not self.hyperparameter_weights.fixed:
             self.weights = np.exp(np.asarray(theta))
 
-    def fit(self, X):
+    def fit(self, X) -> Self:
         """Fit the kernels on the training molecules.
 
         Parameters

@@ -1,6 +1,7 @@
 """SmilesTransformer: what every transformer of SMILES shares."""
 
 import warnings
+from typing import Self
 
 import joblib
 import numpy as np
@@ -52,7 +53,7 @@ class SmilesTransformer(
     _reads_first = False  # all texts, since computing takes far longer
 
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y=None):
+    def fit(self, X, y=None) -> Self:
         """Check the parameters and X, and learn what the class learns, if anything.
 
         Parameters

@@ -4,6 +4,7 @@ import math
 import warnings
 from dataclasses import dataclass, replace
 from numbers import Integral, Real
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -341,7 +342,7 @@ class ConformalRetriever(BaseWrapper):
 
     @_fit_context(prefer_skip_nested_validation=False)
     @parsed_once()  # all folds share the features of molecules
-    def fit(self, X, y, groups=None, **fit_params):
+    def fit(self, X, y, groups=None, **fit_params) -> Self:
         """Fit the retriever on all rows, and calibrate its clones on what they miss.
 
         Parameters

@@ -2,6 +2,7 @@
 
 import warnings
 from numbers import Integral
+from typing import Self
 
 import numpy as np
 import pandas as pd
@@ -158,7 +159,7 @@ class ConnectivityRetriever(TwoViewMixin, BaseEstimator):
         self.random_state = random_state
 
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y, groups=None):
+    def fit(self, X, y, groups=None) -> Self:
         """Store the signatures, and whose they are.
 
         Parameters

@@ -2,6 +2,7 @@
 
 import warnings
 from numbers import Integral, Real
+from typing import Self
 
 import numpy as np
 from scipy import sparse, special
@@ -119,7 +120,7 @@ class DoubleNNRetriever(TwoViewMixin, BaseEstimator):
         self.temperature = temperature
 
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y, sample_weight=None):
+    def fit(self, X, y, sample_weight=None) -> Self:
         """Store the known molecules and their profiles.
 
         Parameters

@@ -1,6 +1,6 @@
 """DrugBlindRetriever: a control that sees the cell line and not the drug."""
 
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import numpy as np
 import pandas as pd
@@ -90,7 +90,7 @@ class DrugBlindRetriever(BaseWrapper):
         self.retriever = retriever
 
     @_fit_context(prefer_skip_nested_validation=False)
-    def fit(self, X, y, groups=None, sample_weight=None):
+    def fit(self, X, y, groups=None, sample_weight=None) -> Self:
         """Fit the retriever on the means of the cell lines.
 
         Parameters

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from numbers import Integral
+from typing import Self
 
 import numpy as np
 import pandas as pd
@@ -175,7 +176,7 @@ class EvidenceRetriever(MetaEstimatorMixin, TwoViewMixin, BaseEstimator):
         self.random_state = random_state
 
     @_fit_context(prefer_skip_nested_validation=False)
-    def fit(self, X, y, groups=None, **fit_params):
+    def fit(self, X, y, groups=None, **fit_params) -> Self:
         """Weigh both kinds of evidence, and fit both estimators on all rows.
 
         Parameters

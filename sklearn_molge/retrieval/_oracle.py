@@ -1,5 +1,7 @@
 """OracleRetriever: what a perfect molecule encoder could reach."""
 
+from typing import Self
+
 import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
@@ -94,7 +96,7 @@ class OracleRetriever(TwoViewMixin, BaseEstimator):
         self.leave_query_out = leave_query_out
 
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y, sample_weight=None):
+    def fit(self, X, y, sample_weight=None) -> Self:
         """Store the profiles and each drug's mean.
 
         Parameters

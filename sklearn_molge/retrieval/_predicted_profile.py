@@ -1,5 +1,7 @@
 """PredictedProfileRetriever: a regressor predicts the profile of each molecule."""
 
+from typing import Self
+
 import numpy as np
 from scipy import sparse
 from sklearn.base import BaseEstimator, MetaEstimatorMixin, TransformerMixin, clone
@@ -114,7 +116,7 @@ class PredictedProfileRetriever(
         self.metric = metric
 
     @_fit_context(prefer_skip_nested_validation=False)
-    def fit(self, X, y, sample_weight=None, **fit_params):
+    def fit(self, X, y, sample_weight=None, **fit_params) -> Self:
         """Fit a clone of the regressor.
 
         Parameters

@@ -1,6 +1,7 @@
 """RandomRetriever: chance, as an estimator."""
 
 from hashlib import blake2b
+from typing import Self
 
 import numpy as np
 from sklearn.base import BaseEstimator
@@ -60,7 +61,7 @@ class RandomRetriever(TwoViewMixin, BaseEstimator):
         self.random_state = random_state
 
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y, sample_weight=None):
+    def fit(self, X, y, sample_weight=None) -> Self:
         """Draw the seed.
 
         Parameters

@@ -1,5 +1,7 @@
 """What this library recommends, of what its benchmarks compared."""
 
+from typing import Any
+
 import numpy as np
 from sklearn import config_context
 from sklearn.base import clone
@@ -7,6 +9,7 @@ from sklearn.pipeline import FeatureUnion, Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils import check_random_state
 
+from sklearn_molge._utils.typing import RandomState
 from sklearn_molge.alignment import CCA, GaussianProcessRetriever
 from sklearn_molge.expression import GeneImputer, RankNormalizer, SourceScaler
 from sklearn_molge.molecules import (
@@ -80,12 +83,12 @@ def _linear(random_state):
 
 def recommended_pipeline(
     *,
-    model="gaussian_process",
-    annotations=None,
-    query_source=None,
-    transformer=None,
-    random_state=None,
-):
+    model: str = "gaussian_process",
+    annotations: Any = None,
+    query_source: Any = None,
+    transformer: Any = None,
+    random_state: RandomState = None,
+) -> Pipeline:
     """Make the best single estimator that this library knows, to be fitted.
 
     It takes SMILES and profiles, and has a joint space. A later release may return
@@ -175,12 +178,12 @@ def recommended_pipeline(
 
 def recommended_ensemble(
     *,
-    annotations=None,
-    query_source=None,
-    transformer=None,
-    random_state=None,
-    n_jobs=None,
-):
+    annotations: Any = None,
+    query_source: Any = None,
+    transformer: Any = None,
+    random_state: RandomState = None,
+    n_jobs: int | None = None,
+) -> VotingRetriever:
     """Make the best ensemble that this library knows, to be fitted.
 
     It takes SMILES and profiles. Today: a :class:`VotingRetriever` of

@@ -1,5 +1,7 @@
 """TransformedTargetRetriever: a transformer for the expression view."""
 
+from typing import Self
+
 from sklearn.base import clone
 from sklearn.utils import Bunch
 from sklearn.utils.metadata_routing import (
@@ -87,7 +89,7 @@ class TransformedTargetRetriever(BaseWrapper):
         self.transformer = transformer
 
     @_fit_context(prefer_skip_nested_validation=False)
-    def fit(self, X, y, **fit_params):
+    def fit(self, X, y, **fit_params) -> Self:
         """Fit the transformer on the profiles and the retriever on the result.
 
         Parameters

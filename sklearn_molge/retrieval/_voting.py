@@ -1,6 +1,7 @@
 """VotingRetriever: several two-view estimators rank together."""
 
 from numbers import Integral
+from typing import Self
 
 import numpy as np
 from sklearn.base import MetaEstimatorMixin, clone
@@ -134,7 +135,7 @@ class VotingRetriever(MetaEstimatorMixin, TwoViewMixin, _BaseComposition):
         self.n_jobs = n_jobs
 
     @_fit_context(prefer_skip_nested_validation=False)
-    def fit(self, X, y, **fit_params):
+    def fit(self, X, y, **fit_params) -> Self:
         """Fit a clone of every estimator.
 
         Parameters
@@ -279,7 +280,7 @@ class VotingRetriever(MetaEstimatorMixin, TwoViewMixin, _BaseComposition):
         """
         return self._get_params("estimators", deep=deep)
 
-    def set_params(self, **params):
+    def set_params(self, **params) -> Self:
         """Set parameters, such as ``cca="drop"`` or ``cca__n_components=20``.
 
         Parameters

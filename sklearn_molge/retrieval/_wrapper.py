@@ -1,5 +1,7 @@
 """What wrappers of one retriever pass on to it."""
 
+from typing import Self
+
 from sklearn.base import BaseEstimator, MetaEstimatorMixin
 from sklearn.utils import get_tags
 from sklearn.utils.metadata_routing import process_routing
@@ -108,7 +110,7 @@ class BaseWrapper(MetaEstimatorMixin, TwoViewMixin, BaseEstimator):
         return self.fit(X, y, **fit_params).transform(X)
 
     @available_if(_retriever_has("set_output"))
-    def set_output(self, *, transform=None):
+    def set_output(self, *, transform=None) -> Self:
         """Choose the container that ``transform`` returns.
 
         Parameters

@@ -12,6 +12,7 @@ from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
 
 from sklearn_molge._compat import Interval, StrOptions
+from sklearn_molge._utils.messages import counted
 from sklearn_molge.alignment._batches import SampledBatch, Triplets
 
 Indices = NDArray[np.intp]
@@ -127,7 +128,7 @@ def _check_cell_lines(cell_lines: ArrayLike | None, n_profiles: int) -> Indices:
     if len(codes) != n_profiles:
         raise ValueError(
             "cell_lines must have one code for each profile. Got "
-            f"{len(codes)} for {n_profiles} profiles."
+            f"{len(codes)} for {counted(n_profiles, 'profile')}."
         )
     return codes
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from io import StringIO
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -532,8 +532,9 @@ def _draw_curves(
     """
     ranks, score = results.scored, results.scores[0]
     level = 0.95 if results.resamples and len(names) <= _MOST_BANDS else None
-    options = {"ax": ax, "kind": kind, "scoring": score, "linewidth": 1.6}
+    options: dict[str, Any] = {"ax": ax, "kind": kind, "scoring": score}
     options |= {"n_resamples": 400, "confidence_level": level, "random_state": SEED}
+    options["linewidth"] = 1.6
     displays = []
     for i, name in enumerate(names):
         style = {"color": f"C{i % 10}", "linestyle": "-" if i < 10 else "--"}
@@ -541,7 +542,7 @@ def _draw_curves(
         if results.methods[name].control:
             style = {"color": _GREYS[i % len(_GREYS)], "linestyle": ":"}
             label = f"control: {label}"
-        given = {"drugs": ranks["drug"], "name": label} | style
+        given: dict[str, Any] = {"drugs": ranks["drug"], "name": label} | style
         display = RetrievalCurveDisplay.from_predictions(
             ranks[name], ranks["n_candidates"], plot_chance=i == 0, **given, **options
         )
@@ -551,7 +552,7 @@ def _draw_curves(
         range(len(names)),
         key=lambda i: (
             bool(results.methods[names[i]].control),
-            sign * displays[i].score,
+            sign * (displays[i].score or 0.0),
         ),
     )
     lines = [displays[i].line_ for i in order]

@@ -237,8 +237,9 @@ class PaperOptions:
             embedder=embedder,
         )
         if self.ablations:
-            own = {"encoder": self.encoder, "preset": self.preset}
-            rows |= ablation_methods(expression, **own)
+            rows |= ablation_methods(
+                expression, encoder=self.encoder, preset=self.preset
+            )
         return rows
 
 
@@ -360,16 +361,26 @@ def _strong_rows(raw: BaseEstimator, n_components: int) -> dict[str, Method]:
     strong, chance = "CCA, raw / six features", "CCA, shuffled molecules"
     # Of means of lines CCA finds nothing, and says so, where every line has all drugs.
     blind, dnn = "D-NN, drug-blind", DoubleNNRetriever("jaccard")
-    names = ("raw", "Morgan, shuffled", "CCA")
     of_lines = _pipeline(MorganFingerprinter(), dnn, raw)
-    of_blind = ("means of cell lines", "Morgan", "D-NN")
     return {
         row_id(strong): Method(candidates, "raw", "six features", "CCA", strong),
         row_id(chance): Method(
-            shuffled, *names, chance, tables=TABLES, shuffle_molecules=True
+            shuffled,
+            "raw",
+            "Morgan, shuffled",
+            "CCA",
+            chance,
+            tables=TABLES,
+            shuffle_molecules=True,
         ),
         row_id(blind): Method(
-            of_lines, *of_blind, blind, tables=TABLES, drug_blind=True
+            of_lines,
+            "means of cell lines",
+            "Morgan",
+            "D-NN",
+            blind,
+            tables=TABLES,
+            drug_blind=True,
         ),
     }
 

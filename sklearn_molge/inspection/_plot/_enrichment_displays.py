@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
+from sklearn_molge._utils.messages import counted
 from sklearn_molge._utils.plotting import DisplayMixin
 from sklearn_molge.inspection._enrichment import class_enrichment, running_sum
 
@@ -163,7 +164,7 @@ class EnrichmentDisplay(DisplayMixin):
             table[["n", "n_hits", "q_value"]].itertuples(index=False)
         ):
             ax.annotate(
-                f"{n_hits} hits of {n}, q = {q:.2g}",
+                f"{counted(n_hits, 'hit')} of {n}, q = {q:.2g}",
                 xy=(1, place),
                 xycoords=("axes fraction", "data"),
                 xytext=(4, 0),

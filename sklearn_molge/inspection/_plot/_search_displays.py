@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
-from sklearn_molge._utils.plotting import DisplayMixin
+from sklearn_molge._utils.plotting import DisplayMixin, label_log_axis
 from sklearn_molge.inspection._search import parameter_importance, read_search
 
 if TYPE_CHECKING:
@@ -364,7 +364,8 @@ def _places_of(ax, parameter) -> NDArray[np.float64]:
     if parameter.dtype != "category":
         numbers = parameter.dropna().to_numpy()
         if _is_log(numbers):
-            _set_log_scale(ax, numbers)
+            ax.set_xscale("log")
+            label_log_axis(ax.xaxis, numbers.min(), numbers.max())
         return parameter.to_numpy()
     levels, codes = parameter.cat.categories, parameter.cat.codes.to_numpy()
     crowded = max(map(len, levels)) * len(levels) > 24
@@ -388,15 +389,3 @@ def _describe_test(rho: float, p_value: float) -> str:
         return ""
     p = "p < 0.001" if p_value < 0.001 else f"p = {p_value:.2g}"
     return p if np.isnan(rho) else f"rho = {rho:+.2f}, {p}"
-
-
-def _set_log_scale(ax: Axes, numbers: NDArray[np.float64]) -> None:
-    """Label few ticks: those of a range below two decades would collide."""
-    from matplotlib.ticker import LogLocator, NullFormatter
-
-    ax.set_xscale("log")
-    ax.xaxis.set_major_locator(LogLocator(subs=(1.0,), numticks=6))
-    ax.xaxis.set_minor_formatter(NullFormatter())
-    if numbers.max() < 100 * numbers.min():
-        ax.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=6))
-        ax.xaxis.set_major_formatter("{x:g}")
