@@ -69,7 +69,7 @@ def test_a_study_shows_its_size_and_structures():
 
 def test_what_comes_from_data_is_escaped(nasty_study, tmp_path):
     path = tmp_path / "results.csv"
-    path.write_text(f"symbol,log2FoldChange,padj\nTP53,2.5,0.001\n{NASTY},3,0.001\n")
+    path.write_text(f"symbol,log2FoldChange,padj\nTP53,2.5,0.001\n{NASTY},-3,0.001\n")
     library = tmp_path / "library.csv"
     library.write_text(f"smiles,name\nCCO,{NASTY}\nCCC,{NASTY}\n")
     with pytest.warns(GeneNamesWarning):
