@@ -182,8 +182,6 @@ def command(given: Any) -> int:
     lines = {name: _told(account) for name, account in accounts.items()}
     answer.attrs["account"] = [f"{name}: {line}" for name, line in lines.items()]
     verdicts = _verdicts(answer)
-    said.text("\n".join(f"{name}: {line}" for name, line in lines.items()))
-    said.text("\n".join(_shown(answer, verdicts, given.reverse)))
     facts = {
         "index": given.index,
         "reverse": given.reverse,
@@ -193,6 +191,8 @@ def command(given: Any) -> int:
     }
     for path in given.out:
         _write(path, answer, accounts, facts)
+    said.text("\n".join(f"{name}: {line}" for name, line in lines.items()))
+    said.text("\n".join(_shown(answer, verdicts, given.reverse)))
     written = ", ".join(map(str, given.out))
     if given.as_json:
         said.result("", facts)
@@ -261,6 +261,10 @@ def _queries(
             str(path): _of_file(path, given.condition, index) for path in given.profile
         }
         profiles = pd.concat([part for part, _ in parts.values()])
+        if not profiles.index.is_unique and len(parts) > 1:
+            whole = [(path, part.index) for path, (part, _) in parts.items()]
+            names = [f"{path}: {name}" for path, own in whole for name in own]
+            profiles.index = pd.Index(names)
         accounts = {name: part.attrs["genes"] for name, (part, _) in parts.items()}
         if given.condition:
             return profiles, [c for _, some in parts.values() for c in some], accounts

@@ -305,7 +305,7 @@ def _address(asked: Asked) -> dict[str, Any]:
     for name in ("up", "down"):
         if name in fields:
             fields[name] = " ".join(fields[name].split())
-    return fields
+    return {name: "" if v is None else v for name, v in fields.items()}
 
 
 def _counts(marks: pd.DataFrame) -> dict[str, int]:

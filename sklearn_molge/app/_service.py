@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
@@ -18,7 +19,7 @@ from sklearn.utils import gen_batches
 from sklearn_molge._utils.answer_view import structure_uri
 from sklearn_molge._utils.messages import counted
 from sklearn_molge._utils.views import fitted_gene_names, resolve_views
-from sklearn_molge.app._uploads import UploadStore, gene_marks
+from sklearn_molge.app._uploads import MOST_NAME, UploadStore, gene_marks
 from sklearn_molge.expression import match_genes, profile_from_genes
 from sklearn_molge.inspection import (
     atom_attribution,
@@ -178,8 +179,7 @@ class Service:
         self._lock = threading.Lock()
         self._known_labels: tuple[tuple, list[list[str]]] = ((), [])
         self._known_map: tuple | None = None
-        first = index.store_.further_columns(np.arange(min(1, index.n_rows_)))
-        self.columns = [str(name) for name in first]
+        self.columns = _further_columns(index)
 
     # Genes
 
@@ -207,7 +207,7 @@ class Service:
             raise ValueError(
                 f"At most {_MOST_GENES:,} genes {part} are read. Got {len(entries):,}."
             )
-        marks = gene_marks([entry[:60] for entry in entries], self.genes)
+        marks = gene_marks([entry[:MOST_NAME] for entry in entries], self.genes)
         again = marks["column"].duplicated() & (marks["column"] >= 0)
         marks.loc[again, "status"] = "came before"
         return marks.assign(part=part)
@@ -263,6 +263,8 @@ class Service:
 
     def _answer(self, asked: Asked) -> Answer:
         notes: list[str] = []
+        if asked.upload and (asked.up or asked.down):
+            raise ValueError("Give genes or a file, not both: one of them is asked.")
         if asked.upload:
             upload = self.uploads.get(asked.upload)
             profiles, marks = upload.profiles, upload.marks.assign(part="")
@@ -336,6 +338,11 @@ class Service:
     def _filters(self, asked: Asked) -> Iterator[Callable[[pd.DataFrame], Any]]:
         """Yield functions of a table of molecules that say which pass."""
         mechanism = next((c for c in _CLASSES[:2] if c in self.columns), "moa")
+        if bool(asked.column) != bool(asked.value):
+            raise ValueError(
+                "A filter by a column needs the column and what it contains. "
+                f"Got {asked.column!r} and {asked.value!r}."
+            )
         wanted = [
             (mechanism, asked.mechanism, "contains"),
             ("target", asked.target, "contains"),
@@ -541,6 +548,14 @@ def _genes_of(index: MoleculeIndex) -> Any:
     return _fitted_names(index.estimator_) if genes is None else pd.DataFrame(genes)
 
 
+def _further_columns(index: MoleculeIndex) -> list[str]:
+    """Return what its molecules are told with, of all libraries, as answers name it."""
+    n_rows = index.n_rows_
+    rows = np.unique(np.linspace(0, max(n_rows - 1, 0), min(n_rows, 1000)).astype(int))
+    own = {"smiles", "name", "drug", "library", "library_row"}
+    return [str(name) for name in index.get_molecules(rows) if name not in own]
+
+
 def _fitted_names(estimator: Any) -> NDArray | None:
     try:
         return fitted_gene_names(estimator)
@@ -556,13 +571,23 @@ def _classes(label: object) -> list[str]:
     return [each.strip() for each in label.split(sep) if each.strip()]
 
 
+def _plain_text(value: Any) -> str:
+    """Write a value as the library has it: whole numbers are floats beside gaps."""
+    if pd.isna(value):
+        return ""
+    is_whole = isinstance(value, float) and value.is_integer()
+    return str(int(value) if is_whole else value)
+
+
 def _column_filter(column: str, value: str, how: str):
     wanted = value.casefold()
+    if re.fullmatch(r"[-+]?\d{1,15}\.0+", wanted):
+        wanted = str(int(float(wanted)))
 
     def passes(table: pd.DataFrame) -> Any:
         if column not in table:
             return np.zeros(len(table), dtype=bool)
-        texts = [str(v).casefold() if pd.notna(v) else "" for v in table[column]]
+        texts = [_plain_text(value).casefold() for value in table[column]]
         if how == "equals":
             return np.array([wanted in (t, *_classes(t)) for t in texts], dtype=bool)
         return np.array([wanted in t for t in texts], dtype=bool)

@@ -6,8 +6,12 @@ import hashlib
 import tempfile
 import threading
 import warnings
+import zipfile
 from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from io import BytesIO
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -21,15 +25,17 @@ from sklearn_molge._files.hdf5 import open_hdf5
 from sklearn_molge._utils.messages import counted, first_few
 from sklearn_molge.expression import match_genes
 
-__all__ = ["Upload", "UploadStore", "gene_marks", "read_query"]
+__all__ = ["MOST_NAME", "Upload", "UploadStore", "gene_marks", "read_query"]
 
 _MOST_PROFILES = 1000
 _MOST_UNPACKED = 2**28
+MOST_NAME = 60  # characters of the name of a gene
 _MIN_SHARE = 0.5  # of the genes of the model, as an index asks for
 _HDF5 = b"\x89HDF\r\n\x1a\n"
+_ZIP = b"PK\x03\x04"
 # What is never opened: what it is, by its first bytes, and what helps.
 _REFUSED = {
-    b"PK": "It is packed (a workbook, .npz or .zip): save it as CSV",
+    _ZIP: "It is packed (a workbook, .npz or .zip): save it as CSV",
     b"\x1f\x8b": "It is packed (gzip): unpack it",
     b"BZh": "It is packed (bzip2): unpack it",
     b"\xfd7zXZ": "It is packed (xz): unpack it",
@@ -64,7 +70,8 @@ class Upload:
     @property
     def nbytes(self) -> int:
         """Bytes that it takes, roughly."""
-        return self.profiles.nbytes + 200 * len(self.marks)
+        texts = sum(map(len, self.notes)) + len(self.name)
+        return self.profiles.nbytes + 300 * len(self.marks) + 4 * texts
 
 
 def gene_marks(entries: list, genes: Any) -> pd.DataFrame:
@@ -103,14 +110,11 @@ def read_query(name: str, content: bytes, genes: Any) -> Upload:
     for start, why in _REFUSED.items():
         if content.startswith(start):
             raise ValueError(f"{name} is not read. {why}.")
+    if zipfile.is_zipfile(BytesIO(content)):  # also with something before it
+        raise ValueError(f"{name} is not read. {_REFUSED[_ZIP]}.")
     if not content.strip():
         raise ValueError(f"{name} is empty.")
-    with (
-        tempfile.TemporaryDirectory(prefix="molge-") as folder,
-        _READING,
-        warnings.catch_warnings(record=True) as said,
-    ):
-        warnings.simplefilter("always")
+    with tempfile.TemporaryDirectory(prefix="molge-") as folder, _READING:
         path = Path(folder) / f"upload{_suffix(name)}"
         path.write_bytes(content)
         try:
@@ -118,8 +122,27 @@ def read_query(name: str, content: bytes, genes: Any) -> Upload:
         except (ValueError, OSError, ImportError, KeyError) as error:
             text = str(error).replace(str(path), name).replace(folder, "")
             raise ValueError(text) from error
-    told += [str(each.message).replace(str(path), name) for each in said]
-    return Upload(name, profiles, marks, tuple(dict.fromkeys(told)))
+    marks["entry"] = [str(entry)[:MOST_NAME] for entry in marks["entry"]]
+    told = [text.replace(str(path), name) for text in dict.fromkeys(told)]
+    return Upload(name, profiles, marks, tuple(told))
+
+
+@contextmanager
+def _noting() -> Iterator[list[str]]:
+    """Collect the warnings of this thread; those of others are of other users."""
+    own, noted = threading.get_ident(), list[str]()
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        show = warnings.showwarning
+
+        def note(message, *args: Any, **kwargs: Any) -> None:
+            if threading.get_ident() == own:
+                noted.append(str(message))
+            else:
+                show(message, *args, **kwargs)
+
+        warnings.showwarning = note
+        yield noted
 
 
 def _suffix(name: str) -> str:
@@ -130,25 +153,32 @@ def _suffix(name: str) -> str:
 def _read(
     path: Path, content: bytes, genes: Any
 ) -> tuple[NDArray, pd.DataFrame, list[str]]:
-    if content.startswith(_HDF5):
+    is_hdf5 = content.startswith(_HDF5)
+    if is_hdf5:
         _check_hdf5(path)
-        return *_aligned(datasets.read_profiles(path), genes), []
-    if content.startswith(b"#1."):
-        return *_aligned(datasets.read_profiles(path), genes), []
-    table = genes if isinstance(genes, pd.DataFrame) else None
-    try:
-        return *_aligned(datasets.read_profiles(path, genes=table), genes), []
-    except ValueError as no_profiles:
-        read_de_table = getattr(datasets, "read_de_table", None)
-        if read_de_table is None:
-            raise
+    if is_hdf5 or content.startswith(b"#1."):
+        with _noting() as noted:
+            return *_aligned(datasets.read_profiles(path), genes), noted
+    # The side on which the file has the genes of the model, under its own names.
+    errors = []
+    for side in ("rows", "columns"):
         try:
-            return _from_de_table(read_de_table(path, genes=genes))
-        except ValueError as no_table:
-            raise ValueError(
-                f"It is no table of differential expression: {no_table} Nor are its "
-                f"rows or columns profiles: {no_profiles}"
-            ) from no_profiles
+            with _noting() as noted:
+                read = datasets.read_profiles(path, genes_in=side)
+                return *_aligned(read, genes), noted
+        except ValueError as error:
+            errors.append(error)
+    try:
+        with _noting() as noted:
+            profiles, marks, told = _from_de_table(
+                datasets.read_de_table(path, genes=genes)
+            )
+            return profiles, marks, [*told, *noted]
+    except ValueError as no_table:
+        raise ValueError(
+            f"It is no table of differential expression: {no_table} Nor are its rows "
+            f"profiles of genes: {errors[0]} Nor its columns: {errors[1]}"
+        ) from no_table
 
 
 def _from_de_table(query: Any) -> tuple[NDArray, pd.DataFrame, list[str]]:

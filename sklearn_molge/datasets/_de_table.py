@@ -54,6 +54,11 @@ GENE_COLUMNS = {
     *("ensembl", "ensemblid", "ensemblgene", "ensemblgeneid", "ensgene", "feature"),
     *("features", "featureid", "target", "targetid", "row", "rownames", "index", "x"),
 }
+# Of these the ones that may name what only numbers the rows.
+ROWS = {"x", "row", "rownames", "index", "id", "unnamed0"}
+# A column of whole numbers has to name so many times the genes of one of text: numbers
+# of rows are ids of Entrez of some gene, too.
+MORE_NUMBERS = 10
 # What tells the tool that wrote a table; the first that fits.
 KINDS = {
     "DESeq2": ({"basemean", "log2foldchange"},),
@@ -67,6 +72,7 @@ ID = re.compile(r"\d+$|ENS[A-Z]*G\d")
 ROW_NAMES = "row names"
 USED = ("used", "alias")
 BELOW = "below the cut-off"
+REPEATED = "duplicate dropped"
 INFINITE = {"inf", "-inf", "+inf", "infinity", "-infinity"}
 DECIMAL_COMMA = re.compile(r"[-+]?\d*,\d+([eE][-+]?\d+)?")
 # Symbols of mouse and rat: a capital, then small letters.
@@ -196,8 +202,9 @@ default=None
         The column of the genes' names, "row names" for those of R. None takes the
         one, by its name or else its place, that names most genes.
     group : str or int, default=None
-        Of a table of several groups (column ``group``, ``cluster`` or ``contrast``),
-        the one to read.
+        Of a table of several groups, the one to read: column ``group``, ``cluster`` or
+        ``contrast``, or the one that tells the rows of each gene apart, as a cell type
+        or a time may.
     alpha : float, default=None
         Genes count whose adjusted p-value is below it.
     min_abs_log2fc : float, default=None
@@ -235,7 +242,8 @@ default=None
     Warns
     -----
     DataWarning
-        If all values are of one sign, or names look like those of mouse or rat.
+        If all values are of one sign, names look like those of mouse or rat, or most
+        genes have several rows.
     GeneNamesWarning
         If more than a tenth of the genes of the model have no value in the table, or a
         name was a date ("2-Sep" for SEPTIN2).
@@ -381,7 +389,7 @@ class _Table:
 
     def of_group(self, group: str | int | None) -> "_Table":
         """Return the rows of one group."""
-        name = self.find("group")
+        name = self.find("group") or self._told_apart_by()
         if name is None:
             if group is None:
                 return self
@@ -408,6 +416,30 @@ class _Table:
         columns = [[column[i] for i in places] for column in self.columns]
         lines = [self.lines[i] for i in places]
         return replace(self, columns=columns, lines=lines, used={"group": name})
+
+    def _told_apart_by(self) -> str | None:
+        """Return the column by which the rows of one gene differ, as "cell_type" may.
+
+        Most genes come more than once, and each once with every entry of that column.
+        """
+        known = [name for name in self.names if _bare(name) in GENE_COLUMNS]
+        for gene in dict.fromkeys([*known, self.names[0]]):
+            genes, distinct = pd.factorize(self._texts(gene))
+            n_rows = np.bincount(genes)
+            if not (n_rows > 1).sum() > len(n_rows) / 2:
+                continue
+            for name in self.names:
+                entries, levels = pd.factorize(self._texts(name))
+                if 1 < len(levels) < len(distinct) and len(levels) <= 2 * n_rows.max():
+                    pairs = genes * len(levels) + entries
+                    if len(np.unique(pairs)) > 0.99 * len(pairs):
+                        return name
+        return None
+
+    def _texts(self, name: str) -> NDArray[np.object_]:
+        return np.array(
+            ["" if cell is None else str(cell) for cell in self[name]], dtype=object
+        )
 
     def __getitem__(self, name: str) -> list[object]:
         return self.columns[self.names.index(name)]
@@ -578,6 +610,13 @@ def _find_genes(table: _Table, genes, gene: str | None) -> pd.DataFrame:
         known = [name for name in table.names if _bare(name) in GENE_COLUMNS]
         candidates = list(dict.fromkeys([*known, table.names[0]]))
         candidates = [name for name in candidates if not _counts(table.labels(name))]
+        numbered = [n for n in candidates if _may_count(n, table.labels(n))]
+        if numbered:  # what is left of the numbers of rows, or ids of Entrez
+            named = [n for n in candidates if n not in numbered]
+            others = [
+                n for n in table.names if n not in candidates and _is_text(table[n])
+            ]
+            candidates = [*named, *others, *numbered]
     best, n_best = None, -1
     for name in candidates:
         # Of the table's own genes it is asked what they are, not where.
@@ -586,6 +625,8 @@ def _find_genes(table: _Table, genes, gene: str | None) -> pd.DataFrame:
         if genes is not None:
             is_gene = matched["column"] >= 0
         n_found = matched.loc[is_gene, ["gene_id", "symbol"]].drop_duplicates().shape[0]
+        if gene is None and name in numbered:
+            n_found //= MORE_NUMBERS
         if n_found > n_best:
             best, n_best, table.used["gene"] = matched, n_found, name
     if best is None:
@@ -594,6 +635,18 @@ def _find_genes(table: _Table, genes, gene: str | None) -> pd.DataFrame:
             f"{first_few(table.names)}."
         )
     return best
+
+
+def _may_count(name: str, labels: list[object]) -> bool:
+    """Whether a column may be what is left of the numbers of the rows."""
+    of_rows = _bare(name) in ROWS or _bare(name) not in GENE_COLUMNS
+    return of_rows and all(isinstance(x, str) and x.isdigit() for x in labels)
+
+
+def _is_text(cells: list[object]) -> bool:
+    """Whether most cells hold text that is no number."""
+    texts = ["" if cell is None else _point(str(cell).strip()) for cell in cells]
+    return sum(bool(t) and not NUMBER.fullmatch(t) for t in texts) > len(texts) / 2
 
 
 def _counts(labels: list[object]) -> bool:
@@ -653,7 +706,7 @@ def _drop_repeated(account: pd.DataFrame, place: NDArray[np.intp]) -> None:
     used = _is_used(account)
     size = account["value"].abs()[used].sort_values(ascending=False, kind="stable")
     again = pd.Series(place[size.index], index=size.index).duplicated()
-    account.loc[again.index[again], "status"] = "duplicate dropped"
+    account.loc[again.index[again], "status"] = REPEATED
 
 
 # ------------------------------------------------------------------------ the values
@@ -829,6 +882,13 @@ def _warn_of(
         _warn(
             f"{table.path}: dates are read as genes: {first_few(told, write=str)}",
             GeneNamesWarning,
+        )
+    n_again = len(pd.unique(place[(account["status"] == REPEATED).to_numpy()]))
+    if n_again > max(len(np.unique(place[has_value])) / 2, 1):
+        _warn(
+            f"{table.path}: {n_again:,} genes have several rows, of which the value "
+            "furthest from 0 counts. Is the table one of several comparisons?",
+            DataWarning,
         )
     values = account["value"].to_numpy()
     values = values[np.isfinite(values)]

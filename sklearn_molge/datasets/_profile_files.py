@@ -27,6 +27,7 @@ from sklearn_molge.datasets._columns import (
     name_genes,
     standard_genes,
 )
+from sklearn_molge.datasets._de_table import ROLES
 from sklearn_molge.datasets._formats._gct import read_gct
 from sklearn_molge.datasets._formats._gctx import read_gctx
 from sklearn_molge.datasets._formats._h5ad import read_h5ad_tables, read_h5ad_values
@@ -54,8 +55,8 @@ MOST_CELLS = 2**28
 ENSEMBL = re.compile(r"ENS[A-Z]*G\d+(\.\d+)?", re.IGNORECASE)
 # Statistics of DESeq2, edgeR, limma, scanpy and Seurat, without points and underscores.
 STATISTICS = {
-    *("basemean", "lfcse", "padj", "pvalue", "pval", "qvalue", "adjpval", "pvaladj"),
-    *("pvalsadj", "pvals", "fdr", "logcpm", "aveexpr"),
+    *("basemean", "lfcse", "logcpm", "aveexpr"),
+    *({*ROLES["p"], *ROLES["padj"]} - {"p", "bh"}),
 }
 
 
@@ -515,9 +516,10 @@ def _check_is_header(labels: list[str], path: str | os.PathLike[str]) -> None:
 
 def _check_is_no_statistic(labels: list[str], path: str | os.PathLike[str]) -> None:
     """Refuse a table of differential expression, whose columns are no profiles."""
-    found = [
-        name for name in labels if re.sub(r"[\W_]", "", name.lower()) in STATISTICS
-    ]
+    bare = {name: re.sub(r"[\W_]", "", name.lower()) for name in labels}
+    found = [name for name in labels if bare[name] in STATISTICS]
+    if len([name for name in labels if not is_gene_column(name)]) > 1:
+        found += [name for name in labels if bare[name] in ROLES["log2fc"]]
     if found:
         raise ValueError(
             f"{os.fspath(path)} is a table of statistics, with a row for each gene: "

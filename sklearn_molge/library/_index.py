@@ -15,6 +15,7 @@ from sklearn.utils import check_consistent_length
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_molge._compat import HasMethods, Interval, StrOptions, _fit_context
+from sklearn_molge._utils.messages import first_few
 from sklearn_molge._utils.rows import as_smiles_array
 from sklearn_molge.library._answers import (
     Background,
@@ -709,7 +710,7 @@ class MoleculeIndex(BaseEstimator):
         Parameters
         ----------
         y : array-like of shape (n_profiles, n_genes)
-            Profiles; the index of a DataFrame names the queries.
+            Profiles; the index of a DataFrame names the queries, each by its own name.
         n_neighbors : int, default=10
             Molecules for each query.
         groups : array-like of shape (n_profiles,), default=None
@@ -754,7 +755,7 @@ class MoleculeIndex(BaseEstimator):
         Raises
         ------
         ValueError
-            As :meth:`kneighbors`.
+            As :meth:`kneighbors`; if two queries have one name.
 
         See Also
         --------
@@ -765,6 +766,7 @@ class MoleculeIndex(BaseEstimator):
         _check_level(level)
         searcher = self._searcher
         queries, least = searcher.ask(y, groups, reverse)
+        _check_names(queries.names)
         background = searcher.known(self.background_, queries)
         permuted = searcher.permuted(queries, n_permutations, random_state)
         scores, rows, found = searcher.top_k(queries, n_neighbors, least, among)
@@ -939,6 +941,18 @@ def _check_flags(**flags) -> None:
     for name, value in flags.items():
         if not isinstance(value, bool | np.bool_):
             raise ValueError(f"{name} must be True or False. Got {value!r}.")
+
+
+def _check_names(names) -> None:
+    """Refuse queries whose answers could not be told apart."""
+    if names is None or (known := pd.Index(names)).is_unique:
+        return
+    again = known[known.duplicated()].unique()
+    raise ValueError(
+        "y must have a name of its own for each query in its index. More than once: "
+        f"{first_few(again, n=5)}. groups=y.index asks profiles of one name together; "
+        "y.reset_index(drop=True) numbers them."
+    )
 
 
 def _check_level(level) -> None:

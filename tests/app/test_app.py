@@ -11,6 +11,7 @@ import shutil
 import socket
 import threading
 import time
+import warnings
 import zipfile
 from contextlib import closing, contextmanager
 from html.parser import HTMLParser
@@ -760,3 +761,98 @@ def test_a_file_in_the_browser(browser, port, tmp_path):
     page.wait_for_url("**/answer?upload=*")
     assert re.search("2 profiles are asked", page.content())
     context.close()
+
+
+# What is asked is what is answered
+
+
+def answer_of(port, **fields):
+    """Send the form, and return the status and the text of the page it leads to."""
+    status, where, body = send_form(port, **fields)
+    return ask(port, "GET", where)[::2] if status == 303 else (status, body)
+
+
+def table_of(values, header="gene,value"):
+    rows = [f"{name},{value}" for name, value in values.items()]
+    return "\n".join([header, *rows]).encode()
+
+
+def test_a_question_is_of_genes_or_of_a_file(port):
+    values = dict(zip(SYMBOLS, np.linspace(-2, 2, len(SYMBOLS)), strict=True))
+    status, body = answer_of(port, up=UP[0], file=("a.csv", table_of(values)))
+    assert status == 400
+    assert "genes or a file, not both" in body
+
+
+def test_a_field_that_was_emptied_keeps_its_address(port):
+    assert answer_of(port, up=" ".join(UP), like_min="")[0] == 200
+
+
+@pytest.mark.parametrize("part", [{"column": "price"}, {"value": "7"}])
+def test_half_a_filter_is_refused(port, part):
+    status, body = api(port, "/api/query", {"up": UP, **part})
+    assert status == 400
+    assert "needs the column and what it contains" in body["detail"]
+
+
+@pytest.mark.parametrize("side", ["rows", "columns"])
+def test_the_account_of_a_file_has_its_own_names(port, side):
+    values = dict(zip([*SYMBOLS[:40], "FOO"], np.linspace(-2, 2, 41), strict=True))
+    content = table_of(values)
+    if side == "columns":
+        content = pd.DataFrame([values], index=["a"]).to_csv().encode()
+    status, body = answer_of(port, file=("a.csv", content))
+    assert status == 200
+    assert "40 of 41 genes used" in body
+    assert "FOO: unknown" in body
+
+
+def test_a_table_with_fold_changes_is_no_table_of_profiles(port):
+    header = "gene,log2FC,p_adj.loc"
+    values = {name: f"{i % 7 - 3},0.5" for i, name in enumerate(SYMBOLS)}
+    body = answer_of(port, file=("a.csv", table_of(values, header)))[1]
+    assert "2 profiles" not in body
+    assert "A statistics table: log2FC." in body
+
+
+def test_a_packed_file_behind_a_text_is_refused(port):
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("[Content_Types].xml", "")
+    status, body = answer_of(port, file=("a.csv", b"gene,t\n" + packed.getvalue()))
+    assert status == 400
+    assert "It is packed" in body
+
+
+def test_filters_by_numbers_and_by_columns_of_taken_names():
+    index = MoleculeIndex(cca(), genes=STUDY.genes)
+    n = len(LIBRARY)
+    columns = {"price": [7, None] * (n // 2), "drug": ["a", "b"] * (n // 2)}
+    index.fit(LIBRARY, columns=columns)
+    with served(make_app(index, n_permutations=0)) as port:
+        for column, value in [("price", "7"), ("price", "7.0"), ("drug_library", "a")]:
+            asked = {"up": UP, "column": column, "value": value, "how": "equals"}
+            status, found = api(port, "/api/query", {**asked, "n": n})
+            assert status == 200
+            assert len(found["answers"]) == n // 2
+            assert {row["drug_library"] for row in found["answers"]} == {"a"}
+        assert api(port, "/api/query", asked | {"column": "drug"})[0] == 400
+
+
+def test_warnings_of_others_are_not_noted(port, monkeypatch):
+    read = datasets.read_profiles
+
+    def reading(*args, **kwargs):
+        other = threading.Thread(target=warnings.warn, args=("of another question",))
+        other.start()
+        other.join()
+        warnings.warn("of this question", stacklevel=2)
+        return read(*args, **kwargs)
+
+    monkeypatch.setattr(datasets, "read_profiles", reading)
+    values = dict(zip(SYMBOLS, np.linspace(-2, 2, len(SYMBOLS)), strict=True))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        body = answer_of(port, file=("w.csv", table_of(values)))[1]
+    assert "of this question" in body
+    assert "of another question" not in body

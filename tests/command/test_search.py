@@ -256,3 +256,17 @@ def test_no_index(here, error_of):
     genes = ["--up", "TP53"]
     assert "--index: there is no x" in error_of("search", "--index", "x", *genes)
     assert "error: " in error_of("search", "--index", "path", *genes)
+
+
+def test_profiles_of_one_name_in_two_files(here, json_of):
+    profiles = Study.load("study.h5ad").profiles()
+    for i in range(2):
+        own = profiles.iloc[[i]].set_axis(["case 1"])
+        own.to_csv(f"p{i}.csv", index_label="sample")
+    asked = [*SEARCH, "--profile", "p0.csv", "p1.csv", "--n-permutations", "9"]
+    told = json_of(*asked, "-n", "3")
+    names = ["p0.csv: case 1", "p1.csv: case 1"]
+    assert [each["query"] for each in told["queries"]] == names
+    expected = MoleculeIndex.open("index").query(profiles.iloc[:2], 3, n_permutations=9)
+    found = [row["molecule"] for row in told["answers"]]
+    assert found == expected["molecule"].tolist()

@@ -293,7 +293,8 @@ def test_of_one_gene_the_value_furthest_from_0_counts(tmp_path):
     path = tmp_path / "de.csv"
     path.write_text(rows)
     genes = ["TP53", "AARS1", "MYC"]
-    query = read_de_table(path, genes=genes, min_genes=3)
+    with pytest.warns(DataWarning, match="2 genes have several rows"):
+        query = read_de_table(path, genes=genes, min_genes=3)
     assert query.profile.to_numpy().tolist() == [[-3, 2, 1]]
     assert query.genes["status"].tolist() == [
         *("duplicate dropped", "used", "alias", "duplicate dropped"),
@@ -302,7 +303,8 @@ def test_of_one_gene_the_value_furthest_from_0_counts(tmp_path):
     # The order of the rows does not matter.
     lines = rows.splitlines()
     path.write_text("\n".join([lines[0], *lines[:0:-1]]))
-    again = read_de_table(path, genes=genes, min_genes=3)
+    with pytest.warns(DataWarning, match="2 genes have several rows"):
+        again = read_de_table(path, genes=genes, min_genes=3)
     pd.testing.assert_frame_equal(again.profile, query.profile)
 
 
@@ -476,3 +478,42 @@ def test_real_profile_comes_back(tmp_path):
     np.testing.assert_allclose(query.profile.to_numpy()[0], study.ge[5], rtol=1e-6)
     same = profile_from_genes(study, values=table["stat"])
     np.testing.assert_allclose(query.profile, same.profile, rtol=1e-6)
+
+
+@pytest.mark.parametrize("levels", [["T cell", "B cell"], [6, 24]])
+@pytest.mark.parametrize("first", [True, False])
+def test_groups_of_a_column_of_any_name(tmp_path, levels, first):
+    parts = [limma().assign(part=level) for level in levels]
+    parts[1] = parts[1].assign(t=-STAT, logFC=-LFC)
+    table = pd.concat(parts).rename_axis("gene").reset_index()
+    if first:
+        table = table[["part", *table.columns.drop("part")]]
+    path = tmp_path / "a.csv"
+    table.to_csv(path, index=False)
+    with pytest.raises(ValueError, match="group must be one of the 2 in column 'part'"):
+        read_de_table(path, **FEW)
+    own = [read_de_table(path, group=level, **FEW) for level in levels]
+    np.testing.assert_array_equal(own[0].profile, -own[1].profile.to_numpy())
+    assert own[0].columns["group"] == "part"
+    # Probes of a gene are no groups: their names differ in every row.
+    table["part"] = range(len(table))
+    table.to_csv(path, index=False)
+    with pytest.warns(DataWarning, match="7 genes have several rows"):
+        read_de_table(path, **FEW)
+
+
+@pytest.mark.parametrize("name", ["", "X", "Unnamed: 0"])
+@pytest.mark.parametrize("of_gene", ["HGNC name", "symbol"])
+def test_numbers_of_rows_are_no_genes(tmp_path, name, of_gene):
+    # Rows were left out, and the numbers of others are ids of genes of the model.
+    table = limma().rename_axis(of_gene).reset_index()
+    table.index = [16, 891, 1026, 1956, 3312, 4609, 7157, 9]
+    path = tmp_path / "a.csv"
+    table.iloc[::-1].to_csv(path, index_label=name)
+    query = read_de_table(path, **FEW)
+    assert query.columns["gene"] == of_gene
+    expected = dict(zip(SYMBOLS, STAT, strict=True))
+    assert query.profile["7157"].item() == expected["TP53"]
+    # Without other names they are ids.
+    table.drop(columns=of_gene).to_csv(path, index_label=name)
+    assert read_de_table(path, **FEW).profile["16"].item() == STAT[0]

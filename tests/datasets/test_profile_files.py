@@ -268,3 +268,13 @@ def test_a_wide_table_between_tabs(write):
 def test_rows_that_a_spreadsheet_pads_have_no_further_name(write):
     path = write(ROWS.replace("\n5720,3,4\n", ",\n5720,3,4,\n"))
     pd.testing.assert_frame_equal(read_profiles(path), EXPECTED)
+
+
+@pytest.mark.parametrize("other", ["SE", "p_adj.loc", "padjust"])
+def test_fold_changes_beside_other_statistics_are_no_profiles(tmp_path, other):
+    path = tmp_path / "a.csv"
+    path.write_text(f"gene,log2FC,{other}\nTP53,1,2\nMYC,-1,2\nEGFR,0,1\n")
+    with pytest.raises(ValueError, match="is a table of statistics"):
+        read_profiles(path)
+    path.write_text("gene,log2FC\nTP53,1\nMYC,-1\nEGFR,0\n")
+    assert read_profiles(path, genes_in="rows").shape == (1, 3)

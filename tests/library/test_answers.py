@@ -270,3 +270,12 @@ def test_single_profiles_stay_as_they_are(index, queries):
 def test_bad_conditions(index, groups, message):
     with pytest.raises(ValueError, match=message):
         index.query(np.ones((5, 4)).cumsum(axis=1), 2, groups=groups)
+
+
+def test_two_queries_of_one_name_are_refused(index, queries):
+    profiles = pd.DataFrame(queries, index=["a", "a"])
+    with pytest.raises(ValueError, match="More than once: 'a'"):
+        index.query(profiles, 3)
+    assert (
+        index.query(profiles, 3, groups=profiles.index)["query"].tolist() == ["a"] * 3
+    )
