@@ -69,7 +69,7 @@ def test_compare_methods(capsys, tmp_path):
     assert (tmp_path / "recall.png").read_bytes().startswith(b"\x89PNG")
     example["ask"](study, tmp_path)
     assert (tmp_path / "answer.png").read_bytes().startswith(b"\x89PNG")
-    assert "<svg" in (tmp_path / "answer.html").read_text(encoding="utf-8")
+    assert "data:image/svg" in (tmp_path / "answer.html").read_text(encoding="utf-8")
     said = capsys.readouterr().out
     assert "One query, drawn by lot" in said
     assert example["load"]("simulated", 4).level == 4

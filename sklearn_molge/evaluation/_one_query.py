@@ -51,7 +51,8 @@ def answer_table(results: StudyResults) -> pd.DataFrame:
         }
     )
     if "moa" in obs:
-        table["moa"] = obs["moa"].iloc[rows].fillna("").astype(str).to_numpy()
+        moa = obs["moa"].iloc[rows].astype(object)  # it may hold categories
+        table["moa"] = moa.fillna("").astype(str).to_numpy()
     own = outcome.ranks[results.plan.repeats[0].split.test == row]
     table.loc[table["true"], "rank"] = own
     table = table.sort_values(["rank", "molecule"], ignore_index=True)

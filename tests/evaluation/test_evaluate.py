@@ -360,7 +360,8 @@ def test_figures_of_the_user_come_last(study, tmp_path, cca, run):
         n_repeats=1,
         figures=[toy_figure, nothing_to_draw, bad_figure],
     )
-    assert list(report.figures) == ["recall_at_k", "precision_recall", "toy_figure"]
+    own = ["recall_at_k", "precision_recall", "one_query"]
+    assert list(report.figures) == [*own, "toy_figure"]
     assert report.figures["toy_figure"].caption == "MRR of Canonical"
     assert list(report.sections[-1].items) == ["toy_figure"]
     assert "The figure bad_figure failed: RuntimeError: no ink" in report.notes
@@ -535,7 +536,7 @@ def test_what_is_ranked_is_said_first(tmp_path, cca, run):
 
 def test_nothing_is_judged_among_few(study, cca, run):
     methods = {"cca_raw_morgan": cca(), "dnn_raw_morgan": cca(3)}
-    said = r"test rows of the 2 repeats rank 18, 18 drugs, and below 30 .* val rows"
+    said = r"test rows of 2 repeats rank 18, 18 drugs, and below 30 .* val rows"
     with pytest.warns(FewCandidatesWarning, match=said):
         report = run(study, methods)
     assert set(report.tables["claims"]["holds"]) == {

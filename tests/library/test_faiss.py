@@ -296,5 +296,5 @@ def test_without_faiss(make, queries, monkeypatch):
 
 
 def test_bad_queries(make):
-    with pytest.raises(ValueError, match="embedding of 1 profiles is not finite"):
+    with pytest.raises(ValueError, match="embedding of 1 profile is not finite"):
         make().kneighbors(np.full((1, 16), np.nan))
