@@ -12,7 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from html import escape
 from http.cookies import CookieError, SimpleCookie
 from typing import Any, TypeVar
-from urllib.parse import parse_qsl, urlencode, urlsplit
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 __all__ = ["BusyError", "Desk", "Guard", "is_loopback"]
 
@@ -200,8 +200,8 @@ class Guard:
         given = dict(query).get("token")
         if given is not None and _same(given, self.token):
             rest = urlencode([pair for pair in query if pair[0] != "token"])
-            # A path of two slashes would lead to another server.
-            path = "/" + scope["path"].lstrip("/\\")
+            # A path of two slashes, or of a tab and one, would lead to another server.
+            path = "/" + quote(scope["path"].lstrip("/\\"))
             where = path + (f"?{rest}" if rest else "")
             cookie = f"{_COOKIE}={_proof(self.token)}; HttpOnly; SameSite=Lax; Path=/"
             return (

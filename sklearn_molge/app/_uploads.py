@@ -227,7 +227,7 @@ def _aligned(frame: pd.DataFrame, genes: Any) -> tuple[NDArray, pd.DataFrame]:
 
 def _check_hdf5(path: Path) -> None:
     """Refuse what a small file would unpack into."""
-    with open_hdf5(path, "0", "X") as file:
+    with open_hdf5(path, "0", "X", "obs", "var") as file:
         stored = file.stored
     if "X/indptr" in stored:
         raise ValueError("Its matrix X is sparse: write it dense.")

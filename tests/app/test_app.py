@@ -13,6 +13,7 @@ import threading
 import time
 import warnings
 import zipfile
+import zlib
 from contextlib import closing, contextmanager
 from html.parser import HTMLParser
 from urllib.parse import parse_qs, urlencode, urlsplit
@@ -512,6 +513,8 @@ def test_token(index):
         assert ask(port, "GET", "/api/info", headers=bearer)[0] == 200
         assert ask(port, "GET", "/api/info")[0] == 401
         token = urlencode({"token": TOKEN})
+        status, headers, _ = ask(port, "GET", f"/%09/evil.example?{token}")
+        assert (status, headers["location"]) == (303, "/%09/evil.example")
         status, headers, _ = ask(port, "GET", f"//evil.example?{token}")
         assert headers["location"] == "/evil.example"
 
@@ -856,3 +859,21 @@ def test_warnings_of_others_are_not_noted(port, monkeypatch):
         body = answer_of(port, file=("w.csv", table_of(values)))[1]
     assert "of this question" in body
     assert "of another question" not in body
+
+
+@pytest.mark.parametrize("group", ["obs", "var", "X"])
+def test_a_small_h5ad_that_unpacks_to_much_is_refused(group, index):
+    h5py = pytest.importorskip("h5py")
+    content, chunk = io.BytesIO(), zlib.compress(bytes(8 * 10**7), 9)
+    with h5py.File(content, "w") as file:
+        bomb = file.create_dataset(
+            group if group == "X" else f"{group}/k", shape=(10**8,), dtype="f8",
+            chunks=(10**7,), compression="gzip",
+        )  # fmt: skip
+        for start in range(0, 10**8, 10**7):
+            bomb.id.write_direct_chunk((start,), chunk)
+    assert len(content.getvalue()) < 10**6
+    with served(make_app(index)) as port:
+        status, body = answer_of(port, file=("a.h5ad", content.getvalue()))
+    assert status == 400
+    assert "It unpacks into 800,000,000 bytes" in body
