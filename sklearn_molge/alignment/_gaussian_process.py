@@ -430,6 +430,37 @@ class GaussianProcessRetriever(
             X,
         )
 
+    def similarity_space(self):
+        """Return the space in which one product of vectors is :meth:`similarity`.
+
+        So a library can be kept as vectors, as
+        :class:`~sklearn_molge.library.MoleculeIndex` does. A molecule's vector has its
+        mean effect, and what the likelihood needs of mean and variance: some three
+        times as many numbers as :meth:`transform`.
+
+        Returns
+        -------
+        space : object
+            With ``transform(X)``, ``transform_ge(y)`` and the ``metric`` "dot".
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from sklearn_molge.alignment import GaussianProcessRetriever
+        >>> draw = np.random.default_rng(0)
+        >>> X, y = draw.normal(size=(20, 3)), draw.normal(size=(20, 5))
+        >>> rows = [*range(20)] * 2  # each molecule twice
+        >>> noisy = y[rows] + 0.1 * draw.normal(size=(40, 5))
+        >>> process = GaussianProcessRetriever(heritability=0.5).fit(X[rows], noisy)
+        >>> space = process.similarity_space()
+        >>> product = space.transform_ge(y) @ space.transform(X).T
+        >>> np.allclose(product, process.similarity(X, y))
+        True
+        """
+        check_is_fitted(self)
+        scores = _Scores(self.effect_variances_, self.calibration_, self.score_by)
+        return _ScoreSpace(self, scores, self._cohort)
+
     def _scaled(self, y):
         """Profiles of equal length, so that the strength of an effect is left out."""
         if self.profile_scaling == "normal_scores":
@@ -653,7 +684,10 @@ def _check_kernel(kernel, molecules):
 
 @dataclass(frozen=True)
 class _Scores:
-    """How near queries are to effects: by likelihood, by cosine or by both."""
+    """How near queries are to effects: by likelihood, by cosine or by both.
+
+    Each is the product of a vector of the query and one of the effect.
+    """
 
     variances: NDArray
     calibration: NDArray
@@ -674,15 +708,26 @@ class _Scores:
 
     def compare_to(self, candidates: Effects, cohort: Effects):
         """Prepare the candidates; the function returned scores queries (rows)."""
-        kinds = {"cosine": self._cosine, "log_likelihood_ratio": self._ratio}
-        if self.score_by in kinds:
-            score = kinds[self.score_by](candidates)
-        else:
-            cohort = cohort.first(len(self.variances))
-            score = _mean_of(
-                [(kind(candidates), kind(cohort)) for kind in kinds.values()]
-            )
+        cohort = cohort.first(len(self.variances))
+        kinds = [
+            (of_queries, of_effects(candidates).T, of_effects(cohort).T)
+            for of_queries, of_effects in self.kinds()
+        ]
         n = len(candidates.mean)
+
+        def score(queries: NDArray) -> NDArray:
+            if not self.is_combined:
+                [(of_queries, vectors, _)] = kinds
+                return of_queries(queries) @ vectors
+            total: NDArray = np.zeros((len(queries), n))
+            for of_queries, vectors, of_cohort in kinds:
+                own = of_queries(queries)
+                among = own @ of_cohort
+                scores = own @ vectors
+                scores -= among.mean(axis=1, keepdims=True)
+                scores /= len(kinds) * _spread(among)
+                total += scores
+            return total
 
         def compare(queries: NDArray) -> NDArray:
             scores = np.empty((len(queries), n))
@@ -692,44 +737,87 @@ class _Scores:
 
         return compare
 
-    def _cosine(self, effects):
-        directions = normalize(effects.mean).T
-        return lambda queries: normalize(queries) @ directions
+    @property
+    def is_combined(self) -> bool:
+        return self.score_by == "combined"
 
-    def _ratio(self, effects):
-        variance = self.calibration * (effects.variance + 1)
+    def kinds(self):
+        """Return pairs of functions: what makes vectors of queries, and of effects."""
+        kinds = {
+            "cosine": (normalize, lambda effects: normalize(effects.mean)),
+            "log_likelihood_ratio": (self._ratio_of_queries, self._ratio_of_effects),
+        }
+        return [kinds[self.score_by]] if self.score_by in kinds else [*kinds.values()]
+
+    def _ratio_of_queries(self, queries):
         prior = self.calibration * (self.variances + 1)
-        precisions, weighted = (1 / variance).T, (effects.mean / variance).T
+        squares = queries**2
+        without = squares @ (1 / prior) + np.log(prior).sum()
+        one = np.ones((len(queries), 1))
+        return np.hstack([-squares / 2, queries, -one / 2, without[:, None] / 2])
+
+    def _ratio_of_effects(self, effects):
+        variance = self.calibration * (effects.variance + 1)
         constant = np.sum(effects.mean**2 / variance + np.log(variance), axis=1)
-
-        def ratio(queries):
-            squares = queries**2
-            scores = squares @ precisions
-            scores -= 2 * queries @ weighted
-            scores += constant
-            without = squares @ (1 / prior) + np.log(prior).sum()
-            np.subtract(without[:, None], scores, out=scores)
-            return np.multiply(scores, 0.5, out=scores)
-
-        return ratio
+        one = np.ones((len(constant), 1))
+        return np.hstack(
+            [1 / variance, effects.mean / variance, constant[:, None], one]
+        )
 
 
-def _mean_of(pairs):
-    """Return the mean of scores, in standard deviations of those of a cohort."""
+def _spread(scores: NDArray) -> NDArray:
+    """Return the standard deviation of each query's scores; 1 where they are equal."""
+    spread = scores.std(axis=1, keepdims=True)
+    spread[spread == 0] = 1
+    return spread
 
-    def mean(queries):
-        total = 0.0
-        for score, against in pairs:
-            of_cohort = against(queries)
-            spread = of_cohort.std(axis=1, keepdims=True)
-            spread[spread == 0] = 1
-            scores = score(queries)
-            scores -= of_cohort.mean(axis=1, keepdims=True)
-            scores /= len(pairs) * spread
-            total += scores
-        return total
 
-    return mean
+class _ScoreSpace:
+    """Vectors of molecules and of profiles, whose product is the process's score.
+
+    Those of molecules are standardised over the cohort, so that they can be kept in few
+    bytes. The score's own mean over the cohort, which "combined" subtracts, is 0 then.
+    """
+
+    metric = "dot"
+    # A low likelihood is no sign of the opposite effect.
+    reverses_by_sign = True
+
+    def __init__(self, retriever, scores: _Scores, cohort: Effects):
+        self._retriever = retriever
+        self._is_combined = scores.is_combined
+        self._kinds = []
+        for of_queries, of_effects in scores.kinds():
+            vectors = of_effects(cohort)
+            centre, scale = vectors.mean(axis=0), vectors.std(axis=0)
+            scale[scale == 0] = 1
+            of_cohort = (vectors - centre) / scale
+            self._kinds.append((of_queries, of_effects, centre, scale, of_cohort))
+
+    def transform(self, X) -> NDArray:
+        """Place molecules."""
+        mean, std = self._retriever.predict(X, return_std=True)
+        effects = Effects(mean, std**2)
+        blocks = [
+            (of_effects(effects) - centre) / scale
+            for _, of_effects, centre, scale, _ in self._kinds
+        ]
+        if not self._is_combined:
+            blocks.append(np.ones((len(mean), 1)))
+        return np.hstack(blocks)
+
+    def transform_ge(self, y) -> NDArray:
+        """Place profiles."""
+        queries = self._retriever.transform_ge(y)
+        blocks = []
+        for of_queries, _, centre, scale, of_cohort in self._kinds:
+            own = of_queries(queries)
+            blocks.append(own * scale)
+            if self._is_combined:
+                blocks[-1] /= len(self._kinds) * _spread(blocks[-1] @ of_cohort.T)
+            else:
+                blocks.append((own @ centre)[:, None])
+        return np.hstack(blocks)
 
 
 def _block_rows(n_columns: int) -> int:

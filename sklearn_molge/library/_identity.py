@@ -126,6 +126,14 @@ def check_identity(theirs: dict, ours: dict, where: str) -> None:
             f"Got {ours['unique_by']!r}."
         )
     check_rule(theirs, where)
+    rerank = ["similarities" in each for each in (theirs, ours)]
+    if rerank[0] != rerank[1]:
+        how = ["keeps all that its scores need as vectors", "scores candidates again"]
+        raise ValueError(
+            f"estimator must be the retriever that made {where}, which "
+            f"{how[rerank[0]]}. Got one that {how[rerank[1]]}, or this is an index of "
+            "an earlier release: `fit` embeds the library anew, in another folder."
+        )
     if theirs["genes"] != ours["genes"]:
         raise ValueError(
             f"genes must be those with which {where} was made. Got others, or the same "
@@ -139,9 +147,7 @@ def check_identity(theirs: dict, ours: dict, where: str) -> None:
                 "embeds a library with it anew (in another folder); "
                 "set_params(estimator=index.estimator_) goes on with the other one."
             )
-    rerank = ["similarities" in each for each in (theirs, ours)]
-    there, here = theirs.get("similarities"), ours.get("similarities")
-    if rerank[0] != rerank[1] or not _alike(there, here):
+    if not _alike(theirs.get("similarities"), ours.get("similarities")):
         raise ValueError(
             f"estimator must be the retriever that made {where}, as it was fitted "
             "then, with the same candidates_by. Got one that scores the same molecules "

@@ -129,6 +129,9 @@ class MoleculeIndex(BaseEstimator):
         Its own copy of `candidates_by`.
     reranks_ : bool
         Whether candidates are found in a joint space and then scored by the estimator.
+    reverses_by_sign_ : bool
+        Whether what reverses a profile is what mimics its opposite: where a low
+        similarity need not mean an opposite effect, as that of a Gaussian process.
     n_molecules_ : int
         Molecules that can be found.
     metric_ : str
@@ -153,7 +156,10 @@ class MoleculeIndex(BaseEstimator):
     Notes
     -----
     The similarity of an embedder is the metric of its joint space, and every molecule
-    is compared. So is that of a :class:`~sklearn_molge.retrieval.VotingRetriever` of
+    is compared. That of a :class:`~sklearn_molge.alignment.GaussianProcessRetriever` is
+    a product too, in a space of its own (``similarity_space``, which other embedders
+    may have as well). So is that of a
+    :class:`~sklearn_molge.retrieval.VotingRetriever` of
     embedders with the metrics "correlation", "cosine" or "dot": their vectors lie side
     by side, and one product is the vote, standardised over the library (a larger one
     than 131,072 molecules: over so many of them).
@@ -533,9 +539,9 @@ class MoleculeIndex(BaseEstimator):
         reverse : bool, default=False
             Look for what reverses the profiles, as a disease: for the molecules of
             lowest similarity in the joint space. (What mimics ``-y`` is another answer,
-            since an embedding subtracts a mean.) Where the estimator scores candidates
-            (``reranks_``), a low score need not mean an opposite effect: then what is
-            asked is ``-y``, for which `y` must have a sign, as z-scores have.
+            since an embedding subtracts a mean.) Where a low score need not mean an
+            opposite effect (``reverses_by_sign_``), what is asked is ``-y``, for which
+            `y` must have a sign, as z-scores have.
         return_distance : bool, default=True
             Whether to return distances too.
 
@@ -857,7 +863,12 @@ class MoleculeIndex(BaseEstimator):
         """What answers, with the parameters as they are now."""
         check_is_fitted(self)
         return Searcher(
-            self.store_, self._own, self.reranks_, self.n_candidates, self._search
+            self.store_,
+            self._own,
+            self.reranks_,
+            self.reverses_by_sign_,
+            self.n_candidates,
+            self._search,
         )
 
     def _given(self) -> Cascade:
@@ -895,7 +906,7 @@ class MoleculeIndex(BaseEstimator):
     def _adopt(self, store, own):
         self.store_ = store
         self.estimator_, self.candidates_by_ = own.estimator, own.candidates_by
-        self.reranks_ = own.reranks
+        self.reranks_, self.reverses_by_sign_ = own.reranks, own.reverses_by_sign
         self.metric_ = store.metric
         in_folder = store.folder is not None
         self.background_ = Background.load(store) if in_folder else None

@@ -56,8 +56,22 @@ def has_own_similarity(model) -> bool:
     return own is not EmbedderMixin.compare_to
 
 
+def _space_of(embedder):
+    """Return where an embedder's similarity is a metric, if it says so, or itself."""
+    own = getattr(embedder, "similarity_space", None)
+    return embedder if own is None else own()
+
+
+def _reverses_by_sign(space) -> bool:
+    """Whether a low similarity in a space is no sign of the opposite effect."""
+    return bool(getattr(space, "reverses_by_sign", False))
+
+
 def joint_space(estimator):
     """Return what projects molecules and profiles of a two-view estimator.
+
+    Of an embedder whose similarity is more than the metric of its embeddings, but has
+    a space where it is one, that space.
 
     Raises
     ------
@@ -70,7 +84,7 @@ def joint_space(estimator):
         if space.parts:
             return space
     elif is_embedder(inner):
-        return inner
+        return _space_of(inner)
     raise TypeError(
         "estimator must embed molecules and profiles in one space (`transform` and "
         "`transform_ge`), as CCA does, or be a VotingRetriever with such an estimator "
@@ -98,21 +112,25 @@ class VoteSpace:
     is_exact : bool
         Whether the product is the vote: all members are here, and none is more than a
         product.
+    reverses_by_sign : bool
+        Whether that is so of a member: what mimics the opposite is then what reverses.
     """
 
     metric = "dot"
 
     def __init__(self, vote: VotingRetriever):
         self.standardize = vote.standardize
-        self.parts, self.is_exact = [], True
+        self.parts, self.is_exact, self.reverses_by_sign = [], True, False
         for weight, member in zip(vote.weights_, vote.estimators_, strict=True):
             inner = resolve_views(member, None, None)[0]
-            metric = getattr(inner, "metric", None)
             if weight == 0:
                 continue
-            if is_embedder(inner) and metric in STORED_METRICS:
+            space = _space_of(inner) if is_embedder(inner) else None
+            metric = getattr(space, "metric", None)
+            if metric in STORED_METRICS:
                 self.parts.append((float(weight), member, metric))
-                self.is_exact &= metric != "euclidean" and not has_own_similarity(inner)
+                self.is_exact &= metric != "euclidean" and not has_own_similarity(space)
+                self.reverses_by_sign |= _reverses_by_sign(space)
             else:
                 self.is_exact = False
 
@@ -121,7 +139,7 @@ class VoteSpace:
         blocks = []
         for _, member, metric in self.parts:
             inner, molecules, _ = resolve_views(member, X, None)
-            rows = prepare(np.asarray(inner.transform(molecules)), metric)
+            rows = prepare(np.asarray(_space_of(inner).transform(molecules)), metric)
             if metric == "euclidean":  # -|a - b|^2 is 2ab - |b|^2, but for |a|^2
                 squares = np.square(rows, dtype=np.float64).sum(axis=1, keepdims=True)
                 rows = np.hstack([rows, squares.astype(np.float32)])
@@ -131,7 +149,8 @@ class VoteSpace:
     def _blocks(self, y) -> Iterator[NDArray[np.float32]]:
         for weight, member, metric in self.parts:
             inner, _, profiles = resolve_views(member, None, y)
-            rows = prepare(np.asarray(inner.transform_ge(profiles)), metric)
+            placed = _space_of(inner).transform_ge(profiles)
+            rows = prepare(np.asarray(placed), metric)
             if metric == "euclidean":
                 rows = np.hstack([2 * rows, np.full((len(rows), 1), -1, np.float32)])
             yield np.float32(weight) * rows
@@ -230,6 +249,11 @@ class Cascade:
         if isinstance(space, VoteSpace):
             return not space.is_exact
         return has_own_similarity(space)
+
+    @property
+    def reverses_by_sign(self) -> bool:
+        """Whether what reverses a profile is what mimics its opposite."""
+        return self.reranks or _reverses_by_sign(joint_space(self.embedder))
 
     def similarity(self, smiles: NDArray[np.object_], y) -> NDArray[np.float64]:
         """Return the retriever's own similarity of profiles and molecules."""

@@ -39,8 +39,10 @@ class Searcher:
         The retriever, and the embedder that the vectors are of.
     reranks : bool
         Whether candidates are scored by the retriever.
+    reverses_by_sign : bool
+        Whether what reverses profiles is what mimics those with their sign turned.
     n_candidates : int
-        How many, at most.
+        How many candidates, at most.
     search : callable
         Takes vectors, how many rows are sought and `reverse`, and returns scores and
         rows in the joint space, as :func:`_search.top_k` does.
@@ -49,6 +51,7 @@ class Searcher:
     store: VectorStore
     own: Cascade
     reranks: bool
+    reverses_by_sign: bool
     n_candidates: int
     search: Callable[..., tuple[NDArray, NDArray]]
 
@@ -72,7 +75,7 @@ class Searcher:
         profiles with their sign turned.
         """
         y, names = self.read(y)
-        turned = bool(reverse) and self.reranks
+        turned = bool(reverse) and self.reverses_by_sign
         y = with_sign_turned(y) if turned else y
         queries = Queries.make(y, names, groups, self.embed)
         queries.check_directions(self.store)

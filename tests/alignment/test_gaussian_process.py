@@ -148,6 +148,18 @@ def test_cosine_is_the_cosine_in_the_joint_space(study, fitted):
     )
 
 
+@pytest.mark.parametrize("score_by", ["combined", "log_likelihood_ratio", "cosine"])
+def test_similarity_is_a_product_of_vectors(study, fitted, score_by):
+    model = clone(fitted).set_params(score_by=score_by).fit(study.smiles, study.ge)
+    space = model.similarity_space()
+    candidates, profiles = study.smiles[:7], study.ge[:9]
+    molecules, queries = space.transform(candidates), space.transform_ge(profiles)
+    expected = model.similarity(candidates, profiles)
+    np.testing.assert_allclose(queries @ molecules.T, expected, rtol=1e-9, atol=1e-9)
+    small = queries.astype(np.float32) @ molecules.astype(np.float32).T
+    np.testing.assert_allclose(small, expected, atol=2e-5 * np.abs(expected).max())
+
+
 def test_works_as_it_is_on_smiles(study):
     few = study.take(np.isin(study.groups[:, 0], np.unique(study.groups[:, 0])[:12]))
     model = GaussianProcessRetriever(random_state=0).fit(few.smiles, few.ge)

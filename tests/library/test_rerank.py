@@ -89,6 +89,16 @@ EXACT = {
         vote(cca(), TransformedTargetRetriever(cca(), PCA(9, random_state=0))),
         PCA(20, random_state=0),
     ),
+    "a process": GaussianProcessRetriever(
+        TanimotoKernel(MorganFingerprinter(count=True)), heritability=0.7
+    ),
+    "a vote with a process": vote(
+        GaussianProcessRetriever(
+            TanimotoKernel(MorganFingerprinter(count=True)), heritability=0.7
+        ),
+        cca(),
+        weights=[2, 1],
+    ),
     "features": make_pipeline(fingerprints(), vote(CCA(5, ridge=1.0), CCA(8, ridge=1))),
 }
 RERANKED = {
@@ -146,6 +156,36 @@ def test_a_vote_in_fewer_bytes(dtype):
     expected = similarity(model, LIBRARY, GE)
     np.testing.assert_allclose(found, expected, atol=0.15)
     assert np.corrcoef(found.ravel(), expected.ravel())[0, 1] > 0.999
+
+
+@pytest.mark.parametrize("name", ["a process", "a vote with a process"])
+def test_what_reverses_a_process_is_what_mimics_the_opposite(name):
+    model = clone(EXACT[name]).fit(X, GE)
+    index = MoleculeIndex(model).fit(LIBRARY)
+    assert index.reverses_by_sign_
+    reverse = index.query(GE[:3], 4, reverse=True, n_permutations=19)
+    opposite = index.query(-GE[:3], 4, n_permutations=19)
+    pd.testing.assert_frame_equal(reverse, opposite)
+    assert not MoleculeIndex(cca().fit(X, GE)).fit(LIBRARY).reverses_by_sign_
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "int8"])
+def test_an_index_of_a_process_needs_no_structures(dtype, tmp_path):
+    model = clone(EXACT["a process"]).fit(X, GE)
+    index = MoleculeIndex(model, folder=tmp_path / "index", dtype=dtype).fit(LIBRARY)
+    again = MoleculeIndex.open(tmp_path / "index")
+    found = again.similarity_to_rows(GE, np.arange(len(LIBRARY)))
+    np.testing.assert_array_equal(
+        found, index.similarity_to_rows(GE, np.arange(len(LIBRARY)))
+    )
+    expected = model.similarity(LIBRARY, GE)
+    assert np.corrcoef(found.ravel(), expected.ravel())[0, 1] > 0.995
+    atol = {"float32": 1e-5, "float16": 0.005, "int8": 0.2}[dtype]
+    np.testing.assert_allclose(found, expected, atol=atol * np.abs(expected).max())
+    # Several profiles are asked by the mean of their scores.
+    together = again.query(GE[:4], 1, groups=np.zeros(4), n_permutations=0)
+    best = expected[:4].mean(axis=0).max()
+    np.testing.assert_allclose(together["score"], best, atol=2 * atol * abs(best))
 
 
 @pytest.mark.parametrize("reverse", [False, True])

@@ -46,7 +46,8 @@ def test_a_seed_decides_the_pipeline(model, study, large_study):
     asked = X[:9], y[:4]
     np.testing.assert_array_equal(similarity(first, *asked), similarity(again, *asked))
     index = MoleculeIndex(first).fit(np.unique(X.astype(str)))
-    assert index.reranks_ == (model == "gaussian_process")
+    assert not index.reranks_
+    assert index.reverses_by_sign_ == (model == "gaussian_process")
     assert index.kneighbors(y[:1], 3)[1].shape == (1, 3)
 
 
@@ -166,7 +167,7 @@ def test_the_ensemble_searches(large_study):
     ensemble = recommended_ensemble(random_state=0).fit(X, y)
     library = np.unique(X.astype(str)).astype(object)
     index = MoleculeIndex(ensemble).fit(library)
-    assert index.reranks_
+    assert not index.reranks_
     distances, _ = index.kneighbors(y[:3], 5)
     expected = ensemble.similarity(library, y[:3])
     np.testing.assert_allclose(
