@@ -388,7 +388,7 @@ class Service:
         found: list[Why] = []
         for row in answer.table.head(self.n_explained).to_dict("records"):
             profile = self._named(answer.profile[None])
-            if answer.asked.reverse and self.index.reranks_:
+            if answer.asked.reverse and self.index.reverses_by_sign_:
                 profile = -profile
             args = (self.index.estimator_, row["molecule"], profile)
             try:
