@@ -6,6 +6,7 @@ import os
 import tempfile
 from collections.abc import Sequence
 from importlib.metadata import version
+from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlencode
@@ -36,6 +37,10 @@ except ImportError as error:
 __all__ = ["make_app"]
 
 _PACKAGE = "sklearn_molge.app"
+# OpenChemLib 9.25.0, its editor of structures, as it is released (BSD-3-Clause).
+_DRAWING = "openchemlib.js"
+_SCRIPTS = dict.fromkeys(["page.js", "draw.js", _DRAWING], "text/javascript")
+_STATIC = {"page.css": "text/css", **_SCRIPTS}
 _GONE = "The file of this question is not kept any more: upload it again."
 
 
@@ -273,10 +278,13 @@ def _add_other_pages(app: FastAPI, pages: _Pages, service: Service, desk: Desk) 
 
     @app.get("/static/{name}", **add)
     async def static(name: str) -> Response:
-        kind = {"page.css": "text/css", "page.js": "text/javascript"}.get(name)
+        kind = _STATIC.get(name)
         if kind is None:
             raise HTTPException(404, "There is no such page.")
-        text = load_template(f"_{name}.jinja", _PACKAGE).render()
+        if name == _DRAWING:
+            text = files(_PACKAGE).joinpath("vendor", name).read_text("utf-8")
+        else:
+            text = load_template(f"_{name}.jinja", _PACKAGE).render()
         headers = {"cache-control": "max-age=3600"}
         return Response(text, media_type=kind, headers=headers)
 

@@ -28,7 +28,7 @@ from sklearn_molge.inspection import (
 )
 from sklearn_molge.library import MoleculeIndex, QueryAnswer
 from sklearn_molge.metrics import pairwise_similarity, similarity
-from sklearn_molge.molecules import MorganFingerprinter, check_smiles
+from sklearn_molge.molecules import MorganFingerprinter, check_smiles, smiles_from_inchi
 from sklearn_molge.retrieval import PredictedProfileRetriever
 
 __all__ = ["Answer", "Asked", "MoleculeAnswer", "Service", "Why"]
@@ -77,7 +77,9 @@ class Asked(BaseModel):
     near_min: Share = Field(None, description="least similarity to training")
     near_max: Share = Field(None, description="most similarity to training")
     smarts: str = Field("", max_length=200, description="a substructure")
-    like: str = Field("", max_length=500, description="SMILES of a similar structure")
+    like: str = Field(
+        "", max_length=500, description="a similar structure, as SMILES or InChI"
+    )
     like_min: Share = Field(0.3, description="least Tanimoto similarity to it")
 
     def set_fields(self) -> dict[str, Any]:
@@ -483,8 +485,8 @@ class Service:
         InvalidSmilesError
             If it is none.
         """
-        check_smiles([smiles])
-        X = np.array([smiles], dtype=object)
+        X = _structure(smiles)
+        smiles = X[0]
         estimator = self.index.estimator_
         inner, molecules, _ = resolve_views(estimator, X, None)
         n_genes = len(self.gene_labels)
@@ -610,9 +612,15 @@ def _smarts_filter(smarts: str):
     return passes
 
 
-def _like_filter(smiles: str, least: float):
-    check_smiles([smiles])
-    own = MorganFingerprinter().transform([smiles])
+def _structure(text: str) -> NDArray[np.object_]:
+    """Return a structure, given as SMILES or InChI, as an array of one SMILES."""
+    smiles = smiles_from_inchi([text])
+    check_smiles(smiles)
+    return smiles
+
+
+def _like_filter(text: str, least: float):
+    own = MorganFingerprinter().transform(_structure(text))
 
     def passes(table: pd.DataFrame) -> Any:
         if table.empty:

@@ -34,7 +34,7 @@ from sklearn_molge.expression import profile_from_genes
 from sklearn_molge.inspection import gene_attribution
 from sklearn_molge.library import MoleculeIndex
 from sklearn_molge.metrics import similarity
-from sklearn_molge.molecules import MorganFingerprinter
+from sklearn_molge.molecules import MorganFingerprinter, canonical_smiles
 from sklearn_molge.retrieval import PredictedProfileRetriever
 
 fastapi = pytest.importorskip("fastapi")
@@ -478,7 +478,7 @@ def test_headers_and_no_other_server(port, path):
     assert all(link.startswith(("/", "data:", "#")) for link in page.links)
     assert not any(link.startswith("//") for link in page.links)
     assert page.fields <= page.labelled
-    assert page.tags.count("script") == 1
+    assert page.tags.count("script") == 1 + (path in ("/", "/molecule"))
 
 
 def test_names_of_the_library_are_text(port):
@@ -629,6 +629,9 @@ def test_a_molecule_by_its_model(port, index):
     measured = similarity(index.estimator_, [smiles], STUDY.ge)[:, 0]
     scores = [row["score"] for row in found["signatures"]]
     np.testing.assert_allclose(scores, np.sort(measured)[::-1][:4], rtol=1e-6)
+    inchi = Chem.MolToInchi(Chem.MolFromSmiles(smiles))
+    again = api(port, "/api/molecule", {"smiles": inchi, "n": 4})[1]
+    assert again["up"] == found["up"]
     page = ask(port, "GET", f"/molecule?{urlencode({'smiles': smiles})}")[2]
     assert "Nearest measured signatures" in page
     assert page.count("<img") == 1
@@ -751,6 +754,37 @@ def test_from_pasted_genes_to_a_csv(browser, port, width, scheme, script, tmp_pa
     context.close()
     assert said == []
     assert {urlsplit(url).netloc for url in asked} <= {f"127.0.0.1:{port}", ""}
+
+
+@pytest.mark.parametrize(("path", "field"), [("/", "like"), ("/molecule", "smiles")])
+def test_a_structure_is_drawn(browser, port, path, field):
+    context = browser.new_context()
+    page, said = context.new_page(), []
+    page.on("console", lambda message: said.append(message.text))
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.goto(f"http://127.0.0.1:{port}{path}")
+    if path == "/":
+        page.get_by_text("Only some molecules").click()
+    page.locator(f"#{field}").fill("c1ccccc1C(=O)O")
+    page.get_by_role("button", name="Draw it").click()
+    dialog = page.get_by_role("dialog", name="Draw a structure")
+    canvas = dialog.locator(".sketch-canvas")
+    canvas.wait_for()
+    box = canvas.bounding_box()
+    page.mouse.click(box["x"] + box["width"] - 40, box["y"] + box["height"] - 40)
+    dialog.get_by_role("button", name="Use it").click()
+    # What was in the field, and a bond where the click was.
+    drawn = page.locator(f"#{field}").input_value()
+    assert set(canonical_smiles([drawn])) == set(
+        canonical_smiles(["OC(=O)c1ccccc1.CC"])
+    )
+    page.locator(f"#{field}").fill("((%")
+    page.get_by_role("button", name="Draw it").click()
+    dialog.get_by_text("no SMILES").wait_for()
+    page.keyboard.press("Escape")
+    assert page.locator(f"#{field}").input_value() == "((%"
+    context.close()
+    assert said == []
 
 
 def test_a_file_in_the_browser(browser, port, tmp_path):
