@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from copy import copy
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Self
@@ -497,6 +498,13 @@ class MoleculeIndex(BaseEstimator):
 
     # What it holds
 
+    def __repr__(self, N_CHAR_MAX: int = 700) -> str:
+        """Return it as other estimators are shown, with the number of the genes."""
+        shown = copy(self)
+        if shown.genes is not None:
+            shown.genes = _Told(f"<{len(self.genes):,} genes>")
+        return super(MoleculeIndex, shown).__repr__(N_CHAR_MAX)
+
     @property
     def n_molecules_(self):
         """Molecules that can be found."""
@@ -936,6 +944,16 @@ class MoleculeIndex(BaseEstimator):
                 parameters=self.faiss_parameters,
             )
         return self._faiss.top_k(queries, n_neighbors, reverse=reverse)
+
+
+class _Told:
+    """Shows as a text without quotes."""
+
+    def __init__(self, text: str):
+        self.text = text
+
+    def __repr__(self) -> str:
+        return self.text
 
 
 def _name_of(estimator) -> str:

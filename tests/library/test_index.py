@@ -118,6 +118,13 @@ def test_reverse_finds_the_least_similar(index, library, study):
     np.testing.assert_array_equal(ranks, len(library) + 1 - forward)
 
 
+def test_genes_are_shown_as_a_number(pipe, study):
+    index = MoleculeIndex(pipe, genes=study.genes)
+    assert f"genes=<{len(study.genes)} genes>" in repr(index)
+    assert index.genes is study.genes
+    assert "genes" not in repr(MoleculeIndex(pipe))
+
+
 def test_profiles_of_one_condition_are_averaged_in_the_joint_space(
     pipe, index, library, study
 ):
