@@ -286,7 +286,8 @@ def run_tasks(tasks: dict[Key, Any], *, n_jobs: int | None, verbose: int) -> Out
         ):
             outcomes[key] = outcome
             failed = f" failed: {outcome.error}" if outcome.error else ""
-            bar.set_description(f"{key[1]} ({key[0]}){failed}"[:60])
+            # The next one, which takes the time, is not known to this process.
+            bar.set_postfix_str(f"done: {key[1]} ({key[0] + 1}){failed}"[:60])
             bar.update()
     return outcomes
 
