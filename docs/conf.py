@@ -56,6 +56,8 @@ if os.environ.get("SKLEARN_MOLGE_DOCS_INTERSPHINX"):
     }
 
 autodoc_typehints = "none"
+# Defaults as they are written: QuadrupletLoss, 32 * 2**20.
+autodoc_preserve_defaults = True
 autodoc_member_order = "bysource"
 autosummary_generate = False
 numpydoc_show_class_members = False

@@ -1,5 +1,7 @@
 """How a study is divided: the repeats of an evaluation. Knows no methods."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real

@@ -1,5 +1,7 @@
 """evaluate_study: every table and figure of the paper, for any study."""
 
+from __future__ import annotations
+
 import tempfile
 import time
 import warnings

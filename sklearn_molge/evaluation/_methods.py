@@ -1,5 +1,7 @@
 """What is compared: rows of the tables, and embedders that they share."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import UnionType

@@ -1,5 +1,7 @@
 """Kernels of molecules, in the shape of scikit-learn's kernels."""
 
+from __future__ import annotations
+
 from functools import partial
 from typing import Self
 
