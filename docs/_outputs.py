@@ -68,10 +68,11 @@ def warnings_are_errors() -> None:
     """Filter warnings as the tests do (see ``filterwarnings`` in pyproject.toml)."""
     from sklearn.exceptions import DataDimensionalityWarning
 
-    from sklearn_molge.exceptions import FewCandidatesWarning
+    from sklearn_molge.exceptions import FewCandidatesWarning, FewDrugsWarning
 
     warnings.simplefilter("error")
-    warnings.simplefilter("ignore", FewCandidatesWarning)  # small on purpose
+    for small_on_purpose in (FewCandidatesWarning, FewDrugsWarning):
+        warnings.simplefilter("ignore", small_on_purpose)
     warnings.filterwarnings("ignore", category=DataDimensionalityWarning)
     warnings.filterwarnings("ignore", "A worker stopped while some jobs")
 

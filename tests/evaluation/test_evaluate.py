@@ -23,7 +23,11 @@ from sklearn_molge.evaluation import (
     evaluate_study,
     finlayson2020_methods,
 )
-from sklearn_molge.exceptions import FewCandidatesWarning, InvalidSmilesError
+from sklearn_molge.exceptions import (
+    FewCandidatesWarning,
+    FewDrugsWarning,
+    InvalidSmilesError,
+)
 from sklearn_molge.expression import L1000Featurizer
 from sklearn_molge.metrics import (
     Score,
@@ -545,6 +549,22 @@ def test_nothing_is_judged_among_few(study, cca, run):
     found = [note for note in report.notes if note.startswith("Not judged: too few")]
     assert len(found) == 1
     assert any("Selection is noise: the validation" in note for note in report.notes)
+
+
+def test_few_drugs_to_train_on_are_said_once(study, cca, run, monkeypatch):
+    with pytest.warns(FewDrugsWarning) as said:
+        report = run(study, {"CCA": cca()})
+    few = [str(w.message) for w in said if w.category is FewDrugsWarning]
+    n_drugs = int(few[0].split()[0])
+    assert n_drugs == report.tables["splits"].query("part == 'train'")["drugs"].min()
+    assert few == [str(FewDrugsWarning(n_drugs))]
+    assert few[0].startswith(f"{n_drugs} drugs to train on are few: on real data")
+    assert report.notes.count(few[0]) == 1
+    monkeypatch.setattr(FewDrugsWarning, "fewest", n_drugs)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", FewDrugsWarning)
+        report = run(study, {"CCA": cca()})
+    assert not any("to train on are few" in note for note in report.notes)
 
 
 def test_no_interval_of_four_drugs(study, cca, run):
