@@ -65,6 +65,9 @@ assert_type(drug_ids(["CCO"]), NDArray[np.object_])
 drug_ids(["CCO"], stereo_bonds=True)  # type: ignore[call-arg]
 
 split = assert_type(draw_split(study.groups, random_state=0), DrugCellLineSplit)
+draw_split(study.groups, test_drugs=0.3, hold_out="drugs")
+draw_split(study.groups, tset_drugs=0.3)  # type: ignore[call-arg]
+draw_split(study.groups, hold_out=1)  # type: ignore[arg-type]
 print(split.tset)  # type: ignore[attr-defined]
 drug_cell_line_split(study.groups, test_drug=3)  # type: ignore[call-arg]
 assert_type(cross_val_ranks(CCA(), study.smiles, study.ge), pd.DataFrame)
