@@ -10,7 +10,7 @@ from hashlib import sha256
 from inspect import signature
 from os import PathLike
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -204,7 +204,7 @@ class PairNet(NeuralNet):
             ]
             called = re.compile(rf"({'|'.join(map(re.escape, names))})(_\d+)?(__.*)?")
             return names + [name for name in given if called.fullmatch(name)]
-        make = load_encoder if part == "encoder" else getattr(self, part, None)
+        make: Any = load_encoder if part == "encoder" else getattr(self, part, None)
         try:
             found = signature(make).parameters.values()
         except (TypeError, ValueError):

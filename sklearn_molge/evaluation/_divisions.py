@@ -79,7 +79,7 @@ def make_repeats(
     rng = check_random_state(random_state)
     seeds = rng.randint(np.iinfo(np.int32).max, size=(n_repeats, 2)).tolist()
     if split is None or isinstance(split, Mapping):
-        options = dict(split or {})
+        options: Any = dict(split or {})
         if "random_state" in options:
             raise ValueError(
                 "split must not have a random_state: each repeat draws from that of "
