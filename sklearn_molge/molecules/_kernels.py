@@ -314,7 +314,7 @@ class StructureKernel(_MoleculeKernel):
         return Hyperparameter("weights", "numeric", self.weights_bounds, n)
 
     @property
-    def theta(self):
+    def theta(self) -> NDArray[np.float64]:
         """Logarithms of the weights."""
         if self.hyperparameter_weights.fixed:
             return np.empty(0)
