@@ -50,14 +50,19 @@ def test_mypy_tells_wrong_calls_from_right_ones(mypy):
 # What scikit-learn, skorch or joblib call, what takes the shape of what it wraps, and
 # what returns a tuple or not by a parameter.
 ANY = {
-    "embed_molecules", "embed_profiles", "embedder", "gene_names_in_", "get_dataset",
-    "get_iterator", "get_loss", "get_metadata_routing", "get_params_for",
+    "embed_molecules", "embed_profiles", "embedder", "forward", "gene_names_in_",
+    "get_dataset", "get_iterator", "get_loss", "get_metadata_routing", "get_params_for",
     "get_params_for_optimizer", "get_split_datasets", "initialize_callbacks",
     "initialize_criterion", "initialize_module", "kneighbors", "molecule_tensors",
-    "on_epoch_begin", "on_epoch_end", "predict", "profile_tensor",
+    "on_epoch_begin", "on_epoch_end", "predict", "predict_proba", "profile_tensor",
     "retrieve_result_callback", "run_single_epoch", "score", "submit", "unwrap",
     "with_columns",
 }  # fmt: skip
+
+
+def named(name):
+    room, _, attribute = name.rpartition(".")
+    return getattr(importlib.import_module(room), attribute)
 
 
 def public_methods():
@@ -95,8 +100,7 @@ def test_signatures_can_be_read():
     """Help and tooltips say ArrayLike, and not what it consists of."""
     public = dict(public_methods())
     for name in public_names():
-        room, _, attribute = name.rpartition(".")
-        public[name] = getattr(importlib.import_module(room), attribute)
+        public[name] = named(name)
     shown = {}
     for name, thing in public.items():
         thing = thing if isinstance(thing, type) else function_of(thing)

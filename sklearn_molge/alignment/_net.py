@@ -1,5 +1,7 @@
 """skorch's NeuralNet made to train on pairs: batches, device, seeds, interruption."""
 
+from __future__ import annotations
+
 import fnmatch
 import re
 import warnings
@@ -161,7 +163,7 @@ class PairNet(NeuralNet):
     def _get_param_names(self):
         return [k for k in vars(self) if not (k.startswith("_") or k.endswith("_"))]
 
-    def get_params(self, deep=True, **kwargs):
+    def get_params(self, deep=True, **kwargs) -> dict[str, Any]:
         """Return the parameters, as they were given."""
         params = super().get_params(deep=deep, **kwargs)
         return params | {"device": self.__dict__["device"]}
@@ -318,7 +320,7 @@ class PairNet(NeuralNet):
 
     # -- building --------------------------------------------------------------------
 
-    def initialize(self):
+    def initialize(self) -> Self:
         """Build all parts; their weights are random until `fit` or `load_params`.
 
         Returns
@@ -455,7 +457,7 @@ class PairNet(NeuralNet):
         f_history=None,
         use_safetensors=False,
         **kwargs,
-    ):
+    ) -> None:
         """Write parts of the net, as skorch does; a path's file is whole or not there.
 
         The file of `f_params` also says what else embedding needs, see
@@ -506,7 +508,7 @@ class PairNet(NeuralNet):
         checkpoint=None,
         use_safetensors=False,
         **kwargs,
-    ):
+    ) -> None:
         """Load what ``save_params`` wrote, into a net with the same settings.
 
         The file of `f_params` also has what the features of molecules learnt, such as
