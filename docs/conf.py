@@ -20,6 +20,7 @@ DOCS = Path(__file__).parent
 sys.path.insert(0, str(DOCS))
 
 import _api  # noqa: E402
+import _outputs  # noqa: E402
 
 import sklearn_molge  # noqa: E402
 
@@ -55,6 +56,8 @@ if os.environ.get("SKLEARN_MOLGE_DOCS_INTERSPHINX"):
     }
 
 autodoc_typehints = "none"
+# Defaults as they are written: QuadrupletLoss, 32 * 2**20.
+autodoc_preserve_defaults = True
 autodoc_member_order = "bysource"
 autosummary_generate = False
 numpydoc_show_class_members = False
@@ -64,6 +67,7 @@ myst_heading_anchors = 3
 
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
+copybutton_selector = "div:not(.output) > div.highlight > pre"
 
 sphinx_gallery_conf = {
     "examples_dirs": "../examples/gallery",
@@ -179,10 +183,17 @@ def link_public_name(app, env, node, contnode):
     )
 
 
+def show_outputs(app, docname, source):
+    """Run the code of a page and show below each block what it prints and draws."""
+    if app.env.doc2path(docname).suffix == ".md":
+        source[0] = _outputs.with_outputs(source[0], docname, DOCS)
+
+
 def setup(app):
     """Write the API pages before Sphinx looks for its sources."""
     _api.write(DOCS / "api")
     app.add_html_math_renderer("mathml", (math_to_mathml, None), (math_to_mathml, None))
     app.connect("autodoc-process-docstring", use_data_docstring, priority=100)
     app.connect("autodoc-process-docstring", tidy_types, priority=110)
+    app.connect("source-read", show_outputs)
     app.connect("missing-reference", link_public_name)

@@ -1,5 +1,7 @@
 """The two-view contract: what an estimator of molecules and profiles offers."""
 
+from __future__ import annotations
+
 import warnings
 from abc import ABCMeta, abstractmethod
 from collections.abc import Callable

@@ -4,13 +4,14 @@ import os
 from collections.abc import Sequence
 from itertools import chain, repeat
 
-from sklearn_molge._utils.messages import first_few, first_few_at, shortened
+from sklearn_molge._utils.messages import counted, first_few, first_few_at, shortened
 
 __all__ = [
     "CalibrationWarning",
     "CorruptFileError",
     "DataWarning",
     "FewCandidatesWarning",
+    "FewDrugsWarning",
     "GeneNamesWarning",
     "InvalidSmilesError",
     "InvalidSmilesWarning",
@@ -186,6 +187,52 @@ class FewCandidatesWarning(UserWarning):
     >>> from sklearn_molge.exceptions import FewCandidatesWarning
     >>> warnings.simplefilter("error", FewCandidatesWarning)  # to stop at the first
     """
+
+
+class FewDrugsWarning(UserWarning):
+    """A model is trained on so few molecules that more of them would help most.
+
+    On real data the mean reciprocal rank of a
+    :class:`~sklearn_molge.alignment.GaussianProcessRetriever` was 0.135 with 150
+    training drugs, 0.188 with 300, 0.236 with 500 and 0.250 with 1,500; that of CCA was
+    0.133 with 150, so another model does not make up for few drugs. Hence
+    :func:`~sklearn_molge.evaluation.evaluate_study` and ``molge train`` warn below 300.
+    Estimators do not: folds of a cross-validation are smaller than what is trained in
+    the end.
+
+    Parameters
+    ----------
+    n_drugs : int
+        How many distinct molecules are trained on.
+
+    Attributes
+    ----------
+    n_drugs : int
+    fewest : int
+        300, from which on nothing is said.
+
+    Examples
+    --------
+    >>> from sklearn_molge.exceptions import FewDrugsWarning
+    >>> print(FewDrugsWarning(80))
+    80 drugs to train on are few: on real data the mean reciprocal rank was 0.135 with
+    150, 0.188 with 300 and 0.236 with 500. More drugs help more than another model.
+    """
+
+    fewest = 300
+
+    def __init__(self, n_drugs: int):
+        self.n_drugs = n_drugs
+        # Warnings are unpickled by calling the class with `args`.
+        super().__init__(n_drugs)
+
+    def __str__(self) -> str:
+        verb = "is" if self.n_drugs == 1 else "are"
+        return (
+            f"{counted(self.n_drugs, 'drug')} to train on {verb} few: on real data the "
+            "mean reciprocal rank was 0.135 with 150, 0.188 with 300 and 0.236 with "
+            "500. More drugs help more than another model."
+        )
 
 
 class LeakageWarning(UserWarning):

@@ -18,7 +18,7 @@ PAGES = sorted(
     for path in DOCS.rglob("*.md")
     if path.relative_to(DOCS).parts[0] not in GENERATED
 )
-PYTHON = re.compile(r"^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
+RUN = re.compile(r"^```(?:python|console)\n", re.MULTILINE)
 SHOWN = re.compile(r"^```\{code-block\} python\n(.*?)^```", re.DOTALL | re.MULTILINE)
 SHELL = re.compile(
     r"^```(?:bash|\{code-block\} (?:console|bash))\n(.*?)^```", re.DOTALL | re.MULTILINE
@@ -41,6 +41,11 @@ def load(path):
 @pytest.fixture(scope="module")
 def api():
     return load(DOCS / "_api.py")
+
+
+@pytest.fixture(scope="module")
+def outputs():
+    return load(DOCS / "_outputs.py")
 
 
 # The API reference.
@@ -99,7 +104,7 @@ def test_every_page_is_in_a_table_of_contents():
 @pages_with(re.compile(r"\]\(|:link: "))
 def test_links_between_pages(path):
     text = path.read_text(encoding="utf-8")
-    prose = re.sub(r"^```(?!\{).*?^```", "", text, flags=re.S | re.M)
+    prose = re.sub(r"^```(?:\{code-block\}|(?!\{)).*?^```", "", text, flags=re.S | re.M)
     links = re.findall(r"\]\(([^)#]*)(?:#[^)]*)?\)", prose)
     links += [f"{link}.md" for link in re.findall(r"^:link: (\S+)$", text, re.M)]
     for link in links:
@@ -140,20 +145,71 @@ def test_glossary_terms_that_are_used_exist():
 # Code.
 
 
-@pages_with(PYTHON)
-def test_code_of_a_page_runs(path, monkeypatch, tmp_path, capsys):
+@pages_with(RUN)
+def test_build_shows_what_the_code_of_a_page_does(path, outputs, monkeypatch, tmp_path):
     import matplotlib.pyplot as plt
 
     monkeypatch.chdir(tmp_path)
     plt.switch_backend("agg")
-    names = {"__name__": path.stem}
-    try:
-        for block in PYTHON.findall(path.read_text(encoding="utf-8")):
-            exec(compile(block, str(path), "exec"), names)
-    finally:
-        plt.close("all")
-    assert capsys.readouterr().out
-    assert not list(tmp_path.iterdir())  # nothing is left behind
+    text = path.read_text(encoding="utf-8")
+    built = outputs.with_outputs(text, path.stem, tmp_path)
+    assert "\n:class: output\n\n" in built or "~~~{code-block} console\n$ " in built
+    assert not RUN.search(re.sub(r"^```python\n", "", built, flags=re.M))
+    pictures = {link[1:] for link in re.findall(r"!\[The figure.*\]\((.*)\)", built)}
+    written = {str(file.relative_to(tmp_path)) for file in tmp_path.rglob("*.*")}
+    assert written == pictures  # nothing else is left behind
+    assert not plt.get_fignums()
+
+
+def test_outputs_stand_below_their_blocks(outputs, tmp_path):
+    page = """One.
+
+```python
+import matplotlib.pyplot as plt
+a = 2
+```
+
+Two.
+
+```python
+print(a + 1)
+plt.plot([0, a])
+```
+
+```console
+$ echo one \\
+    two
+```
+"""
+    built = outputs.with_outputs(page, "guide/page", tmp_path)
+    assert "print(a + 1)\nplt.plot([0, a])\n```\n\n~~~{code-block} text" in built
+    assert "\n:class: output\n\n3\n~~~\n" in built
+    assert built.count("~~~{code-block} text") == 1  # the first block prints nothing
+    assert "(/_build/outputs/guide-page-1.png)" in built
+    picture = tmp_path / "_build" / "outputs" / "guide-page-1.png"
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert "$ echo one \\\n    two\none two\n" in built
+
+
+@pytest.mark.parametrize(
+    ("block", "error"),
+    [
+        ("```python\n1 / 0\n```\n", ZeroDivisionError),
+        ("```python\nimport warnings\nwarnings.warn('old')\n```\n", UserWarning),
+        ("```console\n$ exit 3\n```\n", RuntimeError),
+    ],
+)
+def test_what_fails_on_a_page_fails_its_build(outputs, block, error, tmp_path):
+    with pytest.raises(error):
+        outputs.with_outputs(block, "page", tmp_path)
+
+
+def test_every_page_of_the_guide_shows_an_output():
+    guide = [path for path in PAGES if path.parent.name == "user_guide"]
+    silent = [
+        path.stem for path in guide if not RUN.search(path.read_text(encoding="utf-8"))
+    ]
+    assert silent == ["index"]  # a table of contents
 
 
 @pages_with(SHOWN)

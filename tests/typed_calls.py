@@ -23,6 +23,7 @@ from sklearn_molge.datasets import (
 )
 from sklearn_molge.evaluation import audit_split, draw_split, evaluate_study
 from sklearn_molge.expression import (
+    L1000Featurizer,
     SourceScaler,
     profile_from_genes,
 )
@@ -44,6 +45,9 @@ from sklearn_molge.model_selection import (
 from sklearn_molge.molecules import MorganFingerprinter, drug_ids
 from sklearn_molge.retrieval import (
     ConformalRetriever,
+    ConnectivityRetriever,
+    EvidenceRetriever,
+    PredictedProfileRetriever,
     VotingRetriever,
     recommended_ensemble,
     recommended_pipeline,
@@ -65,6 +69,9 @@ assert_type(drug_ids(["CCO"]), NDArray[np.object_])
 drug_ids(["CCO"], stereo_bonds=True)  # type: ignore[call-arg]
 
 split = assert_type(draw_split(study.groups, random_state=0), DrugCellLineSplit)
+draw_split(study.groups, test_drugs=0.3, hold_out="drugs")
+draw_split(study.groups, tset_drugs=0.3)  # type: ignore[call-arg]
+draw_split(study.groups, hold_out=1)  # type: ignore[arg-type]
 print(split.tset)  # type: ignore[attr-defined]
 drug_cell_line_split(study.groups, test_drug=3)  # type: ignore[call-arg]
 assert_type(cross_val_ranks(CCA(), study.smiles, study.ge), pd.DataFrame)
@@ -100,3 +107,18 @@ MoleculeFile("a.smi", column="x")  # type: ignore[call-arg]
 index = MoleculeIndex(CCA())
 assert_type(index.fit(study.smiles), MoleculeIndex)
 index.query(study.ge, n_result=5)  # type: ignore[call-arg]
+
+# What methods return is known, too.
+assert_type(CCA().score(study.smiles, study.ge), float)
+assert_type(CCA().similarity(study.smiles, study.ge), NDArray)
+assert_type(L1000Featurizer().transform(study.ge), NDArray)
+assert_type(SourceScaler().transform(study.ge), NDArray)
+sure = ConformalRetriever(CCA())
+assert_type(sure.transform(study.smiles), NDArray)
+assert_type(sure.predict_set(study.smiles, study.ge), NDArray[np.bool_])
+assert_type(sure.predict_belief(study.smiles, study.ge), NDArray[np.float64])
+measured = ConnectivityRetriever()
+assert_type(measured.query(study.ge), pd.DataFrame)
+assert_type(measured.compare_to(study.smiles)(study.ge), NDArray)
+assert_type(EvidenceRetriever(CCA()).query(study.smiles, study.ge), pd.DataFrame)
+assert_type(PredictedProfileRetriever(CCA()).transform_ge(study.ge), NDArray)

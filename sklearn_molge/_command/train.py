@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -87,6 +88,7 @@ def command(given: Any) -> int:
     said = Output.of(given)
     study = of_changes(load_study(given), said)
     said.step(str(study))
+    _warn_of_few(study)
     scores = _score(make(), study, given, said) if given.score else None
     said.step(f"Training on {len(study):,} profiles ...")
     model = _fit(make(), study)
@@ -102,6 +104,15 @@ def command(given: Any) -> int:
     facts = {"out": given.out, "study": str(study), "scores": scores}
     said.result(f"{told}The model is {given.out}", facts)
     return 0
+
+
+def _warn_of_few(study: Study) -> None:
+    """Say before the training that more drugs would help most."""
+    from sklearn_molge.exceptions import FewDrugsWarning
+
+    n_drugs = len(set(study.groups[:, 0]))
+    if n_drugs < FewDrugsWarning.fewest:
+        warnings.warn(FewDrugsWarning(n_drugs), stacklevel=2)
 
 
 # The model

@@ -1,11 +1,13 @@
 """Lists and counts in messages: the first few, and how many more there are."""
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
+from difflib import get_close_matches
 from typing import TypeVar
 
 __all__ = [
-    "N_SHOWN", "counted", "first_few", "first_few_at", "printable", "shortened",
+    "N_SHOWN", "counted", "first_few", "first_few_at", "printable", "refuse_unknown",
+    "shortened",
 ]  # fmt: skip
 
 N_SHOWN = 20
@@ -82,6 +84,38 @@ def shortened(value: object) -> str:
     if not isinstance(value, str) or len(value) <= _MAX_TEXT:
         return repr(value)
     return f"{value[:_MAX_TEXT] + '...'!r} of {len(value):,} characters"
+
+
+def refuse_unknown(
+    of: str, names: Iterable[str], allowed: Collection[str], *, prefix: str = ""
+) -> None:
+    """Raise a TypeError for the first name that is none of those allowed.
+
+    Parameters
+    ----------
+    of : str
+        What has parameters, such as the name of a function.
+    names : iterable of str
+        Names that were given.
+    allowed : collection of str
+        Names that there are.
+    prefix : str, default=""
+        What stands before each name in the message.
+
+    Examples
+    --------
+    >>> from sklearn_molge._utils.messages import refuse_unknown
+    >>> try:
+    ...     refuse_unknown("draw_split", ["tset_drugs"], ["test_drugs", "val_drugs"])
+    ... except TypeError as error:
+    ...     print(error)
+    draw_split has no parameter 'tset_drugs'. The nearest is 'test_drugs'.
+    """
+    for name in names:
+        if name not in allowed:
+            nearest = get_close_matches(name, allowed, n=1, cutoff=0.0)
+            said = f" The nearest is {prefix + nearest[0]!r}." if nearest else ""
+            raise TypeError(f"{of} has no parameter {prefix + name!r}.{said}")
 
 
 def printable(text: str) -> str:

@@ -1,5 +1,7 @@
 """A batch at its three stations: sampled, looked up, embedded."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from typing import NamedTuple
@@ -40,7 +42,7 @@ class Triplets(NamedTuple):
     negatives: Positions
     partners: Positions | None = None
 
-    def map(self, function: Callable) -> "Triplets":
+    def map(self, function: Callable) -> Triplets:
         """Apply a function to the positions that are there."""
         partners = None if self.partners is None else function(self.partners)
         return Triplets(function(self.anchors), function(self.negatives), partners)
@@ -93,11 +95,11 @@ class PairBatch:
     def __len__(self) -> int:
         return len(self.profiles)
 
-    def to(self, device: str | torch.device) -> "PairBatch":
+    def to(self, device: str | torch.device) -> PairBatch:
         """Return the batch on a device; pinned memory is copied asynchronously."""
         return _map(self, lambda part: _move(part, device))
 
-    def pin_memory(self) -> "PairBatch":
+    def pin_memory(self) -> PairBatch:
         """Return the batch in page-locked memory; called by torch's DataLoader."""
         return _map(self, lambda p: p.pin_memory() if isinstance(p, Tensor) else p)
 
@@ -145,11 +147,11 @@ class EmbeddedBatch:
     inputs: Tensor
     triplets: Triplets | None = None
 
-    def to(self, device: str | torch.device) -> "EmbeddedBatch":
+    def to(self, device: str | torch.device) -> EmbeddedBatch:
         """Return the batch on a device."""
         return _map(self, lambda part: _move(part, device))
 
-    def float(self) -> "EmbeddedBatch":
+    def float(self) -> EmbeddedBatch:
         """Return the batch with its embeddings in float32."""
         molecules, profiles = self.molecules.float(), self.profiles.float()
         return replace(self, molecules=molecules, profiles=profiles)

@@ -1,5 +1,7 @@
 """CCA: canonical correlation analysis in closed form, with a ridge."""
 
+from __future__ import annotations
+
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -258,7 +260,7 @@ class CCA(
         self.x_mean_, self.y_mean_ = views.x.mean, views.y.mean
         return self
 
-    def transform(self, X):
+    def transform(self, X) -> NDArray:
         """Project molecules into the joint space.
 
         Parameters
@@ -277,7 +279,7 @@ class CCA(
         )
         return self._project(X, self.x_mean_, self.x_rotations_, "X")
 
-    def transform_ge(self, y):
+    def transform_ge(self, y) -> NDArray:
         """Project profiles into the joint space.
 
         Parameters
@@ -608,7 +610,7 @@ class _Pairs:
             xy += x[own].T @ sums
         return _Moments(float(self.weights[rows].sum()), x_sum, y_sum, xx, xy, yy)
 
-    def decompose(self, moments: _Moments) -> "ViewPair":
+    def decompose(self, moments: _Moments) -> ViewPair:
         """Decompose both views, given the moments of all rows."""
         return ViewPair.of(
             View.of(self.x, self.x.mean, self.x.varies, moments.xx),
@@ -618,7 +620,7 @@ class _Pairs:
 
     def decompose_others(
         self, part: _Part, others: list[_Part], whole: _Moments
-    ) -> "ViewPair":
+    ) -> ViewPair:
         """Decompose the views of the other parts alone.
 
         Their covariances are those of all rows less those of the part, which has the
@@ -646,7 +648,7 @@ class _Pairs:
             xy,
         )
 
-    def _only(self, parts: list[_Part]) -> "_Pairs":
+    def _only(self, parts: list[_Part]) -> _Pairs:
         molecules = np.sort(np.concatenate([part.molecules for part in parts]))
         rows = np.sort(np.concatenate([part.rows for part in parts]))
         return _Pairs(
@@ -696,15 +698,13 @@ class View:
     variances: NDArray
 
     @classmethod
-    def of(
-        cls, rows: _Rows, mean: NDArray, varies: NDArray, products: NDArray
-    ) -> "View":
+    def of(cls, rows: _Rows, mean: NDArray, varies: NDArray, products: NDArray) -> View:
         """Decompose the covariance along the coordinates of the rows."""
         variances, axes = _eigh(products, max(rows.values.shape))
         return cls(rows, mean, varies, axes, variances)
 
     @classmethod
-    def of_some(cls, rows: _Rows, shift: NDArray, ranges, products: NDArray) -> "View":
+    def of_some(cls, rows: _Rows, shift: NDArray, ranges, products: NDArray) -> View:
         """Decompose that of some of the rows: parts with these ranges of columns."""
         mean = rows.mean + rows.in_columns(shift)
         low, high = np.min(ranges, axis=0)[0], np.max(ranges, axis=0)[1]
@@ -748,7 +748,7 @@ class ViewPair:
     cross: NDArray
 
     @classmethod
-    def of(cls, x: View, y: View, products: NDArray) -> "ViewPair":
+    def of(cls, x: View, y: View, products: NDArray) -> ViewPair:
         return cls(x, y, x.axes.T @ products @ y.axes)
 
     def solve(

@@ -1,5 +1,7 @@
 """CoordinatedEmbedder: two towers trained so that matching pairs are close."""
 
+from __future__ import annotations
+
 import os
 import warnings
 from numbers import Integral, Real
@@ -7,6 +9,7 @@ from typing import Self
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin, clone
 from sklearn.utils.validation import check_is_fitted
 from torch.optim import Adam
@@ -394,7 +397,7 @@ class CoordinatedEmbedder(
                     f"module__{name} is {given[name]}, and the data have {found}."
                 )
 
-    def transform(self, X):
+    def transform(self, X) -> NDArray[np.float32]:
         """Embed molecules.
 
         Parameters
@@ -412,7 +415,7 @@ class CoordinatedEmbedder(
         embedded = self._project_molecules(molecules, np.arange(len(molecules)))[index]
         return check_finite(embedded, name="X", of="the embedding")
 
-    def transform_ge(self, y):
+    def transform_ge(self, y) -> NDArray[np.float32]:
         """Embed profiles.
 
         Parameters
@@ -540,7 +543,7 @@ class CoordinatedEmbedder(
         check_is_fitted(self)
         return self._towers.eval().embed_profiles(profiles)
 
-    def molecule_encoder(self):
+    def molecule_encoder(self) -> FittedTower:
         """Return the fitted molecule tower as a transformer of molecules.
 
         Returns
@@ -552,7 +555,7 @@ class CoordinatedEmbedder(
         check_is_fitted(self)
         return FittedTower(self, view="molecules")
 
-    def expression_encoder(self):
+    def expression_encoder(self) -> FittedTower:
         """Return the fitted expression tower as a transformer of profiles.
 
         Returns
@@ -564,7 +567,7 @@ class CoordinatedEmbedder(
         check_is_fitted(self)
         return FittedTower(self, view="profiles")
 
-    def save_encoder(self, path):
+    def save_encoder(self, path) -> None:
         """Write the trained graph network as a chemprop checkpoint.
 
         Parameters

@@ -1,8 +1,11 @@
 """FittedTower: one tower of a trained embedder, as a transformer of its own."""
 
+from __future__ import annotations
+
 from copy import deepcopy
 from typing import Self
 
+from numpy.typing import NDArray
 from sklearn.base import (
     BaseEstimator,
     ClassNamePrefixFeaturesOutMixin,
@@ -78,7 +81,7 @@ class FittedTower(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimat
         check_is_fitted(self.embedder)
         return self
 
-    def transform(self, X):
+    def transform(self, X) -> NDArray:
         """Project one view into the joint space.
 
         Parameters

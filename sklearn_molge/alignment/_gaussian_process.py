@@ -1,5 +1,7 @@
 """GaussianProcessRetriever: effects predicted from structure, with their variance."""
 
+from __future__ import annotations
+
 import warnings
 from dataclasses import dataclass, replace
 from itertools import product
@@ -40,6 +42,7 @@ from sklearn_molge._utils.rows import (
     normal_scores,
     rank_blocks,
 )
+from sklearn_molge._utils.typing import Compare
 from sklearn_molge._utils.views import Comparison, drop_repeated
 from sklearn_molge.alignment._drug_space import SMALLEST_EFFECT, Replicates
 from sklearn_molge.alignment._process import Committee, Effects, ExactProcess
@@ -333,7 +336,7 @@ class GaussianProcessRetriever(
         self._fit_process(molecules, replicates, parts)
         return self
 
-    def transform(self, X):
+    def transform(self, X) -> NDArray:
         """Predict the mean effects of molecules, which are their joint space.
 
         Parameters
@@ -379,7 +382,7 @@ class GaussianProcessRetriever(
         variance = np.concatenate([part.variance for part in parts])
         return (mean, np.sqrt(variance)) if return_std else mean
 
-    def transform_ge(self, y):
+    def transform_ge(self, y) -> NDArray:
         """Project profiles into the joint space.
 
         Parameters
@@ -401,7 +404,7 @@ class GaussianProcessRetriever(
             coordinates[~scaled.any(axis=1)] = 0
         return check_finite(coordinates, name="y", of="the projection")
 
-    def compare_to(self, X):
+    def compare_to(self, X) -> Compare:
         """Predict a fixed set of molecules once, to be compared with many profiles.
 
         Parameters
@@ -694,7 +697,7 @@ class _Scores:
     score_by: str
 
     @classmethod
-    def fit(cls, process, counts, means, score_by="combined", k=None) -> "_Scores":
+    def fit(cls, process, counts, means, score_by="combined", k=None) -> _Scores:
         left_out = process.left_out
         errors = (means - left_out.mean) ** 2
         expected = left_out.variance + 1 / counts[:, None]

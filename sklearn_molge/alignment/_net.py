@@ -1,6 +1,9 @@
 """skorch's NeuralNet made to train on pairs: batches, device, seeds, interruption."""
 
+from __future__ import annotations
+
 import fnmatch
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -9,7 +12,7 @@ from hashlib import sha256
 from inspect import signature
 from os import PathLike
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -34,7 +37,7 @@ from sklearn_molge._utils.device import (
     resolve_device,
     seed_torch,
 )
-from sklearn_molge._utils.messages import first_few
+from sklearn_molge._utils.messages import first_few, refuse_unknown
 from sklearn_molge._utils.rows import as_indexable
 from sklearn_molge.alignment._batches import EmbeddedBatch, PairBatch
 from sklearn_molge.alignment._callbacks import (
@@ -160,7 +163,7 @@ class PairNet(NeuralNet):
     def _get_param_names(self):
         return [k for k in vars(self) if not (k.startswith("_") or k.endswith("_"))]
 
-    def get_params(self, deep=True, **kwargs):
+    def get_params(self, deep=True, **kwargs) -> dict[str, Any]:
         """Return the parameters, as they were given."""
         params = super().get_params(deep=deep, **kwargs)
         return params | {"device": self.__dict__["device"]}
@@ -178,7 +181,40 @@ class PairNet(NeuralNet):
                     "callbacks must be a list of skorch callbacks, or of (name, "
                     f"callback). Got {entry!r} in it."
                 )
+        self._check_names()
         super()._validate_params()
+
+    def _check_names(self):
+        """Refuse names that neither the net, nor a part of it, nor a callback has."""
+        given = [name for name in self._params_to_validate if not name.endswith("_")]
+        allowed = set(self._get_param_names()).difference(given) | set(self.prefixes_)
+        for part in self.prefixes_:
+            allowed |= {f"{part}__{name}" for name in self._names_of(part)}
+        refuse_unknown(type(self).__name__, sorted(given), sorted(allowed))
+
+    def _names_of(self, part: str) -> list[str]:
+        """Return the parameters of a part, and those given that it may take."""
+        given = [
+            name.removeprefix(f"{part}__")
+            for name in self._params_to_validate
+            if name.startswith(f"{part}__")
+        ]
+        if part == "callbacks":  # a name, with skorch's number, and its parameter
+            callbacks = [*self.get_default_callbacks(), *(self.callbacks or [])]
+            names = [
+                c[0] if isinstance(c, tuple) else type(c).__name__ for c in callbacks
+            ]
+            called = re.compile(rf"({'|'.join(map(re.escape, names))})(_\d+)?(__.*)?")
+            return names + [name for name in given if called.fullmatch(name)]
+        make: Any = load_encoder if part == "encoder" else getattr(self, part, None)
+        try:
+            found = signature(make).parameters.values()
+        except (TypeError, ValueError):
+            return given
+        if any(parameter.kind is parameter.VAR_KEYWORD for parameter in found):
+            return given
+        names = [parameter.name for parameter in found]
+        return [*names, "param_groups"] if part == "optimizer" else names
 
     def set_params(self, **params) -> Self:
         """Set parameters; those of a fitted net take effect in the next `fit`.
@@ -284,7 +320,7 @@ class PairNet(NeuralNet):
 
     # -- building --------------------------------------------------------------------
 
-    def initialize(self):
+    def initialize(self) -> Self:
         """Build all parts; their weights are random until `fit` or `load_params`.
 
         Returns
@@ -421,7 +457,7 @@ class PairNet(NeuralNet):
         f_history=None,
         use_safetensors=False,
         **kwargs,
-    ):
+    ) -> None:
         """Write parts of the net, as skorch does; a path's file is whole or not there.
 
         The file of `f_params` also says what else embedding needs, see
@@ -472,7 +508,7 @@ class PairNet(NeuralNet):
         checkpoint=None,
         use_safetensors=False,
         **kwargs,
-    ):
+    ) -> None:
         """Load what ``save_params`` wrote, into a net with the same settings.
 
         The file of `f_params` also has what the features of molecules learnt, such as

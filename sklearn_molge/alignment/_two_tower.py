@@ -1,5 +1,7 @@
 """The network: a molecule tower and an expression tower that end in one space."""
 
+from __future__ import annotations
+
 import warnings
 from collections.abc import Sequence
 from itertools import pairwise
@@ -211,7 +213,7 @@ class Encoder(Protocol):
 class MoleculeTower(nn.Module):
     """Graph network and features of a molecule, joined before the head."""
 
-    head: "FeedForward | WithLinearPath"
+    head: FeedForward | WithLinearPath
 
     def __init__(self, encoder, n_features: int, **head):
         super().__init__()
@@ -258,7 +260,7 @@ class MoleculeTower(nn.Module):
 class ExpressionTower(nn.Module):
     """Feed-forward network of a profile."""
 
-    network: "FeedForward | WithLinearPath"
+    network: FeedForward | WithLinearPath
 
     def __init__(self, n_genes: int, *, unit_profiles: bool, **network):
         super().__init__()

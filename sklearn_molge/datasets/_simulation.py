@@ -1,5 +1,7 @@
 """A simulated study: molecules, and the profiles that they induce."""
 
+from __future__ import annotations
+
 from math import ceil, prod, sqrt
 from numbers import Integral, Real
 

@@ -1,5 +1,7 @@
 """Studies of several sources in one, and how far each of them is to be trusted."""
 
+from __future__ import annotations
+
 import warnings
 from collections.abc import Mapping, Sequence
 from numbers import Real

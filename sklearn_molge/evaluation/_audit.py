@@ -1,5 +1,7 @@
 """audit_split: what the parts of a split share, and must not."""
 
+from __future__ import annotations
+
 import hashlib
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -363,7 +365,7 @@ def _part_sizes(facts):
     ).T
 
 
-def _merged(facts: "_Facts") -> pd.DataFrame:
+def _merged(facts: _Facts) -> pd.DataFrame:
     """Return the SMILES that are one drug with another one, and why."""
     texts = facts.structures["drug"]
     texts = texts[texts.duplicated(keep=False)].sort_values(kind="stable")
@@ -375,7 +377,7 @@ def _merged(facts: "_Facts") -> pd.DataFrame:
     return report.assign(parts=report["smiles"].map(parts))[columns]
 
 
-def _kept_apart(facts: "_Facts") -> pd.DataFrame:
+def _kept_apart(facts: _Facts) -> pd.DataFrame:
     """Return pairs of drugs with one name or id, and why they are two."""
     rows = np.unique(np.concatenate(list(facts.parts.values())))
     parts = facts.parts_of(facts.row_drugs)

@@ -1,9 +1,11 @@
 """How a study is divided: the repeats of an evaluation. Knows no methods."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import numpy as np
 import pandas as pd
@@ -11,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import check_random_state
 
 from sklearn_molge._utils.groups import Factor, count_of, encode_groups
-from sklearn_molge._utils.messages import first_few
+from sklearn_molge._utils.messages import first_few, refuse_unknown
 from sklearn_molge.datasets import Study
 from sklearn_molge.model_selection import DrugCellLineSplit, drug_cell_line_split
 
@@ -34,6 +36,17 @@ FEWEST_CANDIDATES = 2
 
 RandomState = int | np.random.RandomState | None
 Split = Mapping[str, object] | DrugCellLineSplit | Sequence[DrugCellLineSplit] | None
+
+
+class SplitSizes(TypedDict, total=False):
+    """Parameters of `drug_cell_line_split` that `draw_split` hands on."""
+
+    val_drugs: float | Sequence[object]
+    test_drugs: float | Sequence[object]
+    val_cell_lines: float | Sequence[object]
+    test_cell_lines: float | Sequence[object]
+    hold_out: str
+    test_sources: str | Sequence[str] | None
 
 
 @dataclass(frozen=True)
@@ -66,7 +79,7 @@ def make_repeats(
     rng = check_random_state(random_state)
     seeds = rng.randint(np.iinfo(np.int32).max, size=(n_repeats, 2)).tolist()
     if split is None or isinstance(split, Mapping):
-        options = dict(split or {})
+        options: Any = dict(split or {})
         if "random_state" in options:
             raise ValueError(
                 "split must not have a random_state: each repeat draws from that of "
@@ -128,7 +141,7 @@ def draw_split(
     groups: ArrayLike | pd.DataFrame,
     *,
     random_state: int | np.random.RandomState | None = None,
-    **sizes: Any,
+    **sizes: Unpack[SplitSizes],
 ) -> DrugCellLineSplit:
     """Divide a study into parts that are large enough to judge by, where it can be.
 
@@ -162,6 +175,8 @@ def draw_split(
     ------
     ValueError
         As `drug_cell_line_split` does.
+    TypeError
+        If `sizes` has another name; the nearest one is told.
 
     Examples
     --------
@@ -174,6 +189,7 @@ def draw_split(
     >>> split.cell_lines["test"].tolist()
     ['LINE06']
     """
+    refuse_unknown("draw_split", sizes, SplitSizes.__annotations__)
     seed = random_state
     if not isinstance(seed, Integral):  # every try draws from the same state
         seed = check_random_state(seed).randint(np.iinfo(np.int32).max)

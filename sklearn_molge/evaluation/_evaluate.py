@@ -1,5 +1,7 @@
 """evaluate_study: every table and figure of the paper, for any study."""
 
+from __future__ import annotations
+
 import tempfile
 import time
 import warnings
@@ -45,7 +47,11 @@ from sklearn_molge.evaluation.paper._rows import PaperOptions
 from sklearn_molge.evaluation.report._report import StudyReport
 from sklearn_molge.evaluation.report._sections import new_figure
 from sklearn_molge.evaluation.report._table_view import score_columns
-from sklearn_molge.exceptions import DataWarning, FewCandidatesWarning
+from sklearn_molge.exceptions import (
+    DataWarning,
+    FewCandidatesWarning,
+    FewDrugsWarning,
+)
 from sklearn_molge.metrics import Score, get_scores
 from sklearn_molge.molecules import parsed_once
 
@@ -211,6 +217,8 @@ def evaluate_study(
         If a repeat ranks fewer than 30 test drugs or fewer than 20 validation drugs.
         The report says the same on top, with the numbers: below 30 it judges no claim,
         and of one drug a score is undefined (NaN).
+    FewDrugsWarning
+        If a repeat trains on fewer than 300 drugs; the report says so, too.
 
     Notes
     -----
@@ -337,6 +345,9 @@ def _warn_of_few(plan: Plan) -> None:
             FewCandidatesWarning,
             stacklevel=5,
         )
+    n_drugs = min(plan.n_train_drugs)
+    if n_drugs < FewDrugsWarning.fewest:
+        warnings.warn(FewDrugsWarning(n_drugs), stacklevel=5)
 
 
 def _warn_of_unread(cache: ResultCache, outcomes: Sequence[Outcome]) -> None:

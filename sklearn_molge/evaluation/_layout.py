@@ -38,6 +38,7 @@ from sklearn_molge.evaluation.paper._findings import (
     with_reference,
 )
 from sklearn_molge.evaluation.report._sections import ReportFigure, ReportTable, Section
+from sklearn_molge.exceptions import FewDrugsWarning
 from sklearn_molge.metrics import chance_scores
 
 __all__ = ["DrawFigure", "describe_study", "make_sections", "report_notes", "versions"]
@@ -273,6 +274,9 @@ def _candidate_notes(results: StudyResults) -> Iterator[str]:
             "No intervals and no p-values: the test profiles are of "
             f"{counted(results.scored['drug'].nunique(), 'drug')}, too few to resample."
         )
+    n_drugs = min(results.plan.n_train_drugs)
+    if n_drugs < FewDrugsWarning.fewest:
+        yield str(FewDrugsWarning(n_drugs))
     sizes = results.scored["n_candidates"]
     for score in results.scores if len(sizes) else ():
         if chance_scores(sizes, scores=[score])[score.name] == score(np.ones(1)):

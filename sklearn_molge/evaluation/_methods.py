@@ -1,8 +1,11 @@
 """What is compared: rows of the tables, and embedders that they share."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import UnionType
+from typing import Self
 
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, TransformerMixin, clone
@@ -72,7 +75,7 @@ class AlignedView(TransformerMixin, BaseEstimator):
         self.view = view
         self.embedder = embedder
 
-    def fit(self, X, y=None, sample_weight=None):
+    def fit(self, X, y=None, sample_weight=None) -> Self:
         """Refuse: `evaluate_study` replaces this object before it fits anything.
 
         Parameters

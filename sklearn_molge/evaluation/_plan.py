@@ -77,6 +77,13 @@ class Plan:
         ]
 
     @property
+    def n_train_drugs(self) -> list[int]:
+        """How many drugs each repeat trains on."""
+        return [
+            n_distinct(self.data.drugs[repeat.split.train]) for repeat in self.repeats
+        ]
+
+    @property
     def validated(self) -> bool:
         """Whether every repeat has validation rows that something can be chosen by."""
         return min(self.candidates("val")) >= FEWEST_CANDIDATES

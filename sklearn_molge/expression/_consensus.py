@@ -1,5 +1,7 @@
 """From Level 4 to Level 5: replicates combined into signatures."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from numbers import Real
 

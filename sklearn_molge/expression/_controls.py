@@ -1,5 +1,7 @@
 """Controls of the same plate for every treated well."""
 
+from __future__ import annotations
+
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray

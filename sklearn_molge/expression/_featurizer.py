@@ -1,9 +1,12 @@
 """L1000Featurizer: expression profiles to the features of the paper."""
 
+from __future__ import annotations
+
 import warnings
 from typing import Self
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.stats import rankdata
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
 from sklearn.preprocessing import StandardScaler, normalize
@@ -203,7 +206,7 @@ class L1000Featurizer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             self.mean_ = self.scale_ = None
         return self
 
-    def transform(self, X):
+    def transform(self, X) -> NDArray:
         """Compute the blocks.
 
         Parameters
@@ -237,7 +240,7 @@ class L1000Featurizer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             parts["log2_fold_change"] = self._log2_fold_change(**wells)
         return np.hstack([parts[block] for block in self.blocks_])
 
-    def get_feature_names_out(self, input_features=None):
+    def get_feature_names_out(self, input_features=None) -> NDArray[np.object_]:
         """Names of the output columns: block and gene, as in "treated_AARS".
 
         Parameters

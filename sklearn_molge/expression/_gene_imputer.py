@@ -1,9 +1,12 @@
 """GeneImputer: missing genes from measured ones, by their covariance."""
 
+from __future__ import annotations
+
 from numbers import Real
 from typing import Self
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import linalg
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
 from sklearn.covariance import empirical_covariance, shrunk_covariance
@@ -151,7 +154,7 @@ class GeneImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         self.precision_ = linalg.inv(self.covariance_)
         return self
 
-    def transform(self, X):
+    def transform(self, X) -> NDArray:
         """Fill the missing genes; what was measured stays as it is.
 
         Parameters
@@ -175,7 +178,7 @@ class GeneImputer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             )
         return filled
 
-    def explained_variance_ratio(self, X):
+    def explained_variance_ratio(self, X) -> NDArray[np.float64]:
         """Share of a profile's variance that its measured genes explain.
 
         Parameters

@@ -1,8 +1,11 @@
 """RankNormalizer: each profile by the ranks of its genes."""
 
+from __future__ import annotations
+
 from typing import Self
 
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
 
 from sklearn_molge._utils.rows import normal_scores
@@ -73,7 +76,7 @@ class RankNormalizer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         self._check(X, reset=True)
         return self
 
-    def transform(self, X):
+    def transform(self, X) -> NDArray:
         """Replace the values of each profile.
 
         Parameters

@@ -1,5 +1,7 @@
 """From Level 3 to Level 4: robust z-scores within each plate."""
 
+from __future__ import annotations
+
 from numbers import Real
 
 import numpy as np

@@ -1,9 +1,12 @@
 """SourceScaler: the profiles of each source brought to one scale."""
 
+from __future__ import annotations
+
 import warnings
 from typing import Self
 
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted
 
@@ -181,7 +184,7 @@ class SourceScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
                 f"Got {self.query_source!r}."
             )
 
-    def transform(self, X, sources=None):
+    def transform(self, X, sources=None) -> NDArray:
         """Scale profiles as their sources say.
 
         Parameters
@@ -215,7 +218,7 @@ class SourceScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             scaled[np.ix_(rows, np.isnan(self.mean_[place]))] = np.nan
         return _to_unit_length(scaled) if self.unit_length else scaled
 
-    def fit_transform(self, X, y=None, *, sources=None):
+    def fit_transform(self, X, y=None, *, sources=None) -> NDArray:
         """Fit, and scale the same profiles as their sources say.
 
         Parameters

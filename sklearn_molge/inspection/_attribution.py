@@ -1,5 +1,7 @@
 """Which atoms of a molecule, and which genes of a profile, drive their match."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from numbers import Integral

@@ -1,5 +1,7 @@
 """Which mechanisms or targets are enriched among the molecules that are nearest."""
 
+from __future__ import annotations
+
 import math
 import warnings
 from dataclasses import dataclass, field
@@ -441,7 +443,7 @@ class _Places:
     weights: Floats
 
     @classmethod
-    def of(cls, descending: Floats, weight: float) -> "_Places":
+    def of(cls, descending: Floats, weight: float) -> _Places:
         n = len(descending)
         starts = np.flatnonzero(np.diff(descending, prepend=np.inf))
         last = np.append(starts[1:], n) - 1

@@ -1,5 +1,7 @@
 """Embeddings on a plane, by one reducer for all rows."""
 
+from __future__ import annotations
+
 import warnings
 
 import numpy as np

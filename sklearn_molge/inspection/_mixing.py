@@ -1,5 +1,7 @@
 """Whether profiles lie by cell line, or the lines mix."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass, field
 
 import numpy as np

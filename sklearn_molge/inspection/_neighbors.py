@@ -1,5 +1,7 @@
 """Whether molecules of one mechanism of action are each other's neighbours."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice

@@ -1,5 +1,7 @@
 """Regression of how well drugs are found on something known about them."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass, field, fields
 
 import numpy as np

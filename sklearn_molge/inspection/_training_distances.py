@@ -1,5 +1,7 @@
 """How far each test row is from everything that was trained on."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 
 import numpy as np

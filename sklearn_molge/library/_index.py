@@ -376,7 +376,7 @@ class MoleculeIndex(BaseEstimator):
         self._add(source)
         return self
 
-    def remove(self, molecules):
+    def remove(self, molecules) -> Self:
         """Take molecules out; the others keep their rows.
 
         Parameters
@@ -404,7 +404,7 @@ class MoleculeIndex(BaseEstimator):
             self.store_.remove(np.concatenate(rows))
         return self
 
-    def calibrate(self, X=None, y=None):
+    def calibrate(self, X=None, y=None) -> Self:
         """Learn what answers are to be compared with, in the place of what was known.
 
         Parameters
@@ -440,7 +440,9 @@ class MoleculeIndex(BaseEstimator):
         return self
 
     @classmethod
-    def open(cls, folder, *, estimator=None, trust=False, verify=False, **params):
+    def open(
+        cls, folder, *, estimator=None, trust=False, verify=False, **params
+    ) -> MoleculeIndex:
         """Open the folder of an index; no molecule is read until it is needed.
 
         Parameters
@@ -506,22 +508,22 @@ class MoleculeIndex(BaseEstimator):
         return super(MoleculeIndex, shown).__repr__(N_CHAR_MAX)
 
     @property
-    def n_molecules_(self):
+    def n_molecules_(self) -> int:
         """Molecules that can be found."""
         return self.store_.n_active
 
     @property
-    def n_rows_(self):
+    def n_rows_(self) -> int:
         """Rows, removed ones included."""
         return self.store_.n_rows
 
     @property
-    def nbytes_(self):
+    def nbytes_(self) -> int:
         """Bytes of the vectors and of the database."""
         return self.store_.nbytes
 
     @property
-    def skipped_(self):
+    def skipped_(self) -> pd.DataFrame:
         """Rows of the library that are not in the index, and why."""
         return skipped_table(self.store_)
 
@@ -582,7 +584,7 @@ class MoleculeIndex(BaseEstimator):
         one = 1 if is_angle else 0
         return one - scores, rows
 
-    def rank(self, y, molecules, *, groups=None, reverse=False):
+    def rank(self, y, molecules, *, groups=None, reverse=False) -> NDArray[np.float64]:
         """Rank a molecule among all molecules of the index.
 
         Parameters

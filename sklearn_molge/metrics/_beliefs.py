@@ -1,5 +1,7 @@
 """How sure answers are, and whether they are right as often as they say."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from numbers import Integral
 

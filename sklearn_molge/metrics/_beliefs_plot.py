@@ -1,5 +1,7 @@
 """Displays of how sure answers are: reliability, and abstention."""
 
+from __future__ import annotations
+
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -151,7 +153,7 @@ class ReliabilityDisplay(_BeliefDisplay):
         name: str | None = None,
         ax: Any = None,
         **kwargs: Any,
-    ) -> "ReliabilityDisplay":
+    ) -> ReliabilityDisplay:
         """Draw the diagram of answers that are known to be right or wrong.
 
         Parameters
@@ -204,7 +206,7 @@ class ReliabilityDisplay(_BeliefDisplay):
 
     def plot(
         self, ax: Any = None, *, name: str | None = None, **kwargs: Any
-    ) -> "ReliabilityDisplay":
+    ) -> ReliabilityDisplay:
         """Draw the diagram.
 
         Parameters
@@ -335,7 +337,7 @@ class AbstentionDisplay(_BeliefDisplay):
         name: str | None = None,
         ax: Any = None,
         **kwargs: Any,
-    ) -> "AbstentionDisplay":
+    ) -> AbstentionDisplay:
         """Draw the curve of an array of ranks.
 
         Parameters
@@ -378,7 +380,7 @@ class AbstentionDisplay(_BeliefDisplay):
 
     def plot(
         self, ax: Any = None, *, name: str | None = None, **kwargs: Any
-    ) -> "AbstentionDisplay":
+    ) -> AbstentionDisplay:
         """Draw the curve.
 
         Parameters

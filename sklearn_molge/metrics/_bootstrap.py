@@ -1,5 +1,7 @@
 """Intervals of scores and comparisons of two models, resampling whole drugs."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -1,5 +1,7 @@
 """Connectivity to measured signatures, as the Connectivity Map defines it."""
 
+from __future__ import annotations
+
 from numbers import Integral
 
 import numpy as np

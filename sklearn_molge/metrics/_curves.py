@@ -1,5 +1,7 @@
 """Recall and precision as the list of molecules grows."""
 
+from __future__ import annotations
+
 from numbers import Integral
 from typing import Any
 

@@ -1,5 +1,7 @@
 """RetrievalCurveDisplay: recall or precision as the list of molecules grows."""
 
+from __future__ import annotations
+
 from typing import Any
 
 import numpy as np
@@ -115,7 +117,7 @@ class RetrievalCurveDisplay(DisplayMixin):
         drugs: ArrayLike | None = None,
         name: str | None = None,
         **kwargs: Any,
-    ) -> "RetrievalCurveDisplay":
+    ) -> RetrievalCurveDisplay:
         """Rank the molecules of X for the profiles y, and draw the curve.
 
         Parameters
@@ -166,7 +168,7 @@ class RetrievalCurveDisplay(DisplayMixin):
         n_resamples: int = 1000,
         random_state: int | np.random.RandomState | None = None,
         **kwargs: Any,
-    ) -> "RetrievalCurveDisplay":
+    ) -> RetrievalCurveDisplay:
         """Draw the curve of an array of ranks.
 
         Parameters
@@ -252,7 +254,7 @@ class RetrievalCurveDisplay(DisplayMixin):
         name: str | None = None,
         plot_chance: bool = True,
         **kwargs: Any,
-    ) -> "RetrievalCurveDisplay":
+    ) -> RetrievalCurveDisplay:
         """Draw the curve.
 
         Parameters

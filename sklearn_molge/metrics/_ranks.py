@@ -1,5 +1,7 @@
 """Where the true molecule ranks among the candidates."""
 
+from __future__ import annotations
+
 import warnings
 from dataclasses import dataclass
 from typing import Any

@@ -1,5 +1,7 @@
 """Scores: objects that tables, scorers and intervals iterate over."""
 
+from __future__ import annotations
+
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field

@@ -1,5 +1,7 @@
 """Similarities: of two arrays, and of profiles and molecules through any Pipeline."""
 
+from __future__ import annotations
+
 from typing import Any
 
 from numpy.typing import ArrayLike, NDArray

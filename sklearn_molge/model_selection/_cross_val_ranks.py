@@ -1,5 +1,7 @@
 """cross_val_ranks: ranks of all folds among the same candidates."""
 
+from __future__ import annotations
+
 import warnings
 from collections.abc import Mapping
 from copy import copy

@@ -1,5 +1,7 @@
 """One division into training, validation and test rows."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real

@@ -1,5 +1,7 @@
 """drug_permutation_test_score: whether the score of a Pipeline is chance."""
 
+from __future__ import annotations
+
 import warnings
 from collections.abc import Callable, Mapping
 from numbers import Integral

@@ -1,5 +1,7 @@
 """Cross-validation in which no test drug and no test cell line was trained on."""
 
+from __future__ import annotations
+
 from abc import ABCMeta, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import cycle, islice, product

@@ -1,5 +1,7 @@
 """AnnotationKernel: molecules that should have the same mechanisms and targets."""
 
+from __future__ import annotations
+
 import warnings
 from typing import Self
 
@@ -148,7 +150,7 @@ class AnnotationKernel(_MoleculeKernel):
         self.n_annotated_ = len(drugs)
         return self
 
-    def predict_labels(self, X):
+    def predict_labels(self, X) -> NDArray[np.float64]:
         """Say how much each label is to be expected of molecules.
 
         Parameters
@@ -248,7 +250,7 @@ class _LabelRegression:
         self.kernel = kernel
         self.alpha = alpha
 
-    def fit(self, molecules: NDArray, drugs: NDArray, Y: NDArray) -> "_LabelRegression":
+    def fit(self, molecules: NDArray, drugs: NDArray, Y: NDArray) -> _LabelRegression:
         self.kernel = _default_kernel() if self.kernel is None else clone(self.kernel)
         if hasattr(self.kernel, "fit"):
             self.kernel.fit(molecules)

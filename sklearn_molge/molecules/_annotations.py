@@ -1,5 +1,7 @@
 """annotation_matrix: mechanisms and targets of molecules as features."""
 
+from __future__ import annotations
+
 import warnings
 from dataclasses import dataclass, field
 from numbers import Integral

@@ -1,8 +1,11 @@
 """MoleculeDescriptors: RDKit's 2-D descriptors, standardised."""
 
+from __future__ import annotations
+
 from numbers import Integral, Real
 
 import numpy as np
+from numpy.typing import NDArray
 from rdkit.Chem import Descriptors
 from rdkit.rdBase import BlockLogs
 from sklearn.preprocessing import StandardScaler
@@ -98,7 +101,7 @@ class MoleculeDescriptors(SmilesTransformer):
         self.on_bad_smiles = on_bad_smiles
         self.max_atoms = max_atoms
 
-    def get_feature_names_out(self, input_features=None):
+    def get_feature_names_out(self, input_features=None) -> NDArray[np.object_]:
         """Names of the descriptors.
 
         Parameters

@@ -1,5 +1,7 @@
 """Graphs of molecules: computed once, kept small, drawn in batches, summed over."""
 
+from __future__ import annotations
+
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -93,7 +95,7 @@ class GraphBatch:
     def __len__(self) -> int:
         return len(self.n_atoms)
 
-    def to(self, device: str | torch.device) -> "GraphBatch":
+    def to(self, device: str | torch.device) -> GraphBatch:
         """Return the batch on a device.
 
         Its bags are found where it is: on the CPU, no GPU is waited for.
@@ -121,7 +123,7 @@ class GraphBatch:
         return molecules.repeat_interleave(self.n_atoms, output_size=len(self.V))
 
     @cached_property
-    def bags(self) -> "GraphBags":
+    def bags(self) -> GraphBags:
         return GraphBags.of_graph(self.edge_index, self.n_atoms, self.batch)
 
 
@@ -165,7 +167,7 @@ class MoleculeGraphs:
     @classmethod
     def from_smiles(
         cls, smiles: ArrayLike, *, n_jobs: int | None = None, mode: str = "V2"
-    ) -> "MoleculeGraphs":
+    ) -> MoleculeGraphs:
         """Compute the graph of each molecule.
 
         Parameters
@@ -224,7 +226,7 @@ class MoleculeGraphs:
         """Size of the graphs, in bytes."""
         return sum(part.nbytes for part in vars(self).values())
 
-    def to(self, device: str | torch.device) -> "MoleculeGraphs":
+    def to(self, device: str | torch.device) -> MoleculeGraphs:
         """Return the graphs on a device: batches are then made there."""
         return MoleculeGraphs(*(part.to(device) for part in vars(self).values()))
 
@@ -352,7 +354,7 @@ class Bags(NamedTuple):
     rows: Tensor  # the rows of the first bag, of the second, ...
     starts: Tensor | None = None  # where each bag begins; None if each is one row
 
-    def to(self, device: str | torch.device) -> "Bags":
+    def to(self, device: str | torch.device) -> Bags:
         """Return the bags on a device."""
         starts = self.starts
         if starts is not None:
@@ -392,12 +394,12 @@ class GraphBags(NamedTuple):
     arrivals: tuple[Bags, Bags]  # to each atom the directed bonds that arrive
     molecules: tuple[Bags, Bags]  # to each molecule its atoms
 
-    def to(self, device: str | torch.device) -> "GraphBags":
+    def to(self, device: str | torch.device) -> GraphBags:
         """Return the bags on a device."""
         return GraphBags(*((bags.to(device), other.to(device)) for bags, other in self))
 
     @classmethod
-    def of_graph(cls, edge_index, n_atoms, batch) -> "GraphBags":
+    def of_graph(cls, edge_index, n_atoms, batch) -> GraphBags:
         """Find the bags of a graph whose directed bonds 2i and 2i + 1 are one bond."""
         source, target = edge_index
         degrees = torch.bincount(target, minlength=len(batch))

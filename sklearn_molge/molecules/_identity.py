@@ -1,5 +1,7 @@
 """The one definition of a molecule's identity, and the account of it."""
 
+from __future__ import annotations
+
 import re
 from collections.abc import Iterable, Sequence
 from functools import lru_cache, partial

@@ -1,5 +1,7 @@
 """smiles_from_inchi: structures that are written as InChI."""
 
+from __future__ import annotations
+
 from functools import cache
 from itertools import pairwise
 

@@ -1,5 +1,7 @@
 """Kernels of molecules, in the shape of scikit-learn's kernels."""
 
+from __future__ import annotations
+
 from functools import partial
 from typing import Self
 
@@ -312,7 +314,7 @@ class StructureKernel(_MoleculeKernel):
         return Hyperparameter("weights", "numeric", self.weights_bounds, n)
 
     @property
-    def theta(self):
+    def theta(self) -> NDArray[np.float64]:
         """Logarithms of the weights."""
         if self.hyperparameter_weights.fixed:
             return np.empty(0)

@@ -1,5 +1,7 @@
 """Reading SMILES: what is a molecule, and what is not, and why."""
 
+from __future__ import annotations
+
 import re
 import threading
 from collections import OrderedDict

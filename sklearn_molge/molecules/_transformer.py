@@ -1,5 +1,7 @@
 """SmilesTransformer: what every transformer of SMILES shares."""
 
+from __future__ import annotations
+
 import warnings
 from typing import Self
 
@@ -18,6 +20,7 @@ from sklearn.utils.validation import check_is_fitted
 from sklearn_molge._compat import _fit_context
 from sklearn_molge._utils.identity import NotImportableError, describe
 from sklearn_molge._utils.rows import as_smiles_array, factorize_texts
+from sklearn_molge._utils.typing import Matrix
 from sklearn_molge.exceptions import InvalidSmilesError, InvalidSmilesWarning
 from sklearn_molge.molecules._smiles import (
     MAX_ATOMS,
@@ -79,7 +82,7 @@ class SmilesTransformer(
         return self
 
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit_transform(self, X, y=None):
+    def fit_transform(self, X, y=None) -> Matrix:
         """Equal to ``fit(X).transform(X)``, but computes each molecule once.
 
         Parameters
@@ -96,7 +99,7 @@ class SmilesTransformer(
         """
         return self._rows(*self._on_distinct(self._fit_transform, X))
 
-    def transform(self, X):
+    def transform(self, X) -> Matrix:
         """Compute the features of each molecule.
 
         Parameters

@@ -1,5 +1,7 @@
 """ConformalRetriever: how sure an answer is, calibrated on unseen molecules."""
 
+from __future__ import annotations
+
 import math
 import warnings
 from dataclasses import dataclass, replace
@@ -132,7 +134,7 @@ class _Curve:
     slopes: Floats
 
     @classmethod
-    def fitted(cls, folds, weights, *, bent: bool) -> "_Curve":
+    def fitted(cls, folds, weights, *, bent: bool) -> _Curve:
         """Return the one of maximum likelihood; without `bent`, c is 0."""
         values = np.concatenate([fold.similarities.ravel() for fold in folds])
         values = values[np.isfinite(values)]
@@ -535,7 +537,7 @@ class ConformalRetriever(BaseWrapper):
         distinct, codes = take_distinct(X)
         return _compare(*self.unwrap(distinct, y)), codes
 
-    def predict_belief(self, X, y):
+    def predict_belief(self, X, y) -> NDArray[np.float64]:
         """Share of belief in each molecule, for each profile.
 
         Parameters
@@ -554,7 +556,7 @@ class ConformalRetriever(BaseWrapper):
         lift = np.exp(self._curve.log_lift(similarities))
         return (lift / lift.shape[1])[:, codes]
 
-    def predict_p(self, X, y):
+    def predict_p(self, X, y) -> NDArray[np.float64]:
         """Conformal p-value of each molecule, for each profile.
 
         Parameters
@@ -578,7 +580,7 @@ class ConformalRetriever(BaseWrapper):
         p_values = below[places] + 1 / (self.n_calibration_drugs_ + 1)
         return np.minimum(p_values, 1)[:, codes]
 
-    def predict_set(self, X, y, coverage=None):
+    def predict_set(self, X, y, coverage=None) -> NDArray[np.bool_]:
         """Tell for each profile which molecules are in its set.
 
         Parameters

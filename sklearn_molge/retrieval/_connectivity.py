@@ -1,11 +1,14 @@
 """ConnectivityRetriever: search against measured signatures, as the CMap does."""
 
+from __future__ import annotations
+
 import warnings
 from numbers import Integral
 from typing import Self
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from scipy import sparse
 from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
@@ -16,6 +19,7 @@ from sklearn_molge._utils.connectivity import CONNECTIVITY_METRICS, connectivity
 from sklearn_molge._utils.groups import encode_groups
 from sklearn_molge._utils.messages import first_few_at
 from sklearn_molge._utils.rows import draw_rows, is_text, row_batches
+from sklearn_molge._utils.typing import Compare
 from sklearn_molge.base import (
     TwoViewMixin,
     check_molecules,
@@ -207,7 +211,7 @@ class ConnectivityRetriever(TwoViewMixin, BaseEstimator):
         self.signatures_ = y
         return self
 
-    def knows(self, X):
+    def knows(self, X) -> NDArray[np.int64]:
         """Say which molecules have a measured signature.
 
         Parameters
@@ -233,7 +237,7 @@ class ConnectivityRetriever(TwoViewMixin, BaseEstimator):
         place = np.searchsorted(self.drugs_, keys).clip(max=len(self.drugs_) - 1)
         return place, self.drugs_[place] == keys
 
-    def compare_to(self, X):
+    def compare_to(self, X) -> Compare:
         """Prepare a fixed set of molecules once, to be compared with many profiles.
 
         Parameters
@@ -324,7 +328,7 @@ class ConnectivityRetriever(TwoViewMixin, BaseEstimator):
 
         return to_conditions
 
-    def query(self, y, *, per="molecule", n_answers=None):
+    def query(self, y, *, per="molecule", n_answers=None) -> pd.DataFrame:
         """Answer profiles by a table, as the Connectivity Map does.
 
         Parameters

@@ -1,10 +1,13 @@
 """DoubleNNRetriever: from a profile over its nearest known drug to a molecule."""
 
+from __future__ import annotations
+
 import warnings
 from numbers import Integral, Real
 from typing import Self
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import sparse, special
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import (
@@ -20,6 +23,7 @@ from sklearn_molge._compat import (
 from sklearn_molge._utils.checks import check_same_rows
 from sklearn_molge._utils.rows import group_means, row_batches, take_distinct
 from sklearn_molge._utils.similarity import METRICS, SPARSE_METRICS, similarity_to
+from sklearn_molge._utils.typing import Compare
 from sklearn_molge.base import TwoViewMixin, check_features, check_profiles
 
 __all__ = ["DoubleNNRetriever"]
@@ -183,11 +187,11 @@ class DoubleNNRetriever(TwoViewMixin, BaseEstimator):
         return self
 
     @property
-    def molecules_(self):
+    def molecules_(self) -> NDArray:
         """Features of the molecule of each known profile."""
         return self._molecules[self._codes]
 
-    def compare_to(self, X):
+    def compare_to(self, X) -> Compare:
         """Prepare a fixed set of molecules once, to be compared with many profiles.
 
         Parameters

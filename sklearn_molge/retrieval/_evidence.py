@@ -1,11 +1,14 @@
 """EvidenceRetriever: measured signatures where there are any, and structure."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from numbers import Integral
 from typing import Self
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.special import logsumexp
 from sklearn.base import BaseEstimator, MetaEstimatorMixin, clone
@@ -31,6 +34,7 @@ from sklearn_molge._utils.rows import (
     is_text,
     take_distinct,
 )
+from sklearn_molge._utils.typing import Compare
 from sklearn_molge._utils.views import comparison, resolve_views
 from sklearn_molge.base import TwoViewMixin, check_profiles, distinct_drugs
 from sklearn_molge.retrieval._connectivity import ConnectivityRetriever, check_signs
@@ -269,7 +273,7 @@ class EvidenceRetriever(MetaEstimatorMixin, TwoViewMixin, BaseEstimator):
                 choices.append(_choices(fitted, X, y, drugs, train, test, rng))
         return pd.Series(_conditional_logit(choices), ["structure", "connectivity"])
 
-    def compare_to(self, X):
+    def compare_to(self, X) -> Compare:
         """Prepare a fixed set of molecules once, to be compared with many profiles.
 
         Parameters
@@ -295,7 +299,7 @@ class EvidenceRetriever(MetaEstimatorMixin, TwoViewMixin, BaseEstimator):
 
         return similarity
 
-    def evidence(self, X):
+    def evidence(self, X) -> NDArray[np.object_]:
         """Say by what each molecule is ranked.
 
         Parameters
@@ -319,7 +323,7 @@ class EvidenceRetriever(MetaEstimatorMixin, TwoViewMixin, BaseEstimator):
         ]
         return np.array(texts, dtype=object)
 
-    def query(self, X, y, *, n_answers=None):
+    def query(self, X, y, *, n_answers=None) -> pd.DataFrame:
         """Answer profiles by a table that says by what each molecule is ranked.
 
         Parameters

@@ -1,5 +1,7 @@
 """OracleRetriever: what a perfect molecule encoder could reach."""
 
+from __future__ import annotations
+
 from typing import Self
 
 import numpy as np
@@ -14,6 +16,7 @@ from sklearn_molge._compat import (
 )
 from sklearn_molge._utils.rows import group_means, row_batches
 from sklearn_molge._utils.similarity import METRICS, paired_similarity, similarity_to
+from sklearn_molge._utils.typing import Compare
 from sklearn_molge.base import (
     TwoViewMixin,
     check_molecules,
@@ -125,7 +128,7 @@ class OracleRetriever(TwoViewMixin, BaseEstimator):
         self.means_ = group_means(self.profiles_, self._codes, self._weights)
         return self
 
-    def compare_to(self, X):
+    def compare_to(self, X) -> Compare:
         """Prepare a fixed set of molecules once, to be compared with many profiles.
 
         Parameters

@@ -1,8 +1,11 @@
 """PredictedProfileRetriever: a regressor predicts the profile of each molecule."""
 
+from __future__ import annotations
+
 from typing import Self
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import sparse
 from sklearn.base import BaseEstimator, MetaEstimatorMixin, TransformerMixin, clone
 from sklearn.utils import get_tags
@@ -171,7 +174,7 @@ class PredictedProfileRetriever(
         self._predict(_safe_indexing(X, [0]))
         return self
 
-    def transform(self, X):
+    def transform(self, X) -> NDArray:
         """Predict the profile of each molecule.
 
         Parameters
@@ -200,7 +203,7 @@ class PredictedProfileRetriever(
             )
         return predicted
 
-    def transform_ge(self, y):
+    def transform_ge(self, y) -> NDArray:
         """Return the profiles, which lie in the space of the predicted ones.
 
         Parameters
@@ -216,7 +219,7 @@ class PredictedProfileRetriever(
         check_is_fitted(self)
         return check_profiles(self, y, reset=False)
 
-    def get_feature_names_out(self, input_features=None):
+    def get_feature_names_out(self, input_features=None) -> NDArray[np.object_]:
         """Names of the dimensions of the joint space: the genes.
 
         Parameters
@@ -247,13 +250,13 @@ class PredictedProfileRetriever(
         return router.add(regressor=self.regressor, method_mapping=mapping)
 
     @property
-    def n_features_in_(self):
+    def n_features_in_(self) -> int:
         """Number of molecule features seen by the regressor."""
         check_is_fitted(self)
         return self.regressor_.n_features_in_
 
     @property
-    def feature_names_in_(self):
+    def feature_names_in_(self) -> NDArray[np.object_]:
         """Names of the molecule features seen by the regressor."""
         check_is_fitted(self)
         return self.regressor_.feature_names_in_

@@ -1,5 +1,7 @@
 """RandomRetriever: chance, as an estimator."""
 
+from __future__ import annotations
+
 from hashlib import blake2b
 from typing import Self
 
@@ -9,6 +11,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_molge._compat import _check_sample_weight, _fit_context
+from sklearn_molge._utils.typing import Compare
 from sklearn_molge.base import (
     TwoViewMixin,
     check_molecules,
@@ -83,7 +86,7 @@ class RandomRetriever(TwoViewMixin, BaseEstimator):
         self.seed_ = int(check_random_state(self.random_state).randint(2**31 - 1))
         return self
 
-    def compare_to(self, X):
+    def compare_to(self, X) -> Compare:
         """Prepare a fixed set of molecules once, to be compared with many profiles.
 
         Parameters

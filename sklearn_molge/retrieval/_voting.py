@@ -1,9 +1,12 @@
 """VotingRetriever: several two-view estimators rank together."""
 
+from __future__ import annotations
+
 from numbers import Integral
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.base import MetaEstimatorMixin, clone
 from sklearn.utils import Bunch, get_tags
 from sklearn.utils.metadata_routing import (
@@ -25,6 +28,7 @@ from sklearn_molge._compat import (
 from sklearn_molge._utils.checks import check_same_rows
 from sklearn_molge._utils.rows import take_distinct
 from sklearn_molge._utils.sample_weights import hand_on_weights
+from sklearn_molge._utils.typing import Compare
 from sklearn_molge._utils.views import comparison, resolve_views
 from sklearn_molge.base import TwoViewMixin, check_profiles
 
@@ -217,7 +221,7 @@ class VotingRetriever(MetaEstimatorMixin, TwoViewMixin, _BaseComposition):
             )
         return kept / kept.sum()
 
-    def compare_to(self, X, *, reference=None):
+    def compare_to(self, X, *, reference=None) -> Compare:
         """Prepare a fixed set of molecules once, to be compared with many profiles.
 
         Parameters
@@ -265,7 +269,7 @@ class VotingRetriever(MetaEstimatorMixin, TwoViewMixin, _BaseComposition):
 
         return similarity
 
-    def get_params(self, deep=True):
+    def get_params(self, deep=True) -> dict[str, Any]:
         """Get the parameters, and with `deep` those of the estimators.
 
         Parameters
@@ -309,18 +313,18 @@ class VotingRetriever(MetaEstimatorMixin, TwoViewMixin, _BaseComposition):
         return MetadataRouter(owner=self).add(**voters, method_mapping=mapping)
 
     @property
-    def named_estimators(self):
+    def named_estimators(self) -> Bunch:
         """The estimators of the parameter `estimators` by name."""
         return Bunch(**dict(self.estimators))
 
     @property
-    def n_features_in_(self):
+    def n_features_in_(self) -> int:
         """Number of molecule features seen by the first estimator."""
         check_is_fitted(self)
         return self.estimators_[0].n_features_in_
 
     @property
-    def feature_names_in_(self):
+    def feature_names_in_(self) -> NDArray[np.object_]:
         """Names of the molecule features seen by the first estimator."""
         check_is_fitted(self)
         return self.estimators_[0].feature_names_in_

@@ -1,7 +1,11 @@
 """What wrappers of one retriever pass on to it."""
 
+from __future__ import annotations
+
 from typing import Self
 
+import numpy as np
+from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, MetaEstimatorMixin
 from sklearn.utils import get_tags
 from sklearn.utils.metadata_routing import process_routing
@@ -10,6 +14,7 @@ from sklearn.utils.validation import check_is_fitted, has_fit_parameter
 from sklearn_molge._compat import _routing_enabled, available_if
 from sklearn_molge._utils.genes import check_gene_names
 from sklearn_molge._utils.sample_weights import hand_on_weights
+from sklearn_molge._utils.typing import Compare
 from sklearn_molge._utils.views import comparison, is_embedder, resolve_views
 from sklearn_molge.base import TwoViewMixin
 
@@ -73,7 +78,7 @@ class BaseWrapper(MetaEstimatorMixin, TwoViewMixin, BaseEstimator):
         return self.retriever_, X, y
 
     @available_if(_retriever_has("transform"))
-    def transform(self, X):
+    def transform(self, X) -> NDArray:
         """Project molecules into the joint space; for retrievers that have one.
 
         Parameters
@@ -90,7 +95,7 @@ class BaseWrapper(MetaEstimatorMixin, TwoViewMixin, BaseEstimator):
         return self.retriever_.transform(X)
 
     @available_if(_retriever_has("transform"))
-    def fit_transform(self, X, y, **fit_params):
+    def fit_transform(self, X, y, **fit_params) -> NDArray:
         """Fit, then project the molecules into the joint space.
 
         Parameters
@@ -129,7 +134,7 @@ class BaseWrapper(MetaEstimatorMixin, TwoViewMixin, BaseEstimator):
         return self
 
     @available_if(_embeds_profiles)
-    def transform_ge(self, y):
+    def transform_ge(self, y) -> NDArray:
         """Project profiles into the joint space; for retrievers that have one.
 
         Parameters
@@ -147,7 +152,7 @@ class BaseWrapper(MetaEstimatorMixin, TwoViewMixin, BaseEstimator):
         return inner.transform_ge(profiles)
 
     @available_if(_retriever_has("get_feature_names_out"))
-    def get_feature_names_out(self, input_features=None):
+    def get_feature_names_out(self, input_features=None) -> NDArray[np.object_]:
         """Names of the dimensions of the joint space.
 
         Parameters
@@ -163,7 +168,7 @@ class BaseWrapper(MetaEstimatorMixin, TwoViewMixin, BaseEstimator):
         check_is_fitted(self)
         return self.retriever_.get_feature_names_out(input_features)
 
-    def compare_to(self, X):
+    def compare_to(self, X) -> Compare:
         """Prepare a fixed set of molecules once, to be compared with many profiles.
 
         Parameters
@@ -181,7 +186,7 @@ class BaseWrapper(MetaEstimatorMixin, TwoViewMixin, BaseEstimator):
         return comparison(self, X)
 
     @property
-    def n_features_in_(self):
+    def n_features_in_(self) -> int:
         """Number of molecule features seen by the retriever."""
         check_is_fitted(self)
         return self.retriever_.n_features_in_

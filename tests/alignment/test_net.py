@@ -9,11 +9,18 @@ import pytest
 import torch
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
-from skorch.callbacks import Callback, EarlyStopping, GradientNormClipping, LRScheduler
+from skorch.callbacks import (
+    Callback,
+    EarlyStopping,
+    EpochTimer,
+    GradientNormClipping,
+    LRScheduler,
+)
+from skorch.dataset import Dataset
 from skorch.exceptions import DeviceWarning
 from torch.optim import SGD
 
-from sklearn_molge.alignment import CoordinatedEmbedder, EmbeddedBatch
+from sklearn_molge.alignment import CoordinatedEmbedder, EmbeddedBatch, TwoTower
 from sklearn_molge.alignment.losses import InfoNCELoss, QuadrupletLoss
 from sklearn_molge.alignment.samplers import DrugBalancedSampler, UniformSampler
 from sklearn_molge.molecules import DMPNN, MoleculeGraphs, MorganFingerprinter
@@ -245,18 +252,22 @@ def test_every_tensor_is_in_the_part_of_the_pickle_that_may_move(make_net, data,
     [
         ({"module__dropout": 2}, ValueError, "'dropout'.* Got 2"),
         ({"module__expression_layers": [0]}, ValueError, "expression_layers must be"),
-        ({"module__droput": 0.1}, TypeError, "droput"),
+        ({"module__droput": 0.1}, TypeError, "nearest is 'module__dropout'"),
         ({"criterion__margin": -1}, ValueError, "'margin'.* Got -1"),
         ({"criterion__alpha": 1}, TypeError, "alpha"),
         ({"sampler__weighting": "x"}, ValueError, "'weighting'.* Got 'x'"),
         ({"sampler__foo": 1}, TypeError, "foo"),
         ({"encoder__aggregation": "max"}, ValueError, "aggregation must .* Got 'max'"),
-        ({"encoder__width": 8}, TypeError, "width"),
+        ({"encoder__depht": 8}, TypeError, "nearest is 'encoder__depth'"),
         ({"encoder": "no_such_file.pt"}, FileNotFoundError, "no_such_file.pt"),
         ({"encoder": 3}, ValueError, "'encoder'.* Got 3"),
         ({"optimizer__betas": (2, 3)}, ValueError, "Invalid beta parameter"),
         ({"optimizer__momentum": 1}, TypeError, "momentum"),
-        ({"optimiser__lr": 1}, ValueError, "unexpected argument.* optimiser__lr"),
+        ({"optimiser__lr": 1}, TypeError, "optimiser__lr'.* is 'optimizer__lr'"),
+        ({"max_epoch": 1}, TypeError, "'max_epoch'.* nearest is 'max_epochs'"),
+        ({"module_dropout": 0}, TypeError, "nearest is 'module__dropout'"),
+        ({"iterator_train__num_worker": 1}, TypeError, "iterator_train__num_workers'"),
+        ({"callbacks__print_lg": None}, TypeError, "is 'callbacks__print_log'"),
         ({"lr": -1}, ValueError, "'lr'.* Got -1"),
         ({"max_epochs": 0}, ValueError, "'max_epochs'.* Got 0"),
         ({"batch_size": 1}, ValueError, "'batch_size'.* Got 1"),
@@ -278,6 +289,30 @@ def test_wrong_parameters_raise_before_any_work(
     monkeypatch.setattr(MoleculeGraphs, "from_smiles", work)
     with pytest.raises(error, match=match):
         make_net(**params).fit(*data)
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"optimizer__param_groups": [("*", {"lr": 1e-5})], "optimizer__eps": 1e-7},
+        {"callbacks": [("mine", EpochTimer())], "callbacks__mine": None},
+        {"callbacks": [LRScheduler()], "callbacks__LRScheduler__monitor": "train_loss",
+         "callbacks__LRScheduler__step_every": "epoch"},
+        {"callbacks__valid_mrr": None, "iterator_train__num_workers": 0},
+        {"dataset": Dataset, "compile": False, "use_caching": "auto"},
+    ],
+)  # fmt: skip
+def test_names_of_skorch_are_taken(make_net, data, params):
+    clone(make_net(**params)).fit(*data)
+
+
+def test_a_module_that_takes_any_parameter(make_net):
+    class Open(TwoTower):
+        def __init__(self, n_genes, n_features=0, encoder=None, **others):
+            others.pop("of_its_own", None)
+            super().__init__(n_genes, n_features, encoder, **others)
+
+    make_net(module=Open, module__of_its_own=1)._validate_params()
 
 
 def test_a_parameter_group_that_matches_nothing(make_net, data):

@@ -1,9 +1,12 @@
+import warnings
+
 import numpy as np
 import pytest
 
 from sklearn_molge.__main__ import main
 from sklearn_molge.datasets import Study
 from sklearn_molge.evaluation import draw_split
+from sklearn_molge.exceptions import FewDrugsWarning
 from sklearn_molge.metrics import mean_reciprocal_rank, retrieval_ranks
 from sklearn_molge.persistence import describe_model, load_model
 
@@ -54,6 +57,17 @@ def test_it_is_trained_on_all_and_knows_its_genes(here):
         model.transform(study.smiles), again.transform(study.smiles)
     )
     assert model[-1].gene_names_in_.tolist() == list(study.profiles())
+
+
+def test_few_drugs_are_said_before_the_training(here, monkeypatch):
+    given = [*BASE, "--model", "mine.py:make_pipeline", "--no-score", "--out"]
+    n_drugs = len(set(Study.load("study.h5ad").groups[:, 0]))
+    with pytest.warns(FewDrugsWarning, match=f"^{n_drugs} drugs to train on are few"):
+        assert main([*given, "few.molge"]) == 0
+    monkeypatch.setattr(FewDrugsWarning, "fewest", n_drugs)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", FewDrugsWarning)
+        assert main([*given, "enough.molge"]) == 0
 
 
 @pytest.mark.parametrize("name", ["cca", "gp", "recommended"])

@@ -1,7 +1,9 @@
 """evaluate_study: rows, selection, sharing, scores, figures, odd studies."""
 
+import re
 import sys
 import warnings
+from inspect import signature
 
 import numpy as np
 import pandas as pd
@@ -20,10 +22,15 @@ from sklearn_molge.evaluation import (
     PaperOptions,
     ReportFigure,
     StudyReport,
+    draw_split,
     evaluate_study,
     finlayson2020_methods,
 )
-from sklearn_molge.exceptions import FewCandidatesWarning, InvalidSmilesError
+from sklearn_molge.exceptions import (
+    FewCandidatesWarning,
+    FewDrugsWarning,
+    InvalidSmilesError,
+)
 from sklearn_molge.expression import L1000Featurizer
 from sklearn_molge.metrics import (
     Score,
@@ -516,6 +523,7 @@ def test_what_is_ranked_is_said_first(tmp_path, cca, run):
     methods = {"cca_raw_morgan": cca(), "dnn_raw_morgan": cca(3)}
     with warnings.catch_warnings():
         warnings.simplefilter("error")
+        warnings.simplefilter("ignore", FewDrugsWarning)  # small on purpose
         report = run(study, methods, split=None)
     assert next(iter(report.tables)) == "candidates"
     table = report.tables["candidates"]
@@ -545,6 +553,22 @@ def test_nothing_is_judged_among_few(study, cca, run):
     found = [note for note in report.notes if note.startswith("Not judged: too few")]
     assert len(found) == 1
     assert any("Selection is noise: the validation" in note for note in report.notes)
+
+
+def test_few_drugs_to_train_on_are_said_once(study, cca, run, monkeypatch):
+    with pytest.warns(FewDrugsWarning) as said:
+        report = run(study, {"CCA": cca()})
+    few = [str(w.message) for w in said if w.category is FewDrugsWarning]
+    n_drugs = int(few[0].split()[0])
+    assert n_drugs == report.tables["splits"].query("part == 'train'")["drugs"].min()
+    assert few == [str(FewDrugsWarning(n_drugs))]
+    assert few[0].startswith(f"{n_drugs} drugs to train on are few: on real data")
+    assert report.notes.count(few[0]) == 1
+    monkeypatch.setattr(FewDrugsWarning, "fewest", n_drugs)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", FewDrugsWarning)
+        report = run(study, {"CCA": cca()})
+    assert not any("to train on are few" in note for note in report.notes)
 
 
 def test_no_interval_of_four_drugs(study, cca, run):
@@ -787,3 +811,17 @@ def test_the_seed_reaches_the_transformer_of_profiles(study, cca, run):
     one, two = (run(study, {"own": AlignedView()}, **options) for _ in range(2))
     assert one.ranks.equals(two.ranks)
     assert expression.random_state is None
+
+
+def test_a_misspelt_size_is_refused_before_any_work(study, cca, run):
+    said = "draw_split has no parameter 'tset_drugs'. The nearest is 'test_drugs'."
+    with pytest.raises(TypeError, match=re.escape(said)):
+        draw_split(study.groups, tset_drugs=0.2)
+    with pytest.raises(TypeError, match=re.escape(said)):
+        run(study, {"CCA": cca()}, split={"tset_drugs": 0.2})
+
+
+def test_draw_split_takes_what_the_split_takes(study):
+    for name, parameter in signature(drug_cell_line_split).parameters.items():
+        if name not in {"groups", "random_state"}:
+            assert len(draw_split(study.groups, **{name: parameter.default}).test)

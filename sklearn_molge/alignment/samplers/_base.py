@@ -1,5 +1,7 @@
 """What the samplers share: which profiles a drug has, and the drawing of triplets."""
 
+from __future__ import annotations
+
 from abc import ABCMeta, abstractmethod
 from collections.abc import Iterator
 from numbers import Integral
@@ -166,7 +168,7 @@ class BaseSampler(BaseEstimator, metaclass=ABCMeta):
         profiles: ArrayLike | None = None,
         cell_lines: ArrayLike | None = None,
         molecules: ArrayLike | None = None,
-    ) -> "BaseSampler":
+    ) -> BaseSampler:
         """Read the training set; nothing random happens here.
 
         Parameters

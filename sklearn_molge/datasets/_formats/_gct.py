@@ -1,5 +1,7 @@
 """Reading GCT files: a matrix with its metadata, in tab-separated text."""
 
+from __future__ import annotations
+
 import os
 import re
 import warnings

@@ -1,5 +1,7 @@
 """What a GCT or GCTX file holds, and how a part of it is asked for."""
 
+from __future__ import annotations
+
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

@@ -1,5 +1,7 @@
 """GCTX files: a matrix with its metadata, in HDF5."""
 
+from __future__ import annotations
+
 import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence

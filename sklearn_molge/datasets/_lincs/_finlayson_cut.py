@@ -1,5 +1,7 @@
 """The cut of the LINCS data, and its split, of Finlayson et al. (2020)."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Integral
