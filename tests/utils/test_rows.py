@@ -63,6 +63,6 @@ def test_texts_in_the_order_of_the_alphabet():
 
 @pytest.mark.parametrize("kind", ["bsr", "coo", "csc", "csr", "dia"])
 def test_rows_can_be_taken_from_every_sparse_array(kind):
-    X = sparse.random_array((6, 4), density=0.5, rng=0)
+    X = sparse.csr_array(np.arange(24.0).reshape(6, 4) % 3)
     found = as_indexable(X.asformat(kind))[[4, 1]]
     np.testing.assert_array_equal(found.toarray(), X.toarray()[[4, 1]])
