@@ -433,7 +433,7 @@ class GaussianProcessRetriever(
             X,
         )
 
-    def similarity_space(self):
+    def similarity_space(self) -> _ScoreSpace:
         """Return the space in which one product of vectors is :meth:`similarity`.
 
         So a library can be kept as vectors, as
