@@ -27,7 +27,7 @@ try:
     from starlette.datastructures import UploadFile
     from starlette.exceptions import HTTPException
 
-    from sklearn_molge.app._service import Answer, Asked, Service
+    from sklearn_molge.app._service import Answer, Asked, Service, Why
     from sklearn_molge.app._uploads import read_query
 except ImportError as error:
     raise ImportError(
@@ -79,7 +79,8 @@ def make_app(
     n_permutations : int, default=999
         As of :meth:`MoleculeIndex.query`.
     n_explained : int, default=3
-        How many answers are shown with the genes and atoms that speak for them.
+        How many answers are explained, by the genes and atoms that speak for them,
+        where somebody asks for that.
     max_upload : int, default=32 MiB
         Bytes that can be sent at once.
     max_kept : int, default=256 MiB
@@ -241,10 +242,18 @@ def _add_answers(app: FastAPI, pages: _Pages, service: Service, desk: Desk) -> N
             column, classes = service.enriched(found)
             return pages(
                 "query", asked=asked, answer=found, views=views,
-                counts=_counts(found.marks), why=service.why(found), column=column,
+                counts=_counts(found.marks), column=column,
                 map=service.map(found), classes=classes.to_dict("records"),
                 address=urlencode(_address(asked)),
             )  # fmt: skip
+
+        return await desk.run(_told(work))
+
+    @app.get("/why", **add)
+    async def why(asked: Annotated[Asked, Query()]) -> Response:
+        def work() -> Response:
+            address = urlencode(_address(asked))
+            return pages("why", why=service.why(asked), address=address)
 
         return await desk.run(_told(work))
 
@@ -375,6 +384,26 @@ class Found(BaseModel):
     permalink: str
 
 
+class GeneShare(BaseModel):
+    """What a gene does for a match."""
+
+    gene: str
+    share: float = Field(description="of the similarity; above 0 it speaks for it")
+    value: float = Field(description="in the query")
+
+
+class Explained(BaseModel):
+    """What speaks for a molecule."""
+
+    rank: int
+    molecule: str
+    name: str
+    genes: list[GeneShare] = Field(description="those that count most, first")
+    atoms: list[float] = Field(
+        description="share of each atom, in the order of the SMILES"
+    )
+
+
 class MoleculeQuestion(BaseModel):
     """A molecule."""
 
@@ -434,6 +463,11 @@ def _add_interface(app: FastAPI, service: Service, desk: Desk) -> None:
         """Rank the molecules of the library for up and down genes."""
         return await desk.run(_told(lambda: _found(service.answer(asked))))
 
+    @app.post("/api/why")
+    async def why(asked: Asked) -> list[Explained]:
+        """Say which atoms and genes speak for the first molecules of a query."""
+        return [_explained(each) for each in await desk.run(_told(service.why), asked)]
+
     @app.post("/api/molecule")
     async def molecule(question: MoleculeQuestion) -> Expected:
         """Say which genes a molecule moves, and which measured profiles are near."""
@@ -462,6 +496,13 @@ def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
     plain = pd.DataFrame(table).astype(object)
     rows = plain.where(plain.notna(), None).to_dict("records")
     return [{str(key): value for key, value in row.items()} for row in rows]
+
+
+def _explained(why: Why) -> Explained:
+    genes = [GeneShare(gene=g, share=share, value=v) for g, share, v in why.genes]
+    return Explained(
+        rank=why.rank, molecule=why.smiles, name=why.name, genes=genes, atoms=why.atoms
+    )
 
 
 def _found(answer: Answer) -> Found:

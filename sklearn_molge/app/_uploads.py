@@ -9,7 +9,7 @@ import warnings
 import zipfile
 from collections import OrderedDict
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from math import prod
@@ -43,8 +43,6 @@ _REFUSED = {
     b"\x80": "It is a pickle, which could run anything: save it as CSV",
     b"\xd0\xcf\x11\xe0": "It is a workbook of old Excel: save it as CSV",
 }
-# Filters of warnings belong to the process.
-_READING = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -114,7 +112,7 @@ def read_query(name: str, content: bytes, genes: Any) -> Upload:
         raise ValueError(f"{name} is not read. {_REFUSED[_ZIP]}.")
     if not content.strip():
         raise ValueError(f"{name} is empty.")
-    with tempfile.TemporaryDirectory(prefix="molge-") as folder, _READING:
+    with tempfile.TemporaryDirectory(prefix="molge-") as folder:
         path = Path(folder) / f"upload{_suffix(name)}"
         path.write_bytes(content)
         try:
@@ -127,22 +125,49 @@ def read_query(name: str, content: bytes, genes: Any) -> Upload:
     return Upload(name, profiles, marks, tuple(told))
 
 
-@contextmanager
-def _noting() -> Iterator[list[str]]:
-    """Collect the warnings of this thread; those of others are of other users."""
-    own, noted = threading.get_ident(), list[str]()
-    with warnings.catch_warnings():
+class _Noting:
+    """Collects the warnings of threads that read, each its own.
+
+    Filters of warnings belong to the process: the first thread that reads sets them,
+    and the last one puts back what was there. No lock is held in between.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._noted: dict[int, list[str]] = {}
+        self._undo = ExitStack()
+
+    @contextmanager
+    def __call__(self) -> Iterator[list[str]]:
+        own, noted = threading.get_ident(), list[str]()
+        with self._lock:
+            if not self._noted:
+                self._start()
+            self._noted[own] = noted
+        try:
+            yield noted
+        finally:
+            with self._lock:
+                del self._noted[own]
+                if not self._noted:
+                    self._undo.close()
+
+    def _start(self) -> None:
+        self._undo.enter_context(warnings.catch_warnings())
         warnings.simplefilter("always")
         show = warnings.showwarning
 
         def note(message, *args: Any, **kwargs: Any) -> None:
-            if threading.get_ident() == own:
-                noted.append(str(message))
-            else:
+            noted = self._noted.get(threading.get_ident())
+            if noted is None:  # of another thread, whose warnings are of other users
                 show(message, *args, **kwargs)
+            else:
+                noted.append(str(message))
 
         warnings.showwarning = note
-        yield noted
+
+
+_noting = _Noting()
 
 
 def _suffix(name: str) -> str:

@@ -2,6 +2,7 @@
 
 import csv
 import gzip
+import html
 import http.client
 import io
 import json
@@ -15,6 +16,7 @@ import warnings
 import zipfile
 import zlib
 from contextlib import closing, contextmanager
+from functools import partial
 from html.parser import HTMLParser
 from urllib.parse import parse_qs, urlencode, urlsplit
 
@@ -31,7 +33,7 @@ from sklearn_molge.alignment import CCA
 from sklearn_molge.base import EmbedderMixin
 from sklearn_molge.datasets import Study, make_perturbation_study
 from sklearn_molge.expression import profile_from_genes
-from sklearn_molge.inspection import gene_attribution
+from sklearn_molge.inspection import atom_attribution, gene_attribution
 from sklearn_molge.library import MoleculeIndex
 from sklearn_molge.metrics import similarity
 from sklearn_molge.molecules import MorganFingerprinter, canonical_smiles
@@ -175,7 +177,7 @@ def test_from_the_form_to_the_table(port, index):
     called = expected["better_than_noise"].iloc[0]
     assert ("No better than noise." in page) == (not called)
     assert "14 of 14 genes used" in page
-    for word in ("speaks for the first", "Where they lie", "Permalink"):
+    for word in ("What speaks for the first", "Where they lie", "Permalink"):
         assert word in page
 
 
@@ -264,14 +266,134 @@ def test_no_molecule_passes(port):
 
 
 def test_why(port, index):
-    page = ask(port, "GET", f"/answer?up={'+'.join(UP)}&down={'+'.join(DOWN)}&n=3")[2]
+    where = f"?up={'+'.join(UP)}&down={'+'.join(DOWN)}&n=3"
+    assert f'href="/why?{where[1:]}"' in html.unescape(
+        ask(port, "GET", f"/answer{where}")[2]
+    )
+    page = ask(port, "GET", f"/why{where}")[2]
     query = profile_from_genes(STUDY.genes, up=UP, down=DOWN)
     first = index.query(query, 1)["molecule"].iloc[0]
     shares = gene_attribution(index.estimator_, first, query.profile).values
     place = int(np.argmax(np.abs(shares)))
     told = f"{abs(shares[place]):.4f} {'for' if shares[place] > 0 else 'against'}"
-    assert told in page
     assert page.index(SYMBOLS[place], page.index("speaks for")) < page.index(told)
+    status, found = api(port, "/api/why", {"up": UP, "down": DOWN, "n": 3})
+    assert (status, [each["rank"] for each in found]) == (200, [1, 2, 3])
+    assert found[0]["molecule"] == first
+    gene = {"gene": SYMBOLS[place], "share": shares[place]}
+    assert found[0]["genes"][0] == pytest.approx(
+        gene | {"value": query.profile[0, place]}
+    )
+    atoms = atom_attribution(index.estimator_, first, query.profile).values
+    np.testing.assert_allclose(found[0]["atoms"], atoms, rtol=1e-6)
+
+
+def test_why_is_asked_like_any_question(port):
+    assert ask(port, "GET", "/why?up=NOTAGENE")[0] == 400
+    page = ask(port, "GET", f"/why?up={UP[0]}&mechanism=nothing+has+it")[2]
+    assert "There is nothing to show" in page
+
+
+# Several at once
+
+
+@pytest.fixture
+def held(monkeypatch):
+    """Hold the calls of a method back until the test lets them go, and count them."""
+    gates = []
+
+    def hold(owner, name, when=lambda *args, **kwargs: True):
+        gate, begun, real = threading.Event(), [], getattr(owner, name)
+        gates.append(gate)
+
+        def call(*args, **kwargs):
+            if when(*args, **kwargs):
+                begun.append(args)
+                assert gate.wait(30)
+            return real(*args, **kwargs)
+
+        monkeypatch.setattr(owner, name, call)
+        return gate, begun
+
+    yield hold
+    for gate in gates:
+        gate.set()
+
+
+def until(happens):
+    deadline = time.monotonic() + 20
+    while not happens():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+@contextmanager
+def asking(*calls):
+    """Call in threads of their own, and yield what came so far."""
+    came = []
+    threads = [threading.Thread(target=lambda c=c: came.append(c())) for c in calls]
+    for thread in threads:
+        thread.start()
+    yield came
+    for thread in threads:
+        thread.join()
+
+
+def test_the_classes_of_the_library_are_read_once_and_hold_nobody_up(index, held):
+    def is_whole(self, rows=None):
+        return rows is None
+
+    with served(make_app(index, n_running=4)) as port:
+        answers = [f"/answer.csv?up={gene}" for gene in UP[:2]]
+        assert ask(port, "GET", answers[0])[0] == 200
+        gate, begun = held(MoleculeIndex, "get_molecules", is_whole)
+        cold = [partial(ask, port, "GET", f"/answer?up={gene}") for gene in UP[:2]]
+        with asking(*cold) as came:
+            until(lambda: begun)
+            # One that is remembered and one that is not, beside what waits.
+            assert [ask(port, "GET", path)[0] for path in answers] == [200, 200]
+            assert not came
+            gate.set()
+        assert [status for status, _, _ in came] == [200, 200]
+        assert len(begun) == 1
+
+
+def test_one_question_asked_at_once_is_answered_once(index, held):
+    with served(make_app(index, n_running=4)) as port:
+        gate, begun = held(MoleculeIndex, "query")
+        ask_it = partial(ask, port, "GET", f"/answer.csv?up={UP[3]}")
+        with asking(ask_it, ask_it, ask_it) as came:
+            until(lambda: begun)
+            gate.set()
+        assert len(begun) == 1
+        assert len({body for _, _, body in came}) == 1
+
+
+def test_a_failure_is_not_remembered(index, monkeypatch):
+    with served(make_app(index)) as port:
+        with monkeypatch.context() as patched:
+            patched.setattr(MoleculeIndex, "query", lambda *args, **kwargs: 1 / 0)
+            assert ask(port, "GET", f"/answer.csv?up={UP[4]}")[0] == 500
+        assert ask(port, "GET", f"/answer.csv?up={UP[4]}")[0] == 200
+
+
+def test_a_slow_upload_holds_no_other_up(index, held):
+    contents = [matrix_csv(STUDY.ge[i : i + 1], ["a"]) for i in (1, 2)]
+    with served(make_app(index, n_running=2)) as port:
+        first = []
+
+        def is_first(*args, **kwargs):
+            first.append(args)
+            return len(first) == 1
+
+        gate, begun = held(datasets, "read_profiles", is_first)
+        slow = partial(send_form, port, file=("slow.csv", contents[0]))
+        with asking(slow) as came:
+            until(lambda: begun)
+            assert send_form(port, file=("quick.csv", contents[1]))[0] == 303
+            assert not came
+            gate.set()
+        assert came[0][0] == 303
 
 
 # Files
@@ -465,7 +587,8 @@ def test_other_pages_may_not_send_forms(port):
 
 
 @pytest.mark.parametrize(
-    "path", ["/", f"/answer?up={UP[0]}", "/molecule", "/api", "/x"]
+    "path",
+    ["/", f"/answer?up={UP[0]}", f"/why?up={UP[0]}", "/molecule", "/api", "/x"],
 )
 def test_headers_and_no_other_server(port, path):
     _, headers, text = ask(port, "GET", path)
@@ -665,7 +788,7 @@ def test_openapi(port):
     _, found = api_get(port, "/api/openapi.json")
     assert found["openapi"].startswith("3.1")
     assert set(found["paths"]) == {
-        "/api/info", "/api/genes", "/api/query", "/api/molecule",
+        "/api/info", "/api/genes", "/api/query", "/api/why", "/api/molecule",
     }  # fmt: skip
     page = ask(port, "GET", "/api")[2]
     assert all(path in page for path in found["paths"])
@@ -678,9 +801,9 @@ def test_downloads(port):
     supplier = Chem.SDMolSupplier()
     supplier.SetData(sdf)
     assert len(list(supplier)) == 3
-    html = ask(port, "GET", where.format("html"))[2]
-    assert html.startswith("<!DOCTYPE html>")
-    assert "default-src" in html
+    page = ask(port, "GET", where.format("html"))[2]
+    assert page.startswith("<!DOCTYPE html>")
+    assert "default-src" in page
     assert ask(port, "GET", where.format("pkl"))[0] == 404
 
 
@@ -734,6 +857,15 @@ def test_from_pasted_genes_to_a_csv(browser, port, width, scheme, script, tmp_pa
     assert page.get_by_text("genes used").first.is_visible()
     wide = page.locator("html").bounding_box()["width"]
     assert wide <= width
+    page.get_by_role("link", name="Show the atoms and genes").click()
+    page.get_by_text("Blue atoms").wait_for()
+    assert ("/why?" in page.url) == (not script)
+    assert page.locator(".why img").count() == 3
+    assert page.locator("html").bounding_box()["width"] <= width
+    if script:
+        assert page.locator("#why-title").evaluate("e => e === document.activeElement")
+    else:
+        page.get_by_role("link", name="Back to the answer").click()
     with page.expect_download() as download:
         page.get_by_role("link", name="CSV", exact=True).click()
     found = pd.read_csv(download.value.path())
