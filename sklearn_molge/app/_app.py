@@ -28,7 +28,6 @@ try:
     from starlette.exceptions import HTTPException
 
     from sklearn_molge.app._service import Answer, Asked, Service, Why
-    from sklearn_molge.app._uploads import read_query
 except ImportError as error:
     raise ImportError(
         'sklearn_molge.app needs fastapi: pip install "sklearn-molge[app]"'
@@ -55,6 +54,7 @@ def make_app(
     n_explained: int = 3,
     max_upload: int = 32 * 2**20,
     max_kept: int = 256 * 2**20,
+    uploads: str | os.PathLike[str] | None = None,
     n_running: int | None = None,
     n_waiting: int = 100,
     timeout: float = 120.0,
@@ -85,6 +85,9 @@ def make_app(
         Bytes that can be sent at once.
     max_kept : int, default=256 MiB
         Bytes of uploads that are kept in memory for their permalinks, the last ones.
+    uploads : path-like, default=None
+        Folder in which what was read of them is kept as well, within as many bytes, so
+        that permalinks outlive the server. It is made where it is not there.
     n_running : int, default=None
         Questions that are worked on at once; None is the number of processors.
     n_waiting : int, default=100
@@ -101,9 +104,16 @@ def make_app(
     ------
     ImportError
         If the extra ``app`` is not installed.
+    OSError
+        If the folder of the uploads cannot be written to.
     ValueError
         If the token is short, all `hosts` are allowed without one, or `study` lacks
         genes of the index.
+
+    Warns
+    -----
+    DataWarning
+        If files in the folder of the uploads are damaged, or of another model.
 
     See Also
     --------
@@ -135,7 +145,7 @@ def make_app(
         raise ValueError("hosts=None lets all names in, and needs a token. Got none.")
     service = Service(
         index, study=study, n_permutations=n_permutations, n_explained=n_explained,
-        max_kept=max_kept,
+        max_kept=max_kept, uploads=uploads,
     )  # fmt: skip
     desk = Desk(n_running or os.cpu_count() or 1, n_waiting, timeout)
     app = FastAPI(
@@ -228,9 +238,7 @@ def _add_answers(app: FastAPI, pages: _Pages, service: Service, desk: Desk) -> N
             if isinstance(file, UploadFile) and file.filename:
                 content = await file.read()
                 name = printable(Path(file.filename).name)[:80]
-                read = _told(lambda: read_query(name, content, _named(service)))
-                upload = await desk.run(read)
-                fields["upload"] = service.uploads.put(content, upload)
+                fields["upload"] = await desk.run(_told(service.take), name, content)
         asked = _as_asked(fields)
         return RedirectResponse(f"/answer?{urlencode(_address(asked))}", 303)
 
@@ -296,12 +304,6 @@ def _add_other_pages(app: FastAPI, pages: _Pages, service: Service, desk: Desk) 
             text = load_template(f"_{name}.jinja", _PACKAGE).render()
         headers = {"cache-control": "max-age=3600"}
         return Response(text, media_type=kind, headers=headers)
-
-
-def _named(service: Service) -> Any:
-    if service.genes is None:
-        raise ValueError("This model does not know the names of its genes.")
-    return service.genes
 
 
 def _as_asked(fields: dict[str, str]) -> Asked:

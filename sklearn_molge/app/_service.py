@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -18,7 +19,8 @@ from sklearn_molge._utils.answer_view import structure_uri
 from sklearn_molge._utils.messages import counted
 from sklearn_molge._utils.views import fitted_gene_names, resolve_views
 from sklearn_molge.app._remembered import Remembered
-from sklearn_molge.app._uploads import MOST_NAME, UploadStore, gene_marks
+from sklearn_molge.app._upload_store import UploadStore
+from sklearn_molge.app._uploads import MOST_NAME, gene_marks, read_query
 from sklearn_molge.expression import match_genes, profile_from_genes
 from sklearn_molge.inspection import (
     atom_attribution,
@@ -190,6 +192,8 @@ class Service:
         How many answers are explained.
     max_kept : int
         Bytes of uploads that are kept.
+    uploads : path-like or None
+        Folder in which they are kept.
     """
 
     def __init__(
@@ -200,12 +204,13 @@ class Service:
         n_permutations: int,
         n_explained: int,
         max_kept: int,
+        uploads: str | os.PathLike[str] | None = None,
     ):
         self.index = index
         self.n_permutations = n_permutations
         self.n_explained = n_explained
-        self.uploads = UploadStore(max_kept)
         self.genes = _genes_of(index)
+        self.uploads = UploadStore(max_kept, self.genes, uploads)
         self._names = _fitted_names(index.estimator_)
         self.study = study
         self._measured = None if study is None else self._measure(study)
@@ -273,6 +278,21 @@ class Service:
         return query.profile, marks
 
     # Molecules for profiles
+
+    def take(self, name: str, content: bytes) -> str:
+        """Read an uploaded file, unless it is known, and return its key.
+
+        Raises
+        ------
+        ValueError
+            As :func:`read_query`, or if the model does not know its genes.
+        """
+        if self.genes is None:
+            raise ValueError("This model does not know the names of its genes.")
+        key = self.uploads.key(content)
+        if key not in self.uploads:
+            self.uploads.put(key, read_query(name, content, self.genes))
+        return key
 
     def answer(self, asked: Asked) -> Answer:
         """Answer a question, or remember the answer.

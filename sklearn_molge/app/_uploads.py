@@ -1,13 +1,11 @@
-"""Files that are dropped on the page: read with suspicion, kept for a while."""
+"""Files that are dropped on the page, read with suspicion."""
 
 from __future__ import annotations
 
-import hashlib
 import tempfile
 import threading
 import warnings
 import zipfile
-from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -25,7 +23,7 @@ from sklearn_molge._files.hdf5 import open_hdf5
 from sklearn_molge._utils.messages import counted, first_few
 from sklearn_molge.expression import match_genes
 
-__all__ = ["MOST_NAME", "Upload", "UploadStore", "gene_marks", "read_query"]
+__all__ = ["MOST_NAME", "Upload", "gene_marks", "read_query"]
 
 _MOST_PROFILES = 1000
 _MOST_UNPACKED = 2**28
@@ -262,42 +260,3 @@ def _check_hdf5(path: Path) -> None:
             f"It unpacks into {n_bytes:,} bytes, and at most {_MOST_UNPACKED:,} are "
             "read."
         )
-
-
-class UploadStore:
-    """The last uploads by the hash of their content, within some bytes.
-
-    Parameters
-    ----------
-    max_bytes : int
-    """
-
-    def __init__(self, max_bytes: int):
-        self._most = max_bytes
-        self._kept: OrderedDict[str, Upload] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def put(self, content: bytes, upload: Upload) -> str:
-        """Keep an upload, and return what it is called in an address."""
-        key = hashlib.sha256(upload.name.encode() + b"\0" + content).hexdigest()[:32]
-        with self._lock:
-            self._kept[key] = upload
-            self._kept.move_to_end(key)
-            while len(self._kept) > 1 and self._n_bytes() > self._most:
-                self._kept.popitem(last=False)
-        return key
-
-    def get(self, key: str) -> Upload:
-        """Return an upload.
-
-        Raises
-        ------
-        KeyError
-            If it is not kept any more.
-        """
-        with self._lock:
-            self._kept.move_to_end(key)
-            return self._kept[key]
-
-    def _n_bytes(self) -> int:
-        return sum(upload.nbytes for upload in self._kept.values())

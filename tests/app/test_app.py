@@ -2,6 +2,7 @@
 
 import csv
 import gzip
+import hashlib
 import html
 import http.client
 import io
@@ -32,6 +33,7 @@ from sklearn_molge import datasets
 from sklearn_molge.alignment import CCA
 from sklearn_molge.base import EmbedderMixin
 from sklearn_molge.datasets import Study, make_perturbation_study
+from sklearn_molge.exceptions import DataWarning
 from sklearn_molge.expression import profile_from_genes
 from sklearn_molge.inspection import atom_attribution, gene_attribution
 from sklearn_molge.library import MoleculeIndex
@@ -505,6 +507,75 @@ def test_uploads_are_kept_within_some_bytes(index):
             for i in range(2)
         ]
         assert [ask(port, "GET", where)[0] for where in places] == [410, 200]
+
+
+def test_one_file_has_one_link(index):
+    content = matrix_csv(STUDY.ge[:1], ["a"])
+    with served(make_app(index)) as port:
+        links = [send_form(port, file=(n, content))[1] for n in ("a.csv", "b.txt")]
+        assert links[0] == links[1]
+        key = hashlib.sha256(content).hexdigest()[:32]
+        assert parse_qs(urlsplit(links[0]).query)["upload"] == [key]
+
+
+def test_links_to_uploads_outlive_the_server(index, tmp_path):
+    folder = tmp_path / "kept"
+    table = dict(zip([*SYMBOLS, "FOO"], np.linspace(-2, 2, 61), strict=True))
+    with served(make_app(index, uploads=folder)) as port:
+        where = send_form(port, file=("mine.csv", table_of(table)))[1]
+        before = ask(port, "GET", where)[2]
+    assert folder.stat().st_mode & 0o777 == 0o700
+    with served(make_app(index, uploads=folder)) as port:
+        assert ask(port, "GET", where)[2] == before
+    assert "FOO: unknown" in before
+    (kept,) = folder.iterdir()
+    damaged = kept.read_bytes()
+    kept.write_bytes(damaged[:-1] + bytes([damaged[-1] ^ 1]))
+    shutil.copy(kept, folder / f"{'0' * 32}-{'0' * 12}.upload")
+    with pytest.warns(DataWarning, match="1 file .* cannot be read.*; 1 file .* other"):
+        app = make_app(index, uploads=folder)
+    with served(app) as port:
+        assert ask(port, "GET", where)[0] == 410
+        assert send_form(port, file=("mine.csv", table_of(table)))[1] == where
+        assert ask(port, "GET", where)[2] == before
+    assert kept.read_bytes() == damaged
+
+
+def test_no_file_of_uploads_is_unpickled(index, tmp_path, capfd):
+    make_app(index, uploads=tmp_path)
+    with served(make_app(index, uploads=tmp_path)) as port:
+        where = send_form(port, file=("a.csv", matrix_csv(STUDY.ge[:1], ["a"])))[1]
+    (kept,) = tmp_path.iterdir()
+    rest = pickle.dumps(Runs())
+    kept.write_bytes(hashlib.sha256(rest).hexdigest().encode() + b"\n" + rest)
+    with pytest.warns(DataWarning, match="cannot be read"):
+        app = make_app(index, uploads=tmp_path)
+    with served(app) as port:
+        assert ask(port, "GET", where)[0] == 410
+    assert "ran" not in capfd.readouterr().out
+
+
+def test_the_folder_of_uploads_is_bounded(index, tmp_path):
+    with served(make_app(index, max_kept=1, uploads=tmp_path)) as port:
+        for i in range(3):
+            content = matrix_csv(STUDY.ge[i : i + 1], ["a"])
+            where = send_form(port, file=("a.csv", content))[1]
+            assert len(list(tmp_path.iterdir())) == 1
+    with served(make_app(index, max_kept=1, uploads=tmp_path)) as port:
+        assert ask(port, "GET", where)[0] == 200
+
+
+def test_servers_share_a_folder_of_uploads(index, tmp_path):
+    apps = [make_app(index, uploads=tmp_path) for _ in range(2)]
+    with served(apps[0]) as first, served(apps[1]) as second:
+        where = send_form(first, file=("a.csv", matrix_csv(STUDY.ge[:1], ["a"])))[1]
+        assert ask(second, "GET", where)[0] == 200
+
+
+def test_a_folder_that_cannot_be_written(index, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="file"):
+        make_app(index, uploads=tmp_path / "file")
 
 
 # What is refused
