@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from sklearn_molge import datasets
 from sklearn_molge._files.hdf5 import open_hdf5
 from sklearn_molge._utils.messages import counted, first_few
+from sklearn_molge.app._workbooks import check_workbook, is_workbook
 from sklearn_molge.expression import match_genes
 
 __all__ = ["MOST_NAME", "Upload", "gene_marks", "read_query"]
@@ -33,7 +34,7 @@ _HDF5 = b"\x89HDF\r\n\x1a\n"
 _ZIP = b"PK\x03\x04"
 # What is never opened: what it is, by its first bytes, and what helps.
 _REFUSED = {
-    _ZIP: "It is packed (a workbook, .npz or .zip): save it as CSV",
+    _ZIP: "It is packed (.zip, .npz or no workbook of today): save it as CSV",
     b"\x1f\x8b": "It is packed (gzip): unpack it",
     b"BZh": "It is packed (bzip2): unpack it",
     b"\xfd7zXZ": "It is packed (xz): unpack it",
@@ -100,18 +101,23 @@ def read_query(name: str, content: bytes, genes: Any) -> Upload:
     Raises
     ------
     ValueError
-        If it is no table of differential expression, GCT, GCTX, h5ad or matrix, or
-        is packed or a pickle, neither of which is opened.
+        If it is no table of differential expression, GCT, GCTX, h5ad or matrix, is
+        a workbook that is too large, or is packed or a pickle, neither of which is
+        opened.
     """
+    packed = is_workbook(content)
     for start, why in _REFUSED.items():
-        if content.startswith(start):
+        if content.startswith(start) and not packed:
             raise ValueError(f"{name} is not read. {why}.")
-    if zipfile.is_zipfile(BytesIO(content)):  # also with something before it
+    if packed:
+        check_workbook(content)
+    elif zipfile.is_zipfile(BytesIO(content)):  # with something before it
         raise ValueError(f"{name} is not read. {_REFUSED[_ZIP]}.")
     if not content.strip():
         raise ValueError(f"{name} is empty.")
     with tempfile.TemporaryDirectory(prefix="molge-") as folder:
-        path = Path(folder) / f"upload{_suffix(name)}"
+        # It is told by its content, but openpyxl goes by the name.
+        path = Path(folder) / f"upload.{'xlsx' if packed else 'txt'}"
         path.write_bytes(content)
         try:
             profiles, marks, told = _read(path, content, genes)
@@ -168,11 +174,6 @@ class _Noting:
 _noting = _Noting()
 
 
-def _suffix(name: str) -> str:
-    suffix = Path(name).suffix.lower()
-    return suffix if suffix in (".csv", ".tsv", ".gct", ".gctx", ".h5ad") else ".txt"
-
-
 def _read(
     path: Path, content: bytes, genes: Any
 ) -> tuple[NDArray, pd.DataFrame, list[str]]:
@@ -184,7 +185,8 @@ def _read(
             return *_aligned(datasets.read_profiles(path), genes), noted
     # The side on which the file has the genes of the model, under its own names.
     errors = []
-    for side in ("rows", "columns"):
+    is_book = is_workbook(content)
+    for side in () if is_book else ("rows", "columns"):
         try:
             with _noting() as noted:
                 read = datasets.read_profiles(path, genes_in=side)
@@ -198,6 +200,8 @@ def _read(
             )
             return profiles, marks, [*told, *noted]
     except ValueError as no_table:
+        if is_book:
+            raise
         raise ValueError(
             f"It is no table of differential expression: {no_table} Nor are its rows "
             f"profiles of genes: {errors[0]} Nor its columns: {errors[1]}"

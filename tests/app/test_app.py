@@ -11,6 +11,7 @@ import pickle
 import re
 import shutil
 import socket
+import struct
 import threading
 import time
 import warnings
@@ -472,7 +473,7 @@ def zipped():
     [
         (pickle.dumps(Runs()), "It is a pickle"),
         (gzip.compress(b"a,b\n1,2\n"), "It is packed (gzip)"),
-        (zipped(), "It is packed (a workbook"),
+        (zipped(), "It is packed (.zip"),
         (b"  \n", "is empty"),
         (b"\x89HDF\r\n\x1a\n" + bytes(200), "evil.csv"),
         (b"<html><script>alert(1)</script>", ""),
@@ -576,6 +577,91 @@ def test_a_folder_that_cannot_be_written(index, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match="file"):
         make_app(index, uploads=tmp_path / "file")
+
+
+# Workbooks
+
+
+def de_table():
+    columns = {"log2FoldChange": STUDY.ge[7] / 2, "stat": STUDY.ge[7], "padj": 0.02}
+    return pd.DataFrame(columns, index=pd.Index(SYMBOLS, name="gene"))
+
+
+def test_a_workbook(port):
+    pytest.importorskip("openpyxl")
+    book = io.BytesIO()
+    de_table().to_excel(book)
+    sent = [
+        send_form(port, file=("d.xlsx", book.getvalue()), n=3),
+        send_form(port, file=("d.csv", de_table().to_csv().encode()), n=3),
+    ]
+    assert [status for status, _, _ in sent] == [303, 303], sent
+    pages = [ask(port, "GET", where.replace("r?", "r.csv?"))[2] for _, where, _ in sent]
+    molecules = [[row["molecule"] for row in rows_of(page)] for page in pages]
+    assert len(molecules[0]) == 3
+    assert molecules[0] == molecules[1]
+
+
+SHEET = '<worksheet xmlns="{}">{{}}<sheetData>{{}}</sheetData></worksheet>'.format(
+    "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
+)
+
+
+def workbook(sheet, **others):
+    """Return a workbook with another sheet than its own, and further members."""
+    book, changed = io.BytesIO(), io.BytesIO()
+    de_table().to_excel(book)
+    with (
+        zipfile.ZipFile(book) as old,
+        zipfile.ZipFile(changed, "w", zipfile.ZIP_DEFLATED) as new,
+    ):
+        for member in old.namelist():
+            is_sheet = member == "xl/worksheets/sheet1.xml"
+            new.writestr(member, sheet if is_sheet else old.read(member))
+        for name, content in others.items():
+            new.writestr(f"{name}.xml", content)
+    return changed.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("sheet", "others", "said"),
+    [
+        # A bomb of zip: 80 MB in 80 KB.
+        (SHEET.format("", ""), {"more": bytes(8 * 10**7)}, "unpacks into 80,"),
+        # One that openpyxl pads: few cells, far away.
+        (SHEET.format("", '<row r="9999999"/>'), {}, "A sheet may have 200,000 rows"),
+        (SHEET.format("", '<row><c r="XFD1"/></row>'), {}, "1,000 columns"),
+        (SHEET.format("", '<row><c r="B9999999"/></row>'), {}, "200,000 rows"),
+        (SHEET.format('<dimension ref="A1:XFD1048576"/>', ""), {}, "A sheet may have"),
+        (SHEET.format("", '<row r="150000"><c r="ZZ150000"/></row>'), {}, "4,000,000"),
+        (SHEET.format("", "<row/>" * 200_001), {}, "200,000 rows"),
+        (SHEET.format("", '<row r="-1"/>'), {}, "is no row"),
+        (SHEET.format("", '<row><c r="?"/></row>'), {}, "is no cell"),
+        ('<!DOCTYPE a [<!ENTITY b "c">]><a>&b;</a>', {}, "entities of its own"),
+        ("<a>" * 200 + "</a>" * 200, {}, "nested too deeply"),
+        ("<a>", {}, "The workbook is damaged"),
+        (SHEET.format("", ""), {f"a{i}": "<a/>" for i in range(1000)}, "1,000 parts"),
+    ],
+)
+def test_workbooks_that_are_refused(port, sheet, others, said):
+    pytest.importorskip("openpyxl")
+    content = workbook(sheet, **others)
+    assert len(content) < 200_000
+    status, _, text = send_form(port, file=("evil.xlsx", content))
+    assert status == 400
+    assert said in text
+
+
+def test_a_workbook_that_says_it_is_smaller(port):
+    pytest.importorskip("openpyxl")
+    large = 8 * 10**7
+    content = workbook(SHEET.format("", ""), more=b" " * large)
+    # The directory of the archive, which is what readers go by, says less.
+    lying = content.replace(struct.pack("<I", large), struct.pack("<I", 1000))
+    assert lying != content
+    status, _, text = send_form(port, file=("evil.xlsx", lying))
+    assert status == 400
+    assert "The workbook is damaged" in text
 
 
 # What is refused
@@ -1090,7 +1176,7 @@ def test_warnings_of_others_are_not_noted(port, monkeypatch):
         return read(*args, **kwargs)
 
     monkeypatch.setattr(datasets, "read_profiles", reading)
-    values = dict(zip(SYMBOLS, np.linspace(-2, 2, len(SYMBOLS)), strict=True))
+    values = dict(zip(SYMBOLS, np.linspace(-3, 2, len(SYMBOLS)), strict=True))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         body = answer_of(port, file=("w.csv", table_of(values)))[1]
