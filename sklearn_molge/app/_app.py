@@ -121,10 +121,10 @@ def make_app(
 
     Notes
     -----
-    No upload is unpickled, and none but a workbook unpacked; every answer has a Content-Security-Policy
-    that allows no foreign script, style or picture, and no error shows a traceback.
-    Threads cannot be stopped: a question that was given up keeps its thread until it
-    is done.
+    No upload is unpickled, and none but a workbook unpacked; every answer has a
+    Content-Security-Policy that allows no foreign script, style or picture, and no
+    error shows a traceback. Threads cannot be stopped: a question that was given up
+    keeps its thread until it is done.
 
     Examples
     --------

@@ -42,6 +42,7 @@ _N_BEST = 100  # nearest molecules whose classes are counted
 _N_MEASURED = 4096  # profiles that are compared at a time
 _N_MAP = 2000  # molecules of the map's background
 _CLASSES = ("moa", "mechanism", "target")
+_OF_SETS = ["conformal_p", "in_set", "set_size"]
 _COLORS = {True: (0.25, 0.47, 0.85), False: (0.87, 0.35, 0.25)}  # for, against
 
 # A form sends an empty text for a field that is left empty.
@@ -334,6 +335,9 @@ class Service:
                 n_permutations=self.n_permutations,
             )  # fmt: skip
             table.attrs["account"] = [account, *notes]
+        if not asked.upload:  # a list of genes is no profile like those that calibrate
+            table = table.drop(columns=_OF_SETS, errors="ignore")
+            table.attrs.pop("coverage", None)
         near = table if among is None else near
         profile = profiles.mean(axis=0)
         return Answer(asked, table.head(asked.n), marks, near, profile, notes)

@@ -40,7 +40,7 @@ from sklearn_molge.inspection import atom_attribution, gene_attribution
 from sklearn_molge.library import MoleculeIndex
 from sklearn_molge.metrics import similarity
 from sklearn_molge.molecules import MorganFingerprinter, canonical_smiles
-from sklearn_molge.retrieval import PredictedProfileRetriever
+from sklearn_molge.retrieval import ConformalRetriever, PredictedProfileRetriever
 
 fastapi = pytest.importorskip("fastapi")
 uvicorn = pytest.importorskip("uvicorn")
@@ -662,6 +662,29 @@ def test_a_workbook_that_says_it_is_smaller(port):
     status, _, text = send_form(port, file=("evil.xlsx", lying))
     assert status == 400
     assert "The workbook is damaged" in text
+
+
+# Sets
+
+
+def test_a_profile_has_a_set_and_a_list_of_genes_has_none():
+    sure = ConformalRetriever(
+        make_pipeline(MorganFingerprinter(fp_size=256), CCA(8, ridge=0.1)),
+        0.8, random_state=0,
+    )  # fmt: skip
+    index = MoleculeIndex(
+        sure.fit(STUDY.smiles, STUDY.ge, groups=STUDY.groups), genes=STUDY.genes
+    ).fit(LIBRARY)
+    with served(make_app(index)) as port:
+        where = send_form(port, file=("a.csv", matrix_csv(STUDY.ge[:1], ["a"])))[1]
+        page = ask(port, "GET", where)[2]
+        assert "The 80 % set has " in page
+        assert "In the set" in page
+        key = parse_qs(urlsplit(where).query)["upload"][0]
+        assert "in_set" in api(port, "/api/query", {"upload": key})[1]["answers"][0]
+        assert " % set " not in ask(port, "GET", f"/answer?up={'+'.join(UP)}")[2]
+        assert "in_set" not in api(port, "/api/query", {"up": UP})[1]["answers"][0]
+        assert ask(port, "GET", where.replace("/answer", "/why"))[2].count("<img") == 3
 
 
 # What is refused
