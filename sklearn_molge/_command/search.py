@@ -48,7 +48,10 @@ molge search --index index --profile queries.gct --condition cell_id --out answe
 molge search --index index --de disease.csv --reverse --out answer.xlsx answer.sdf
 """
 _ENDINGS = (".html", ".csv", ".xlsx", ".json", ".sdf")
-_SHOWN = ("rank", "name", "molecule", "score", "p_value", "percentile", "in_training")
+_SHOWN = (
+    "rank", "name", "molecule", "score", "p_value", "percentile", "in_set",
+    "in_training",
+)  # fmt: skip
 _N_SHOWN, _WIDTH = 10, 40
 _USED = ("used", "alias")
 
@@ -399,6 +402,8 @@ def _shown(answer: pd.DataFrame, verdicts: list[dict], reverse: bool) -> Iterato
     """Yield the lines that a person reads first."""
     import pandas as pd
 
+    from sklearn_molge._utils.answer_view import set_text
+
     what = "turn around" if reverse else "cause"
     for verdict in verdicts:
         yield f"\n{verdict['query']}: molecules that may {what} it"
@@ -412,7 +417,9 @@ def _shown(answer: pd.DataFrame, verdicts: list[dict], reverse: bool) -> Iterato
                 else f"NO BETTER THAN NOISE ({by_chance}): random genes get such "
                 "answers, too"
             )
-        table = answer[answer["query"] == verdict["query"]].head(_N_SHOWN)
+        own = answer[answer["query"] == verdict["query"]]
+        yield from set_text(own)
+        table = own.head(_N_SHOWN)
         shown = pd.DataFrame(table[[name for name in _SHOWN if name in table]])
         for name in ("name", "molecule"):
             texts = shown[name].fillna("").astype(str)

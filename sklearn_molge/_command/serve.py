@@ -55,6 +55,14 @@ molge serve --index index --host 0.0.0.0 --token "$(openssl rand -hex 16)"
     metavar="TEXT",
     help="what visitors must know, also read from MOLGE_TOKEN",
 )
+@option(
+    "Page",
+    "--uploads",
+    type=PATH,
+    metavar="DIR",
+    help="keep what was read of uploaded files there, so that links to answers outlive "
+    "the server; the oldest are removed",
+)
 @study_options(required=False)
 @output(json=False, quiet=False)
 def command(given: Any) -> int:
@@ -71,8 +79,8 @@ def command(given: Any) -> int:
         import_optional(module, extra="app", needed_by="molge serve")
     from sklearn_molge.app import serve
 
-    study: dict[str, Any] = {}
+    options: dict[str, Any] = {"uploads": given.uploads}
     if given.data:
-        study["study"] = of_changes(load_study(given), Output())
-    serve(given.index, host=given.host, port=given.port, token=given.token, **study)
+        options["study"] = of_changes(load_study(given), Output())
+    serve(given.index, host=given.host, port=given.port, token=given.token, **options)
     return 0

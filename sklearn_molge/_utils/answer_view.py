@@ -16,7 +16,14 @@ from sklearn_molge._utils.messages import counted, printable
 from sklearn_molge._utils.pages import data_uri
 from sklearn_molge._utils.spreadsheets import guarded_column
 
-__all__ = ["NEEDED", "AnswerView", "answer_to_csv", "structure_uri", "view_answer"]
+__all__ = [
+    "NEEDED",
+    "AnswerView",
+    "answer_to_csv",
+    "set_text",
+    "structure_uri",
+    "view_answer",
+]
 
 NEEDED = ("query", "rank", "molecule", "name", "score")
 _SIZE = (200, 130)
@@ -30,8 +37,8 @@ _METRICS = {
 # Shown elsewhere, or numbers of rows that say nothing to a reader.
 _NOT_SHOWN = {
     *NEEDED[:4], "drug", "structure", "query_p_value", "query_q_value",
-    "better_than_noise", "nearest_training", "in_training", "library", "library_row",
-    "index_row",
+    "better_than_noise", "set_size", "nearest_training", "in_training", "library",
+    "library_row", "index_row",
 }  # fmt: skip
 
 
@@ -66,9 +73,13 @@ _KNOWN = [
     ),
     _Column(
         "conformal_p", "Conformal p",
-        "a small one speaks against the molecule", 3,
+        "a small one speaks against the molecule, a large one not for it", 3,
     ),
-    _Column("in_set", "In the set", "whether the conformal set has it", numeric=False),
+    _Column(
+        "in_set", "In the set",
+        "no: the molecule is less similar than a profile's own molecule mostly is",
+        numeric=False,
+    ),
     _Column(
         "nearest_similarity", "Nearest in training",
         "Tanimoto similarity to the training molecule that is most like it", 2,
@@ -202,6 +213,29 @@ def _verdict(own: pd.DataFrame) -> tuple[str, str, str]:
     )
 
 
+def set_text(own: pd.DataFrame) -> Iterator[str]:
+    """Say what the conformal set means, where the query has one."""
+    coverage = own.attrs.get("coverage")
+    if coverage is None or "in_set" not in own or own["in_set"].isna().any():
+        return
+    percent = f"{100 * coverage:g} %"
+    size = own["set_size"].iloc[0] if "set_size" in own else None
+    n = own.attrs.get("n_molecules")
+    if size is not None and n:
+        yield (
+            f"The {percent} set has {size:,.0f} of {counted(n, 'molecule')}."
+            if size
+            else f"The {percent} set is empty: nothing here is as similar as a "
+            "profile's own molecule mostly is."
+        )
+    yield (
+        f"Such sets hold the molecule that made a profile in {percent} of cases, if it "
+        "is in the library, and was not in the training, and the profile was made as "
+        "those of the training: they say what can be left out, not that the first is "
+        "right."
+    )
+
+
 def _p_text(value: float) -> str:
     return f"= {value:.3f}" if value >= 0.001 else "< 0.001"
 
@@ -223,6 +257,7 @@ def _caption(own: pd.DataFrame) -> str:
     parts.append(f"Score: {_METRICS.get(metric, metric)}.")
     if attrs.get("model"):
         parts.append(f"Model: {attrs['model']}.")
+    parts.extend(set_text(own))
     return printable(" ".join([*parts, *attrs.get("account", ())]))
 
 

@@ -27,8 +27,7 @@ try:
     from starlette.datastructures import UploadFile
     from starlette.exceptions import HTTPException
 
-    from sklearn_molge.app._service import Answer, Asked, Service
-    from sklearn_molge.app._uploads import read_query
+    from sklearn_molge.app._service import Answer, Asked, Service, Why
 except ImportError as error:
     raise ImportError(
         'sklearn_molge.app needs fastapi: pip install "sklearn-molge[app]"'
@@ -55,6 +54,7 @@ def make_app(
     n_explained: int = 3,
     max_upload: int = 32 * 2**20,
     max_kept: int = 256 * 2**20,
+    uploads: str | os.PathLike[str] | None = None,
     n_running: int | None = None,
     n_waiting: int = 100,
     timeout: float = 120.0,
@@ -79,11 +79,15 @@ def make_app(
     n_permutations : int, default=999
         As of :meth:`MoleculeIndex.query`.
     n_explained : int, default=3
-        How many answers are shown with the genes and atoms that speak for them.
+        How many answers are explained, by the genes and atoms that speak for them,
+        where somebody asks for that.
     max_upload : int, default=32 MiB
         Bytes that can be sent at once.
     max_kept : int, default=256 MiB
         Bytes of uploads that are kept in memory for their permalinks, the last ones.
+    uploads : path-like, default=None
+        Folder in which what was read of them is kept as well, within as many bytes, so
+        that permalinks outlive the server. It is made where it is not there.
     n_running : int, default=None
         Questions that are worked on at once; None is the number of processors.
     n_waiting : int, default=100
@@ -100,9 +104,16 @@ def make_app(
     ------
     ImportError
         If the extra ``app`` is not installed.
+    OSError
+        If the folder of the uploads cannot be written to.
     ValueError
         If the token is short, all `hosts` are allowed without one, or `study` lacks
         genes of the index.
+
+    Warns
+    -----
+    DataWarning
+        If files in the folder of the uploads are damaged, or of another model.
 
     See Also
     --------
@@ -110,10 +121,10 @@ def make_app(
 
     Notes
     -----
-    No upload is unpickled or unpacked; every answer has a Content-Security-Policy
-    that allows no foreign script, style or picture, and no error shows a traceback.
-    Threads cannot be stopped: a question that was given up keeps its thread until it
-    is done.
+    No upload is unpickled, and none but a workbook unpacked; every answer has a
+    Content-Security-Policy that allows no foreign script, style or picture, and no
+    error shows a traceback. Threads cannot be stopped: a question that was given up
+    keeps its thread until it is done.
 
     Examples
     --------
@@ -134,7 +145,7 @@ def make_app(
         raise ValueError("hosts=None lets all names in, and needs a token. Got none.")
     service = Service(
         index, study=study, n_permutations=n_permutations, n_explained=n_explained,
-        max_kept=max_kept,
+        max_kept=max_kept, uploads=uploads,
     )  # fmt: skip
     desk = Desk(n_running or os.cpu_count() or 1, n_waiting, timeout)
     app = FastAPI(
@@ -227,9 +238,7 @@ def _add_answers(app: FastAPI, pages: _Pages, service: Service, desk: Desk) -> N
             if isinstance(file, UploadFile) and file.filename:
                 content = await file.read()
                 name = printable(Path(file.filename).name)[:80]
-                read = _told(lambda: read_query(name, content, _named(service)))
-                upload = await desk.run(read)
-                fields["upload"] = service.uploads.put(content, upload)
+                fields["upload"] = await desk.run(_told(service.take), name, content)
         asked = _as_asked(fields)
         return RedirectResponse(f"/answer?{urlencode(_address(asked))}", 303)
 
@@ -241,10 +250,18 @@ def _add_answers(app: FastAPI, pages: _Pages, service: Service, desk: Desk) -> N
             column, classes = service.enriched(found)
             return pages(
                 "query", asked=asked, answer=found, views=views,
-                counts=_counts(found.marks), why=service.why(found), column=column,
+                counts=_counts(found.marks), column=column,
                 map=service.map(found), classes=classes.to_dict("records"),
                 address=urlencode(_address(asked)),
             )  # fmt: skip
+
+        return await desk.run(_told(work))
+
+    @app.get("/why", **add)
+    async def why(asked: Annotated[Asked, Query()]) -> Response:
+        def work() -> Response:
+            address = urlencode(_address(asked))
+            return pages("why", why=service.why(asked), address=address)
 
         return await desk.run(_told(work))
 
@@ -287,12 +304,6 @@ def _add_other_pages(app: FastAPI, pages: _Pages, service: Service, desk: Desk) 
             text = load_template(f"_{name}.jinja", _PACKAGE).render()
         headers = {"cache-control": "max-age=3600"}
         return Response(text, media_type=kind, headers=headers)
-
-
-def _named(service: Service) -> Any:
-    if service.genes is None:
-        raise ValueError("This model does not know the names of its genes.")
-    return service.genes
 
 
 def _as_asked(fields: dict[str, str]) -> Asked:
@@ -375,6 +386,26 @@ class Found(BaseModel):
     permalink: str
 
 
+class GeneShare(BaseModel):
+    """What a gene does for a match."""
+
+    gene: str
+    share: float = Field(description="of the similarity; above 0 it speaks for it")
+    value: float = Field(description="in the query")
+
+
+class Explained(BaseModel):
+    """What speaks for a molecule."""
+
+    rank: int
+    molecule: str
+    name: str
+    genes: list[GeneShare] = Field(description="those that count most, first")
+    atoms: list[float] = Field(
+        description="share of each atom, in the order of the SMILES"
+    )
+
+
 class MoleculeQuestion(BaseModel):
     """A molecule."""
 
@@ -434,6 +465,11 @@ def _add_interface(app: FastAPI, service: Service, desk: Desk) -> None:
         """Rank the molecules of the library for up and down genes."""
         return await desk.run(_told(lambda: _found(service.answer(asked))))
 
+    @app.post("/api/why")
+    async def why(asked: Asked) -> list[Explained]:
+        """Say which atoms and genes speak for the first molecules of a query."""
+        return [_explained(each) for each in await desk.run(_told(service.why), asked)]
+
     @app.post("/api/molecule")
     async def molecule(question: MoleculeQuestion) -> Expected:
         """Say which genes a molecule moves, and which measured profiles are near."""
@@ -462,6 +498,13 @@ def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
     plain = pd.DataFrame(table).astype(object)
     rows = plain.where(plain.notna(), None).to_dict("records")
     return [{str(key): value for key, value in row.items()} for row in rows]
+
+
+def _explained(why: Why) -> Explained:
+    genes = [GeneShare(gene=g, share=share, value=v) for g, share, v in why.genes]
+    return Explained(
+        rank=why.rank, molecule=why.smiles, name=why.name, genes=genes, atoms=why.atoms
+    )
 
 
 def _found(answer: Answer) -> Found:

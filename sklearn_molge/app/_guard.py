@@ -28,7 +28,7 @@ _COOKIE = "molge"
 _PATIENCE = 20
 _HEADERS = {
     "content-security-policy": "default-src 'none'; style-src 'self'; script-src "
-    "'self'; img-src data:; form-action 'self'; base-uri 'none'; "
+    "'self'; connect-src 'self'; img-src data:; form-action 'self'; base-uri 'none'; "
     "frame-ancestors 'none'",
     "x-content-type-options": "nosniff",
     "x-frame-options": "DENY",

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
-import threading
-from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -19,7 +18,9 @@ from sklearn.utils import gen_batches
 from sklearn_molge._utils.answer_view import structure_uri
 from sklearn_molge._utils.messages import counted
 from sklearn_molge._utils.views import fitted_gene_names, resolve_views
-from sklearn_molge.app._uploads import MOST_NAME, UploadStore, gene_marks
+from sklearn_molge.app._remembered import Remembered
+from sklearn_molge.app._upload_store import UploadStore
+from sklearn_molge.app._uploads import MOST_NAME, gene_marks, read_query
 from sklearn_molge.expression import match_genes, profile_from_genes
 from sklearn_molge.inspection import (
     atom_attribution,
@@ -41,6 +42,7 @@ _N_BEST = 100  # nearest molecules whose classes are counted
 _N_MEASURED = 4096  # profiles that are compared at a time
 _N_MAP = 2000  # molecules of the map's background
 _CLASSES = ("moa", "mechanism", "target")
+_OF_SETS = ["conformal_p", "in_set", "set_size"]
 _COLORS = {True: (0.25, 0.47, 0.85), False: (0.87, 0.35, 0.25)}  # for, against
 
 # A form sends an empty text for a field that is left empty.
@@ -118,9 +120,16 @@ class Why:
     """Which genes and atoms speak for a match."""
 
     rank: int
+    smiles: str
     name: str
-    picture: str
     genes: list[tuple[str, float, float]]  # name, change of similarity, expression
+    atoms: list[float]  # changes of similarity
+
+    @property
+    def picture(self) -> str:
+        """The molecule, its atoms coloured by what they change."""
+        colors = _atom_colors(np.asarray(self.atoms))
+        return structure_uri(self.smiles, size=(320, 220), atom_colors=colors)
 
 
 @dataclass(frozen=True)
@@ -145,6 +154,32 @@ class MoleculeAnswer:
     signatures: pd.DataFrame = field(default_factory=pd.DataFrame)
 
 
+@dataclass(frozen=True)
+class _Map:
+    """The plane of a library, and a sample of its molecules there, from 0 to 1."""
+
+    centre: NDArray
+    axes: NDArray
+    low: NDArray
+    span: NDArray
+    sample: list[list[float]] = field(default_factory=list)
+
+    @classmethod
+    def make(cls, vectors: NDArray) -> _Map:
+        """Find the two directions of largest variance."""
+        centre = vectors.mean(axis=0)
+        _, _, axes = np.linalg.svd(vectors - centre, full_matrices=False)
+        axes = np.pad(axes, ((0, 2), (0, 0)))[:2].T  # one axis at least
+        low, high = np.quantile((vectors - centre) @ axes, [0.005, 0.995], axis=0)
+        plane = cls(centre, axes, low, np.where(high > low, high - low, 1))
+        return replace(plane, sample=plane.places(vectors).tolist())
+
+    def places(self, vectors: NDArray) -> NDArray:
+        """Return x and y of vectors."""
+        places = ((vectors - self.centre) @ self.axes - self.low) / self.span
+        return np.clip(places, 0, 1)
+
+
 class Service:
     """Answers questions about an index; from several threads at once.
 
@@ -158,6 +193,8 @@ class Service:
         How many answers are explained.
     max_kept : int
         Bytes of uploads that are kept.
+    uploads : path-like or None
+        Folder in which they are kept.
     """
 
     def __init__(
@@ -168,19 +205,20 @@ class Service:
         n_permutations: int,
         n_explained: int,
         max_kept: int,
+        uploads: str | os.PathLike[str] | None = None,
     ):
         self.index = index
         self.n_permutations = n_permutations
         self.n_explained = n_explained
-        self.uploads = UploadStore(max_kept)
         self.genes = _genes_of(index)
+        self.uploads = UploadStore(max_kept, self.genes, uploads)
         self._names = _fitted_names(index.estimator_)
         self.study = study
         self._measured = None if study is None else self._measure(study)
-        self._answers: OrderedDict[Asked, Answer] = OrderedDict()
-        self._lock = threading.Lock()
-        self._known_labels: tuple[tuple, list[list[str]]] = ((), [])
-        self._known_map: tuple | None = None
+        self._answers = Remembered[Answer](_N_KEPT)
+        self._explanations = Remembered[list[Why]](_N_KEPT)
+        self._labels = Remembered[list[list[str]]](1)
+        self._maps = Remembered[_Map](1)
         self.columns = _further_columns(index)
 
     # Genes
@@ -242,6 +280,21 @@ class Service:
 
     # Molecules for profiles
 
+    def take(self, name: str, content: bytes) -> str:
+        """Read an uploaded file, unless it is known, and return its key.
+
+        Raises
+        ------
+        ValueError
+            As :func:`read_query`, or if the model does not know its genes.
+        """
+        if self.genes is None:
+            raise ValueError("This model does not know the names of its genes.")
+        key = self.uploads.key(content)
+        if key not in self.uploads:
+            self.uploads.put(key, read_query(name, content, self.genes))
+        return key
+
     def answer(self, asked: Asked) -> Answer:
         """Answer a question, or remember the answer.
 
@@ -252,16 +305,7 @@ class Service:
         KeyError
             If its upload is not kept any more.
         """
-        with self._lock:
-            if asked in self._answers:
-                self._answers.move_to_end(asked)
-                return self._answers[asked]
-        answer = self._answer(asked)
-        with self._lock:
-            self._answers[asked] = answer
-            if len(self._answers) > _N_KEPT:
-                self._answers.popitem(last=False)
-        return answer
+        return self._answers.get(asked, lambda: self._answer(asked))
 
     def _answer(self, asked: Asked) -> Answer:
         notes: list[str] = []
@@ -291,6 +335,9 @@ class Service:
                 n_permutations=self.n_permutations,
             )  # fmt: skip
             table.attrs["account"] = [account, *notes]
+        if not asked.upload:  # a list of genes is no profile like those that calibrate
+            table = table.drop(columns=_OF_SETS, errors="ignore")
+            table.attrs.pop("coverage", None)
         near = table if among is None else near
         profile = profiles.mean(axis=0)
         return Answer(asked, table.head(asked.n), marks, near, profile, notes)
@@ -385,16 +432,25 @@ class Service:
 
     # Why
 
-    def why(self, answer: Answer) -> list[Why]:
-        """Explain the first answers, where the model can."""
+    def why(self, asked: Asked) -> list[Why]:
+        """Explain the first answers to a question, where the model can; or remember it.
+
+        Raises
+        ------
+        ValueError, KeyError
+            As :meth:`answer`.
+        """
+        return self._explanations.get(asked, lambda: self._why(self.answer(asked)))
+
+    def _why(self, answer: Answer) -> list[Why]:
         found: list[Why] = []
+        profile = self._named(answer.profile[None])
+        if answer.asked.reverse and self.index.reverses_by_sign_:
+            profile = -profile
         for row in answer.table.head(self.n_explained).to_dict("records"):
-            profile = self._named(answer.profile[None])
-            if answer.asked.reverse and self.index.reverses_by_sign_:
-                profile = -profile
             args = (self.index.estimator_, row["molecule"], profile)
             try:
-                atoms = atom_attribution(*args)
+                atoms = atom_attribution(*args).values
                 genes = gene_attribution(*args).values
             except (TypeError, ValueError):
                 return found
@@ -405,11 +461,8 @@ class Service:
                 for i in order
                 if genes[i]
             ]
-            picture = structure_uri(
-                row["molecule"], size=(320, 220), atom_colors=_atom_colors(atoms.values)
-            )
-            name = row["name"] if isinstance(row["name"], str) and row["name"] else ""
-            found.append(Why(row["rank"], name or row["molecule"], picture, told))
+            name = row["name"] if isinstance(row["name"], str) else ""
+            found.append(Why(row["rank"], row["molecule"], name, told, atoms.tolist()))
         return found
 
     def enriched(self, answer: Answer) -> tuple[str, pd.DataFrame]:
@@ -424,51 +477,44 @@ class Service:
                 [_classes(label) for label in near[column]],
                 names=near["name"].fillna("").tolist(),
                 statistic="hypergeometric",
-                background=self._labels(column),
+                background=self._labels_of(column),
             )
         except ValueError:  # no class is large enough
             return column, pd.DataFrame()
         table = found.table
         return column, table[table["n_hits"] > 1].head(8).reset_index()
 
-    def _labels(self, column: str) -> list[list[str]]:
+    def _labels_of(self, column: str) -> list[list[str]]:
         """Return the classes of all molecules of the library that have one."""
-        state = self.index.n_rows_, self.index.n_molecules_, column
-        with self._lock:
-            if self._known_labels[0] != state:
-                labels = map(_classes, self.index.get_molecules()[column])
-                self._known_labels = state, [each for each in labels if each]
-            return self._known_labels[1]
+
+        def read() -> list[list[str]]:
+            labels = map(_classes, self.index.get_molecules()[column])
+            return [each for each in labels if each]
+
+        return self._labels.get((*self._state, column), read)
+
+    @property
+    def _state(self) -> tuple[int, int]:
+        """What tells an index before a change from one after it."""
+        return self.index.n_rows_, self.index.n_molecules_
 
     def map(self, answer: Answer) -> tuple[list, list] | None:
         """Return places (x, y from 0 to 1) of a sample of the library, and of hits."""
         rows = answer.table.get("index_row")
         if rows is None or self.index.n_molecules_ < 3:
             return None
-        centre, axes, low, span, sample = self._map_axes()
-        hits = self._vectors(rows.to_numpy())
-        places = np.clip(((hits - centre) @ axes - low) / span, 0, 1)
-        return sample, places.tolist()
+        drawn = self._maps.get(self._state, self._map)
+        vectors = self._vectors(rows.to_numpy())
+        return drawn.sample, drawn.places(vectors).tolist()
 
-    def _map_axes(self) -> tuple:
-        with self._lock:
-            if self._known_map is None:
-                store = self.index.store_
-                rows = np.arange(store.n_rows)
-                rows = rows if store.active is None else rows[store.active]
-                if len(rows) > _N_MAP:
-                    rng = np.random.default_rng(0)
-                    rows = np.sort(rng.choice(rows, _N_MAP, replace=False))
-                vectors = self._vectors(rows)
-                centre = vectors.mean(axis=0)
-                _, _, axes = np.linalg.svd(vectors - centre, full_matrices=False)
-                axes = np.pad(axes, ((0, 2), (0, 0)))[:2].T  # one axis at least
-                places = (vectors - centre) @ axes
-                low, high = np.quantile(places, [0.005, 0.995], axis=0)
-                span = np.where(high > low, high - low, 1)
-                sample = np.clip((places - low) / span, 0, 1).tolist()
-                self._known_map = centre, axes, low, span, sample
-            return self._known_map
+    def _map(self) -> _Map:
+        store = self.index.store_
+        rows = np.arange(store.n_rows)
+        rows = rows if store.active is None else rows[store.active]
+        if len(rows) > _N_MAP:
+            rng = np.random.default_rng(0)
+            rows = np.sort(rng.choice(rows, _N_MAP, replace=False))
+        return _Map.make(self._vectors(rows))
 
     def _vectors(self, rows: NDArray) -> NDArray:
         vectors = self.index.store_.stored(rows).astype(np.float64)

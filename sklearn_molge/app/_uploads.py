@@ -1,15 +1,13 @@
-"""Files that are dropped on the page: read with suspicion, kept for a while."""
+"""Files that are dropped on the page, read with suspicion."""
 
 from __future__ import annotations
 
-import hashlib
 import tempfile
 import threading
 import warnings
 import zipfile
-from collections import OrderedDict
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from math import prod
@@ -23,9 +21,10 @@ from numpy.typing import NDArray
 from sklearn_molge import datasets
 from sklearn_molge._files.hdf5 import open_hdf5
 from sklearn_molge._utils.messages import counted, first_few
+from sklearn_molge.app._workbooks import check_workbook, is_workbook
 from sklearn_molge.expression import match_genes
 
-__all__ = ["MOST_NAME", "Upload", "UploadStore", "gene_marks", "read_query"]
+__all__ = ["MOST_NAME", "Upload", "gene_marks", "read_query"]
 
 _MOST_PROFILES = 1000
 _MOST_UNPACKED = 2**28
@@ -35,7 +34,7 @@ _HDF5 = b"\x89HDF\r\n\x1a\n"
 _ZIP = b"PK\x03\x04"
 # What is never opened: what it is, by its first bytes, and what helps.
 _REFUSED = {
-    _ZIP: "It is packed (a workbook, .npz or .zip): save it as CSV",
+    _ZIP: "It is packed (.zip, .npz or no workbook of today): save it as CSV",
     b"\x1f\x8b": "It is packed (gzip): unpack it",
     b"BZh": "It is packed (bzip2): unpack it",
     b"\xfd7zXZ": "It is packed (xz): unpack it",
@@ -43,8 +42,6 @@ _REFUSED = {
     b"\x80": "It is a pickle, which could run anything: save it as CSV",
     b"\xd0\xcf\x11\xe0": "It is a workbook of old Excel: save it as CSV",
 }
-# Filters of warnings belong to the process.
-_READING = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -104,18 +101,23 @@ def read_query(name: str, content: bytes, genes: Any) -> Upload:
     Raises
     ------
     ValueError
-        If it is no table of differential expression, GCT, GCTX, h5ad or matrix, or
-        is packed or a pickle, neither of which is opened.
+        If it is no table of differential expression, GCT, GCTX, h5ad or matrix, is
+        a workbook that is too large, or is packed or a pickle, neither of which is
+        opened.
     """
+    packed = is_workbook(content)
     for start, why in _REFUSED.items():
-        if content.startswith(start):
+        if content.startswith(start) and not packed:
             raise ValueError(f"{name} is not read. {why}.")
-    if zipfile.is_zipfile(BytesIO(content)):  # also with something before it
+    if packed:
+        check_workbook(content)
+    elif zipfile.is_zipfile(BytesIO(content)):  # with something before it
         raise ValueError(f"{name} is not read. {_REFUSED[_ZIP]}.")
     if not content.strip():
         raise ValueError(f"{name} is empty.")
-    with tempfile.TemporaryDirectory(prefix="molge-") as folder, _READING:
-        path = Path(folder) / f"upload{_suffix(name)}"
+    with tempfile.TemporaryDirectory(prefix="molge-") as folder:
+        # It is told by its content, but openpyxl goes by the name.
+        path = Path(folder) / f"upload.{'xlsx' if packed else 'txt'}"
         path.write_bytes(content)
         try:
             profiles, marks, told = _read(path, content, genes)
@@ -127,27 +129,49 @@ def read_query(name: str, content: bytes, genes: Any) -> Upload:
     return Upload(name, profiles, marks, tuple(told))
 
 
-@contextmanager
-def _noting() -> Iterator[list[str]]:
-    """Collect the warnings of this thread; those of others are of other users."""
-    own, noted = threading.get_ident(), list[str]()
-    with warnings.catch_warnings():
+class _Noting:
+    """Collects the warnings of threads that read, each its own.
+
+    Filters of warnings belong to the process: the first thread that reads sets them,
+    and the last one puts back what was there. No lock is held in between.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._noted: dict[int, list[str]] = {}
+        self._undo = ExitStack()
+
+    @contextmanager
+    def __call__(self) -> Iterator[list[str]]:
+        own, noted = threading.get_ident(), list[str]()
+        with self._lock:
+            if not self._noted:
+                self._start()
+            self._noted[own] = noted
+        try:
+            yield noted
+        finally:
+            with self._lock:
+                del self._noted[own]
+                if not self._noted:
+                    self._undo.close()
+
+    def _start(self) -> None:
+        self._undo.enter_context(warnings.catch_warnings())
         warnings.simplefilter("always")
         show = warnings.showwarning
 
         def note(message, *args: Any, **kwargs: Any) -> None:
-            if threading.get_ident() == own:
-                noted.append(str(message))
-            else:
+            noted = self._noted.get(threading.get_ident())
+            if noted is None:  # of another thread, whose warnings are of other users
                 show(message, *args, **kwargs)
+            else:
+                noted.append(str(message))
 
         warnings.showwarning = note
-        yield noted
 
 
-def _suffix(name: str) -> str:
-    suffix = Path(name).suffix.lower()
-    return suffix if suffix in (".csv", ".tsv", ".gct", ".gctx", ".h5ad") else ".txt"
+_noting = _Noting()
 
 
 def _read(
@@ -161,7 +185,8 @@ def _read(
             return *_aligned(datasets.read_profiles(path), genes), noted
     # The side on which the file has the genes of the model, under its own names.
     errors = []
-    for side in ("rows", "columns"):
+    is_book = is_workbook(content)
+    for side in () if is_book else ("rows", "columns"):
         try:
             with _noting() as noted:
                 read = datasets.read_profiles(path, genes_in=side)
@@ -175,6 +200,8 @@ def _read(
             )
             return profiles, marks, [*told, *noted]
     except ValueError as no_table:
+        if is_book:
+            raise
         raise ValueError(
             f"It is no table of differential expression: {no_table} Nor are its rows "
             f"profiles of genes: {errors[0]} Nor its columns: {errors[1]}"
@@ -237,42 +264,3 @@ def _check_hdf5(path: Path) -> None:
             f"It unpacks into {n_bytes:,} bytes, and at most {_MOST_UNPACKED:,} are "
             "read."
         )
-
-
-class UploadStore:
-    """The last uploads by the hash of their content, within some bytes.
-
-    Parameters
-    ----------
-    max_bytes : int
-    """
-
-    def __init__(self, max_bytes: int):
-        self._most = max_bytes
-        self._kept: OrderedDict[str, Upload] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def put(self, content: bytes, upload: Upload) -> str:
-        """Keep an upload, and return what it is called in an address."""
-        key = hashlib.sha256(upload.name.encode() + b"\0" + content).hexdigest()[:32]
-        with self._lock:
-            self._kept[key] = upload
-            self._kept.move_to_end(key)
-            while len(self._kept) > 1 and self._n_bytes() > self._most:
-                self._kept.popitem(last=False)
-        return key
-
-    def get(self, key: str) -> Upload:
-        """Return an upload.
-
-        Raises
-        ------
-        KeyError
-            If it is not kept any more.
-        """
-        with self._lock:
-            self._kept.move_to_end(key)
-            return self._kept[key]
-
-    def _n_bytes(self) -> int:
-        return sum(upload.nbytes for upload in self._kept.values())

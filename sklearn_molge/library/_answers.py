@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,13 +50,15 @@ def answer_table(
     background: Background | None = None,
     percentiles: NDArray[np.float64] | None = None,
     null: Null | None = None,
+    sets: Mapping[str, ArrayLike] | None = None,
     reverse: bool = False,
     ids_are_drugs: bool = True,
     pictures: bool = False,
 ) -> QueryAnswer:
     """Make a table of what `top_k` returned, one row an answer.
 
-    `candidate_scores` are those in the joint space, where `scores` are others. Where
+    `candidate_scores` are those in the joint space, where `scores` are others; `sets`
+    are columns of :class:`ConformalSets`. Where
     `ids_are_drugs`, the store's ids are identities, which are computed
     otherwise. The columns are those of ``MoleculeIndex.query``; what is not known is no
     column. ``attrs`` of the table hold "metric", "reverse", "n_molecules" and
@@ -89,6 +91,7 @@ def answer_table(
         }
     if percentiles is not None:
         columns["percentile"] = percentiles.reshape(-1)
+    columns |= sets or {}
     if background is not None and background.knows_training:
         with reading(store.path, read):
             columns |= _training_columns(background, molecules, drugs)

@@ -51,6 +51,7 @@ from sklearn_molge.library._query_answer import QueryAnswer
 from sklearn_molge.library._rerank import Cascade
 from sklearn_molge.library._search import top_k
 from sklearn_molge.library._searcher import Searcher
+from sklearn_molge.library._sets import ConformalSets
 from sklearn_molge.library._store import VectorStore
 
 __all__ = ["MoleculeIndex"]
@@ -175,6 +176,14 @@ class MoleculeIndex(BaseEstimator):
     retriever's scores too: of permuted profiles, see :meth:`significance`, and of the
     background of :meth:`calibrate`. So the retriever scores each permutation with the
     answers and with at most 2,048 molecules of the library.
+
+    *Sets of a* :class:`~sklearn_molge.retrieval.ConformalRetriever`. A library is no
+    list like those that calibrate, so its sets go by the similarity alone
+    (``least_similarity``): if a profile was made as those of the training were, and its
+    molecule was not among these and is in the library, the set holds it with the
+    probability `coverage`. Mostly such a set is large. There are none of lists of
+    genes, of several profiles together, with `reverse`, by another metric than the
+    estimator's, and of a standardised vote.
 
     The folder holds a database of SQLite with all texts, a file of vectors that is
     memory-mapped, and the embedder as a pickle, signed by your installation: that of
@@ -761,9 +770,12 @@ class MoleculeIndex(BaseEstimator):
             (in percent: the background's queries that score lower with this molecule,
             so that with `reverse` in the joint space the best answers have low ones),
             and ``nearest_training`` (SMILES), ``nearest_similarity`` (Tanimoto, Morgan)
-            and ``in_training``; ``library`` and ``library_row``, the row of the library
-            that was given (its first row with this molecule; ``skipped_`` has the
-            others; with several libraries, of the one of this number, from 0);
+            and ``in_training``; of a
+            :class:`~sklearn_molge.retrieval.ConformalRetriever` whether the answer is
+            ``in_set``, its ``conformal_p`` and ``set_size``, how many molecules of the
+            library are in it (see Notes); ``library`` and ``library_row``, the row of
+            the library that was given (its first row with this molecule; ``skipped_``
+            has the others; with several libraries, of the one of this number, from 0);
             ``index_row``, see :meth:`get_molecules`; with `pictures` ``structure``; and
             the further columns of the library, missing where another library than a
             molecule's has them ("_library" is put behind a name that is taken).
@@ -791,6 +803,10 @@ class MoleculeIndex(BaseEstimator):
             null = searcher.null(permuted, rows, level=level, reverse=least)
         if background is not None:
             percentiles = background.percentiles(searcher.compare, scores, rows)
+        is_list = hasattr(y, "gene_name_choices")  # which is no measured profile
+        sets = None
+        if not (reverse or is_list):
+            sets = ConformalSets.find(searcher, queries, scores)
         table = answer_table(
             self.store_,
             scores,
@@ -800,6 +816,7 @@ class MoleculeIndex(BaseEstimator):
             background=self.background_,
             percentiles=percentiles,
             null=null,
+            sets=None if sets is None else sets.columns,
             reverse=reverse,
             ids_are_drugs=self._unique_by == "drug",
             pictures=pictures,
@@ -807,7 +824,9 @@ class MoleculeIndex(BaseEstimator):
         table.attrs["model"] = _name_of(self.estimator_)
         if n_permutations:
             table.attrs |= {"n_permutations": int(n_permutations), "level": level}
-        if hasattr(y, "gene_name_choices"):
+        if sets is not None:
+            table.attrs["coverage"] = sets.coverage
+        if is_list:
             table.attrs["account"] = [f"{y}."]
         return table
 

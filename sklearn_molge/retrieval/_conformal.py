@@ -227,6 +227,10 @@ class ConformalRetriever(BaseWrapper):
     conformity_weights_ : ndarray of shape (n_scores,)
         Weight of each; with that of the query's own drug,
         ``1 / (n_calibration_drugs_ + 1)``, their sum is 1.
+    match_similarities_ : ndarray of shape (n_scores,)
+        Similarity of each calibration profile to its own molecule, sorted.
+    match_weights_ : ndarray of shape (n_scores,)
+        Weight of each, as in `conformity_weights_`.
     n_calibration_drugs_ : int
         Number of drugs that calibrate.
     n_genes_in_ : int
@@ -286,6 +290,17 @@ class ConformalRetriever(BaseWrapper):
     molecule is among the candidates, and for lists of candidates like those of the
     calibration: the drugs that a fold does not train on. Without `groups` lines are
     *not* held out: profiles of lines that are new may then be covered less often.
+
+    *Lists that are not like these*, such as a library of all that can be bought. The
+    lift compares a molecule with the list, so that its p-value holds for lists like
+    those of the calibration. :meth:`predict_p_from_similarity` leaves the list out: its
+    score of conformity is the similarity :math:`s_m` itself. That of the true molecule
+    is then calibrated whatever else is in the list, under the same assumptions about
+    the profile and its drug, if a similarity does not depend on the other candidates,
+    as that of a standardised :class:`VotingRetriever` does. It cannot use how far a
+    molecule stands out from the others. A set of a library is large, and the best of
+    very many molecules is nearly always in it: it tells what can be left out, and by
+    being empty that nothing fits, but not that the first are right.
 
     A set may be empty: no candidate is like a true molecule. It is full where the
     similarities tell nothing, or where there are fewer than
@@ -518,6 +533,10 @@ class ConformalRetriever(BaseWrapper):
         self.n_calibration_drugs_ = len(sizes)
         self.conformity_scores_ = scores[order]
         self.conformity_weights_ = weights[order] / (len(sizes) + 1)
+        matches = np.concatenate([fold.own(fold.similarities) for fold in folds])
+        order = np.argsort(matches, kind="stable")
+        self.match_similarities_ = matches[order]
+        self.match_weights_ = weights[order] / (len(sizes) + 1)
         self._say_too_few(self.coverage, stacklevel=7)
 
     def _say_too_few(self, coverage, *, stacklevel):
@@ -575,10 +594,80 @@ class ConformalRetriever(BaseWrapper):
         """
         similarities, codes = self._similarities(X, y)
         log_lift = self._straight.log_lift(similarities)
-        below = np.append(0, np.cumsum(self.conformity_weights_))
-        places = np.searchsorted(self.conformity_scores_, log_lift, side="right")
-        p_values = below[places] + 1 / (self.n_calibration_drugs_ + 1)
-        return np.minimum(p_values, 1)[:, codes]
+        known = self.conformity_scores_, self.conformity_weights_
+        return self._p_values(log_lift, *known)[:, codes]
+
+    def _p_values(self, scores, known, weights):
+        """Return the weight of the known scores that are no larger, and of a new one.
+
+        A tie counts for the candidate.
+        """
+        below = np.append(0, np.cumsum(weights))
+        places = np.searchsorted(known, scores, side="right")
+        return np.minimum(below[places] + 1 / (self.n_calibration_drugs_ + 1), 1)
+
+    def predict_p_from_similarity(self, similarities):
+        """Conformal p-value of similarities to molecules of any list.
+
+        Unlike those of :meth:`predict_p`, they do not depend on the other candidates,
+        which may be a whole library: see Notes.
+
+        Parameters
+        ----------
+        similarities : array-like of any shape
+            What ``similarity`` gives, of profiles like those of `fit`, each alone.
+
+        Returns
+        -------
+        p_values : ndarray of the same shape
+            That of a profile's own molecule is at most a with probability at most a.
+
+        Raises
+        ------
+        ValueError
+            If a similarity is NaN.
+        """
+        check_is_fitted(self)
+        similarities = np.asarray(similarities, dtype=np.float64)
+        if np.isnan(similarities).any():
+            raise ValueError("similarities must be numbers. Got NaN.")
+        known = self.match_similarities_, self.match_weights_
+        return self._p_values(similarities, *known)
+
+    def least_similarity(self, coverage=None):
+        """Similarity from which on a molecule is in the set, in a list of any kind.
+
+        Parameters
+        ----------
+        coverage : float, default=None
+            Probability with which a set holds the profile's own molecule, in (0, 1); by
+            default the parameter `coverage`.
+
+        Returns
+        -------
+        least : float
+            Minus infinity where every set is full. Molecules at least so similar are
+            those whose :meth:`predict_p_from_similarity` is above ``1 - coverage``.
+
+        Raises
+        ------
+        ValueError
+            If the coverage is not in (0, 1).
+
+        Warns
+        -----
+        CalibrationWarning
+            If there are too few calibration drugs for the coverage.
+        """
+        check_is_fitted(self)
+        coverage = self.coverage if coverage is None else coverage
+        validate_parameter_constraints(
+            _COVERAGE, {"coverage": coverage}, caller_name="least_similarity"
+        )
+        self._say_too_few(coverage, stacklevel=3)
+        known = np.append(-np.inf, self.match_similarities_)
+        enough = self.predict_p_from_similarity(known) > 1 - coverage + _ROUNDING
+        return float(known[np.argmax(enough)])
 
     def predict_set(self, X, y, coverage=None) -> NDArray[np.bool_]:
         """Tell for each profile which molecules are in its set.

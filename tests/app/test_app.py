@@ -2,6 +2,8 @@
 
 import csv
 import gzip
+import hashlib
+import html
 import http.client
 import io
 import json
@@ -9,12 +11,14 @@ import pickle
 import re
 import shutil
 import socket
+import struct
 import threading
 import time
 import warnings
 import zipfile
 import zlib
 from contextlib import closing, contextmanager
+from functools import partial
 from html.parser import HTMLParser
 from urllib.parse import parse_qs, urlencode, urlsplit
 
@@ -30,12 +34,13 @@ from sklearn_molge import datasets
 from sklearn_molge.alignment import CCA
 from sklearn_molge.base import EmbedderMixin
 from sklearn_molge.datasets import Study, make_perturbation_study
+from sklearn_molge.exceptions import DataWarning
 from sklearn_molge.expression import profile_from_genes
-from sklearn_molge.inspection import gene_attribution
+from sklearn_molge.inspection import atom_attribution, gene_attribution
 from sklearn_molge.library import MoleculeIndex
 from sklearn_molge.metrics import similarity
 from sklearn_molge.molecules import MorganFingerprinter, canonical_smiles
-from sklearn_molge.retrieval import PredictedProfileRetriever
+from sklearn_molge.retrieval import ConformalRetriever, PredictedProfileRetriever
 
 fastapi = pytest.importorskip("fastapi")
 uvicorn = pytest.importorskip("uvicorn")
@@ -175,7 +180,7 @@ def test_from_the_form_to_the_table(port, index):
     called = expected["better_than_noise"].iloc[0]
     assert ("No better than noise." in page) == (not called)
     assert "14 of 14 genes used" in page
-    for word in ("speaks for the first", "Where they lie", "Permalink"):
+    for word in ("What speaks for the first", "Where they lie", "Permalink"):
         assert word in page
 
 
@@ -264,14 +269,134 @@ def test_no_molecule_passes(port):
 
 
 def test_why(port, index):
-    page = ask(port, "GET", f"/answer?up={'+'.join(UP)}&down={'+'.join(DOWN)}&n=3")[2]
+    where = f"?up={'+'.join(UP)}&down={'+'.join(DOWN)}&n=3"
+    assert f'href="/why?{where[1:]}"' in html.unescape(
+        ask(port, "GET", f"/answer{where}")[2]
+    )
+    page = ask(port, "GET", f"/why{where}")[2]
     query = profile_from_genes(STUDY.genes, up=UP, down=DOWN)
     first = index.query(query, 1)["molecule"].iloc[0]
     shares = gene_attribution(index.estimator_, first, query.profile).values
     place = int(np.argmax(np.abs(shares)))
     told = f"{abs(shares[place]):.4f} {'for' if shares[place] > 0 else 'against'}"
-    assert told in page
     assert page.index(SYMBOLS[place], page.index("speaks for")) < page.index(told)
+    status, found = api(port, "/api/why", {"up": UP, "down": DOWN, "n": 3})
+    assert (status, [each["rank"] for each in found]) == (200, [1, 2, 3])
+    assert found[0]["molecule"] == first
+    gene = {"gene": SYMBOLS[place], "share": shares[place]}
+    assert found[0]["genes"][0] == pytest.approx(
+        gene | {"value": query.profile[0, place]}
+    )
+    atoms = atom_attribution(index.estimator_, first, query.profile).values
+    np.testing.assert_allclose(found[0]["atoms"], atoms, rtol=1e-6)
+
+
+def test_why_is_asked_like_any_question(port):
+    assert ask(port, "GET", "/why?up=NOTAGENE")[0] == 400
+    page = ask(port, "GET", f"/why?up={UP[0]}&mechanism=nothing+has+it")[2]
+    assert "There is nothing to show" in page
+
+
+# Several at once
+
+
+@pytest.fixture
+def held(monkeypatch):
+    """Hold the calls of a method back until the test lets them go, and count them."""
+    gates = []
+
+    def hold(owner, name, when=lambda *args, **kwargs: True):
+        gate, begun, real = threading.Event(), [], getattr(owner, name)
+        gates.append(gate)
+
+        def call(*args, **kwargs):
+            if when(*args, **kwargs):
+                begun.append(args)
+                assert gate.wait(30)
+            return real(*args, **kwargs)
+
+        monkeypatch.setattr(owner, name, call)
+        return gate, begun
+
+    yield hold
+    for gate in gates:
+        gate.set()
+
+
+def until(happens):
+    deadline = time.monotonic() + 20
+    while not happens():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+@contextmanager
+def asking(*calls):
+    """Call in threads of their own, and yield what came so far."""
+    came = []
+    threads = [threading.Thread(target=lambda c=c: came.append(c())) for c in calls]
+    for thread in threads:
+        thread.start()
+    yield came
+    for thread in threads:
+        thread.join()
+
+
+def test_the_classes_of_the_library_are_read_once_and_hold_nobody_up(index, held):
+    def is_whole(self, rows=None):
+        return rows is None
+
+    with served(make_app(index, n_running=4)) as port:
+        answers = [f"/answer.csv?up={gene}" for gene in UP[:2]]
+        assert ask(port, "GET", answers[0])[0] == 200
+        gate, begun = held(MoleculeIndex, "get_molecules", is_whole)
+        cold = [partial(ask, port, "GET", f"/answer?up={gene}") for gene in UP[:2]]
+        with asking(*cold) as came:
+            until(lambda: begun)
+            # One that is remembered and one that is not, beside what waits.
+            assert [ask(port, "GET", path)[0] for path in answers] == [200, 200]
+            assert not came
+            gate.set()
+        assert [status for status, _, _ in came] == [200, 200]
+        assert len(begun) == 1
+
+
+def test_one_question_asked_at_once_is_answered_once(index, held):
+    with served(make_app(index, n_running=4)) as port:
+        gate, begun = held(MoleculeIndex, "query")
+        ask_it = partial(ask, port, "GET", f"/answer.csv?up={UP[3]}")
+        with asking(ask_it, ask_it, ask_it) as came:
+            until(lambda: begun)
+            gate.set()
+        assert len(begun) == 1
+        assert len({body for _, _, body in came}) == 1
+
+
+def test_a_failure_is_not_remembered(index, monkeypatch):
+    with served(make_app(index)) as port:
+        with monkeypatch.context() as patched:
+            patched.setattr(MoleculeIndex, "query", lambda *args, **kwargs: 1 / 0)
+            assert ask(port, "GET", f"/answer.csv?up={UP[4]}")[0] == 500
+        assert ask(port, "GET", f"/answer.csv?up={UP[4]}")[0] == 200
+
+
+def test_a_slow_upload_holds_no_other_up(index, held):
+    contents = [matrix_csv(STUDY.ge[i : i + 1], ["a"]) for i in (1, 2)]
+    with served(make_app(index, n_running=2)) as port:
+        first = []
+
+        def is_first(*args, **kwargs):
+            first.append(args)
+            return len(first) == 1
+
+        gate, begun = held(datasets, "read_profiles", is_first)
+        slow = partial(send_form, port, file=("slow.csv", contents[0]))
+        with asking(slow) as came:
+            until(lambda: begun)
+            assert send_form(port, file=("quick.csv", contents[1]))[0] == 303
+            assert not came
+            gate.set()
+        assert came[0][0] == 303
 
 
 # Files
@@ -348,7 +473,7 @@ def zipped():
     [
         (pickle.dumps(Runs()), "It is a pickle"),
         (gzip.compress(b"a,b\n1,2\n"), "It is packed (gzip)"),
-        (zipped(), "It is packed (a workbook"),
+        (zipped(), "It is packed (.zip"),
         (b"  \n", "is empty"),
         (b"\x89HDF\r\n\x1a\n" + bytes(200), "evil.csv"),
         (b"<html><script>alert(1)</script>", ""),
@@ -383,6 +508,183 @@ def test_uploads_are_kept_within_some_bytes(index):
             for i in range(2)
         ]
         assert [ask(port, "GET", where)[0] for where in places] == [410, 200]
+
+
+def test_one_file_has_one_link(index):
+    content = matrix_csv(STUDY.ge[:1], ["a"])
+    with served(make_app(index)) as port:
+        links = [send_form(port, file=(n, content))[1] for n in ("a.csv", "b.txt")]
+        assert links[0] == links[1]
+        key = hashlib.sha256(content).hexdigest()[:32]
+        assert parse_qs(urlsplit(links[0]).query)["upload"] == [key]
+
+
+def test_links_to_uploads_outlive_the_server(index, tmp_path):
+    folder = tmp_path / "kept"
+    table = dict(zip([*SYMBOLS, "FOO"], np.linspace(-2, 2, 61), strict=True))
+    with served(make_app(index, uploads=folder)) as port:
+        where = send_form(port, file=("mine.csv", table_of(table)))[1]
+        before = ask(port, "GET", where)[2]
+    assert folder.stat().st_mode & 0o777 == 0o700
+    with served(make_app(index, uploads=folder)) as port:
+        assert ask(port, "GET", where)[2] == before
+    assert "FOO: unknown" in before
+    (kept,) = folder.iterdir()
+    damaged = kept.read_bytes()
+    kept.write_bytes(damaged[:-1] + bytes([damaged[-1] ^ 1]))
+    shutil.copy(kept, folder / f"{'0' * 32}-{'0' * 12}.upload")
+    with pytest.warns(DataWarning, match="1 file .* cannot be read.*; 1 file .* other"):
+        app = make_app(index, uploads=folder)
+    with served(app) as port:
+        assert ask(port, "GET", where)[0] == 410
+        assert send_form(port, file=("mine.csv", table_of(table)))[1] == where
+        assert ask(port, "GET", where)[2] == before
+    assert kept.read_bytes() == damaged
+
+
+def test_no_file_of_uploads_is_unpickled(index, tmp_path, capfd):
+    make_app(index, uploads=tmp_path)
+    with served(make_app(index, uploads=tmp_path)) as port:
+        where = send_form(port, file=("a.csv", matrix_csv(STUDY.ge[:1], ["a"])))[1]
+    (kept,) = tmp_path.iterdir()
+    rest = pickle.dumps(Runs())
+    kept.write_bytes(hashlib.sha256(rest).hexdigest().encode() + b"\n" + rest)
+    with pytest.warns(DataWarning, match="cannot be read"):
+        app = make_app(index, uploads=tmp_path)
+    with served(app) as port:
+        assert ask(port, "GET", where)[0] == 410
+    assert "ran" not in capfd.readouterr().out
+
+
+def test_the_folder_of_uploads_is_bounded(index, tmp_path):
+    with served(make_app(index, max_kept=1, uploads=tmp_path)) as port:
+        for i in range(3):
+            content = matrix_csv(STUDY.ge[i : i + 1], ["a"])
+            where = send_form(port, file=("a.csv", content))[1]
+            assert len(list(tmp_path.iterdir())) == 1
+    with served(make_app(index, max_kept=1, uploads=tmp_path)) as port:
+        assert ask(port, "GET", where)[0] == 200
+
+
+def test_servers_share_a_folder_of_uploads(index, tmp_path):
+    apps = [make_app(index, uploads=tmp_path) for _ in range(2)]
+    with served(apps[0]) as first, served(apps[1]) as second:
+        where = send_form(first, file=("a.csv", matrix_csv(STUDY.ge[:1], ["a"])))[1]
+        assert ask(second, "GET", where)[0] == 200
+
+
+def test_a_folder_that_cannot_be_written(index, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="file"):
+        make_app(index, uploads=tmp_path / "file")
+
+
+# Workbooks
+
+
+def de_table():
+    columns = {"log2FoldChange": STUDY.ge[7] / 2, "stat": STUDY.ge[7], "padj": 0.02}
+    return pd.DataFrame(columns, index=pd.Index(SYMBOLS, name="gene"))
+
+
+def test_a_workbook(port):
+    pytest.importorskip("openpyxl")
+    book = io.BytesIO()
+    de_table().to_excel(book)
+    sent = [
+        send_form(port, file=("d.xlsx", book.getvalue()), n=3),
+        send_form(port, file=("d.csv", de_table().to_csv().encode()), n=3),
+    ]
+    assert [status for status, _, _ in sent] == [303, 303], sent
+    pages = [ask(port, "GET", where.replace("r?", "r.csv?"))[2] for _, where, _ in sent]
+    molecules = [[row["molecule"] for row in rows_of(page)] for page in pages]
+    assert len(molecules[0]) == 3
+    assert molecules[0] == molecules[1]
+
+
+SHEET = '<worksheet xmlns="{}">{{}}<sheetData>{{}}</sheetData></worksheet>'.format(
+    "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
+)
+
+
+def workbook(sheet, **others):
+    """Return a workbook with another sheet than its own, and further members."""
+    book, changed = io.BytesIO(), io.BytesIO()
+    de_table().to_excel(book)
+    with (
+        zipfile.ZipFile(book) as old,
+        zipfile.ZipFile(changed, "w", zipfile.ZIP_DEFLATED) as new,
+    ):
+        for member in old.namelist():
+            is_sheet = member == "xl/worksheets/sheet1.xml"
+            new.writestr(member, sheet if is_sheet else old.read(member))
+        for name, content in others.items():
+            new.writestr(f"{name}.xml", content)
+    return changed.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("sheet", "others", "said"),
+    [
+        # A bomb of zip: 80 MB in 80 KB.
+        (SHEET.format("", ""), {"more": bytes(8 * 10**7)}, "unpacks into 80,"),
+        # One that openpyxl pads: few cells, far away.
+        (SHEET.format("", '<row r="9999999"/>'), {}, "A sheet may have 200,000 rows"),
+        (SHEET.format("", '<row><c r="XFD1"/></row>'), {}, "1,000 columns"),
+        (SHEET.format("", '<row><c r="B9999999"/></row>'), {}, "200,000 rows"),
+        (SHEET.format('<dimension ref="A1:XFD1048576"/>', ""), {}, "A sheet may have"),
+        (SHEET.format("", '<row r="150000"><c r="ZZ150000"/></row>'), {}, "4,000,000"),
+        (SHEET.format("", "<row/>" * 200_001), {}, "200,000 rows"),
+        (SHEET.format("", '<row r="-1"/>'), {}, "is no row"),
+        (SHEET.format("", '<row><c r="?"/></row>'), {}, "is no cell"),
+        ('<!DOCTYPE a [<!ENTITY b "c">]><a>&b;</a>', {}, "entities of its own"),
+        ("<a>" * 200 + "</a>" * 200, {}, "nested too deeply"),
+        ("<a>", {}, "The workbook is damaged"),
+        (SHEET.format("", ""), {f"a{i}": "<a/>" for i in range(1000)}, "1,000 parts"),
+    ],
+)
+def test_workbooks_that_are_refused(port, sheet, others, said):
+    pytest.importorskip("openpyxl")
+    content = workbook(sheet, **others)
+    assert len(content) < 200_000
+    status, _, text = send_form(port, file=("evil.xlsx", content))
+    assert status == 400
+    assert said in text
+
+
+def test_a_workbook_that_says_it_is_smaller(port):
+    pytest.importorskip("openpyxl")
+    large = 8 * 10**7
+    content = workbook(SHEET.format("", ""), more=b" " * large)
+    # The directory of the archive, which is what readers go by, says less.
+    lying = content.replace(struct.pack("<I", large), struct.pack("<I", 1000))
+    assert lying != content
+    status, _, text = send_form(port, file=("evil.xlsx", lying))
+    assert status == 400
+    assert "The workbook is damaged" in text
+
+
+# Sets
+
+
+def test_a_profile_has_a_set_and_a_list_of_genes_has_none():
+    sure = ConformalRetriever(
+        make_pipeline(MorganFingerprinter(fp_size=256), CCA(8, ridge=0.1)),
+        0.8, random_state=0,
+    )  # fmt: skip
+    index = MoleculeIndex(
+        sure.fit(STUDY.smiles, STUDY.ge, groups=STUDY.groups), genes=STUDY.genes
+    ).fit(LIBRARY)
+    with served(make_app(index)) as port:
+        where = send_form(port, file=("a.csv", matrix_csv(STUDY.ge[:1], ["a"])))[1]
+        page = ask(port, "GET", where)[2]
+        assert "The 80 % set has " in page
+        assert "In the set" in page
+        key = parse_qs(urlsplit(where).query)["upload"][0]
+        assert "in_set" in api(port, "/api/query", {"upload": key})[1]["answers"][0]
+        assert " % set " not in ask(port, "GET", f"/answer?up={'+'.join(UP)}")[2]
+        assert "in_set" not in api(port, "/api/query", {"up": UP})[1]["answers"][0]
+        assert ask(port, "GET", where.replace("/answer", "/why"))[2].count("<img") == 3
 
 
 # What is refused
@@ -465,7 +767,8 @@ def test_other_pages_may_not_send_forms(port):
 
 
 @pytest.mark.parametrize(
-    "path", ["/", f"/answer?up={UP[0]}", "/molecule", "/api", "/x"]
+    "path",
+    ["/", f"/answer?up={UP[0]}", f"/why?up={UP[0]}", "/molecule", "/api", "/x"],
 )
 def test_headers_and_no_other_server(port, path):
     _, headers, text = ask(port, "GET", path)
@@ -665,7 +968,7 @@ def test_openapi(port):
     _, found = api_get(port, "/api/openapi.json")
     assert found["openapi"].startswith("3.1")
     assert set(found["paths"]) == {
-        "/api/info", "/api/genes", "/api/query", "/api/molecule",
+        "/api/info", "/api/genes", "/api/query", "/api/why", "/api/molecule",
     }  # fmt: skip
     page = ask(port, "GET", "/api")[2]
     assert all(path in page for path in found["paths"])
@@ -678,9 +981,9 @@ def test_downloads(port):
     supplier = Chem.SDMolSupplier()
     supplier.SetData(sdf)
     assert len(list(supplier)) == 3
-    html = ask(port, "GET", where.format("html"))[2]
-    assert html.startswith("<!DOCTYPE html>")
-    assert "default-src" in html
+    page = ask(port, "GET", where.format("html"))[2]
+    assert page.startswith("<!DOCTYPE html>")
+    assert "default-src" in page
     assert ask(port, "GET", where.format("pkl"))[0] == 404
 
 
@@ -734,6 +1037,15 @@ def test_from_pasted_genes_to_a_csv(browser, port, width, scheme, script, tmp_pa
     assert page.get_by_text("genes used").first.is_visible()
     wide = page.locator("html").bounding_box()["width"]
     assert wide <= width
+    page.get_by_role("link", name="Show the atoms and genes").click()
+    page.get_by_text("Blue atoms").wait_for()
+    assert ("/why?" in page.url) == (not script)
+    assert page.locator(".why img").count() == 3
+    assert page.locator("html").bounding_box()["width"] <= width
+    if script:
+        assert page.locator("#why-title").evaluate("e => e === document.activeElement")
+    else:
+        page.get_by_role("link", name="Back to the answer").click()
     with page.expect_download() as download:
         page.get_by_role("link", name="CSV", exact=True).click()
     found = pd.read_csv(download.value.path())
@@ -887,7 +1199,7 @@ def test_warnings_of_others_are_not_noted(port, monkeypatch):
         return read(*args, **kwargs)
 
     monkeypatch.setattr(datasets, "read_profiles", reading)
-    values = dict(zip(SYMBOLS, np.linspace(-2, 2, len(SYMBOLS)), strict=True))
+    values = dict(zip(SYMBOLS, np.linspace(-3, 2, len(SYMBOLS)), strict=True))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         body = answer_of(port, file=("w.csv", table_of(values)))[1]

@@ -9,6 +9,7 @@ from sklearn_molge.evaluation import draw_split
 from sklearn_molge.exceptions import FewDrugsWarning
 from sklearn_molge.metrics import mean_reciprocal_rank, retrieval_ranks
 from sklearn_molge.persistence import describe_model, load_model
+from sklearn_molge.retrieval import ConformalRetriever
 
 pytest.importorskip("anndata")
 
@@ -68,6 +69,30 @@ def test_few_drugs_are_said_before_the_training(here, monkeypatch):
     with warnings.catch_warnings():
         warnings.simplefilter("error", FewDrugsWarning)
         assert main([*given, "enough.molge"]) == 0
+
+
+def test_sets_are_calibrated_by_drug_and_cell_line(here, json_of, capsys):
+    """And an index of the model says what they leave out."""
+    given = ["--model", "mine.py:make_pipeline", "--no-score"]
+    assert main([*BASE, *given, "--coverage", "0.8", "--out", "sure.molge"]) == 0
+    sure, study = load_model("sure.molge"), Study.load("study.h5ad")
+    assert sure.coverage == 0.8
+    again = ConformalRetriever(sure.retriever, 0.8, random_state=0)
+    again.fit(study.smiles, study.profiles(), groups=study.groups)
+    assert sure.least_similarity() == again.least_similarity()
+    (here / "library.csv").write_text("smiles\n" + "\n".join(np.unique(study.smiles)))
+    index = ["index", "--model", "sure.molge", "--library", "library.csv"]
+    assert main([*index, "--out", "sets"]) == 0
+    study.profiles().iloc[:1].to_csv("one.csv")
+    capsys.readouterr()
+    search = ["search", "--index", "sets", "--profile", "one.csv", "-n", "3"]
+    assert main(search) == 0
+    out = capsys.readouterr().out
+    assert "The 80 % set has " in out
+    assert "in_set" in out
+    answers = json_of(*search)["answers"]
+    assert {type(row["in_set"]) for row in answers} == {bool}
+    assert main([*BASE, "--coverage", "1", "--out", "new.molge"]) == 2
 
 
 @pytest.mark.parametrize("name", ["cca", "gp", "recommended"])

@@ -215,6 +215,46 @@ def test_sets_hold_the_truth_among_fewer_candidates_than_in_the_calibration():
         assert abs(confidence - right) < 0.1
 
 
+def test_p_values_of_similarities_equal_slow_loops_and_know_no_list():
+    rng = np.random.default_rng(0)
+    match = np.array([*range(20), *([3] * 30)])  # one drug has 31 profiles
+    table = rng.normal(size=(len(match), 20))
+    table[np.arange(len(match)), match] += 1
+    sure = calibrated_table(table, match)
+    own = [(table[i, drug], drug) for i, drug in enumerate(match)]
+    counts = np.bincount(match)
+    asked = np.append(rng.normal(size=50), own[7][0])  # one ties
+    slow = [
+        (1 + sum((s <= x) / counts[drug] for s, drug in own)) / (20 + 1) for x in asked
+    ]
+    np.testing.assert_allclose(sure.predict_p_from_similarity(asked), slow)
+    for coverage in (0.5, 0.8, 0.9):
+        held = asked >= sure.least_similarity(coverage)
+        assert held.tolist() == [p > 1 - coverage + 1e-9 for p in slow]
+    with pytest.warns(CalibrationWarning, match="needs at least 99 calibration drugs"):
+        assert sure.least_similarity(0.99) == -np.inf
+    with pytest.raises(ValueError, match="Got NaN"):
+        sure.predict_p_from_similarity([np.nan])
+    with pytest.raises(ValueError, match="'coverage' parameter of least_similarity"):
+        sure.least_similarity(1.0)
+
+
+def test_similarities_hold_the_truth_in_a_list_of_another_kind():
+    """Of molecules that are unlike those of the calibration, 40 times as many."""
+    molecules, y, groups = noisy_views(240, 2)
+    train = np.arange(len(y)) < 240
+    others = 3 + np.random.default_rng(1).normal(size=(4000, 8))
+    model = make_pipeline(StandardScaler(with_std=False), CCA(8, ridge=1e-3))
+    sure = ConformalRetriever(model, random_state=0)
+    sure.fit(molecules[train], y[train], groups=groups[train])
+    listed = np.concatenate([molecules[~train], others])
+    similarities = sure.similarity(listed, y[~train])
+    held = similarities >= sure.least_similarity()
+    own = held[np.arange(len(held)), np.arange(len(held))]
+    assert 0.82 < own.mean() < 0.98
+    assert held.mean() < 0.9
+
+
 def test_rows_of_beliefs_have_sum_one_over_distinct_molecules(views):
     X, y, groups = views
     sure = ConformalRetriever(CCA_4, random_state=0).fit(X, y, groups=groups)
@@ -732,13 +772,16 @@ def test_coverage_on_real_profiles():
     X = MorganFingerprinter(fp_size=256).fit_transform(study.smiles)
     y = PCA(100, random_state=0).fit_transform(study.ge)  # fewer genes: a quick test
     cv = DrugCellLineShuffleSplit(4, test_drugs=0.35, test_cell_lines=6, random_state=1)
-    tables = []
+    tables, held = [], []
     for train, test in cv.split(X, groups=study.groups):
         sure = ConformalRetriever(CCA(50, ridge=3.0), cv=2, random_state=0)
         sure.fit(X[train], y[train], groups=study.groups[train])
         drugs = study.groups[test, 0]
         tables.append(query_beliefs(sure, X[test], y[test], drugs=drugs))
+        own = sure.similarity(X[test], y[test]).diagonal()
+        held.append(pd.Series(own >= sure.least_similarity()).groupby(drugs).mean())
     table = set_coverage(pd.concat(tables), random_state=0)
     assert 0.84 < table.loc[0.9, "held"] < 0.96
     assert table.loc[0.9, "mean_size"] < 0.9  # of a random ranking
     assert table["mean_size"].is_monotonic_increasing
+    assert 0.84 < pd.concat(held).mean() < 0.96
