@@ -405,11 +405,11 @@ def _data_notes(results: StudyResults) -> Iterator[str]:
     seen = {"oracle_train_lines": "training", "oracle_test_lines": "test"}
     asked = {method.train for method in plan.methods.values()}
     for train in sorted(asked & seen.keys(), reverse=True):
-        lines = seen[train]
+        share = results.known_share(train)
+        others = "; it ranks the others last" if share < 1 else ""
         yield (
-            f"An oracle knows another profile of the query's drug in the {lines} lines "
-            f"for {results.known_share(train):.0%} of the queries; it ranks the others "
-            "last."
+            "An oracle knows another profile of the query's drug in the "
+            f"{seen[train]} lines for {share:.0%} of the queries{others}."
         )
     copies = [
         len(test) - len(distinct_rows(plan.data.y[test])[0])

@@ -220,6 +220,27 @@ def test_a_number_without_interval_stands_alone():
     assert html_cells(with_row_numbers)[1] == ["CCA", "0.500 [0.400, 0.600]"]
 
 
+@pytest.mark.parametrize(("n_columns", "stacked"), [(10, False), (11, True)])
+def test_intervals_of_many_columns_stand_below_their_numbers(
+    tmp_path, n_columns, stacked
+):
+    one = {"mrr": [0.2], "mrr_low": [0.1], "mrr_high": [0.3]}
+    others = {f"n_{i}": [i] for i in range(n_columns - 2)}
+    frame = pd.DataFrame(one | others, index=["CCA"])
+    report = StudyReport("A study", [Section("Results", {"wide": ReportTable(frame)})])
+    text = report.save(tmp_path).read_text(encoding="utf-8")
+    assert ('<figure class="table stacked"' in text) == stacked
+
+
+def test_short_words_are_not_broken_and_long_texts_get_room(tmp_path):
+    texts = ["train/test", "a word", "a" * 15, "a text of more than thirty letters"]
+    frame = pd.DataFrame({"text": texts}, index=list("abcd"))
+    report = StudyReport("A study", [Section("Results", {"words": ReportTable(frame)})])
+    text = report.save(tmp_path).read_text(encoding="utf-8")
+    classes = re.findall(r'<td class="([^"]*)"', text)
+    assert classes == ["text word", "text", "text", "text long"]
+
+
 def test_labels_stand_for_the_index():
     frame = pd.DataFrame(
         {"label": ["chance", "CCA, raw"], "mrr": [0.1, 0.2], "gain": [0.11, 0.99]},

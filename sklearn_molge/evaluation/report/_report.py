@@ -67,8 +67,9 @@ _TEMPLATE = "_page.html.jinja"
 _N_ROWS = 100
 # More rows than this scroll inside their own box on a screen.
 _N_TALL = 40
-# More intervals than this in a row go below their numbers.
+# More intervals than this in a row, or those of more columns, go below their numbers.
 _N_BESIDE = 2
+_N_COLUMNS = 10
 # Figures of more points (1/72 inch) than this do not fit a telephone.
 _N_WIDE = 560
 _MARKS = {
@@ -439,7 +440,9 @@ class _Table:
     @property
     def stacked(self) -> bool:
         """Whether intervals go below their numbers, for want of width."""
-        return sum(c.has_interval for c in self.view.columns) > _N_BESIDE
+        columns = self.view.columns
+        n_intervals = sum(column.has_interval for column in columns)
+        return n_intervals > _N_BESIDE or len(columns) > _N_COLUMNS
 
 
 @dataclass(frozen=True)
