@@ -28,6 +28,7 @@ from sklearn_molge.datasets._columns import (
     standard_genes,
 )
 from sklearn_molge.datasets._de_table import ROLES
+from sklearn_molge.datasets._fold_changes import RATIOS
 from sklearn_molge.datasets._formats._gct import read_gct
 from sklearn_molge.datasets._formats._gctx import read_gctx
 from sklearn_molge.datasets._formats._h5ad import read_h5ad_tables, read_h5ad_values
@@ -57,6 +58,7 @@ ENSEMBL = re.compile(r"ENS[A-Z]*G\d+(\.\d+)?", re.IGNORECASE)
 STATISTICS = {
     *("basemean", "lfcse", "logcpm", "aveexpr"),
     *({*ROLES["p"], *ROLES["padj"]} - {"p", "bh"}),
+    *(set(RATIOS) - {"fold", "ratio"}),
 }
 
 
