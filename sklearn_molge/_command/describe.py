@@ -29,6 +29,7 @@ from sklearn_molge._command._options import (
     command as make_command,
 )
 from sklearn_molge._command._study import check_paths
+from sklearn_molge._utils.genes import are_row_numbers
 from sklearn_molge._utils.messages import counted, first_few, shortened
 
 if TYPE_CHECKING:
@@ -260,6 +261,9 @@ def _of_genes(table: pd.DataFrame, n_genes: int) -> dict[str, Any]:
     from sklearn_molge.expression import match_genes
 
     columns = [table.index.astype(str), *(table[name].astype(str) for name in table)]
+    columns = [c for c in columns if not are_row_numbers(c)] or [
+        table.index.map("#{}".format)
+    ]
     by_column = [match_genes(column, ["TP53"]) for column in columns]
     matched = max(by_column, key=lambda found: found["symbol"].notna().sum())
     known = matched["symbol"].notna()

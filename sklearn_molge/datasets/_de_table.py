@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from sklearn_molge._compat import Interval, StrOptions, validate_params
 from sklearn_molge._files.reading import reading
 from sklearn_molge._files.text import check_is_file
+from sklearn_molge._utils.genes import are_row_numbers, check_no_row_numbers
 from sklearn_molge._utils.messages import counted, first_few
 from sklearn_molge._utils.notebook import facts_html
 from sklearn_molge._utils.optional import import_optional
@@ -629,18 +630,12 @@ def _rectangle(
 def _find_genes(table: _Table, genes, gene: str | None) -> pd.DataFrame:
     """Match the names of the column that has most genes, as `match_genes` does."""
     if gene is not None:
-        candidates = [table.check("gene", gene)]
+        candidates, doubtful = [table.check("gene", gene)], []
+        known = [] if genes is None else target_genes(genes)[1]
+        where = f"{table.path}: column {gene!r}"
+        check_no_row_numbers(table.labels(gene), where, known=known)
     else:
-        known = [name for name in table.names if bare(name) in GENE_COLUMNS]
-        candidates = list(dict.fromkeys([*known, table.names[0]]))
-        candidates = [name for name in candidates if not _counts(table.labels(name))]
-        numbered = [n for n in candidates if _may_count(n, table.labels(n))]
-        if numbered:  # what is left of the numbers of rows, or ids of Entrez
-            named = [n for n in candidates if n not in numbered]
-            others = [
-                n for n in table.names if n not in candidates and _is_text(table[n])
-            ]
-            candidates = [*named, *others, *numbered]
+        candidates, doubtful = _may_name_genes(table)
     best, n_best = None, -1
     for name in candidates:
         # Of the table's own genes it is asked what they are, not where.
@@ -649,16 +644,30 @@ def _find_genes(table: _Table, genes, gene: str | None) -> pd.DataFrame:
         if genes is not None:
             is_gene = matched["column"] >= 0
         n_found = matched.loc[is_gene, ["gene_id", "symbol"]].drop_duplicates().shape[0]
-        if gene is None and name in numbered:
+        if name in doubtful:
             n_found //= MORE_NUMBERS
         if n_found > n_best:
             best, n_best, table.used["gene"] = matched, n_found, name
     if best is None:
         raise ValueError(
             f"{table.path} has no column of genes: name it by gene. It has "
-            f"{first_few(table.names)}."
+            f"{first_few(table.names)}, of which {table.names[0]!r} only counts the "
+            "rows."
         )
     return best
+
+
+def _may_name_genes(table: _Table) -> tuple[list[str], list[str]]:
+    """Return the columns that may name genes, and which may be numbers of rows."""
+    known = [name for name in table.names if bare(name) in GENE_COLUMNS]
+    first = list(dict.fromkeys([*known, table.names[0]]))
+    named = [name for name in first if not are_row_numbers(table.labels(name))]
+    doubtful = [name for name in named if _may_count(name, table.labels(name))]
+    if not doubtful and named:
+        return named, []
+    others = [n for n in table.names if n not in first and _is_text(table[n])]
+    named = [name for name in named if name not in doubtful]
+    return [*named, *others, *doubtful], doubtful
 
 
 def _may_count(name: str, labels: list[object]) -> bool:
@@ -671,15 +680,6 @@ def _is_text(cells: list[object]) -> bool:
     """Whether most cells hold text that is no number."""
     texts = ["" if cell is None else _point(str(cell).strip()) for cell in cells]
     return sum(bool(t) and not NUMBER.fullmatch(t) for t in texts) > len(texts) / 2
-
-
-def _counts(labels: list[object]) -> bool:
-    """Whether a column only numbers the rows, in some order."""
-    texts = [label for label in labels if isinstance(label, str) and label.isdigit()]
-    if len(texts) < max(len(labels), 3):
-        return False
-    numbers = sorted(map(int, texts))
-    return any(numbers == list(range(k, k + len(labels))) for k in (0, 1))
 
 
 def _own_genes(matched: pd.DataFrame) -> NDArray[np.object_]:
@@ -887,7 +887,9 @@ def _of_only_column(table: _Table, changes: _Changes | None):
             some = unsigned if has_no_sign(name, values) else numeric
             some.append((name, values))
     if len(numeric) > 1:
-        numeric = [pair for pair in numeric if not _counts(table.labels(pair[0]))]
+        numeric = [
+            pair for pair in numeric if not are_row_numbers(table.labels(pair[0]))
+        ]
     if not numeric and unsigned:
         raise _no_direction(table, unsigned[0][0], "has no direction")
     if len(numeric) != 1:

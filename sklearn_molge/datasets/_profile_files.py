@@ -18,6 +18,7 @@ from sklearn_molge._compat import Interval, StrOptions, validate_params
 from sklearn_molge._files.hdf5 import open_hdf5
 from sklearn_molge._files.reading import reading
 from sklearn_molge._files.text import check_is_file
+from sklearn_molge._utils.genes import are_row_numbers, check_no_row_numbers
 from sklearn_molge._utils.messages import first_few
 from sklearn_molge._utils.views import target_genes
 from sklearn_molge.datasets._columns import (
@@ -182,7 +183,7 @@ default=None
         profiles = pd.DataFrame(
             data.matrix, index=data.obs.index, columns=_gene_names(data.genes)
         )
-    _check(profiles, path)
+    _check(profiles, path, () if genes is None else target_genes(genes)[1])
     values = check_values(
         profiles.to_numpy(np.float32),
         missing,
@@ -232,13 +233,16 @@ def _gene_names(table: pd.DataFrame) -> pd.Index:
     return pd.Index([clean(name) for name in table.index], dtype=object)
 
 
-def _check(profiles: pd.DataFrame, path: str | os.PathLike[str]) -> None:
+def _check(
+    profiles: pd.DataFrame, path: str | os.PathLike[str], known: Iterable[object]
+) -> None:
     if profiles.empty:
         raise ValueError(
             f"{os.fspath(path)} has no profiles: {profiles.shape[0]:,} samples and "
             f"{profiles.shape[1]:,} genes."
         )
     genes = profiles.columns
+    check_no_row_numbers(genes, f"{os.fspath(path)}: what names the genes", known=known)
     bad = genes[genes.duplicated() | (genes == "")].unique()
     if len(bad):
         raise ValueError(
@@ -553,8 +557,7 @@ def _find_genes(table: _Table, genes: object, path: str | os.PathLike[str]) -> s
 def _are_genes(labels: pd.Index, genes: object) -> bool:
     """Whether half of the labels or more are names of genes."""
     names = pd.Index([clean(label).upper() for label in labels])
-    numbered = [str(i) for i in range(len(names) + 1)]
-    if genes is None and names.tolist() in (numbered[:-1], numbered[1:]):
+    if are_row_numbers(names):
         return False
     found = np.array([n.isdigit() or bool(ENSEMBL.fullmatch(n)) for n in names])
     if genes is not None:

@@ -13,6 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from sklearn_molge._files.reading import reading
+from sklearn_molge._utils.genes import check_no_row_numbers
 from sklearn_molge._utils.messages import first_few
 from sklearn_molge.datasets._columns import (
     PROFILE_IDS,
@@ -298,6 +299,7 @@ def _genes_of(matrix: Matrix, tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
     if not lost.any():
         return genes
     names = symbols.where(symbols.notna(), genes.index.astype(str))[lost]
+    check_no_row_numbers(names, f"{str(matrix.path)!r}: the rows of genes")
     known = pd.concat(tables) if tables else pd.DataFrame({"gene_id": [], "symbol": []})
     known = known.dropna(subset="gene_id").groupby("gene_id").first().reset_index()
     matched = match_genes(names, known if len(known) else ["none"])
