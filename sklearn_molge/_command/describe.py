@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sklearn_molge._command._matrix import (
+    is_saved_study,
     kind_of,
     matrix_of,
     read_anndata,
@@ -188,9 +189,7 @@ def _model(path: Path, n_rows: int) -> _Found | None:
 
 
 def _study(path: Path, n_rows: int) -> _Found | None:
-    if kind_of(path) != "h5ad":
-        return None
-    if "sklearn_molge" not in read_anndata(path).uns:
+    if not is_saved_study(path):
         return None
     from sklearn_molge.datasets import Study
 
@@ -214,12 +213,17 @@ def _matrix(path: Path, n_rows: int) -> _Found | None:
     if not kind:
         return None
     n_profiles, n_genes = shape_of(path)
+    layers: dict[str, Any] = {}
     if kind == "h5ad":
-        data = matrix_of(read_anndata(path)[:_N_PROFILES])
+        adata = read_anndata(path)
+        layers = {"layers": list(adata.layers)} if len(adata.layers) else {}
+        first = next(iter(adata.layers), None) if adata.X is None else None
+        data = matrix_of(adata[:_N_PROFILES], first)
     else:
         data = read_matrix(path, min(_N_PROFILES, n_profiles))
     facts = {
         "format": kind.upper(),
+        **layers,
         "profiles": n_profiles,
         **_level(path.name, data),
         **_of_genes(data.genes, n_genes),

@@ -200,7 +200,15 @@ def anndata_to_parts(
         adata.var_names if gene_columns is None else adata.var_names[gene_columns],
         where,
     )
-    warn_of_scale(parts["ge"], parts["level"], where="adata", stacklevel=3)
+    names = first_few(adata.layers)
+    hint = f" adata.X was read; adata.layers has {names}: name one by layer."
+    warn_of_scale(
+        parts["ge"],
+        parts["level"],
+        where="adata",
+        stacklevel=3,
+        hint=lambda: hint if names and layer is None else "",
+    )
     if missing == "nan":
         funnel.tell_missing(*(parts[n] for n in ("ge", "control_ge") if n in parts))
     return parts | {"dropped": funnel.report()}

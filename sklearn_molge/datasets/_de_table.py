@@ -630,12 +630,10 @@ def _rectangle(
 def _find_genes(table: _Table, genes, gene: str | None) -> pd.DataFrame:
     """Match the names of the column that has most genes, as `match_genes` does."""
     if gene is not None:
-        candidates, doubtful = [table.check("gene", gene)], []
-        known = [] if genes is None else target_genes(genes)[1]
-        where = f"{table.path}: column {gene!r}"
-        check_no_row_numbers(table.labels(gene), where, known=known)
-    else:
-        candidates, doubtful = _may_name_genes(table)
+        labels = table.labels(table.check("gene", gene))
+        own = () if genes is None else target_genes(genes)[1]
+        check_no_row_numbers(labels, f"{table.path}: column {gene!r}", known=own)
+    candidates, doubtful = _may_name_genes(table) if gene is None else ([gene], [])
     best, n_best = None, -1
     for name in candidates:
         # Of the table's own genes it is asked what they are, not where.

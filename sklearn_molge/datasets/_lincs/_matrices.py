@@ -201,6 +201,17 @@ def open_matrices(paths: Sequence[Path]) -> list[Matrix]:
     return [open_kind[_kind_of(path)](path) for path in paths]
 
 
+def h5ad_files(matrices: Sequence["Matrix"], layer: str | None) -> list[Path]:
+    """Return those of AnnData; all must be, where a layer is asked for."""
+    others = [str(m.path) for m in matrices if _kind_of(m.path) != "h5ad"]
+    if layer is not None and others:
+        raise ValueError(
+            "layer must be None for GCT and GCTX files, which have no layers: "
+            f"{first_few(others)}. Got {layer!r}."
+        )
+    return [m.path for m in matrices if _kind_of(m.path) == "h5ad"]
+
+
 def _open_h5ad(path: Path) -> Matrix:
     obs, var = read_h5ad_tables(path, needed_by="load_lincs")
     ids = encode_ids(obs.index.astype(str))
@@ -361,6 +372,7 @@ def read_profiles(
     progress: bool | str,
     n_jobs: int | None,
     missing: str,
+    layer: str | None = None,
 ) -> None:
     """Read profiles into `out`, and of each matrix no more than these.
 
@@ -385,7 +397,7 @@ def read_profiles(
             else:
                 shape = len(matrix.ids), len(matrix.genes)
                 part[...] = read_h5ad_values(
-                    matrix.path, shape, needed_by="load_lincs", rows=own
+                    *(matrix.path, shape), needed_by="load_lincs", layer=layer, rows=own
                 )[:, genes]
             check_values(
                 part,
