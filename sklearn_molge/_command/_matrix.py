@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sklearn_molge._files.reading import reading
+from sklearn_molge._utils.messages import first_few
 from sklearn_molge._utils.optional import import_optional
 
 if TYPE_CHECKING:
@@ -13,10 +14,18 @@ if TYPE_CHECKING:
 
     from sklearn_molge.datasets import GctData
 
-__all__ = ["kind_of", "matrix_of", "read_anndata", "read_matrix", "shape_of"]
+__all__ = [
+    "is_saved_study",
+    "kind_of",
+    "matrix_of",
+    "read_anndata",
+    "read_matrix",
+    "shape_of",
+]
 
 _HDF5 = b"\x89HDF"
 _MATRIX = "0/DATA/0/matrix"
+_MARK = "uns/sklearn_molge"
 
 
 def kind_of(path: Path) -> str:
@@ -34,20 +43,34 @@ def kind_of(path: Path) -> str:
     with open_hdf5(path) as hdf5:
         if "0" in hdf5.names:
             return "gctx"
-        return "h5ad" if {"X", "obs", "var"} <= hdf5.names else ""
+        return "h5ad" if {"obs", "var"} <= hdf5.names else ""
 
 
-def read_matrix(path: Path, n_profiles: int | None = None) -> GctData:
+def is_saved_study(path: Path) -> bool:
+    """Whether `Study.save`, or AnnData of `Study.to_anndata`, wrote a file."""
+    from sklearn_molge._files.hdf5 import open_hdf5
+
+    if path.suffix.lower() != ".h5ad" or kind_of(path) != "h5ad":
+        return False
+    with open_hdf5(path, _MARK) as file:
+        return _MARK in file.parts
+
+
+def read_matrix(
+    path: Path, n_profiles: int | None = None, layer: str | None = None
+) -> GctData:
     """Read a GCT, a GCTX or an .h5ad file, or its first profiles.
 
     Raises
     ------
     ValueError
-        If it is none of these, or damaged.
+        If it is none of these, or damaged, or has no such layer.
     """
     from sklearn_molge.datasets import GctData, read_gct, read_gctx
 
     kind = kind_of(path)
+    if layer is not None and kind in ("gct", "gctx"):
+        raise ValueError(f"--layer: {path} is no .h5ad file, and has no layers.")
     rows = None if n_profiles is None else slice(0, n_profiles)
     if kind == "gctx":
         return read_gctx(path, samples=rows, missing="nan")
@@ -58,7 +81,7 @@ def read_matrix(path: Path, n_profiles: int | None = None) -> GctData:
         )
         return GctData(data.matrix, obs, genes)
     if kind == "h5ad":
-        return matrix_of(read_anndata(path)[rows or slice(None)])
+        return matrix_of(read_anndata(path)[rows or slice(None)], layer)
     raise ValueError(f"{path} is no GCT, GCTX or .h5ad file.")
 
 
@@ -69,13 +92,19 @@ def read_anndata(path: Path) -> AnnData:
         return anndata.read_h5ad(path, backed="r")
 
 
-def matrix_of(data: AnnData) -> GctData:
-    """Return the matrix of AnnData with its tables."""
+def matrix_of(data: AnnData, layer: str | None = None) -> GctData:
+    """Return the matrix of AnnData, or a layer, with its tables."""
     import numpy as np
 
     from sklearn_molge.datasets import GctData
 
-    values = data.X[:] if hasattr(data.X, "shape") else data.X
+    layers = first_few(data.layers) or "none"
+    if layer is not None and layer not in data.layers:
+        raise ValueError(f"--layer must be one of {layers}. Got {layer}.")
+    if layer is None and data.X is None:
+        raise ValueError(f"The file has no X, but the layers {layers}: give --layer.")
+    values = data.X if layer is None else data.layers[layer]
+    values = values[:] if hasattr(values, "shape") else values
     values = values.toarray() if hasattr(values, "toarray") else np.asarray(values)
     return GctData(matrix=values, obs=data.obs.copy(), genes=data.var.copy())
 

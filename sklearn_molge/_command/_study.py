@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from sklearn_molge._command._matrix import is_saved_study
 from sklearn_molge._command._options import (
     NAMES,
     PATH,
@@ -16,8 +17,6 @@ from sklearn_molge._command._options import (
     option,
     options,
 )
-from sklearn_molge._files.reading import reading
-from sklearn_molge._utils.optional import import_optional
 
 if TYPE_CHECKING:  # importing this module stays light
     from sklearn_molge.datasets import Study
@@ -41,7 +40,7 @@ _SIZES = ("val_drugs", "test_drugs", "val_cell_lines", "test_cell_lines")
 # Parameters of load_lincs that are options.
 _FILTERS = (
     *("pert_time", "pert_dose", "cell_lines", "metadata", "shared_by_all_lines"),
-    "landmark_only",
+    *("landmark_only", "layer"),
 )
 
 
@@ -81,6 +80,10 @@ def study_options(*, required: bool = True) -> Decorator:
         option(
             group, "--all-genes", "landmark_only", flag_value=False, type=bool,
             default=None, help="keep inferred genes, too, and not the 978 landmarks",
+        ),
+        option(
+            group, "--layer", metavar="NAME",
+            help="the layer of .h5ad files with the profiles  [default: X]",
         ),
         option(
             group, "--molecules", type=click.IntRange(min=1), metavar="N",
@@ -164,11 +167,11 @@ def load_study(given: Any) -> Study:
         )
     filters = _filters_of(given)
     # What chooses profiles chooses in all files; without it a study stays as it was.
-    whole = [path for path in given.data if _is_h5ad(path)]
+    whole = [path for path in given.data if is_saved_study(Path(path))]
     whole = [] if set(filters) - {"metadata"} else whole
     parts = [path for path in given.data if path not in whole]
     studies = [load_lincs(parts, level=level, **filters)] if parts else []
-    studies += [_load_h5ad(path, given.level) for path in whole]
+    studies += [_load_saved(path, given.level) for path in whole]
     return studies[0] if len(studies) == 1 else Study.concat(studies)
 
 
@@ -182,18 +185,11 @@ def _is_simulated(given: Any) -> bool:
     return list(given.data) == [SIMULATED]
 
 
-def _is_h5ad(path: str) -> bool:
-    return path.lower().endswith(".h5ad")
-
-
-def _load_h5ad(path: str, level: int | None) -> Study:
+def _load_saved(path: str, level: int | None) -> Study:
     from sklearn_molge.datasets import Study
 
-    anndata = import_optional("anndata", extra="anndata", needed_by="An .h5ad file")
-    with reading(path):
-        data = anndata.read_h5ad(path)
-    study = Study.from_anndata(data, level=level)
-    study.level = study.level or _LEVEL
+    study = Study.load(path)
+    study.level = level or study.level or _LEVEL
     return study
 
 

@@ -92,7 +92,7 @@ def command(given: Any) -> int:
             _write(given.target, matrix_of(study.to_anndata()))
         shape = study.ge.shape
     else:
-        data = read_matrix(given.source)
+        data = read_matrix(given.source, layer=given.layer)
         _write(given.target, data)
         shape = data.matrix.shape
     what = f"{counted(shape[0], 'profile')} of {counted(shape[1], 'gene')}"

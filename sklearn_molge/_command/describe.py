@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sklearn_molge._command._matrix import (
+    is_saved_study,
     kind_of,
     matrix_of,
     read_anndata,
@@ -29,6 +30,7 @@ from sklearn_molge._command._options import (
     command as make_command,
 )
 from sklearn_molge._command._study import check_paths
+from sklearn_molge._utils.genes import are_row_numbers
 from sklearn_molge._utils.messages import counted, first_few, shortened
 
 if TYPE_CHECKING:
@@ -187,9 +189,7 @@ def _model(path: Path, n_rows: int) -> _Found | None:
 
 
 def _study(path: Path, n_rows: int) -> _Found | None:
-    if kind_of(path) != "h5ad":
-        return None
-    if "sklearn_molge" not in read_anndata(path).uns:
+    if not is_saved_study(path):
         return None
     from sklearn_molge.datasets import Study
 
@@ -213,12 +213,17 @@ def _matrix(path: Path, n_rows: int) -> _Found | None:
     if not kind:
         return None
     n_profiles, n_genes = shape_of(path)
+    layers: dict[str, Any] = {}
     if kind == "h5ad":
-        data = matrix_of(read_anndata(path)[:_N_PROFILES])
+        adata = read_anndata(path)
+        layers = {"layers": list(adata.layers)} if len(adata.layers) else {}
+        first = next(iter(adata.layers), None) if adata.X is None else None
+        data = matrix_of(adata[:_N_PROFILES], first)
     else:
         data = read_matrix(path, min(_N_PROFILES, n_profiles))
     facts = {
         "format": kind.upper(),
+        **layers,
         "profiles": n_profiles,
         **_level(path.name, data),
         **_of_genes(data.genes, n_genes),
@@ -260,6 +265,9 @@ def _of_genes(table: pd.DataFrame, n_genes: int) -> dict[str, Any]:
     from sklearn_molge.expression import match_genes
 
     columns = [table.index.astype(str), *(table[name].astype(str) for name in table)]
+    columns = [c for c in columns if not are_row_numbers(c)] or [
+        table.index.map("#{}".format)
+    ]
     by_column = [match_genes(column, ["TP53"]) for column in columns]
     matched = max(by_column, key=lambda found: found["symbol"].notna().sum())
     known = matched["symbol"].notna()

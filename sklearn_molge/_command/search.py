@@ -227,6 +227,8 @@ def _check(given: Any) -> None:
         raise ValueError(f"{told}: for --de.")
     if given.condition and not (given.profile or given.data):
         raise ValueError("--condition is for --profile and --data.")
+    if given.layer is not None and not (given.profile or given.data):
+        raise ValueError("--layer is for --profile and --data.")
     if given.condition and given.combine:
         raise ValueError("--condition and --combine: give one of them.")
     if given.data:
@@ -261,7 +263,8 @@ def _queries(
         return profiles, _conditions(study.obs, given.condition), {}
     else:
         parts = {
-            str(path): _of_file(path, given.condition, index) for path in given.profile
+            str(path): _of_file(path, given.condition, given.layer, index)
+            for path in given.profile
         }
         profiles = pd.concat([part for part, _ in parts.values()])
         if not profiles.index.is_unique and len(parts) > 1:
@@ -306,21 +309,21 @@ def _of_tables(given: Any, index: MoleculeIndex) -> dict[str, Any]:
 
 
 def _of_file(
-    path: Path, condition: str | None, index: MoleculeIndex
+    path: Path, condition: str | None, layer: str | None, index: MoleculeIndex
 ) -> tuple[pd.DataFrame, list]:
     """Read profiles, and the condition of each."""
     from sklearn_molge.datasets import read_profiles
 
     if condition and not kind_of(path):
         raise ValueError(f"--condition: {path} is a table, which has no such column.")
-    profiles = read_profiles(path, genes=_genes_of(index))
+    profiles = read_profiles(path, genes=_genes_of(index), layer=layer)
     found = profiles.attrs["genes"]
     counts = {"used": found["found"], "without a value": found["filled"]}
     counts |= {"of no gene of the model": found["left_out"]}
     profiles.attrs = {"genes": {what: n for what, n in counts.items() if n}}
     if not condition:
         return profiles, []
-    return profiles, _conditions(read_matrix(path).obs, condition)
+    return profiles, _conditions(read_matrix(path, layer=layer).obs, condition)
 
 
 def _conditions(obs: pd.DataFrame, column: str) -> list[str]:

@@ -11,7 +11,14 @@ from numpy.typing import NDArray
 from sklearn_molge._compat import _get_feature_names
 from sklearn_molge._utils.messages import first_few
 
-__all__ = ["as_frame", "check_gene_names", "check_same_columns", "gene_names"]
+__all__ = [
+    "are_row_numbers",
+    "as_frame",
+    "check_gene_names",
+    "check_no_row_numbers",
+    "check_same_columns",
+    "gene_names",
+]
 
 Names = NDArray[np.object_]
 
@@ -62,6 +69,38 @@ def _is_whole(name: object) -> bool:
         isinstance(name, float) and name.is_integer()
     )
     return whole and not isinstance(name, bool)
+
+
+def are_row_numbers(names: Iterable[object]) -> bool:
+    """Whether names only count genes: from 0 or 1 on, in any order.
+
+    Of 50 names and more half may be lacking, as where rows were filtered. As ids of
+    Entrez some would be genes by chance. One name may be an id.
+    """
+    texts = [str(name).strip().removesuffix(".0") for name in names]
+    n = len(texts)
+    if n < 2 or not all(t.isascii() and t.isdigit() and len(t) < 10 for t in texts):
+        return False
+    numbers = set(map(int, texts))
+    if len(numbers) < n:
+        return False
+    last = max(numbers)
+    return last < n or (last == n and 0 not in numbers) or (n >= 50 and last < 2 * n)
+
+
+def check_no_row_numbers(
+    names: Iterable[object], where: str, *, known: Iterable[object] = ()
+) -> None:
+    """Refuse names that only count genes, unless each of them is among those `known`.
+
+    `where` says where they stand, as in "the columns of a.csv".
+    """
+    names = list(names)
+    if are_row_numbers(names) and not set(map(str, names)) <= set(map(str, known)):
+        raise ValueError(
+            f"{where} must name genes by Entrez or Ensembl ids or symbols. Got numbers "
+            f"that only count them: {first_few(names, write=str, n=5)}."
+        )
 
 
 def as_frame(y):

@@ -19,6 +19,7 @@ from sklearn_molge._files.hdf5_seal import SEAL_ATTRIBUTE
 from sklearn_molge._files.hdf5_writing import writing_hdf5
 from sklearn_molge._files.reading import reading
 from sklearn_molge._files.replacing import replacing
+from sklearn_molge._utils.genes import check_no_row_numbers
 from sklearn_molge._utils.messages import first_few
 from sklearn_molge._utils.optional import import_optional
 from sklearn_molge.datasets._columns import (
@@ -199,7 +200,15 @@ def anndata_to_parts(
         adata.var_names if gene_columns is None else adata.var_names[gene_columns],
         where,
     )
-    warn_of_scale(parts["ge"], parts["level"], where="adata", stacklevel=3)
+    names = first_few(adata.layers)
+    hint = f" adata.X was read; adata.layers has {names}: name one by layer."
+    warn_of_scale(
+        parts["ge"],
+        parts["level"],
+        where="adata",
+        stacklevel=3,
+        hint=lambda: hint if names and layer is None else "",
+    )
     if missing == "nan":
         funnel.tell_missing(*(parts[n] for n in ("ge", "control_ge") if n in parts))
     return parts | {"dropped": funnel.report()}
@@ -383,6 +392,7 @@ def _positions_of(
     ids = there["gene_id"].astype(object)
     entries = ids.where(ids.notna(), there["symbol"])
     entries = entries.where(entries.notna(), names.to_numpy())
+    check_no_row_numbers(entries, "adata.var_names", known=genes.iloc[:, 0])
     matched = match_genes(entries, genes)
     matched = matched[matched["column"] >= 0]
     repeated = matched[matched.duplicated("column", keep=False)]

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from sklearn_molge._utils.genes import are_row_numbers
 from sklearn_molge._utils.messages import first_few
 from sklearn_molge.datasets._quantities import QUANTITIES, are_quantities, quantity
 from sklearn_molge.datasets._texts import clean, clean_texts
@@ -164,7 +165,10 @@ def standard_genes(table: pd.DataFrame) -> pd.DataFrame:
     marks = {"1", "true", "t", "yes", "y", "landmark"}
     values = [float(text.lower() in marks) for text in distinct]
     columns["is_landmark"] = np.array([*values, np.nan])[codes]
-    columns["gene_id"] = _entrez_ids(pd.Series(columns["gene_id"], dtype=object))
+    ids = pd.Series(columns["gene_id"], dtype=object)
+    if are_row_numbers(ids):
+        ids = ids.mask(ids.notna())
+    columns["gene_id"] = _entrez_ids(ids)
     return pd.DataFrame(columns, index=table.index)
 
 
@@ -182,7 +186,7 @@ def name_genes(genes: pd.DataFrame) -> pd.DataFrame:
     symbols.
     """
     names = pd.Series([clean(name) for name in genes.index], genes.index, dtype=object)
-    if names.tolist() == [str(i) for i in range(len(names))]:
+    if are_row_numbers(names):
         names = names.mask(names.notna())
     texts = names.mask(pd.to_numeric(names, errors="coerce").notna())
     other = [OTHER_ID.fullmatch(str(name)) is not None for name in names]

@@ -18,10 +18,19 @@ from numpy.typing import NDArray
 from sklearn_molge._compat import Interval, StrOptions, validate_params
 from sklearn_molge._files.reading import reading
 from sklearn_molge._files.text import check_is_file
+from sklearn_molge._utils.genes import are_row_numbers, check_no_row_numbers
 from sklearn_molge._utils.messages import counted, first_few
 from sklearn_molge._utils.notebook import facts_html
 from sklearn_molge._utils.optional import import_optional
 from sklearn_molge._utils.views import target_genes
+from sklearn_molge.datasets._fold_changes import (
+    LOG_CHANGES,
+    RATIOS,
+    NoDirectionError,
+    bare,
+    has_no_sign,
+    in_log2,
+)
 from sklearn_molge.datasets._formats._values import NUMBER, parse_numbers
 from sklearn_molge.datasets._tables import csv_rows, sniff_table
 from sklearn_molge.datasets._texts import clean, unquote
@@ -36,10 +45,8 @@ ROLES = {
         *("stat", "t", "z", "scores", "score", "statistic", "tstat", "tstatistic"),
         *("zscore", "zscores", "zstat", "zstatistic", "waldstat", "wald"),
     ),
-    "log2fc": (
-        *("log2foldchange", "log2fc", "logfc", "lfc", "l2fc", "avglog2fc", "avglogfc"),
-        *("logfoldchange", "logfoldchanges", "log2foldchanges", "log2ratio"),
-    ),
+    "log2fc": LOG_CHANGES,
+    "ratio": RATIOS,
     "p": ("pvalue", "pval", "pvals", "p", "pvalues", "prt", "rawp", "rawpvalue"),
     "padj": (
         *("padj", "adjpval", "adjpvalue", "adjp", "fdr", "pvaladj", "pvalsadj"),
@@ -82,6 +89,9 @@ SMALLEST_P = np.finfo(np.float64).tiny
 # A human genome has 60,000 genes; of a table with 100 groups that is the most.
 MOST_CELLS = 2**25
 MOST_BYTES = 2**29
+# Values that are all above 0 are of a part of the table, the genes that went up, if
+# they are of no more than this share of the genes.
+LEAST_WHOLE, LARGEST_PART, MOST_MEASURED = 20, 0.75, 12_000
 # Below this share of the model's genes it is warned of those without a value.
 COVERED = 0.9
 
@@ -197,7 +207,8 @@ default=None
         :func:`~sklearn_molge.expression.profile_from_genes`. None keeps those of the
         table, each once; an index puts them in its order.
     value : str, default=None
-        The column whose numbers are the profile. None goes by the rule in the Notes.
+        The column whose numbers are the profile; fold changes become those of log2.
+        None goes by the rule in the Notes.
     gene : str, default=None
         The column of the genes' names, "row names" for those of R. None takes the
         one, by its name or else its place, that names most genes.
@@ -234,7 +245,7 @@ default=None
         [0, 1]: with the line.
     ValueError
         If the columns do not tell the genes, the values or the group (names those that
-        are there), `value` is a p-value, which has no direction, a cut-off needs a
+        are there), the values have no direction (see the Notes), a cut-off needs a
         column that is not there, or fewer than `min_genes` genes are left.
     ImportError
         If the file is a workbook and openpyxl is not installed.
@@ -262,8 +273,18 @@ default=None
        values beside fold changes that have some is none (DESeq2's likelihood ratio);
     3. :math:`\mathrm{sign}(\mathrm{logFC}) \cdot (-\log_{10} p)`, of the p-value before
        adjustment where it is there; p = 0 counts as 2.2e-308;
-    4. the log fold change;
+    4. the log2 fold change; those of base 10 (``log10FC``) or e (``lnFC``, Seurat's
+       ``avg_logFC``) are converted;
     5. the only column of numbers.
+
+    Fold changes that are no logarithms (``FC``, ``fold_change``, ``ratio``) become
+    them: log2 of ratios (halved: 0.5), which lie on both sides of 1, with a median of
+    0.5 or more; sign(FC) log2\|FC\| of signed ones (halved: -2), none of which lies
+    between -1 and 1. Others without a negative value are refused, since halved genes
+    may be there as 2. So are sizes (``|logFC|``, ``absFC``), the F, LR or U of a test,
+    and any other column that is never below 0, unless `value` names it. Log fold
+    changes may be so where they are a part, genes that went up: of at most three
+    quarters of the genes.
 
     Every measured gene of the model counts, unless a cut-off is asked for: what is not
     significant alone still says where the profile points. Genes without a value, or
@@ -323,6 +344,8 @@ default=None
         account.loc[behind, "status"] = BELOW
     used = _is_used(account)
     _check_enough(table, account, target, int(used.sum()), min_genes)
+    n_genes = MOST_MEASURED if genes is None else len(target)
+    _check_direction(table, account, n_genes, value)
     _warn_of(table, account, target, place)
     profile = np.zeros((1, len(target)), dtype=np.float32)
     profile[0, place[used]] = account["value"][used]
@@ -422,7 +445,7 @@ class _Table:
 
         Most genes come more than once, and each once with every entry of that column.
         """
-        known = [name for name in self.names if _bare(name) in GENE_COLUMNS]
+        known = [name for name in self.names if bare(name) in GENE_COLUMNS]
         for gene in dict.fromkeys([*known, self.names[0]]):
             genes, distinct = pd.factorize(self._texts(gene))
             n_rows = np.bincount(genes)
@@ -446,11 +469,15 @@ class _Table:
 
     def find(self, role: str) -> str | None:
         """Return the column of that role, None where there is none."""
-        found = [name for name in self.names if _bare(name) in ROLES[role]]
+        found = [
+            name
+            for name in self.names
+            if bare(name) in ROLES[role] and not has_no_sign(name)
+        ]
         if len(found) > 1:
             # As "p" and "P.Value": by the order of the names.
-            found.sort(key=lambda name: ROLES[role].index(_bare(name)))
-            if role in ("statistic", "log2fc"):
+            found.sort(key=lambda name: ROLES[role].index(bare(name)))
+            if role in ("statistic", "log2fc", "ratio"):
                 raise ValueError(
                     f"{self.path} has several columns of one kind, {first_few(found)}: "
                     "name the one that is meant by value."
@@ -467,12 +494,12 @@ class _Table:
 
     @property
     def kind(self) -> str:
-        bare = set(map(_bare, self.names))
+        own = set(map(bare, self.names))
         for kind, signs in KINDS.items():
-            if any(sign <= bare for sign in signs):
+            if any(sign <= own for sign in signs):
                 return kind
         known = {name for role in ROLES for name in ROLES[role] if role != "group"}
-        return "statistics" if bare & known else "plain"
+        return "statistics" if own & known else "plain"
 
     def numbers(self, name: str) -> NDArray[np.float64]:
         """Return the numbers of a column, NaN where there is none."""
@@ -504,10 +531,6 @@ class _Table:
         ]
 
 
-def _bare(name: str) -> str:
-    return re.sub(r"[\W_]+", "", name.casefold())
-
-
 def _point(text: str) -> str:
     return text.replace(",", ".", 1) if DECIMAL_COMMA.fullmatch(text) else text
 
@@ -527,7 +550,9 @@ def _text_rows(path: str | os.PathLike[str]) -> Iterator[tuple[int, list]]:
     """Yield the line and the cells of each row, of which the first is the header."""
     # A cell with another separator inside is of a line that was split by the wrong one.
     dialect = sniff_table(path, lambda cell: not set(cell) & set("\t;|"))
-    if len(dialect.header) == 1:  # R's: blanks, or values of one column
+    # The bars of "|logFC|" separate nothing.
+    by_bars = dialect.sep == "|" and any(set(c) & set(",;") for c in dialect.header)
+    if by_bars or len(dialect.header) == 1:  # R's: blanks, or values of one column
         for sep in (",", ";", " "):
             other = replace(dialect, sep=sep, quoting=csv.QUOTE_MINIMAL)
             with other.open(path) as file:
@@ -605,18 +630,10 @@ def _rectangle(
 def _find_genes(table: _Table, genes, gene: str | None) -> pd.DataFrame:
     """Match the names of the column that has most genes, as `match_genes` does."""
     if gene is not None:
-        candidates = [table.check("gene", gene)]
-    else:
-        known = [name for name in table.names if _bare(name) in GENE_COLUMNS]
-        candidates = list(dict.fromkeys([*known, table.names[0]]))
-        candidates = [name for name in candidates if not _counts(table.labels(name))]
-        numbered = [n for n in candidates if _may_count(n, table.labels(n))]
-        if numbered:  # what is left of the numbers of rows, or ids of Entrez
-            named = [n for n in candidates if n not in numbered]
-            others = [
-                n for n in table.names if n not in candidates and _is_text(table[n])
-            ]
-            candidates = [*named, *others, *numbered]
+        labels = table.labels(table.check("gene", gene))
+        own = () if genes is None else target_genes(genes)[1]
+        check_no_row_numbers(labels, f"{table.path}: column {gene!r}", known=own)
+    candidates, doubtful = _may_name_genes(table) if gene is None else ([gene], [])
     best, n_best = None, -1
     for name in candidates:
         # Of the table's own genes it is asked what they are, not where.
@@ -625,21 +642,35 @@ def _find_genes(table: _Table, genes, gene: str | None) -> pd.DataFrame:
         if genes is not None:
             is_gene = matched["column"] >= 0
         n_found = matched.loc[is_gene, ["gene_id", "symbol"]].drop_duplicates().shape[0]
-        if gene is None and name in numbered:
+        if name in doubtful:
             n_found //= MORE_NUMBERS
         if n_found > n_best:
             best, n_best, table.used["gene"] = matched, n_found, name
     if best is None:
         raise ValueError(
             f"{table.path} has no column of genes: name it by gene. It has "
-            f"{first_few(table.names)}."
+            f"{first_few(table.names)}, of which {table.names[0]!r} only counts the "
+            "rows."
         )
     return best
 
 
+def _may_name_genes(table: _Table) -> tuple[list[str], list[str]]:
+    """Return the columns that may name genes, and which may be numbers of rows."""
+    known = [name for name in table.names if bare(name) in GENE_COLUMNS]
+    first = list(dict.fromkeys([*known, table.names[0]]))
+    named = [name for name in first if not are_row_numbers(table.labels(name))]
+    doubtful = [name for name in named if _may_count(name, table.labels(name))]
+    if not doubtful and named:
+        return named, []
+    others = [n for n in table.names if n not in first and _is_text(table[n])]
+    named = [name for name in named if name not in doubtful]
+    return [*named, *others, *doubtful], doubtful
+
+
 def _may_count(name: str, labels: list[object]) -> bool:
     """Whether a column may be what is left of the numbers of the rows."""
-    of_rows = _bare(name) in ROWS or _bare(name) not in GENE_COLUMNS
+    of_rows = bare(name) in ROWS or bare(name) not in GENE_COLUMNS
     return of_rows and all(isinstance(x, str) and x.isdigit() for x in labels)
 
 
@@ -647,15 +678,6 @@ def _is_text(cells: list[object]) -> bool:
     """Whether most cells hold text that is no number."""
     texts = ["" if cell is None else _point(str(cell).strip()) for cell in cells]
     return sum(bool(t) and not NUMBER.fullmatch(t) for t in texts) > len(texts) / 2
-
-
-def _counts(labels: list[object]) -> bool:
-    """Whether a column only numbers the rows, in some order."""
-    texts = [label for label in labels if isinstance(label, str) and label.isdigit()]
-    if len(texts) < max(len(labels), 3):
-        return False
-    numbers = sorted(map(int, texts))
-    return any(numbers == list(range(k, k + len(labels))) for k in (0, 1))
 
 
 def _own_genes(matched: pd.DataFrame) -> NDArray[np.object_]:
@@ -712,21 +734,55 @@ def _drop_repeated(account: pd.DataFrame, place: NDArray[np.intp]) -> None:
 # ------------------------------------------------------------------------ the values
 
 
+@dataclass
+class _Changes:
+    """The fold changes of a table, in log2; `values` is None without a direction.
+
+    `rule` says how they were made of the column `name`, or why they could not be.
+    """
+
+    name: str
+    values: NDArray[np.float64] | None
+    rule: str
+
+    @classmethod
+    def of(cls, table: _Table, name: str | None) -> "_Changes | None":
+        if name is None:
+            return None
+        numbers = table.numbers(name)
+        try:
+            values, rule = in_log2(name, numbers, of_seurat=table.kind == "Seurat")
+        except NoDirectionError as error:
+            return cls(name, None, str(error))
+        return cls(name, values, rule)
+
+    def signed(self, table: _Table) -> NDArray[np.float64]:
+        """Return them; raise where they do not tell up from down."""
+        if self.values is None:
+            raise _no_direction(table, self.name, self.rule)
+        return self.values
+
+
+def _no_direction(table: _Table, name: str, why: str) -> ValueError:
+    return ValueError(
+        f"{table.path}: column {name!r} {why}. Name a column with a sign by value, "
+        "such as log2 fold changes; the table has "
+        f"{first_few(table.names)}. Genes that all went one way are a query by "
+        "sklearn_molge.expression.profile_from_genes(genes, up=names)."
+    )
+
+
+def _find_changes(table: _Table) -> _Changes | None:
+    return _Changes.of(table, table.find("log2fc") or table.find("ratio"))
+
+
 def _values(table: _Table, value: str | None) -> tuple[NDArray[np.float64], str]:
     """Return the values of all rows, and the rule by which they were chosen."""
     if value is not None:
-        if _bare(table.check("value", value)) in (*ROLES["p"], *ROLES["padj"]):
-            raise ValueError(
-                f"value must be a column with a sign: {value!r} of {table.path} is a "
-                "p-value, which has no direction. It has "
-                f"{first_few(table.names)}."
-            )
-        table.used["value"] = value
-        return table.numbers(value), f"{value}, as asked"
-    change = table.find("log2fc")
-    change_values = None if change is None else table.numbers(change)
+        return _of_asked(table, value)
+    changes = _find_changes(table)
     for of_kind in (_of_statistic, _of_p_values, _of_change, _of_only_column):
-        found = of_kind(table, change, change_values)
+        found = of_kind(table, changes)
         if found is not None:
             return found
     raise ValueError(
@@ -735,59 +791,134 @@ def _values(table: _Table, value: str | None) -> tuple[NDArray[np.float64], str]
     )
 
 
-def _of_statistic(table: _Table, change: str | None, changes):
+def _of_asked(table: _Table, value: str) -> tuple[NDArray[np.float64], str]:
+    own = bare(table.check("value", value))
+    if own in (*ROLES["p"], *ROLES["padj"]):
+        raise ValueError(
+            f"value must be a column with a sign: {value!r} of {table.path} is a "
+            "p-value, which has no direction. It has "
+            f"{first_few(table.names)}."
+        )
+    table.used["value"] = value
+    values = table.numbers(value)
+    if has_no_sign(value, values):
+        raise _no_direction(table, value, "has no direction: no value is below 0")
+    if own in (*LOG_CHANGES, *RATIOS):
+        changes = _Changes.of(table, value)
+        assert changes is not None
+        return changes.signed(table), f"{changes.rule}, as asked"
+    if own in ROLES["statistic"] and not (values < 0).any():
+        _check_agrees(table, value)
+    return values, f"{value}, as asked"
+
+
+def _check_agrees(table: _Table, value: str) -> None:
+    """Refuse a statistic without negative values beside changes that have some."""
+    names = [n for n in table.names if bare(n) in (*LOG_CHANGES, *RATIOS)]
+    for changes in (_Changes.of(table, n) for n in names if not has_no_sign(n)):
+        if changes is not None and _go_down(changes.values):
+            raise _no_direction(
+                table, value, f"is never below 0, but {changes.name!r} tells of genes "
+                "that went down"
+            )  # fmt: skip
+
+
+def _go_down(values: NDArray[np.float64] | None) -> bool:
+    return values is not None and bool((values < 0).any())
+
+
+def _of_statistic(table: _Table, changes: _Changes | None):
     name = table.find("statistic")
     if name is None:
         return None
     values = table.numbers(name)
-    if changes is None:
+    goes_down = (values < 0).any()
+    if changes is None or changes.values is None:
+        if not goes_down and changes is not None:
+            return None  # of changes that say why they are none
         table.used["value"] = name
         return values, f"{name}, a statistic"
-    if (changes < 0).any() and not (values < 0).any():
+    if _go_down(changes.values) and not goes_down:
         return None  # a likelihood ratio, the F or U of a test
-    both = np.sign(values) * np.sign(changes)
+    both = np.sign(values) * np.sign(changes.values)
     if np.nansum(both) < 0:
         raise ValueError(
-            f"{table.path}: {name!r} and {change!r} have opposite signs in most rows: "
-            "name the one that is meant by value."
+            f"{table.path}: {name!r} and {changes.name!r} have opposite signs in most "
+            "rows: name the one that is meant by value."
         )
     table.used["value"] = name
     return values, f"{name}, a signed statistic"
 
 
-def _of_p_values(table: _Table, change: str | None, changes):
+def _of_p_values(table: _Table, changes: _Changes | None):
     name = table.find("p") or table.find("padj")
-    if change is None or name is None:
+    if changes is None or name is None:
         return None
+    signs = np.sign(changes.signed(table))
     p = _p_values(table, name)
-    table.used |= {"log2fc": change, "p": name}
+    table.used |= {"log2fc": changes.name, "p": name}
     sizes = -np.log10(np.maximum(p, SMALLEST_P))
-    return np.sign(changes) * sizes, f"sign({change}) * -log10({name})"
+    of = changes.name
+    if bare(of) in RATIOS:
+        of = changes.rule.split(", ")[0]
+    return signs * sizes, f"sign({of}) * -log10({name})"
 
 
-def _of_change(table: _Table, change: str | None, changes):
-    if change is None:
+def _of_change(table: _Table, changes: _Changes | None):
+    if changes is None:
         return None
-    table.used["value"] = change
-    return changes, change
+    values = changes.signed(table)
+    table.used["value"] = changes.name
+    return values, changes.rule
 
 
-def _of_only_column(table: _Table, change: str | None, changes):
+def _of_only_column(table: _Table, changes: _Changes | None):
     known = {name for role in ("p", "padj", "group") for name in ROLES[role]}
     known |= GENE_COLUMNS - {"x"}
-    numeric = []
+    numeric: list[tuple[str, NDArray[np.float64]]] = []
+    unsigned: list[tuple[str, NDArray[np.float64]]] = []
     for name in table.names:
-        if name == table.used["gene"] or _bare(name) in known:
+        if name == table.used["gene"] or bare(name) in known:
             continue
         values, bad = table.parse(name)
         if bad is None and np.isfinite(values).any():
-            numeric.append((name, values))
+            some = unsigned if has_no_sign(name, values) else numeric
+            some.append((name, values))
     if len(numeric) > 1:
-        numeric = [pair for pair in numeric if not _counts(table.labels(pair[0]))]
+        numeric = [
+            pair for pair in numeric if not are_row_numbers(table.labels(pair[0]))
+        ]
+    if not numeric and unsigned:
+        raise _no_direction(table, unsigned[0][0], "has no direction")
     if len(numeric) != 1:
         return None
     table.used["value"] = numeric[0][0]
     return numeric[0][1], f"{numeric[0][0]}, the only column of numbers"
+
+
+def _check_direction(
+    table: _Table, account: pd.DataFrame, n_genes: int, value: str | None
+) -> None:
+    """Refuse values that are never below 0 where that cannot be a part of a table.
+
+    Of genes that were chosen because they went up a column of log fold changes may
+    have positive values only; of most genes that were measured it has both.
+    """
+    values = account["value"].to_numpy()
+    n_values = int(np.isfinite(values).sum())
+    if value is not None or not n_values or (values < 0).any():
+        return
+    changes = table.find("log2fc") or table.find("ratio")
+    n_used = int(_is_used(account).sum())
+    if changes is None or (
+        n_values >= LEAST_WHOLE and n_used > LARGEST_PART * min(n_genes, MOST_MEASURED)
+    ):
+        name = table.used.get("value", changes)
+        raise _no_direction(
+            table, str(name), f"is never below 0 in {n_values:,} rows: ratios, sizes, "
+            "counts and most statistics of tests have no direction. If all genes did "
+            f"go up, say so by value={name!r}"
+        )  # fmt: skip
 
 
 def _p_values(table: _Table, name: str) -> NDArray[np.float64]:
@@ -817,11 +948,15 @@ def _cut(
             passed &= _p_values(table, name) < alpha
         cuts.append(f"{name} < {alpha:g}")
     if min_abs_log2fc is not None:
-        name = _needed(table, "log2fc", "min_abs_log2fc")
-        of_base_e = table.kind == "Seurat" and _bare(name) == "avglogfc"
-        changes = table.numbers(name) / (np.log(2) if of_base_e else 1)
-        passed &= np.abs(changes) >= min_abs_log2fc
-        cuts.append(f"|{name}| >= {min_abs_log2fc:g}" + " in log2" * of_base_e)
+        found = _find_changes(table)
+        name = found.name if found else _needed(table, "log2fc", "min_abs_log2fc")
+        changes = _Changes.of(table, name)
+        assert changes is not None
+        with np.errstate(invalid="ignore"):
+            passed &= np.abs(changes.signed(table)) >= min_abs_log2fc
+        table.used["log2fc"] = name
+        of = changes.rule if changes.rule == name else f"{name}, in log2"
+        cuts.append(f"|{of}| >= {min_abs_log2fc:g}")
     account.loc[_is_used(account) & ~passed, "status"] = BELOW
     return cuts
 

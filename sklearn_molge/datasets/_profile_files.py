@@ -18,6 +18,7 @@ from sklearn_molge._compat import Interval, StrOptions, validate_params
 from sklearn_molge._files.hdf5 import open_hdf5
 from sklearn_molge._files.reading import reading
 from sklearn_molge._files.text import check_is_file
+from sklearn_molge._utils.genes import are_row_numbers, check_no_row_numbers
 from sklearn_molge._utils.messages import first_few
 from sklearn_molge._utils.views import target_genes
 from sklearn_molge.datasets._columns import (
@@ -28,9 +29,14 @@ from sklearn_molge.datasets._columns import (
     standard_genes,
 )
 from sklearn_molge.datasets._de_table import ROLES
+from sklearn_molge.datasets._fold_changes import RATIOS
 from sklearn_molge.datasets._formats._gct import read_gct
 from sklearn_molge.datasets._formats._gctx import read_gctx
-from sklearn_molge.datasets._formats._h5ad import read_h5ad_tables, read_h5ad_values
+from sklearn_molge.datasets._formats._h5ad import (
+    layers_hint,
+    read_h5ad_tables,
+    read_h5ad_values,
+)
 from sklearn_molge.datasets._formats._values import (
     MISSING_OPTIONS,
     check_values,
@@ -57,6 +63,7 @@ ENSEMBL = re.compile(r"ENS[A-Z]*G\d+(\.\d+)?", re.IGNORECASE)
 STATISTICS = {
     *("basemean", "lfcse", "logcpm", "aveexpr"),
     *({*ROLES["p"], *ROLES["padj"]} - {"p", "bh"}),
+    *(set(RATIOS) - {"fold", "ratio"}),
 }
 
 
@@ -67,6 +74,7 @@ STATISTICS = {
         "min_share": [Interval(Real, 0, 1, closed="both")],
         "missing": [StrOptions(MISSING_OPTIONS)],
         "decimal": [StrOptions({".", ","})],
+        "layer": [str, None],
     },
     prefer_skip_nested_validation=True,
 )
@@ -78,6 +86,7 @@ def read_profiles(
     min_share: float = 0.5,
     missing: str = "raise",
     decimal: str = ".",
+    layer: str | None = None,
 ) -> pd.DataFrame:
     r"""Read profiles that are no study, such as queries, with the names of their genes.
 
@@ -109,6 +118,8 @@ default=None
         as NaN, which estimators refuse.
     decimal : {".", ","}, default="."
         The decimal sign in text.
+    layer : str, default=None
+        The layer of an ``.h5ad`` file with the profiles; None takes ``X``.
 
     Returns
     -------
@@ -138,8 +149,9 @@ default=None
     Warns
     -----
     DataWarning
-        If columns or rows of a table hold no values and are left out, or an id of a
-        profile stands twice.
+        If columns or rows of a table hold no values and are left out, an id of a
+        profile stands twice, or no value in ``X`` of an ``.h5ad`` file is below 0 and
+        the file has layers.
     GeneNamesWarning
         If genes of the model are missing and filled (how many, and which), a gene of
         it comes more than once, or a name was a date.
@@ -165,8 +177,13 @@ default=None
     case 2 -2.0   3.0
     """
     kind = _kind_of(path)
+    if layer is not None and kind != "h5ad":
+        raise ValueError(
+            f"layer must be None: {os.fspath(path)} is no .h5ad file, and has no "
+            f"layers. Got {layer!r}."
+        )
     if kind == "h5ad":
-        profiles = _of_anndata(path)
+        profiles = _of_anndata(path, layer)
     elif kind == "npz":
         profiles = _of_npz(path)
     elif kind == "table":
@@ -180,7 +197,7 @@ default=None
         profiles = pd.DataFrame(
             data.matrix, index=data.obs.index, columns=_gene_names(data.genes)
         )
-    _check(profiles, path)
+    _check(profiles, path, () if genes is None else target_genes(genes)[1])
     values = check_values(
         profiles.to_numpy(np.float32),
         missing,
@@ -211,7 +228,7 @@ def _kind_of(path: str | os.PathLike[str]) -> str:
         with open_hdf5(path) as file:
             if "0" in file.names:
                 return "gctx"
-            if {"X", "obs", "var"} <= file.names:
+            if {"obs", "var"} <= file.names:
                 return "h5ad"
         raise ValueError(f"{os.fspath(path)} is HDF5, but neither GCTX nor AnnData.")
     with reading(path):
@@ -230,13 +247,16 @@ def _gene_names(table: pd.DataFrame) -> pd.Index:
     return pd.Index([clean(name) for name in table.index], dtype=object)
 
 
-def _check(profiles: pd.DataFrame, path: str | os.PathLike[str]) -> None:
+def _check(
+    profiles: pd.DataFrame, path: str | os.PathLike[str], known: Iterable[object]
+) -> None:
     if profiles.empty:
         raise ValueError(
             f"{os.fspath(path)} has no profiles: {profiles.shape[0]:,} samples and "
             f"{profiles.shape[1]:,} genes."
         )
     genes = profiles.columns
+    check_no_row_numbers(genes, f"{os.fspath(path)}: what names the genes", known=known)
     bad = genes[genes.duplicated() | (genes == "")].unique()
     if len(bad):
         raise ValueError(
@@ -291,10 +311,15 @@ def _in_order(
     return aligned
 
 
-def _of_anndata(path: str | os.PathLike[str]) -> pd.DataFrame:
+def _of_anndata(path: str | os.PathLike[str], layer: str | None) -> pd.DataFrame:
     obs, var = read_h5ad_tables(path, needed_by="read_profiles")
-    shape = len(obs), len(var)
-    values = read_h5ad_values(path, shape, needed_by="read_profiles")
+    values = read_h5ad_values(
+        path, (len(obs), len(var)), needed_by="read_profiles", layer=layer
+    )
+    if layer is None and values.size and not (values < 0).any():
+        hint = layers_hint([path])
+        if hint:  # z-scores are there, perhaps, and X has what they were made of
+            _warn(f"{os.fspath(path)}: no value is below 0.{hint.rstrip('.')}")
     with reading(path, "obs and var"):
         return pd.DataFrame(values, index=obs.index, columns=_gene_names(var))
 
@@ -551,8 +576,7 @@ def _find_genes(table: _Table, genes: object, path: str | os.PathLike[str]) -> s
 def _are_genes(labels: pd.Index, genes: object) -> bool:
     """Whether half of the labels or more are names of genes."""
     names = pd.Index([clean(label).upper() for label in labels])
-    numbered = [str(i) for i in range(len(names) + 1)]
-    if genes is None and names.tolist() in (numbered[:-1], numbered[1:]):
+    if are_row_numbers(names):
         return False
     found = np.array([n.isdigit() or bool(ENSEMBL.fullmatch(n)) for n in names])
     if genes is not None:

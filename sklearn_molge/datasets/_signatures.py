@@ -10,6 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from sklearn_molge._compat import Interval, StrOptions, validate_params
+from sklearn_molge._utils.genes import check_no_row_numbers
 from sklearn_molge._utils.messages import counted, first_few
 from sklearn_molge.datasets._columns import (
     OBS_COLUMNS,
@@ -305,11 +306,7 @@ def _lines(column: pd.Series, mixed: Sequence[str]) -> dict[str, NDArray[np.obje
 def _genes(names: pd.Index) -> pd.DataFrame:
     """Return the table of genes that the columns name."""
     index = pd.Index([str(name) for name in names], dtype=object)
-    if len(index) > 2 and index.tolist() == [str(i + 1) for i in range(len(index))]:
-        raise ValueError(
-            "profiles must have columns named by Entrez ids or by symbols. Got numbers "
-            f"that only count them, from 1 to {len(index):,}."
-        )
+    check_no_row_numbers(index, "the columns of profiles")
     named = name_genes(standard_genes(pd.DataFrame(index=index)))
     for key in ("gene_id", "symbol"):
         column = named[key]

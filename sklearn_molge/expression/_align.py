@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from sklearn_molge._compat import Interval, StrOptions, validate_params
-from sklearn_molge._utils.genes import gene_names
+from sklearn_molge._utils.genes import are_row_numbers, check_no_row_numbers, gene_names
 from sklearn_molge._utils.messages import first_few
 from sklearn_molge.exceptions import GeneNamesWarning
 from sklearn_molge.expression._matching import TargetGenes
@@ -97,6 +97,9 @@ def align_profiles(
     """
     target = TargetGenes.of(genes)
     values, kinds, index = _read(y)
+    kinds = [names for names in kinds if not are_row_numbers(names)] or kinds
+    for names in kinds:
+        check_no_row_numbers(names, "the columns of y", known=target.names)
     matched = max(
         (target.match(names) for names in kinds),
         key=lambda found: found.loc[found["column"] >= 0, "column"].nunique(),

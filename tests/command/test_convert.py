@@ -7,7 +7,7 @@ import pytest
 from sklearn_molge.__main__ import main
 from sklearn_molge.datasets import GctData, Study, read_gct, read_gctx, write_gctx
 
-pytest.importorskip("anndata")
+anndata = pytest.importorskip("anndata")
 
 
 @pytest.fixture
@@ -68,3 +68,26 @@ def test_what_is_there_is_not_replaced_in_silence(here, error_of):
     said = error_of("convert", "results.csv", "a.gctx")
     assert "results.csv is no GCT, GCTX or .h5ad file" in said
     assert main(["convert", "queries.gct", "study.h5ad", "--force"]) == 0
+
+
+def test_a_layer_is_asked_for(here, json_of, error_of, values):
+    obs = pd.DataFrame(
+        {"pert_type": "trt_cp", "cell_id": "A375", "smiles": ["CCO", "CCN", "C", "N"]},
+        index=list("abcd"),
+    )
+    var = pd.DataFrame(index=["16", "23", "25"])
+    adata = anndata.AnnData(np.abs(values), obs, var, layers={"z": values})
+    adata.write_h5ad("plate.h5ad")
+    layer = ["--layer", "z"]
+    json_of("convert", "plate.h5ad", "z.gctx", *layer)
+    np.testing.assert_array_equal(read_gctx("z.gctx").matrix, values)
+    json_of("convert", "plate.h5ad", "z.h5ad", "--study", "--all-genes", *layer)
+    np.testing.assert_array_equal(Study.load("z.h5ad").ge, values)
+    assert json_of("describe", "plate.h5ad")["layers"] == ["z"]
+    assert "--layer must be one of 'z'. Got y." in error_of(
+        "convert", "plate.h5ad", "y.gctx", "--layer", "y"
+    )
+    assert "has no layers" in error_of("convert", "z.gctx", "y.h5ad", *layer)
+    assert "--layer is for --profile and --data" in error_of(
+        "search", "--index", "index", "--de", "results.csv", *layer
+    )

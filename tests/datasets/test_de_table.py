@@ -420,15 +420,151 @@ def test_bomb_of_a_workbook(tmp_path, monkeypatch):
         read_de_table(path)
 
 
-@pytest.mark.parametrize(
-    ("values", "hint"), [(np.abs(LFC), ""), (P, "within .0, 1.: p-values have no")]
-)
-def test_values_of_one_sign_are_told(tmp_path, values, hint):
-    table = pd.DataFrame({"x1": values}, index=SYMBOLS)
-    path = write_csv(table, tmp_path / "de.csv")
-    with pytest.warns(DataWarning, match=f"all 8 values are of one sign.*{hint}") as w:
+def test_values_of_one_sign_are_told(tmp_path):
+    table = pd.DataFrame({"logFC": np.abs(LFC)}, index=SYMBOLS)
+    path = write_csv(table, tmp_path / "up.csv")
+    with pytest.warns(DataWarning, match=r"all 8 values are of one sign\. Is a") as w:
         read_de_table(path, **FEW)
     assert w[0].filename == __file__
+    path = write_csv(pd.DataFrame({"x1": P}, index=SYMBOLS), tmp_path / "p.csv")
+    with pytest.warns(DataWarning, match="within .0, 1.: p-values have no direction"):
+        read_de_table(path, value="x1", **FEW)
+
+
+# Halved, doubled, a quarter, four times, unchanged, an eighth, eight times, twice.
+IN_LOG2 = np.array([-1, 1, -2, 2, 0, -3, 3, 1.0])
+RATIO = np.array([0.5, 2, 0.25, 4, 1, 0.125, 8, 2])
+SIGNED = np.array([-2, 2, -4, 4, 1, -8, 8, 2.0])
+P_OF_2 = np.full(8, 0.01)  # -log10: 2
+CHANGES = {
+    "ratios": ({"FC": RATIO}, IN_LOG2, "log2(FC), of ratios"),
+    "ratios named fold_change": (
+        *({"fold_change": RATIO}, IN_LOG2),
+        "log2(fold_change), of ratios",
+    ),
+    "ratios and p": (
+        *({"FC": RATIO, "pvalue": P_OF_2}, 2 * np.sign(IN_LOG2)),
+        "sign(log2(FC)) * -log10(pvalue)",
+    ),
+    "ratios and a likelihood ratio": (
+        *({"FC": RATIO, "stat": 10 + RATIO}, IN_LOG2),
+        "log2(FC), of ratios",
+    ),
+    "ratios and t": (
+        *({"FC": RATIO, "t": 3 * IN_LOG2}, 3 * IN_LOG2),
+        "t, a signed statistic",
+    ),
+    "sizes and t": (
+        *({"FC": np.abs(SIGNED), "t": 3 * IN_LOG2}, 3 * IN_LOG2),
+        "t, a statistic",
+    ),
+    "ratios and their logarithms": (
+        *({"FC": RATIO, "log2FC": IN_LOG2}, IN_LOG2),
+        "log2FC",
+    ),
+    "signed fold changes": ({"FC": SIGNED}, IN_LOG2, "sign(FC) * log2|FC|"),
+    "log fold changes by another name": (
+        *({"FC": IN_LOG2 / 4}, IN_LOG2 / 4),
+        "FC, log fold changes: some are between -1 and 1",
+    ),
+    "log10": ({"log10FC": IN_LOG2 * np.log10(2)}, IN_LOG2, "log10FC / log10(2)"),
+    "natural": ({"lnFC": IN_LOG2 * np.log(2)}, IN_LOG2, "lnFC / ln(2)"),
+    "natural of Seurat": (
+        {"avg_logFC": IN_LOG2 * np.log(2), "p_val_adj": "", "p_val": ""},
+        *(2 * np.sign(IN_LOG2), "sign(avg_logFC) * -log10(p_val)"),
+    ),
+    "sizes beside signs": (
+        {"|logFC|": abs(IN_LOG2), "logFC": IN_LOG2},
+        *(IN_LOG2, "logFC"),
+    ),
+    "F beside signs": (
+        {"F": RATIO, "x": IN_LOG2},
+        *(IN_LOG2, "x, the only column of numbers"),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CHANGES)
+def test_fold_changes_become_those_of_log2(tmp_path, case):
+    columns, values, rule = CHANGES[case]
+    columns = {name: P_OF_2 if isinstance(v, str) else v for name, v in columns.items()}
+    path = write_csv(pd.DataFrame(columns, index=SYMBOLS), tmp_path / "de.csv")
+    query = read_de_table(path, **FEW)
+    assert query.rule == rule
+    np.testing.assert_allclose(query.profile, [expected(values)], atol=1e-6)
+
+
+def test_fold_changes_that_are_asked_for(tmp_path):
+    columns = {"FC": RATIO, "t": IN_LOG2, "avg_logFC": IN_LOG2, "F": RATIO}
+    path = write_csv(pd.DataFrame(columns, index=SYMBOLS), tmp_path / "de.csv")
+    query = read_de_table(path, value="FC", min_abs_log2fc=1.5, **FEW)
+    assert query.rule == "log2(FC), of ratios, as asked; |avg_logFC| >= 1.5"
+    kept = np.where(np.abs(IN_LOG2) >= 1.5, IN_LOG2, 0)
+    np.testing.assert_allclose(query.profile, [expected(kept)])
+    # A gene that was not there at all has no logarithm.
+    columns["FC"] = np.array([0, 2, 0.25, 4, 1, 0.125, 8, 2])
+    del columns["avg_logFC"]
+    path = write_csv(pd.DataFrame(columns, index=SYMBOLS), path)
+    with pytest.warns(GeneNamesWarning, match="1 of the 7 genes have no value"):
+        query = read_de_table(path, value="FC", min_abs_log2fc=1.5, **FEW)
+    assert query.rule.endswith("; |FC, in log2| >= 1.5")
+    assert query.genes["status"][0] == "no value"
+
+
+NO_DIRECTION = {
+    "sizes of fold changes": ({"FC": abs(SIGNED)}, "'FC' has values from 1 to 8, none"),
+    "sizes of log fold changes as FC": (
+        {"FC": [0.1, 0.2, 0.05, 0.3, 1.5, 2, 0.4, 0.01]},
+        "'FC' has values from 0.01 to 2, none below 0",
+    ),
+    "with p-values": ({"FC": abs(SIGNED), "pvalue": P}, "'FC' has values from 1 to 8"),
+    "F with sizes": ({"FC": abs(SIGNED), "stat": RATIO}, "'FC' has values from 1 to 8"),
+    "sizes of log fold changes": (
+        {"|logFC|": abs(LFC)},
+        r"'\|logFC\|' has no direction",
+    ),
+    "sizes by name": ({"abs_log2FC": abs(LFC)}, "'abs_log2FC' has no direction"),
+    "likelihood ratios": ({"stat": STAT**2}, "'stat' is never below 0 in 8 rows"),
+    "F": ({"F": STAT**2}, "'F' has no direction"),
+    "LR": ({"LR": STAT**2, "logCPM": RATIO}, "'LR' has no direction"),
+    "anything": ({"x1": RATIO}, r"'x1' is never below 0 .* so by value='x1'\. Name a"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", NO_DIRECTION)
+def test_values_without_a_direction_are_refused(tmp_path, case):
+    columns, message = NO_DIRECTION[case]
+    path = write_csv(pd.DataFrame(columns, index=SYMBOLS), tmp_path / "de.csv")
+    with pytest.raises(ValueError, match=message):
+        read_de_table(path, **FEW)
+
+
+def test_columns_without_a_direction_cannot_be_asked_for(tmp_path):
+    columns = {"logFC": LFC, "stat": STAT**2, "F": STAT**2, "FC": abs(SIGNED)}
+    path = write_csv(pd.DataFrame(columns, index=SYMBOLS), tmp_path / "de.csv")
+    for name, told in {
+        "stat": "'stat' is never below 0, but 'logFC' tells of genes that went down",
+        "F": "'F' has no direction: no value is below 0",
+        "FC": "'FC' has values from 1 to 8, none below 0",
+    }.items():
+        with pytest.raises(ValueError, match=told):
+            read_de_table(path, value=name, **FEW)
+
+
+@pytest.mark.parametrize("share", [0.5, 1.0])
+def test_a_whole_table_goes_up_and_down(tmp_path, share):
+    study = make_perturbation_study(5, n_genes=40, random_state=0)
+    names = study.genes["symbol"][: int(40 * share)]
+    table = pd.DataFrame({"logFC": np.arange(len(names)) + 0.5}, index=names)
+    path = write_csv(table, tmp_path / "de.csv")
+    if share == 1:
+        with pytest.raises(ValueError, match=r"'logFC' is never below 0 in 40 rows"):
+            read_de_table(path, genes=study)
+        with pytest.warns(DataWarning, match="of one sign"):
+            read_de_table(path, genes=study, value="logFC")
+        return
+    with pytest.warns(DataWarning, match="of one sign"), pytest.warns(GeneNamesWarning):
+        read_de_table(path, genes=study)
 
 
 def test_genes_of_a_mouse_are_told(tmp_path):

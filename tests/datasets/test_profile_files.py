@@ -221,6 +221,8 @@ def test_files_of_every_kind_in_the_order_of_a_study(tmp_path, kind):
         (",baseMean,log2FoldChange,lfcSE,stat,pvalue,padj", "'baseMean', 'lfcSE'"),
         ("gene,logFC,AveExpr,t,P.Value,adj.P.Val,B", "'AveExpr', 'P.Value'"),
         ("gene,logFC,logCPM,F,PValue,FDR", "'logCPM', 'PValue', 'FDR'"),
+        ("gene,FC", "'FC'"),
+        ("gene,Fold Change", "'Fold Change'"),
         ("gene,p_val,avg_log2FC,pct.1,pct.2,p_val_adj", "'p_val', 'p_val_adj'"),
     ],
 )

@@ -158,7 +158,10 @@ def folder(tmp_path):
         index=ids,
     )
     write_gctx(
-        tmp_path / "a_level5.gctx", np.eye(3), obs, pd.DataFrame(index=["1", "2", "3"])
+        tmp_path / "a_level5.gctx",
+        np.eye(3),
+        obs,
+        pd.DataFrame(index=["16", "23", "25"]),
     )
     return tmp_path
 

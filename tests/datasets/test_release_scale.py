@@ -15,6 +15,7 @@ import pytest
 from sklearn_molge.datasets import load_lincs, write_gctx
 
 N_PLATES, N_WELLS, N_GENES = 64, 250, 1000
+FIRST = 1_000_001  # of the ids of genes; from 1 on they would be numbers of rows
 LINES = ["A375", "PC3", "MCF7", "HT29"]
 NAMES = (
     "sample_id det_plate det_well cell_iname pert_id pert_type pert_dose "
@@ -43,7 +44,7 @@ def write_release(folder, n_plates, n_wells, n_genes, **layout):
     """Write it, and return the table and the values by sample."""
     table = table_of(n_plates, n_wells)
     is_control = table["pert_type"] == "ctl_vehicle"
-    genes = pd.DataFrame(index=sorted(map(str, range(1, n_genes + 1))))
+    genes = pd.DataFrame(index=sorted(map(str, range(FIRST, FIRST + n_genes))))
     rng = np.random.default_rng(0)
     values = 9 + rng.standard_normal((len(table), n_genes), dtype=np.float32)
     for kind, mask in [("trt_cp", ~is_control), ("ctl", is_control)]:
@@ -59,8 +60,8 @@ def write_release(folder, n_plates, n_wells, n_genes, **layout):
     ).to_csv(folder / "compoundinfo_beta.txt", sep="\t", index=False)
     pd.DataFrame(
         {
-            "gene_id": range(1, n_genes + 1),
-            "gene_symbol": [f"G{i}" for i in range(1, n_genes + 1)],
+            "gene_id": range(FIRST, FIRST + n_genes),
+            "gene_symbol": [f"G{i}" for i in range(FIRST, FIRST + n_genes)],
             "feature_space": ["landmark"] * min(978, n_genes - 1)
             + ["inferred"] * max(n_genes - 978, 1),
         }

@@ -102,12 +102,17 @@ def describe_missing(matrix: NDArray[np.floating]) -> str:
 
 
 def warn_of_scale(
-    matrix: NDArray[np.floating], level: int | None, *, where: str, stacklevel: int
+    matrix: NDArray[np.floating],
+    level: int | None,
+    *,
+    where: str,
+    stacklevel: int,
+    hint: Callable[[], str] = str,
 ) -> None:
     """Warn where values do not look like those of their level.
 
     z-scores (Levels 4 and 5) lie on both sides of 0; log2 intensities (Level 3) are
-    positive, and none is above 32.
+    positive, and none is above 32. `hint` returns what may be read instead.
     """
     if level is None or matrix.size < FEWEST:
         return
@@ -129,7 +134,7 @@ def warn_of_scale(
         warnings.warn(
             f"{where}: level {level} holds {told}; here {negative:.0%} are negative, "
             f"the median is {middle:.3g}, and 98 % lie from {low:.3g} to {high:.3g}. "
-            "Is it another level, or raw counts?",
+            f"Is it another level, or raw counts?{hint()}",
             DataWarning,
             stacklevel=stacklevel + 1,
         )

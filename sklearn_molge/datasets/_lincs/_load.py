@@ -4,6 +4,7 @@ import math
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from numbers import Integral
 from os import PathLike, fspath
 from pathlib import Path
@@ -16,12 +17,14 @@ from sklearn_molge._compat import Interval, StrOptions, validate_params
 from sklearn_molge._files.replacing import replacing, reserve
 from sklearn_molge._utils.messages import first_few
 from sklearn_molge.datasets._columns import CONTROL_COLUMNS, OBS_COLUMNS
+from sklearn_molge.datasets._formats._h5ad import layers_hint
 from sklearn_molge.datasets._formats._values import MISSING_OPTIONS, warn_of_scale
 from sklearn_molge.datasets._lincs._matrices import (
     Matrix,
     choose_genes,
     find_files,
     find_wells,
+    h5ad_files,
     ids_of,
     open_matrices,
     read_profiles,
@@ -51,6 +54,7 @@ __all__ = ["load_lincs"]
         "n_jobs": [Integral, None],
         "mmap_path": [str, PathLike, None],
         "missing": [StrOptions(MISSING_OPTIONS)],
+        "layer": [str, None],
     },
     prefer_skip_nested_validation=True,
 )
@@ -73,6 +77,7 @@ def load_lincs(
     n_jobs: int | None = None,
     mmap_path: str | PathLike[str] | None = None,
     missing: str = "raise",
+    layer: str | None = None,
 ) -> Study:
     """Load a study from a folder in the layout of the public L1000 releases.
 
@@ -140,6 +145,8 @@ def load_lincs(
     missing : {"raise", "nan"}, default="raise"
         What to do with values that are missing in a matrix (NaN, empty, -666): raise,
         or keep them as NaN, which estimators refuse, and count them in ``dropped``.
+    layer : str, default=None
+        The layer of ``.h5ad`` files with the profiles; None takes ``X``.
 
     Returns
     -------
@@ -172,7 +179,7 @@ def load_lincs(
         (blanks, quotation marks, case; a batch ``BRD-K12345678-001-02-3`` of
         ``BRD-K12345678``); doses or times cannot be read; a ``pert_id`` has two
         structures; landmark genes are in no matrix; or values do not look like those
-        of their level; or genes have earlier names.
+        of their level (names the layers of ``.h5ad``); or genes have earlier names.
 
     See Also
     --------
@@ -238,6 +245,7 @@ def load_lincs(
     store = _ProfileStore(mmap_path)
     files = find_files(folder, level)
     matrices = open_matrices(files.matrices)
+    with_layers = h5ad_files(matrices, layer)
     wells = None if metadata is not None else find_wells(files, matrices)
     genes, gene_positions = choose_genes(
         matrices, files, landmark_only=landmark_only, gene_order=gene_order
@@ -272,12 +280,14 @@ def load_lincs(
                 progress=progress,
                 n_jobs=n_jobs,
                 missing=missing,
+                layer=layer,
             )
         return arrays[0], rows.set_axis(_names_of(rows, matrices), axis=0)
 
     ge, treated = read(treated)
     control_ge, controls = read(controls, "controls")
-    warn_of_scale(ge, level, where=files.where, stacklevel=3)
+    hint = partial(layers_hint, with_layers if layer is None else [])
+    warn_of_scale(ge, level, where=files.where, stacklevel=3, hint=hint)
     if missing == "nan":
         funnel.tell_missing(ge, control_ge)
     return Study(

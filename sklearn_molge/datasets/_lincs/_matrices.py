@@ -13,6 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from sklearn_molge._files.reading import reading
+from sklearn_molge._utils.genes import check_no_row_numbers
 from sklearn_molge._utils.messages import first_few
 from sklearn_molge.datasets._columns import (
     PROFILE_IDS,
@@ -200,6 +201,17 @@ def open_matrices(paths: Sequence[Path]) -> list[Matrix]:
     return [open_kind[_kind_of(path)](path) for path in paths]
 
 
+def h5ad_files(matrices: Sequence["Matrix"], layer: str | None) -> list[Path]:
+    """Return those of AnnData; all must be, where a layer is asked for."""
+    others = [str(m.path) for m in matrices if _kind_of(m.path) != "h5ad"]
+    if layer is not None and others:
+        raise ValueError(
+            "layer must be None for GCT and GCTX files, which have no layers: "
+            f"{first_few(others)}. Got {layer!r}."
+        )
+    return [m.path for m in matrices if _kind_of(m.path) == "h5ad"]
+
+
 def _open_h5ad(path: Path) -> Matrix:
     obs, var = read_h5ad_tables(path, needed_by="load_lincs")
     ids = encode_ids(obs.index.astype(str))
@@ -298,6 +310,7 @@ def _genes_of(matrix: Matrix, tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
     if not lost.any():
         return genes
     names = symbols.where(symbols.notna(), genes.index.astype(str))[lost]
+    check_no_row_numbers(names, f"{str(matrix.path)!r}: the rows of genes")
     known = pd.concat(tables) if tables else pd.DataFrame({"gene_id": [], "symbol": []})
     known = known.dropna(subset="gene_id").groupby("gene_id").first().reset_index()
     matched = match_genes(names, known if len(known) else ["none"])
@@ -359,6 +372,7 @@ def read_profiles(
     progress: bool | str,
     n_jobs: int | None,
     missing: str,
+    layer: str | None = None,
 ) -> None:
     """Read profiles into `out`, and of each matrix no more than these.
 
@@ -383,7 +397,7 @@ def read_profiles(
             else:
                 shape = len(matrix.ids), len(matrix.genes)
                 part[...] = read_h5ad_values(
-                    matrix.path, shape, needed_by="load_lincs", rows=own
+                    *(matrix.path, shape), needed_by="load_lincs", layer=layer, rows=own
                 )[:, genes]
             check_values(
                 part,
