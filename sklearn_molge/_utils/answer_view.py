@@ -73,11 +73,12 @@ _KNOWN = [
     ),
     _Column(
         "conformal_p", "Conformal p",
-        "a small one speaks against the molecule, a large one not for it", 3,
+        "a small one speaks against the molecule", 3,
     ),
     _Column(
         "in_set", "In the set",
-        "no: the molecule is less similar than a profile's own molecule mostly is",
+        "no: the molecule is less similar than a profile's own molecule mostly is. A "
+        "small p speaks against the molecule, a large one not for it",
         numeric=False,
     ),
     _Column(
@@ -266,7 +267,11 @@ def _caption(own: pd.DataFrame) -> str:
 
 def _columns(own: pd.DataFrame) -> Iterator[_Column]:
     known = {column.name: column for column in _KNOWN}
-    yield from (column for column in _KNOWN if column.name in own)
+    # Beside whether a molecule is in the set its p-value is a note.
+    left_out = {"conformal_p"} if "in_set" in own else set()
+    for column in _KNOWN:
+        if column.name in own and column.name not in left_out:
+            yield column
     # What a molecule does is of more use than its numbers in catalogues.
     for name in sorted(own.columns, key=lambda name: name not in _FIRST):
         if name not in known and name not in _NOT_SHOWN:
@@ -313,6 +318,9 @@ def _cell(answer: dict, column: _Column) -> Cell:
         )  # fmt: skip
         return Cell(text, repr(float(value)))
     text = _text(value)
+    if column.name == "in_set" and _is_there(answer.get("conformal_p")):
+        p = float(answer["conformal_p"])
+        return Cell(text, repr(p), f"p {_p_text(p)}")
     is_link = re.fullmatch(r"https?://[^\s\"'<>]+", text) is not None
     return Cell(text.replace("|", ", "), text, link=text if is_link else "")
 

@@ -208,8 +208,8 @@ def test_cells(answer):
     ).to_html()  # fmt: skip
     values = re.findall('class="value">(.*?)</span>', html)
     assert values[:9] == [
-        "0.500", "&lt; 0.001", "100.0", "0.500", "yes", "1.00", "a, b", "1.5",
-        "0.250",
+        "0.500", "&lt; 0.001", "100.0", 'yes<code class="note">p = 0.500</code>',
+        "1.00", "a, b", "1.5", "0.250", "0.500",
     ]  # fmt: skip
     assert html.count(">in training<") == 1
     assert html.count('class="note">CCN<') == 3
