@@ -30,7 +30,6 @@ from sklearn_molge._command._options import (
     command as make_command,
 )
 from sklearn_molge._command._study import check_paths
-from sklearn_molge._utils.genes import are_row_numbers
 from sklearn_molge._utils.messages import counted, first_few, shortened
 
 if TYPE_CHECKING:
@@ -262,6 +261,7 @@ def _level(name: str, data: GctData) -> dict[str, Any]:
 
 def _of_genes(table: pd.DataFrame, n_genes: int) -> dict[str, Any]:
     """Say by what genes are named, and how many are known."""
+    from sklearn_molge._utils.genes import are_row_numbers
     from sklearn_molge.expression import match_genes
 
     columns = [table.index.astype(str), *(table[name].astype(str) for name in table)]

@@ -79,9 +79,10 @@ molge index --model model.molge --library a.smi b.csv.gz --data study.h5ad --out
 def command(given: Any) -> int:
     """Embed a library, in which molge search looks.
 
-    A command that was stopped goes on when it is called again. With --data, the
-    profiles that the model was trained on, answers also tell how unusual a score is for
-    a molecule (percentile), and the nearest molecule of the training.
+    A command that was stopped goes on when it is called again. Answers also tell how
+    unusual a score is for a molecule (percentile), and the nearest molecule of the
+    training, by the background in the model file, or by --data, the profiles that the
+    model was trained on.
     """
     check_paths("--model", [given.model])
     check_paths("--library", given.library)
@@ -90,7 +91,7 @@ def command(given: Any) -> int:
     if given.out.exists() and not given.out.is_dir():
         raise NotADirectoryError(f"--out: {given.out} is a file, not a folder.")
     from sklearn_molge.library import MoleculeFile
-    from sklearn_molge.persistence import load_model
+    from sklearn_molge.persistence import load_background, load_model
 
     said = Output.of(given)
     columns = {"smiles_column": given.smiles_column, "name_column": given.name_column}
@@ -100,6 +101,11 @@ def command(given: Any) -> int:
     if background is not None:
         said.step(f"Calibrating with {background}")
         index.calibrate(background.smiles, background.profiles())
+    elif index.background_ is None:
+        kept = load_background(given.model)
+        if kept is not None:
+            said.step(f"Calibrating with the background in {given.model}")
+            index.calibrate(kept.smiles, kept.profiles)
     skipped = index.skipped_
     reasons = skipped["reason"].mask(skipped["same_as"].notna(), "of a molecule before")
     counts = reasons.value_counts().to_dict()

@@ -348,24 +348,10 @@ def _genes_of(index: MoleculeIndex) -> Any:
 
 
 def _account(names: Any, index: MoleculeIndex) -> pd.DataFrame:
-    """Say of each name what became of it, in the words of read_de_table."""
-    from sklearn_molge._utils.views import target_genes
+    """Say of each name what became of it, in the words of match_genes."""
     from sklearn_molge.expression import match_genes
 
-    own = target_genes(_genes_of(index))[1]
-    matched = match_genes(names, _genes_of(index))
-    status = []
-    for row in matched.to_dict("records"):
-        if row["column"] < 0:
-            known = row["gene_id"] is not None
-            status.append("not in the model" if known else "unknown")
-            continue
-        name = own[row["column"]]
-        called = row["symbol"] if name.isdecimal() else name
-        is_id = row["how"] in ("name", "Entrez id", "Ensembl id")
-        is_alias = not is_id and row["entry"].casefold() != str(called).casefold()
-        status.append("alias" if is_alias else "used")
-    return matched.rename(columns={"entry": "gene"}).assign(status=status)
+    return match_genes(names, _genes_of(index)).rename(columns={"entry": "gene"})
 
 
 def _counts(account: Any) -> dict[Any, int]:

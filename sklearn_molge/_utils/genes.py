@@ -1,5 +1,6 @@
 """Names of the genes of profiles, and of those that an estimator was fitted on."""
 
+import re
 import warnings
 from collections.abc import Iterable, Sequence
 from numbers import Integral
@@ -18,9 +19,13 @@ __all__ = [
     "check_no_row_numbers",
     "check_same_columns",
     "gene_names",
+    "gene_status",
 ]
 
 Names = NDArray[np.object_]
+# How a name was read, where it is another than the one by which the gene is known.
+_ALIASES = ("current symbol", "previous symbol", "date")
+_ID = re.compile(r"\d+$|ENS[A-Z]*G\d")
 
 
 def gene_names(y) -> Names | None:
@@ -101,6 +106,28 @@ def check_no_row_numbers(
             f"{where} must name genes by Entrez or Ensembl ids or symbols. Got numbers "
             f"that only count them: {first_few(names, write=str, n=5)}."
         )
+
+
+def gene_status(matched: pd.DataFrame, names: Names) -> Names:
+    """Say what became of each name that `match_genes` has read.
+
+    `names` are those of the genes, by their place. "used"; "alias" (used, by another
+    symbol than the gene has there, or a date); "not in the model", a known gene; or
+    "unknown".
+    """
+    column = matched["column"].to_numpy()
+    inside = column >= 0
+    known = matched["gene_id"].notna().to_numpy()
+    status = np.where(known, "not in the model", "unknown").astype(object)
+    status[inside] = "used"
+    by_other = inside & matched["how"].isin(_ALIASES).to_numpy()
+    entries, symbols = (matched[name].to_numpy(object) for name in ("entry", "symbol"))
+    for row in np.flatnonzero(by_other):
+        name = str(names[column[row]])
+        called = symbols[row] if _ID.match(name) else name
+        if str(entries[row]).casefold() != str(called).casefold():
+            status[row] = "alias"
+    return status
 
 
 def as_frame(y):

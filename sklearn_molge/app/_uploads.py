@@ -74,16 +74,8 @@ class Upload:
 def gene_marks(entries: list, genes: Any) -> pd.DataFrame:
     """Say of each name whether it is used: columns entry, column, symbol, status."""
     found = match_genes(entries, genes)
-    status = []
-    for entry, column, symbol, how in zip(
-        found["entry"], found["column"], found["symbol"], found["how"], strict=True
-    ):
-        if column >= 0:
-            same = how == "name" or str(entry).casefold() == str(symbol).casefold()
-            status.append("used" if same else f"alias of {symbol} ({how})")
-        else:
-            known = how.endswith("of another gene")
-            status.append("not in the model" if known else "unknown")
+    alias = "alias of " + found["symbol"].astype(str) + " (" + found["how"] + ")"
+    status = found["status"].mask(found["status"] == "alias", alias)
     return found.assign(status=status)[["entry", "column", "symbol", "status"]]
 
 

@@ -18,7 +18,11 @@ from numpy.typing import NDArray
 from sklearn_molge._compat import Interval, StrOptions, validate_params
 from sklearn_molge._files.reading import reading
 from sklearn_molge._files.text import check_is_file
-from sklearn_molge._utils.genes import are_row_numbers, check_no_row_numbers
+from sklearn_molge._utils.genes import (
+    are_row_numbers,
+    check_no_row_numbers,
+    gene_status,
+)
 from sklearn_molge._utils.messages import counted, first_few
 from sklearn_molge._utils.notebook import facts_html
 from sklearn_molge._utils.optional import import_optional
@@ -75,7 +79,6 @@ KINDS = {
     "scanpy": ({"names", "scores"}, {"logfoldchanges", "pvals"}),
 }
 ALIASES = ("current symbol", "previous symbol", "date")
-ID = re.compile(r"\d+$|ENS[A-Z]*G\d")
 ROW_NAMES = "row names"
 USED = ("used", "alias")
 BELOW = "below the cut-off"
@@ -698,15 +701,8 @@ def _account(
     inside = (matched["column"] >= 0).to_numpy()
     taken_as = matched["symbol"].to_numpy(object, copy=True)
     taken_as[inside] = target[matched["column"][inside]]
-    # What the model calls it, unless that is an id.
-    pairs = zip(matched["symbol"], taken_as, strict=True)
-    called = [str(s if ID.match(str(name)) else name).casefold() for s, name in pairs]
-    other = matched["entry"].astype(str).str.casefold() != called
-    alias = matched["how"].isin(ALIASES) & other
-    status = np.where(alias, "alias", "used").astype(object)
+    status = gene_status(matched, target)  # which row of a gene counts, values decide
     status[inside & ~np.isfinite(values)] = "no value"
-    known = matched["gene_id"].notna().to_numpy()
-    status[~inside] = np.where(known[~inside], "not in the model", "unknown")
     return pd.DataFrame(
         {
             "gene": matched["entry"],

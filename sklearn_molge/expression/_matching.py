@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from sklearn_molge._utils.genes import gene_status
 from sklearn_molge._utils.messages import first_few
 from sklearn_molge._utils.views import target_genes
 
@@ -63,6 +64,9 @@ def match_genes(names: Iterable, genes) -> pd.DataFrame:
         has them; of a gene that `genes` lacks as of today, where it is known), and
         ``how`` it was read: "name" (as `genes` has it), "current symbol", "previous
         symbol", "Entrez id", "Ensembl id" or "date"; of one that is not found, why.
+        And ``status``: "used"; "alias" (used, by another symbol than `genes` has, or a
+        date); "came before" (an earlier name is the same gene of `genes`); "not in the
+        model" (a human gene that `genes` lacks); or "unknown".
 
     Raises
     ------
@@ -91,13 +95,13 @@ def match_genes(names: Iterable, genes) -> pd.DataFrame:
     >>> from sklearn_molge.expression import match_genes
     >>> genes = pd.DataFrame({"gene_id": [16, 4735], "symbol": ["AARS", "SEPT2"]})
     >>> names = ["aars", "AARS1", "ENSG00000090861.16", "2-Sep", "p53"]
-    >>> match_genes(names, genes)[["entry", "column", "symbol", "how"]]
-                    entry  column symbol             how
-    0                aars       0   AARS            name
-    1               AARS1       0   AARS  current symbol
-    2  ENSG00000090861.16       0   AARS      Ensembl id
-    3               2-Sep       1  SEPT2            date
-    4                 p53      -1   None         unknown
+    >>> match_genes(names, genes)[["entry", "column", "symbol", "how", "status"]]
+                    entry  column symbol             how       status
+    0                aars       0   AARS            name         used
+    1               AARS1       0   AARS  current symbol  came before
+    2  ENSG00000090861.16       0   AARS      Ensembl id  came before
+    3               2-Sep       1  SEPT2            date        alias
+    4                 p53      -1   None         unknown      unknown
     """
     return TargetGenes.of(genes).match(list(names))
 
@@ -158,7 +162,10 @@ class TargetGenes:
             if kind in self.table:
                 values[inside] = self.table[kind].to_numpy(object)[column[inside]]
             table[kind] = values
-        return pd.DataFrame(table | {"how": [row[2] for row in rows]})
+        matched = pd.DataFrame(table | {"how": [row[2] for row in rows]})
+        again = inside & matched["column"].duplicated().to_numpy()
+        status = np.where(again, "came before", gene_status(matched, self.names))
+        return matched.assign(status=status)
 
 
 def _match_one(entry, own, by_id) -> tuple[int, int | None, str]:

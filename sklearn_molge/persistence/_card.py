@@ -23,7 +23,10 @@ from sklearn_molge.persistence._container import MANIFEST, read_manifest
 __all__ = ["ModelCard", "check_scores", "describe_model", "facts_of"]
 
 _TEXTS = ("description", "training_data", "data_licence", "created")
-_COUNTS = ("n_genes", "n_molecules", "n_profiles", "n_components")
+_COUNTS = (
+    *("n_genes", "n_molecules", "n_profiles", "n_components"),
+    *("n_background_profiles", "n_background_molecules"),
+)
 
 
 @dataclass(frozen=True, repr=False)
@@ -45,6 +48,9 @@ class ModelCard:
     n_genes, n_molecules, n_profiles, n_components : int or None
         Width of a profile, distinct molecules and profiles of `fit`, and dimensions of
         the joint space; None where the model does not know.
+    n_background_profiles, n_background_molecules : int or None
+        Measured profiles, and molecules of the training, in the file, by which answers
+        of an index are judged; None without a background.
     versions : dict of str
         Of the packages with which the file was written.
     created : str or None
@@ -66,6 +72,8 @@ class ModelCard:
     n_molecules: int | None
     n_profiles: int | None
     n_components: int | None
+    n_background_profiles: int | None
+    n_background_molecules: int | None
     versions: dict[str, str]
     created: str | None
     identity: str
@@ -85,6 +93,7 @@ class ModelCard:
             "Training data": self.training_data,
             "Licence of the data": self.data_licence or "not stated",
             "Trained on": self._trained_on(),
+            "Holds data": self._background(),
             "Genes": self._genes(),
             "Dimensions of the joint space": _number(self.n_components),
             **{
@@ -103,6 +112,15 @@ class ModelCard:
         counts = {"molecules": self.n_molecules, "profiles": self.n_profiles}
         known = [f"{n:,} distinct {what}" for what, n in counts.items() if n]
         return " and ".join(known) or None
+
+    def _background(self) -> str | None:
+        if self.n_background_profiles is None:
+            return None
+        return (
+            f"{self.n_background_profiles:,} measured profiles and "
+            f"{self.n_background_molecules or 0:,} molecules of the training, to judge "
+            "answers by"
+        )
 
     def _genes(self) -> str | None:
         if self.n_genes is None:

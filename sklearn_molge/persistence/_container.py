@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -17,11 +17,16 @@ from sklearn_molge._files.replacing import replacing
 from sklearn_molge._utils.messages import printable
 from sklearn_molge.exceptions import CorruptFileError
 
-__all__ = ["FORMAT", "FORMAT_VERSION", "MANIFEST", "SCHEMA", "TENSORS", "read_manifest",
+__all__ = ["BACKGROUND_ABOUT", "BACKGROUND_PROFILES", "FORMAT", "FORMAT_VERSION",
+           "MANIFEST", "SCHEMA", "TENSORS", "of_model", "read_manifest",
            "read_model_file", "write_model_file"]  # fmt: skip
 
 FORMAT, FORMAT_VERSION = "sklearn_molge model", 1
 MANIFEST, SCHEMA, TENSORS = "manifest.json", "schema.json", "tensors.safetensors"
+BACKGROUND_ABOUT = "background/about.json"
+BACKGROUND_PROFILES = "background/profiles.npy"
+_TEXTS = (MANIFEST, SCHEMA, BACKGROUND_ABOUT)
+_OTHERS = (TENSORS, BACKGROUND_PROFILES)
 _ARRAY = re.compile(r"arrays/\d{1,7}\.npy")
 _MOST_MEMBERS = 1_000_000
 _MOST_JSON = 1 << 28  # bytes that schema or manifest may unpack to
@@ -52,7 +57,7 @@ def write_model_file(
             archive.comment = bytes(_SEAL_BYTES)
             for name, content in {MANIFEST: text, **parts}.items():
                 member = ZipInfo(name, _DATE)
-                is_text = name == SCHEMA
+                is_text = name in (SCHEMA, BACKGROUND_ABOUT)
                 member.compress_type = ZIP_DEFLATED if is_text else ZIP_STORED
                 archive.writestr(member, content)
         file.seek(0)
@@ -100,7 +105,7 @@ def read_model_file(
         parts[name] = members.read(name)
         if hashlib.sha256(parts[name]).hexdigest() != told["sha256"]:
             raise CorruptFileError(path, name, "it was changed: its checksum differs")
-        if _ARRAY.fullmatch(name):
+        if _ARRAY.fullmatch(name) or name == BACKGROUND_PROFILES:
             with reading(path, name):
                 _check_array(parts[name])
     if _identity(sums) != manifest["identity"]:
@@ -130,8 +135,8 @@ class _Members:
         end = 0
         for info in sorted(infos, key=lambda info: info.header_offset):
             name = info.filename
-            is_text = name in (MANIFEST, SCHEMA)
-            if not (is_text or name == TENSORS or _ARRAY.fullmatch(name)):
+            is_text = name in _TEXTS
+            if not (is_text or name in _OTHERS or _ARRAY.fullmatch(name)):
                 self._refuse(printable(name[:200]), "a model file has no such part")
             if info.flag_bits & 1 or info.compress_type not in (
                 (ZIP_STORED, ZIP_DEFLATED) if is_text else (ZIP_STORED,)
@@ -208,9 +213,14 @@ def _check_array(content: bytes) -> None:
         raise ValueError(f"shape {shape} is not what is stored for it")
 
 
+def of_model(names: Iterable[str]) -> set[str]:
+    """Return the parts that the model consists of, and not its background."""
+    return set(names) - {BACKGROUND_ABOUT, BACKGROUND_PROFILES}
+
+
 def _identity(sums: Mapping[str, Mapping[str, Any]]) -> str:
     """Hash the contents: equal for equal models, whatever is said of them."""
-    told = json.dumps({name: sums[name]["sha256"] for name in sorted(sums)})
+    told = json.dumps({name: sums[name]["sha256"] for name in sorted(of_model(sums))})
     return hashlib.sha256(told.encode()).hexdigest()
 
 

@@ -23,10 +23,12 @@ from sklearn_molge.exceptions import (
     ModelVersionWarning,
     UnstorableModelError,
 )
+from sklearn_molge.persistence._background import background_parts, told_of
 from sklearn_molge.persistence._card import check_scores, facts_of
 from sklearn_molge.persistence._container import (
     SCHEMA,
     TENSORS,
+    of_model,
     read_model_file,
     write_model_file,
 )
@@ -59,6 +61,7 @@ def save_model(
     training_data: str | None = None,
     scores: Any = None,
     data_licence: str | None = None,
+    background: Any = None,
 ) -> None:
     """Write an estimator to one file that others can open without running code.
 
@@ -85,6 +88,13 @@ def save_model(
     data_licence : str or None, default=None
         Licence of the training data, such as "CC-BY-4.0". Fitted models may hold
         profiles and molecules.
+    background : Study, pair (X, y) or None, default=None
+        Molecules (SMILES) and profiles of the training set, by which an index judges
+        its answers (:meth:`MoleculeIndex.calibrate
+        <sklearn_molge.library.MoleculeIndex.calibrate>`); X or y may be None. The file
+        then **holds measured profiles**, at most 2,000, drawn at random (the same of
+        equal data), and all distinct molecules; its card says so.
+        :func:`load_background` reads them.
 
     Raises
     ------
@@ -92,11 +102,15 @@ def save_model(
         If a part of the estimator cannot be stored so, such as a lambda or a class of
         your own: with its place and what to do. Nothing is written.
     ValueError
-        If `scores` is something else.
+        If `scores` is something else, or `background` has other genes than the
+        estimator, values that are not finite, or more than 200,000 molecules.
+    InvalidSmilesError
+        If a molecule of `background` cannot be read.
 
     See Also
     --------
     load_model : Opens the file.
+    load_background : Reads the background.
     describe_model : Says what a file is, without building anything of it.
 
     Notes
@@ -133,6 +147,7 @@ def save_model(
     if not isinstance(estimator, BaseEstimator):
         what = f"a {type(estimator).__qualname__}, and no estimator of scikit-learn's"
         raise UnstorableModelError("estimator", what)
+    told = {} if background is None else background_parts(estimator, background)
     encoder = Encoder()
     made = encoder.encode(estimator, "estimator")
     parts = _parts(made)
@@ -147,9 +162,10 @@ def save_model(
         "data_licence": data_licence,
         "scores": scored,
         **facts_of(estimator),
+        **told_of(told),
         "versions": _versions(bool(encoder.tensors)),
     }
-    write_model_file(path, manifest, parts)
+    write_model_file(path, manifest, parts | told)
 
 
 @validate_params({"path": [str, os.PathLike]}, prefer_skip_nested_validation=True)
@@ -196,7 +212,7 @@ def load_model(path: str | os.PathLike[str]) -> Any:
     manifest, parts, file = read_model_file(path)
     with reading(path, SCHEMA):
         schema = json.loads(parts[SCHEMA])
-        trusted = check_schema(schema, parts.keys() - {SCHEMA, TENSORS})
+        trusted = check_schema(schema, of_model(parts) - {SCHEMA, TENSORS})
     tensors = {}
     if TENSORS in parts:
         from safetensors.torch import load

@@ -83,7 +83,7 @@ def test_a_layer_is_asked_for(here, json_of, error_of, values):
     np.testing.assert_array_equal(read_gctx("z.gctx").matrix, values)
     json_of("convert", "plate.h5ad", "z.h5ad", "--study", "--all-genes", *layer)
     np.testing.assert_array_equal(Study.load("z.h5ad").ge, values)
-    assert json_of("describe", "plate.h5ad")["layers"] == ["z"]
+    assert json_of("describe", "plate.h5ad")["plate.h5ad"]["facts"]["layers"] == ["z"]
     assert "--layer must be one of 'z'. Got y." in error_of(
         "convert", "plate.h5ad", "y.gctx", "--layer", "y"
     )

@@ -194,6 +194,7 @@ def test_lincs_filters(calls, tmp_path, monkeypatch):
     }  # fmt: skip
 
 
+@pytest.mark.filterwarnings("ignore:.*genes of earlier names")
 def test_real_plates_are_joined(calls, tmp_path, level3_folder):
     pytest.importorskip("anndata")
     with pytest.warns(UserWarning, match="readable SMILES|not in every study|dose 0"):

@@ -11,7 +11,7 @@ from sklearn_molge.__main__ import main
 from sklearn_molge.datasets import Study, read_de_table
 from sklearn_molge.expression import profile_from_genes
 from sklearn_molge.library import MoleculeFile, MoleculeIndex, verify_index
-from sklearn_molge.persistence import load_model
+from sklearn_molge.persistence import load_model, save_model
 
 pytest.importorskip("anndata")
 
@@ -36,6 +36,21 @@ def test_the_index_is_that_of_the_model(here):
     query = study.profiles().iloc[:2]
     assert index.query(query, 3)["score"].notna().all()
     assert verify_index("index")["molecules"] == 30
+
+
+@SMALL
+def test_the_background_of_the_model_file_is_used(here, json_of):
+    study, model = Study.load("study.h5ad"), load_model("model.molge")
+    save_model(model, "with.molge", background=study)
+    told = json_of("index", "--model", "with.molge", "--library", "a.smi", "--out", "i")
+    assert told["calibrated"]
+    query = study.profiles().iloc[:2]
+    expected = MoleculeIndex(model).fit("a.smi")
+    expected.calibrate(study.smiles, study.profiles())
+    pd.testing.assert_series_equal(
+        MoleculeIndex.open("i").query(query, 3)["percentile"],
+        expected.query(query, 3)["percentile"],
+    )
 
 
 @SMALL

@@ -33,6 +33,21 @@ VALUES = np.arange(8.0).reshape(2, 4)
 # -- names ---------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("kinds", [["gene_id"], ["symbol"], ["gene_id", "symbol"]])
+def test_what_became_of_names(kinds):
+    names = ["aars", "AARS1", "16", "SEPTIN2", "2-Sep", "ENSG00000141510", "tp53",
+             "EGFR", "1956", "99999999", "p53", None, "1-Mar"]  # fmt: skip
+    told = match_genes(names, GENES[kinds])["status"].tolist()
+    by_old_names = "symbol" in kinds
+    assert told == [
+        "used" if by_old_names else "alias", *["came before"] * 2,
+        "alias" if by_old_names else "used", "came before", "used", "came before",
+        *["not in the model"] * 2, *["unknown"] * 4,
+    ]  # fmt: skip
+    one = {name: match_genes([name], GENES)["status"].item() for name in names}
+    assert (one["AARS1"], one["2-Sep"], one["16"]) == ("alias", "alias", "used")
+
+
 @pytest.mark.parametrize(
     ("name", "how"),
     [

@@ -16,7 +16,12 @@ import pytest
 from sklearn_molge.alignment import CoordinatedEmbedder
 from sklearn_molge.exceptions import CorruptFileError
 from sklearn_molge.molecules import MorganFingerprinter
-from sklearn_molge.persistence import describe_model, load_model, save_model
+from sklearn_molge.persistence import (
+    describe_model,
+    load_background,
+    load_model,
+    save_model,
+)
 
 
 def members_of(path):
@@ -43,7 +48,8 @@ def sealed(parts, manifest):
         name: {"bytes": len(part), "sha256": hashlib.sha256(part).hexdigest()}
         for name, part in parts.items()
     }
-    told = json.dumps({name: sums[name]["sha256"] for name in sorted(sums)})
+    own = sorted(name for name in sums if not name.startswith("background/"))
+    told = json.dumps({name: sums[name]["sha256"] for name in own})
     manifest = {
         **manifest,
         "parts": sums,
@@ -600,3 +606,36 @@ def test_no_file(tmp_path):
             read(tmp_path / "none.molge")
         with pytest.raises(IsADirectoryError):
             read(tmp_path)
+
+
+ABOUT, PROFILES = "background/about.json", "background/profiles.npy"
+
+
+def npy(array, **options):
+    buffer = io.BytesIO()
+    np.save(buffer, array, **options)
+    return buffer.getvalue()
+
+
+BARE = b'{"smiles": null, "genes": null}'
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        {ABOUT: b"[]"},
+        {ABOUT: b"{"},
+        {ABOUT: b'{"smiles": [1], "genes": null}'},
+        {ABOUT: b'{"smiles": "CCO", "genes": null}'},
+        {ABOUT: b'{"smiles": null, "genes": ["a"]}', PROFILES: npy(np.zeros((2, 2)))},
+        {ABOUT: BARE, PROFILES: npy(np.zeros(2))},
+        {ABOUT: BARE, PROFILES: npy(np.eye(2, dtype=int))},
+        {ABOUT: BARE, PROFILES: npy(np.full((1, 1), np.inf))},
+        {ABOUT: BARE, PROFILES: npy(np.eye(2))[:-8]},
+        {ABOUT: BARE, PROFILES: npy(np.array([[None]]), allow_pickle=True)},
+    ],
+)  # fmt: skip
+def test_a_forged_background(forge, parts):
+    path = forge(parts=parts)
+    with pytest.raises(CorruptFileError, match="background"):
+        load_background(path)
