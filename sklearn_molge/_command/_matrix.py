@@ -50,7 +50,7 @@ def is_saved_study(path: Path) -> bool:
     """Whether `Study.save`, or AnnData of `Study.to_anndata`, wrote a file."""
     from sklearn_molge._files.hdf5 import open_hdf5
 
-    if path.suffix.lower() != ".h5ad" or kind_of(path) != "h5ad":
+    if kind_of(path) != "h5ad":
         return False
     with open_hdf5(path, _MARK) as file:
         return _MARK in file.parts

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -164,7 +165,7 @@ def command(ctx: click.Context, given: Any) -> int:
         cache_folder=cache_folder,
         random_state=given.random_state,
         n_jobs=given.n_jobs,
-        verbose=int(not given.quiet),
+        verbose=int(sys.stderr.isatty() and not given.quiet),
     )
     report.command = f"{ctx.find_root().command_path} {shlex.join(ctx.obj)}"
     saved = report.save(given.out)

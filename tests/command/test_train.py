@@ -157,3 +157,11 @@ def test_errors_come_before_any_work(here, error_of, monkeypatch):
     assert said.endswith("--out: model.molge is there; --force replaces it.")
     assert "there is no folder no" in error_of(*BASE, "--out", "no/new.molge")
     assert "--data: there is no x" in error_of("train", "--data", "x", *out)
+
+
+def test_a_saved_study_is_told_by_its_content(here):
+    Study.load("study.h5ad").save("study")
+    given = ["--model", "mine.py:make_pipeline", "--no-score", "--out", "any.molge"]
+    assert main(["train", "--data", "study", *given]) == 0
+    n_genes = Study.load("study.h5ad").ge.shape[1]
+    assert describe_model("any.molge").n_genes == n_genes
