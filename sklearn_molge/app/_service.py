@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -18,7 +17,7 @@ from sklearn.utils import gen_batches
 from sklearn_molge._utils.answer_view import structure_uri
 from sklearn_molge._utils.messages import counted
 from sklearn_molge._utils.views import fitted_gene_names, resolve_views
-from sklearn_molge.app._remembered import Remembered
+from sklearn_molge.app._guard import Remembered
 from sklearn_molge.app._upload_store import UploadStore
 from sklearn_molge.app._uploads import MOST_NAME, gene_marks, read_query
 from sklearn_molge.expression import match_genes, profile_from_genes
@@ -32,7 +31,7 @@ from sklearn_molge.metrics import pairwise_similarity, similarity
 from sklearn_molge.molecules import MorganFingerprinter, check_smiles, smiles_from_inchi
 from sklearn_molge.retrieval import PredictedProfileRetriever
 
-__all__ = ["Answer", "Asked", "MoleculeAnswer", "Service", "Why"]
+__all__ = ["Answer", "Asked", "MoleculeAnswer", "Service", "Why", "genes_of"]
 
 _MOST_ANSWERS = 200
 _MOST_GENES = 5000  # in a list
@@ -191,10 +190,8 @@ class Service:
     n_permutations : int
     n_explained : int
         How many answers are explained.
-    max_kept : int
-        Bytes of uploads that are kept.
-    uploads : path-like or None
-        Folder in which they are kept.
+    uploads : UploadStore
+        Of the genes of the index.
     """
 
     def __init__(
@@ -204,14 +201,13 @@ class Service:
         study: Any,
         n_permutations: int,
         n_explained: int,
-        max_kept: int,
-        uploads: str | os.PathLike[str] | None = None,
+        uploads: UploadStore,
     ):
         self.index = index
         self.n_permutations = n_permutations
         self.n_explained = n_explained
-        self.genes = _genes_of(index)
-        self.uploads = UploadStore(max_kept, self.genes, uploads)
+        self.genes = genes_of(index)
+        self.uploads = uploads
         self._names = _fitted_names(index.estimator_)
         self.study = study
         self._measured = None if study is None else self._measure(study)
@@ -590,7 +586,7 @@ class Service:
         return study.ge if in_order else study.ge[:, columns]
 
 
-def _genes_of(index: MoleculeIndex) -> Any:
+def genes_of(index: MoleculeIndex) -> Any:
     """Return the table of genes of an index, their names, or None."""
     genes = index.store_.identity["genes"]
     return _fitted_names(index.estimator_) if genes is None else pd.DataFrame(genes)
