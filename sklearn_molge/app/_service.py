@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal
@@ -213,7 +214,7 @@ class Service:
         self._measured = None if study is None else self._measure(study)
         self._answers = Remembered[Answer](_N_KEPT)
         self._explanations = Remembered[list[Why]](_N_KEPT)
-        self._labels = Remembered[list[list[str]]](1)
+        self._class_sizes = Remembered[dict[str | None, int]](1)
         self._maps = Remembered[_Map](1)
         self.columns = _further_columns(index)
 
@@ -473,21 +474,23 @@ class Service:
                 [_classes(label) for label in near[column]],
                 names=near["name"].fillna("").tolist(),
                 statistic="hypergeometric",
-                background=self._labels_of(column),
+                background=self._sizes_of(column),
             )
         except ValueError:  # no class is large enough
             return column, pd.DataFrame()
         table = found.table
         return column, table[table["n_hits"] > 1].head(8).reset_index()
 
-    def _labels_of(self, column: str) -> list[list[str]]:
-        """Return the classes of all molecules of the library that have one."""
+    def _sizes_of(self, column: str) -> dict[str | None, int]:
+        """Return how many molecules of the library are of each class; None: of any."""
 
-        def read() -> list[list[str]]:
+        def count() -> dict[str | None, int]:
             labels = map(_classes, self.index.get_molecules()[column])
-            return [each for each in labels if each]
+            known = [set(each) for each in labels if each]
+            sizes = Counter[str | None](name for each in known for name in each)
+            return dict(sizes) | {None: len(known)}
 
-        return self._labels.get((*self._state, column), read)
+        return self._class_sizes.get((*self._state, column), count)
 
     @property
     def _state(self) -> tuple[int, int]:
