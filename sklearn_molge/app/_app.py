@@ -27,7 +27,8 @@ try:
     from starlette.datastructures import UploadFile
     from starlette.exceptions import HTTPException
 
-    from sklearn_molge.app._service import Answer, Asked, Service, Why
+    from sklearn_molge.app._service import Answer, Asked, Service, Why, genes_of
+    from sklearn_molge.app._upload_store import UploadStore
 except ImportError as error:
     raise ImportError(
         'sklearn_molge.app needs fastapi: pip install "sklearn-molge[app]"'
@@ -145,7 +146,7 @@ def make_app(
         raise ValueError("hosts=None lets all names in, and needs a token. Got none.")
     service = Service(
         index, study=study, n_permutations=n_permutations, n_explained=n_explained,
-        max_kept=max_kept, uploads=uploads,
+        uploads=UploadStore(max_kept, genes_of(index), uploads),
     )  # fmt: skip
     desk = Desk(n_running or os.cpu_count() or 1, n_waiting, timeout)
     app = FastAPI(

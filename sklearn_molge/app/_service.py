@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal
@@ -18,7 +18,7 @@ from sklearn.utils import gen_batches
 from sklearn_molge._utils.answer_view import structure_uri
 from sklearn_molge._utils.messages import counted
 from sklearn_molge._utils.views import fitted_gene_names, resolve_views
-from sklearn_molge.app._remembered import Remembered
+from sklearn_molge.app._guard import Remembered
 from sklearn_molge.app._upload_store import UploadStore
 from sklearn_molge.app._uploads import MOST_NAME, gene_marks, read_query
 from sklearn_molge.expression import match_genes, profile_from_genes
@@ -32,7 +32,7 @@ from sklearn_molge.metrics import pairwise_similarity, similarity
 from sklearn_molge.molecules import MorganFingerprinter, check_smiles, smiles_from_inchi
 from sklearn_molge.retrieval import PredictedProfileRetriever
 
-__all__ = ["Answer", "Asked", "MoleculeAnswer", "Service", "Why"]
+__all__ = ["Answer", "Asked", "MoleculeAnswer", "Service", "Why", "genes_of"]
 
 _MOST_ANSWERS = 200
 _MOST_GENES = 5000  # in a list
@@ -191,10 +191,8 @@ class Service:
     n_permutations : int
     n_explained : int
         How many answers are explained.
-    max_kept : int
-        Bytes of uploads that are kept.
-    uploads : path-like or None
-        Folder in which they are kept.
+    uploads : UploadStore
+        Of the genes of the index.
     """
 
     def __init__(
@@ -204,20 +202,19 @@ class Service:
         study: Any,
         n_permutations: int,
         n_explained: int,
-        max_kept: int,
-        uploads: str | os.PathLike[str] | None = None,
+        uploads: UploadStore,
     ):
         self.index = index
         self.n_permutations = n_permutations
         self.n_explained = n_explained
-        self.genes = _genes_of(index)
-        self.uploads = UploadStore(max_kept, self.genes, uploads)
+        self.genes = genes_of(index)
+        self.uploads = uploads
         self._names = _fitted_names(index.estimator_)
         self.study = study
         self._measured = None if study is None else self._measure(study)
         self._answers = Remembered[Answer](_N_KEPT)
         self._explanations = Remembered[list[Why]](_N_KEPT)
-        self._labels = Remembered[list[list[str]]](1)
+        self._class_sizes = Remembered[dict[str | None, int]](1)
         self._maps = Remembered[_Map](1)
         self.columns = _further_columns(index)
 
@@ -477,21 +474,23 @@ class Service:
                 [_classes(label) for label in near[column]],
                 names=near["name"].fillna("").tolist(),
                 statistic="hypergeometric",
-                background=self._labels_of(column),
+                background=self._sizes_of(column),
             )
         except ValueError:  # no class is large enough
             return column, pd.DataFrame()
         table = found.table
         return column, table[table["n_hits"] > 1].head(8).reset_index()
 
-    def _labels_of(self, column: str) -> list[list[str]]:
-        """Return the classes of all molecules of the library that have one."""
+    def _sizes_of(self, column: str) -> dict[str | None, int]:
+        """Return how many molecules of the library are of each class; None: of any."""
 
-        def read() -> list[list[str]]:
+        def count() -> dict[str | None, int]:
             labels = map(_classes, self.index.get_molecules()[column])
-            return [each for each in labels if each]
+            known = [set(each) for each in labels if each]
+            sizes = Counter[str | None](name for each in known for name in each)
+            return dict(sizes) | {None: len(known)}
 
-        return self._labels.get((*self._state, column), read)
+        return self._class_sizes.get((*self._state, column), count)
 
     @property
     def _state(self) -> tuple[int, int]:
@@ -590,7 +589,7 @@ class Service:
         return study.ge if in_order else study.ge[:, columns]
 
 
-def _genes_of(index: MoleculeIndex) -> Any:
+def genes_of(index: MoleculeIndex) -> Any:
     """Return the table of genes of an index, their names, or None."""
     genes = index.store_.identity["genes"]
     return _fitted_names(index.estimator_) if genes is None else pd.DataFrame(genes)

@@ -95,7 +95,7 @@ class _Molecules:
         "drugs": ["array-like", None],
         "statistic": [StrOptions({"running_sum", "auc", "hypergeometric"})],
         "k": [_AT_LEAST_ONE, Interval(Real, 0, 1, closed="right"), None],
-        "background": ["array-like", None],
+        "background": ["array-like", dict, None],
         "pool": ["boolean"],
         "weight": [Interval(Real, 0, None, closed="left")],
         "min_size": [_AT_LEAST_ONE],
@@ -114,7 +114,7 @@ def class_enrichment(
     drugs: ArrayLike | None = None,
     statistic: str = "running_sum",
     k: int | float | None = None,
-    background: ArrayLike | None = None,
+    background: ArrayLike | dict[str | None, int] | None = None,
     pool: bool = False,
     weight: float = 1.0,
     min_size: int = 3,
@@ -150,10 +150,12 @@ def class_enrichment(
     k : int or float, default=None
         How many molecules are hits, or which share of them. By default a tenth; where
         `background` is given, all. Those that tie with the last are hits, too.
-    background : array-like of shape (n_background,), default=None
+    background : array-like of shape (n_background,) or dict, default=None
         Classes of all molecules that could have been found, those of `scores` among
         them, one entry a molecule: where `scores` holds only the first of a library,
-        for "hypergeometric". Such as ``index.get_molecules()["moa"]``.
+        for "hypergeometric". Such as ``index.get_molecules()["moa"]``. Or these,
+        counted once for many calls: how many molecules are of each class, and under
+        the key None how many have a class.
     pool : bool, default=False
         Of several queries, make one ranking, by the mean of the molecules' ranks.
     weight : float, default=1.0
@@ -257,8 +259,7 @@ def class_enrichment(
     one_list = pool or np.ndim(scores) == 1
     universe = None
     if background is not None:
-        every = np.arange(len(background))  # type: ignore[arg-type]
-        universe = class_members(background, every, sep=sep)
+        universe = _counted(background, sep)
     null = _Null(options)
     tables, counts = {}, {}
     for queries, read in parts:
@@ -407,18 +408,30 @@ def _n_hits(descending: Floats, options: _Options, *, in_part: bool) -> int:
     return k
 
 
+def _counted(background, sep: str) -> dict[str | None, int]:
+    """Return how many molecules are of each class, and under None of any."""
+    if isinstance(background, dict):
+        if None not in background:
+            raise ValueError(
+                "background must have the key None, how many molecules have a class. "
+                f"Got {first_few(background, n=3)}."
+            )
+        return background
+    member, names = class_members(background, np.arange(len(background)), sep=sep)
+    sizes = dict(zip(names.tolist(), np.diff(member.tocsc().indptr), strict=True))
+    return sizes | {None: int(np.count_nonzero(np.diff(member.indptr)))}
+
+
 def _sizes_in(universe, classes: NDArray, ranked: Places) -> tuple[int, Places]:
     """Return labelled molecules of the background, and how many are of each class."""
-    member, names = universe
-    sizes = dict(zip(names.tolist(), np.diff(member.tocsc().indptr), strict=True))
-    found = np.array([sizes.get(name, 0) for name in classes.tolist()], dtype=np.intp)
+    found = np.array([universe.get(n, 0) for n in classes.tolist()], dtype=np.intp)
     lacking = classes[found < ranked]
     if len(lacking):
         raise ValueError(
             "background must hold all molecules of scores, with their classes. It has "
             f"fewer of {first_few(lacking.tolist(), n=3)}."
         )
-    return int(np.count_nonzero(np.diff(member.indptr))), found
+    return universe[None], found
 
 
 @dataclass(frozen=True)

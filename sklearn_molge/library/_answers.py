@@ -58,7 +58,7 @@ def answer_table(
     """Make a table of what `top_k` returned, one row an answer.
 
     `candidate_scores` are those in the joint space, where `scores` are others; `sets`
-    are columns of :class:`ConformalSets`. Where
+    are columns of ``Searcher.conformal_sets``. Where
     `ids_are_drugs`, the store's ids are identities, which are computed
     otherwise. The columns are those of ``MoleculeIndex.query``; what is not known is no
     column. ``attrs`` of the table hold "metric", "reverse", "n_molecules" and

@@ -51,7 +51,6 @@ from sklearn_molge.library._query_answer import QueryAnswer
 from sklearn_molge.library._rerank import Cascade
 from sklearn_molge.library._search import top_k
 from sklearn_molge.library._searcher import Searcher
-from sklearn_molge.library._sets import ConformalSets
 from sklearn_molge.library._store import VectorStore
 
 __all__ = ["MoleculeIndex"]
@@ -804,9 +803,9 @@ class MoleculeIndex(BaseEstimator):
         if background is not None:
             percentiles = background.percentiles(searcher.compare, scores, rows)
         is_list = hasattr(y, "gene_name_choices")  # which is no measured profile
-        sets = None
+        sets = {}
         if not (reverse or is_list):
-            sets = ConformalSets.find(searcher, queries, scores)
+            sets = searcher.conformal_sets(queries, scores)
         table = answer_table(
             self.store_,
             scores,
@@ -816,7 +815,7 @@ class MoleculeIndex(BaseEstimator):
             background=self.background_,
             percentiles=percentiles,
             null=null,
-            sets=None if sets is None else sets.columns,
+            sets=sets,
             reverse=reverse,
             ids_are_drugs=self._unique_by == "drug",
             pictures=pictures,
@@ -824,8 +823,8 @@ class MoleculeIndex(BaseEstimator):
         table.attrs["model"] = _name_of(self.estimator_)
         if n_permutations:
             table.attrs |= {"n_permutations": int(n_permutations), "level": level}
-        if sets is not None:
-            table.attrs["coverage"] = sets.coverage
+        if sets:
+            table.attrs["coverage"] = searcher.calibrated.coverage
         if is_list:
             table.attrs["account"] = [f"{y}."]
         return table

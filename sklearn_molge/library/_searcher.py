@@ -5,26 +5,32 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from numbers import Integral
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from sklearn_molge._utils.messages import first_few, first_few_at
+from sklearn_molge._utils.views import resolve_views, step_with, takes_reference
 from sklearn_molge.library._answers import Background, Null, scores_in_space
 from sklearn_molge.library._embedder import (
     align_queries,
+    choose_metric,
     embed_profiles,
     with_gene_names,
 )
 from sklearn_molge.library._identity import check_unchanged
 from sklearn_molge.library._queries import Queries, with_sign_turned
 from sklearn_molge.library._rerank import Cascade, reranked
-from sklearn_molge.library._search import mid_ranks, scores_of
+from sklearn_molge.library._search import mid_ranks, scores_of, slices
 from sklearn_molge.library._store import VectorStore
 from sklearn_molge.molecules import drug_ids
 
 __all__ = ["Searcher"]
+
+_BLOCK_ROWS = 2**16
+_ROUNDING = 16 * float(np.finfo(np.float32).eps)
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,6 +126,58 @@ class Searcher:
             return scores_of(self.store, profiles, rows)
         profiles = with_gene_names(self.own.estimator, profiles)
         return self.own.compare(self.store, profiles, rows)
+
+    def conformal_sets(self, queries: Queries, scores: NDArray) -> dict[str, NDArray]:
+        """Return columns of the answers with these scores: what conformal sets say.
+
+        ``conformal_p``, ``in_set`` and, where every molecule of the library has a
+        score, ``set_size``. None, if the estimator is not calibrated, if a similarity
+        depends on the other candidates, as that of a standardised vote, or if the
+        scores are by another metric than the estimator's. Of a query of several
+        profiles nothing is known, since single ones calibrate.
+        """
+        sure = self.calibrated
+        alone = np.array([len(own) == 1 for own in queries.members], dtype=bool)
+        if sure is None or not alone.any():
+            return {}
+        least = sure.least_similarity()
+        # Scores are of single precision, and a tie counts for the molecule.
+        least -= _ROUNDING * abs(least) if np.isfinite(least) else 0
+        p_values = sure.predict_p_from_similarity(scores)
+        held = (scores >= least).astype(object)
+        p_values[~alone], held[~alone] = np.nan, None
+        columns = {"conformal_p": p_values.reshape(-1), "in_set": held.reshape(-1)}
+        if not self.reranks:
+            sizes = np.where(alone, self._sizes(queries, least), np.nan)
+            columns["set_size"] = np.repeat(sizes, scores.shape[1])
+        return columns
+
+    @property
+    def calibrated(self) -> Any:
+        """The ConformalRetriever whose similarities the scores are, or None.
+
+        One of a release that did not keep what is needed is none.
+        """
+        estimator = self.own.estimator
+        try:
+            sure = step_with(estimator, "predict_p_from_similarity", None, None)[0]
+        except TypeError:
+            return None
+        own_metric = choose_metric(self.own.embedder, "auto")
+        are_similarities = self.reranks or self.store.metric == own_metric
+        depends = takes_reference(resolve_views(estimator, None, None)[0])
+        known = hasattr(sure, "match_similarities_")
+        return sure if known and are_similarities and not depends else None
+
+    def _sizes(self, queries: Queries, least: float) -> NDArray[np.int64]:
+        """Return how many molecules of the library score so much with each query."""
+        rows = np.arange(self.store.n_rows)
+        rows = rows if self.store.active is None else rows[self.store.active]
+        sizes = np.zeros(len(queries), dtype=np.int64)
+        for part in slices(len(rows), _BLOCK_ROWS):
+            scores = scores_of(self.store, queries.vectors, rows[part])
+            sizes += np.count_nonzero(scores >= least, axis=1)
+        return sizes
 
     def top_k(self, queries: Queries, n_neighbors, reverse, among=None):
         """Return scores and rows, best first, and the scores in the joint space.

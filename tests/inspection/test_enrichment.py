@@ -198,6 +198,14 @@ def test_of_a_table_of_an_index_with_background():
     found = class_enrichment(
         answers, "moa", statistic="hypergeometric", background=library
     )
+    sizes = {"short": 6, "long": 20, None: 26}
+    counted = class_enrichment(
+        answers, "moa", statistic="hypergeometric", background=sizes
+    )
+    pd.testing.assert_frame_equal(counted.table, found.table)
+    del sizes[None]
+    with pytest.raises(ValueError, match="background must have the key None"):
+        class_enrichment(answers, "moa", statistic="hypergeometric", background=sizes)
     assert found.table["hits"].iloc[0].split("|")[0] in smiles
     everything = index.similarity_to_rows(y[:2], index.get_molecules().index)
     full = class_enrichment(everything, library, statistic="hypergeometric", k=10)
