@@ -336,6 +336,7 @@ default=None
     matched = _find_genes(table, genes, gene)
     target = _own_genes(matched) if genes is None else target_genes(genes)[1]
     values, rule = _values(table, value)
+    _check_float32(table, values)
     account = _account(matched, values, target)
     place = matched["column"].to_numpy()
     cuts = _cut(table, account, alpha, min_abs_log2fc)
@@ -785,6 +786,18 @@ def _values(table: _Table, value: str | None) -> tuple[NDArray[np.float64], str]
         f"{table.path} does not tell which column holds the values: name one by value. "
         f"It has {first_few(table.names)}."
     )
+
+
+def _check_float32(table: _Table, values: NDArray[np.float64]) -> None:
+    """Refuse what would be infinite in the profile."""
+    sizes = np.abs(np.where(np.isfinite(values), values, 0))
+    bad = np.flatnonzero(sizes > np.finfo(np.float32).max)
+    if len(bad):
+        raise CorruptFileError(
+            table.path,
+            f"line {table.lines[bad[0]]:,}",
+            f"{values[bad[0]]:g} is too large for single precision",
+        )
 
 
 def _of_asked(table: _Table, value: str) -> tuple[NDArray[np.float64], str]:

@@ -9,6 +9,7 @@ import pytest
 N = 4
 OPERATIONS = [
     "study-save",
+    "save-model",
     "load-lincs-mmap",
     "index-fit",
     "save-params",

@@ -44,7 +44,7 @@ class StudySave(Operation):
 def gct_parts(study):
     n_samples, n_genes = study.ge.shape
     ids = [f"p{i}" for i in range(n_samples)]
-    genes = pd.DataFrame(index=[str(i + 1) for i in range(n_genes)])
+    genes = pd.DataFrame(index=[str(900_001 + i) for i in range(n_genes)])
     return study.ge, study.obs.astype(str).set_axis(ids), genes
 
 

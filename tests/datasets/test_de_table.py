@@ -373,6 +373,7 @@ def test_columns_that_are_asked_for(tmp_path):
         ("gene,t\nxx,1\nyy,2\n", {}, r"0 genes.*unknown 2\. The column has 'xx', 'yy'"),
         ("gene,t\nGAPDH,1\n", {}, "not in the model 1"),
         ("gene,t\nTP53,x\n", {}, "line 2, column 't': 'x' is not a number"),
+        ("gene,t\nTP53,-1\nMYC,1e39\n", {}, "line 3: 1e\\+39 is too large for single"),
         ("gene,logFC,P.Value\nTP53,1,1.5\n", {}, "line 2, column 'P.Value': 1.5 is no"),
         ("gene,t\nTP53,1,2\n", {"gene": "gene"}, None),
         ("gene,t,t\nTP53,1,2\n", {}, "the column 't' more than once"),

@@ -196,6 +196,46 @@ class Packed(Csv):
         return None
 
 
+class Member(Csv):
+    """One file of a zip archive, which is damaged inside or out, or is a bomb."""
+
+    name = "library-member"
+    file = "a.zip"
+
+    def make(self, folder):
+        folder.joinpath(self.file).write_bytes(self.archive(CSV.encode()))
+
+    @staticmethod
+    def archive(content, other=b"SMILES,name\nN,ammonia\n"):
+        out = io.BytesIO()
+        with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("notes/b.csv", other)
+            archive.writestr("a.csv", content)
+        return out.getvalue()
+
+    def read(self, folder):
+        library = MoleculeFile(folder / self.file, member="a.csv").with_columns("all")
+        batches = list(library.iter_batches(2))
+        smiles = [text for batch in batches for text in batch.smiles.tolist()]
+        names = [text for batch in batches for text in batch.names.tolist()]
+        return [smiles, names, {}, library.n_rows]
+
+    def mutate(self, rng, path, content):
+        if rng.random() < 0.6:
+            return mutate(rng, content, self.max_bytes)
+        if rng.random() < 0.1:
+            return self.archive(b"CCO\n" * (1 << int(rng.integers(10, 20))))
+        return self.archive(mutate(rng, CSV.encode(), self.max_bytes))
+
+    def judge(self, case, answer):
+        smiles, names, _, n_rows = answer
+        if not len(smiles) == len(names) == n_rows:
+            return f"{len(smiles)} rows, {len(names)} names, and {n_rows} are counted"
+        with zipfile.ZipFile(case) as archive:
+            text = decoded(archive.read("a.csv"))
+        return self.compare(text, smiles, names)
+
+
 class Parquet(Smi):
     """A table in two row groups, with checksums of its pages."""
 
@@ -217,4 +257,4 @@ class Parquet(Smi):
         return None
 
 
-KINDS = [Smi(), Csv(), Sdf(), Packed(), Parquet()]
+KINDS = [Smi(), Csv(), Sdf(), Packed(), Member(), Parquet()]

@@ -13,7 +13,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn_molge.alignment import CCA, CoordinatedEmbedder
 from sklearn_molge.metrics import similarity
 from sklearn_molge.molecules import MorganFingerprinter
-from sklearn_molge.persistence import load_model, save_model
+from sklearn_molge.persistence import load_background, load_model, save_model
 
 X = np.array(["CCO", "CCN", "CCC", "c1ccccc1O", "CC=O", "CCCl"], dtype=object)
 Y = np.random.default_rng(0).normal(size=(6, 6))
@@ -27,11 +27,13 @@ class Model(FileKind):
 
     def make(self, folder):
         pipe = make_pipeline(MorganFingerprinter(fp_size=32), CCA(3, ridge=0.1))
-        save_model(pipe.fit(X, Y), folder / "a.molge")
+        save_model(pipe.fit(X, Y), folder / "a.molge", background=(X, Y))
 
     def read(self, folder):
         model = load_model(folder / "a.molge")
-        return [model.transform(X), similarity(model, X, Y)]
+        background = load_background(folder / "a.molge")
+        kept = [background.smiles, background.profiles] if background else []
+        return [model.transform(X), similarity(model, X, Y), *kept]
 
 
 class Network(Model):
@@ -65,7 +67,8 @@ class Forged(Model):
         parts[name] = mutate(rng, parts[name], self.max_bytes)
         sums = {k: hashlib.sha256(v).hexdigest() for k, v in sorted(parts.items())}
         manifest["parts"] = {k: {"sha256": v} for k, v in sums.items()}
-        manifest["identity"] = hashlib.sha256(json.dumps(sums).encode()).hexdigest()
+        own = {k: v for k, v in sums.items() if not k.startswith("background/")}
+        manifest["identity"] = hashlib.sha256(json.dumps(own).encode()).hexdigest()
         buffer = io.BytesIO()
         with zipfile.ZipFile(buffer, "w") as archive:
             archive.comment = bytes(64)
@@ -77,6 +80,7 @@ class Forged(Model):
 
     def read(self, folder):
         # A model with other parameters may fail in its own words when it is used.
+        load_background(folder / "a.molge")
         return type(load_model(folder / "a.molge")).__name__
 
 
