@@ -87,7 +87,7 @@ INFINITE = {"inf", "-inf", "+inf", "infinity", "-infinity"}
 DECIMAL_COMMA = re.compile(r"[-+]?\d*,\d+([eE][-+]?\d+)?")
 # Symbols of mouse and rat: a capital, then small letters.
 OF_RODENTS = re.compile(r"[A-Z][a-z0-9]*[a-z][a-z0-9]*(-[a-z0-9]+)?")
-# -log10 of a p-value of 0 is that of the smallest number that is told from 0.
+# What a p-value of 0 counts as where none is above 0: what is told from 0.
 SMALLEST_P = np.finfo(np.float64).tiny
 # A human genome has 60,000 genes; of a table with 100 groups that is the most.
 MOST_CELLS = 2**25
@@ -275,7 +275,8 @@ default=None
     2. a signed statistic: ``stat``, ``t``, ``z`` or ``scores``. One without negative
        values beside fold changes that have some is none (DESeq2's likelihood ratio);
     3. :math:`\mathrm{sign}(\mathrm{logFC}) \cdot (-\log_{10} p)`, of the p-value before
-       adjustment where it is there; p = 0 counts as 2.2e-308;
+       adjustment where it is there; p = 0, which was rounded, counts as the smallest
+       p-value of the table that is above 0;
     4. the log2 fold change; those of base 10 (``log10FC``) or e (``lnFC``, Seurat's
        ``avg_logFC``) are converted;
     5. the only column of numbers.
@@ -485,6 +486,11 @@ class _Table:
                 raise ValueError(
                     f"{self.path} has several columns of one kind, {first_few(found)}: "
                     "name the one that is meant by value."
+                )
+            if bare(found[0]) == bare(found[1]):  # of several contrasts
+                raise ValueError(
+                    f"{self.path} has several columns of one kind, {first_few(found)}, "
+                    "and which of them is meant is not known: keep one in the table."
                 )
         return found[0] if found else None
 
@@ -866,11 +872,15 @@ def _of_p_values(table: _Table, changes: _Changes | None):
     signs = np.sign(changes.signed(table))
     p = _p_values(table, name)
     table.used |= {"log2fc": changes.name, "p": name}
-    sizes = -np.log10(np.maximum(p, SMALLEST_P))
+    least = p.min(initial=1, where=p > 0) if (p > 0).any() else SMALLEST_P
     of = changes.name
     if bare(of) in RATIOS:
         of = changes.rule.split(", ")[0]
-    return signs * sizes, f"sign({of}) * -log10({name})"
+    rule = f"sign({of}) * -log10({name})"
+    n_rounded = int((p == 0).sum())
+    if n_rounded:
+        rule += f", of which {n_rounded:,} are 0 and count as {least:.3g}"
+    return signs * -np.log10(np.maximum(p, least)), rule
 
 
 def _of_change(table: _Table, changes: _Changes | None):

@@ -39,6 +39,8 @@ _UNSIGNED = {
 }
 
 
+# As of Partek, "Fold-Change(drug vs. DMSO)", and GeneSpring, "FC ([drug] Vs [DMSO])".
+_CONTRAST = re.compile(r"\(.*\bvs\b.*\)|\[.*\bvs\b.*\]")
 # Of ratios; the sizes of log fold changes are mostly smaller.
 LOWEST_MEDIAN = 0.5
 
@@ -48,8 +50,8 @@ class NoDirectionError(Exception):
 
 
 def bare(name: str) -> str:
-    """Return small letters and digits of the name of a column."""
-    return re.sub(r"[\W_]+", "", name.casefold())
+    """Return small letters and digits of the name of a column, without a contrast."""
+    return re.sub(r"[\W_]+", "", _CONTRAST.sub("", name.casefold()))
 
 
 def _is_size(name: str) -> bool:

@@ -120,7 +120,7 @@ def expected(values):
     return [by_symbol.get(s, by_symbol["AARS1"]) for s in GENES["symbol"]]
 
 
-SIGNED_P = np.sign(LFC) * -np.log10(np.maximum(P, np.finfo(float).tiny))
+SIGNED_P = np.sign(LFC) * -np.log10(np.maximum(P, 1e-9))
 TOOLS = {
     "DESeq2": (deseq2(), "DESeq2", STAT, "stat, a signed statistic"),
     "DESeq2 shrunken": (
@@ -142,7 +142,7 @@ TOOLS = {
     "scanpy": (scanpy(), "scanpy", STAT, "scores, a signed statistic"),
     "another's": (
         *(limma()[["logFC"]].assign(FDR=PADJ), "statistics"),
-        np.sign(LFC) * -np.log10(np.maximum(PADJ, np.finfo(float).tiny)),
+        np.sign(LFC) * -np.log10(np.maximum(PADJ, 2e-9)),
         "sign(logFC) * -log10(FDR)",
     ),
     "fold changes": (limma()[["logFC"]], "statistics", LFC, "logFC"),
@@ -164,7 +164,7 @@ def test_tools(tmp_path, tool, form):
         sep = " " if form == "blanks" else "\t"
         write_table(table, path, sep, quote=form != "bare")
     query = read_de_table(path, **FEW)
-    assert (query.kind, query.rule) == (kind, rule)
+    assert (query.kind, query.rule.split(", of which 1 are 0")[0]) == (kind, rule)
     np.testing.assert_allclose(query.profile.to_numpy(), [expected(values)], rtol=1e-6)
     assert query.profile.columns.tolist() == GENES["gene_id"].astype(str).tolist()
     assert query.profile.dtypes.unique().tolist() == [np.float32]
@@ -654,3 +654,54 @@ def test_numbers_of_rows_are_no_genes(tmp_path, name, of_gene):
     # Without other names they are ids.
     table.drop(columns=of_gene).to_csv(path, index_label=name)
     assert read_de_table(path, **FEW).profile["16"].item() == STAT[0]
+
+
+def test_bars_of_sizes_are_no_separator(tmp_path):
+    path = tmp_path / "sizes.tsv"
+    path.write_text("gene\t|logFC|\tpvalue\nTP53\t1.5\t0.01\nMYC\t0.5\t0.2\n")
+    with pytest.raises(ValueError, match=r"'\|logFC\|' has no direction"):
+        read_de_table(path, min_genes=1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "p"),
+    [
+        ("Fold-Change(drug vs. DMSO)", "p-value(drug vs. DMSO)"),
+        ("FC ([drug] Vs [DMSO])", "p ([drug] Vs [DMSO])"),
+    ],
+)
+def test_names_of_columns_may_have_a_contrast(changes, p, tmp_path):
+    """Of Partek and GeneSpring, whose fold changes are signed: halved is -2."""
+    path = tmp_path / "partek.tsv"
+    path.write_text(f"gene\t{p}\t{changes}\nTP53\t0.01\t4\nMYC\t0.001\t-2\n")
+    query = read_de_table(path, min_genes=1)
+    assert query.profile.loc[:, ["TP53", "MYC"]].to_numpy() == pytest.approx(
+        np.array([[2, -3]])
+    )
+    query = read_de_table(path, min_genes=1, value=changes)
+    assert query.profile.loc[:, ["TP53", "MYC"]].to_numpy() == pytest.approx(
+        np.array([[2, -1]])
+    )
+
+
+def test_p_values_of_several_contrasts_are_not_chosen_from(tmp_path):
+    path = tmp_path / "two.csv"
+    path.write_text(
+        "gene,logFC(A vs. C),FDR(A vs. C),logFC(B vs. C),FDR(B vs. C)\n"
+        "TP53,1,0.01,2,0.2\nMYC,-1,0.01,-2,0.01\n"
+    )
+    with pytest.raises(ValueError, match="several columns of one kind"):
+        read_de_table(path, min_genes=1)
+    with pytest.raises(ValueError, match="which of them is meant is not known"):
+        read_de_table(path, min_genes=1, value="logFC(B vs. C)", alpha=0.05)
+    query = read_de_table(path, min_genes=1, value="logFC(B vs. C)")
+    assert query.profile["TP53"].tolist() == [2]
+
+
+def test_a_p_value_that_was_rounded_to_0_counts_as_the_smallest(tmp_path):
+    path = tmp_path / "rounded.csv"
+    path.write_text("gene,logFC,pvalue\nTP53,1,0\nMYC,-2,0.001\nJUN,1,0.1\n")
+    query = read_de_table(path, min_genes=1)
+    values = query.profile.loc[:, ["TP53", "MYC", "JUN"]].to_numpy()
+    assert values == pytest.approx(np.array([[3, -3, 1]]))
+    assert query.rule.endswith("of which 1 are 0 and count as 0.001")
