@@ -80,6 +80,14 @@ _MODELS = {
 @split_options()
 @option("Model file", "--out", type=PATH, required=True, metavar="FILE")
 @option("Model file", "--force", is_flag=True, help="replace a file that is there")
+@option(
+    "Model file",
+    "--background",
+    is_flag=True,
+    help="keep the molecules and at most 2,000 profiles of the study in the file, by "
+    "which molge index judges answers without --data: whoever has the file can read "
+    "them",
+)
 @option("Model file", "--description", metavar="TEXT", help="what the file is to say")
 @option("Model file", "--data-licence", metavar="TEXT", help="licence of the data")
 @seed
@@ -115,6 +123,7 @@ def command(given: Any) -> int:
         training_data=f"{', '.join(given.data)}: {study}",
         scores=None if scores is None else _of_file(scores),
         data_licence=given.data_licence,
+        background=study if given.background else None,
     )
     told = "" if scores is None else f"{_told(scores)}\n"
     facts = {"out": given.out, "study": str(study), "scores": scores}

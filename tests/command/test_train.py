@@ -8,7 +8,7 @@ from sklearn_molge.datasets import Study
 from sklearn_molge.evaluation import draw_split
 from sklearn_molge.exceptions import FewDrugsWarning
 from sklearn_molge.metrics import mean_reciprocal_rank, retrieval_ranks
-from sklearn_molge.persistence import describe_model, load_model
+from sklearn_molge.persistence import describe_model, load_background, load_model
 from sklearn_molge.retrieval import ConformalRetriever
 
 pytest.importorskip("anndata")
@@ -157,6 +157,17 @@ def test_errors_come_before_any_work(here, error_of, monkeypatch):
     assert said.endswith("--out: model.molge is there; --force replaces it.")
     assert "there is no folder no" in error_of(*BASE, "--out", "no/new.molge")
     assert "--data: there is no x" in error_of("train", "--data", "x", *out)
+
+
+def test_profiles_are_in_the_file_where_that_is_asked_for(here):
+    given = [*BASE, "--model", "mine.py:make_pipeline", "--no-score", "--out"]
+    assert main([*given, "without.molge"]) == 0
+    assert load_background("without.molge") is None
+    assert main([*given, "with.molge", "--background"]) == 0
+    study, kept = Study.load("study.h5ad"), load_background("with.molge")
+    assert set(kept.smiles) == set(study.smiles)
+    np.testing.assert_array_equal(kept.profiles.to_numpy(), study.ge)
+    assert describe_model("with.molge").n_background_profiles == len(study)
 
 
 def test_a_saved_study_is_told_by_its_content(here):
