@@ -34,6 +34,7 @@ from sklearn_molge.datasets._fold_changes import (
     bare,
     has_no_sign,
     in_log2,
+    is_percentage,
 )
 from sklearn_molge.datasets._formats._values import NUMBER, parse_numbers
 from sklearn_molge.datasets._tables import csv_rows, sniff_table
@@ -85,6 +86,13 @@ BELOW = "below the cut-off"
 REPEATED = "duplicate dropped"
 INFINITE = {"inf", "-inf", "+inf", "infinity", "-infinity"}
 DECIMAL_COMMA = re.compile(r"[-+]?\d*,\d+([eE][-+]?\d+)?")
+# What may have a separator of thousands, or a decimal comma.
+THOUSANDS = re.compile(r"[-+]?[1-9]\d{0,2},\d{3}")
+# What a column of words calls the two directions, in small letters only.
+UP = {"up", "upregulated", "upregulation"}
+DOWN = {"down", "downregulated", "downregulation"}
+# A larger share of rows in which it is another one is no matter of rounding.
+CONTRADICTED = 0.05
 # Symbols of mouse and rat: a capital, then small letters.
 OF_RODENTS = re.compile(r"[A-Z][a-z0-9]*[a-z][a-z0-9]*(-[a-z0-9]+)?")
 # What a p-value of 0 counts as where none is above 0: what is told from 0.
@@ -230,7 +238,8 @@ default=None
         Fewer genes with a value are an error.
     decimal : {"auto", ".", ","}, default="auto"
         The decimal sign in text. "auto" is a comma where numbers have commas and none
-        has a point.
+        has a point. Numbers that may have separators of thousands, as "1,234" has if
+        all others with a comma are like it, are an error then.
     sheet : str, default=None
         Of a workbook. None takes the only one that is not empty.
 
@@ -286,7 +295,10 @@ default=None
     0.5 or more; sign(FC) log2\|FC\| of signed ones (halved: -2), none of which lies
     between -1 and 1. Others without a negative value are refused, since halved genes
     may be there as 2. So are sizes (``|logFC|``, ``absFC``), the F, LR or U of a test,
-    and any other column that is never below 0, unless `value` names it. Log fold
+    and any other column that is never below 0, unless `value` names it; a single
+    column of percentages; and values whose signs a column of "up" and "down"
+    contradicts. What was compared may stand in brackets ("Fold-Change(T vs. C)"). Log
+    fold
     changes may be so where they are a part, genes that went up: of at most three
     quarters of the genes.
 
@@ -487,7 +499,7 @@ class _Table:
                     f"{self.path} has several columns of one kind, {first_few(found)}: "
                     "name the one that is meant by value."
                 )
-            if bare(found[0]) == bare(found[1]):  # of several contrasts
+            if bare(found[0]) == bare(found[1]):  # of two comparisons
                 raise ValueError(
                     f"{self.path} has several columns of one kind, {first_few(found)}, "
                     "and which of them is meant is not known: keep one in the table."
@@ -515,10 +527,13 @@ class _Table:
         """Return the numbers of a column, NaN where there is none."""
         values, bad = self.parse(name)
         if bad is not None:
+            text, hint = str(self[name][bad]).strip(), ""
+            if self.decimal == "auto" and THOUSANDS.fullmatch(text):
+                hint = ", or may be two: thousands, or a decimal comma (decimal=',')"
             raise CorruptFileError(
                 self.path,
                 f"line {self.lines[bad]:,}, column {name!r}",
-                f"{str(self[name][bad])!r} is not a number",
+                f"{text!r} is not a number{hint}",
             )
         return values
 
@@ -529,8 +544,10 @@ class _Table:
         texts = ["" if t.lower() in INFINITE or t[:1] == "#" else t for t in texts]
         decimal = self.decimal
         if decimal == "auto":
-            commas = any(map(DECIMAL_COMMA.fullmatch, texts))
-            decimal = "," if commas and not any("." in t for t in texts) else "."
+            commas = [t for t in texts if DECIMAL_COMMA.fullmatch(t)]
+            is_clear = not all(map(THOUSANDS.fullmatch, commas))
+            points = any("." in t for t in texts)
+            decimal = "," if is_clear and not points else "."
         return parse_numbers(texts, decimal)
 
     def labels(self, name: str) -> list[object]:
@@ -561,9 +578,11 @@ def _text_rows(path: str | os.PathLike[str]) -> Iterator[tuple[int, list]]:
     # A cell with another separator inside is of a line that was split by the wrong one.
     dialect = sniff_table(path, lambda cell: not set(cell) & set("\t;|"))
     # The bars of "|logFC|" separate nothing.
-    by_bars = dialect.sep == "|" and any(set(c) & set(",;") for c in dialect.header)
+    with dialect.open(path) as file:
+        line = next(islice(file, dialect.n_before, None), "")
+    by_bars = dialect.sep == "|" and bool(set(line) & set("\t,;"))
     if by_bars or len(dialect.header) == 1:  # R's: blanks, or values of one column
-        for sep in (",", ";", " "):
+        for sep in ("\t", ",", ";", " "):
             other = replace(dialect, sep=sep, quoting=csv.QUOTE_MINIMAL)
             with other.open(path) as file:
                 rows = csv_rows(path, file, other)
@@ -907,6 +926,12 @@ def _of_only_column(table: _Table, changes: _Changes | None):
         numeric = [
             pair for pair in numeric if not are_row_numbers(table.labels(pair[0]))
         ]
+    shares = [name for name, _ in numeric if is_percentage(name)]
+    if len(numeric) == len(shares) == 1:
+        raise _no_direction(
+            table, shares[0], "is one of percentages, which lie above -100 and are no "
+            "log fold changes"
+        )  # fmt: skip
     if not numeric and unsigned:
         raise _no_direction(table, unsigned[0][0], "has no direction")
     if len(numeric) != 1:
@@ -924,6 +949,7 @@ def _check_direction(
     have positive values only; of most genes that were measured it has both.
     """
     values = account["value"].to_numpy()
+    _check_words(table, values)
     n_values = int(np.isfinite(values).sum())
     if value is not None or not n_values or (values < 0).any():
         return
@@ -937,6 +963,23 @@ def _check_direction(
             table, str(name), f"is never below 0 in {n_values:,} rows: ratios, sizes, "
             "counts and most statistics of tests have no direction. If all genes did "
             f"go up, say so by value={name!r}"
+        )  # fmt: skip
+
+
+def _check_words(table: _Table, values: NDArray[np.float64]) -> None:
+    """Refuse values whose signs contradict a column that says "up" and "down"."""
+    signs = np.sign(np.nan_to_num(values))
+    for name in table.names:
+        own = [re.sub(r"[^a-z]", "", str(cell).casefold()) for cell in table[name]]
+        words = np.array([(word in UP) - (word in DOWN) for word in own])
+        wrong = np.flatnonzero(words * signs < 0)
+        if len(wrong) <= CONTRADICTED * np.count_nonzero(words * signs):
+            continue
+        of = str(table.used.get("value", table.used.get("log2fc")))
+        raise _no_direction(
+            table, of, f"has another sign than {name!r} says in {len(wrong):,} rows: "
+            f"in line {table.lines[wrong[0]]:,}, {str(table[name][wrong[0]])!r} stands "
+            f"beside {str(table[of][wrong[0]])!r}"
         )  # fmt: skip
 
 

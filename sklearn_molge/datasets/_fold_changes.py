@@ -12,6 +12,7 @@ __all__ = [
     "bare",
     "has_no_sign",
     "in_log2",
+    "is_percentage",
 ]
 
 # Names of columns, in small letters and digits only, and what makes log2 of them.
@@ -37,10 +38,12 @@ _UNSIGNED = {
     *("log10padj", "log10fdr", "neglog10p", "neglog10pvalue", "neglog10padj"),
     *("minuslog10p", "mlog10p", "logp", "logpvalue"),
 }
-
-
+# What a tool adds to a name: the two that were compared, or that the sign is gone.
 # As of Partek, "Fold-Change(drug vs. DMSO)", and GeneSpring, "FC ([drug] Vs [DMSO])".
-_CONTRAST = re.compile(r"\(.*\bvs\b.*\)|\[.*\bvs\b.*\]")
+_TWO = r".*(\bvs\b|\bversus\b|/).*"
+_COMPARED = re.compile(rf"\s*(\({_TWO}\)|\[{_TWO}\])\s*$")
+_ABSOLUTE = re.compile(r"\((abs|absolute|unsigned)\b")
+
 # Of ratios; the sizes of log fold changes are mostly smaller.
 LOWEST_MEDIAN = 0.5
 
@@ -50,13 +53,23 @@ class NoDirectionError(Exception):
 
 
 def bare(name: str) -> str:
-    """Return small letters and digits of the name of a column, without a contrast."""
-    return re.sub(r"[\W_]+", "", _CONTRAST.sub("", name.casefold()))
+    """Return small letters and digits of the name of a column.
+
+    Without what was compared, as in "Fold-Change(T vs. C)".
+    """
+    folded = name.casefold()
+    return re.sub(r"[\W_]+", "", _COMPARED.sub("", folded) or folded)
 
 
 def _is_size(name: str) -> bool:
     """Whether a name says that the sign was taken away, as absolute ones may."""
-    return "|" in name or bare(name).startswith(("abs", "unsigned"))
+    is_called_so = bare(name).startswith(("abs", "unsigned"))
+    return "|" in name or is_called_so or bool(_ABSOLUTE.search(name.casefold()))
+
+
+def is_percentage(name: str) -> bool:
+    """Whether a column holds percentages, by its name."""
+    return "%" in name or "percent" in name.casefold()
 
 
 def has_no_sign(name: str, values: NDArray[np.float64] | None = None) -> bool:

@@ -528,6 +528,20 @@ NO_DIRECTION = {
     "likelihood ratios": ({"stat": STAT**2}, "'stat' is never below 0 in 8 rows"),
     "F": ({"F": STAT**2}, "'F' has no direction"),
     "LR": ({"LR": STAT**2, "logCPM": RATIO}, "'LR' has no direction"),
+    "sizes by a word behind": ({"FC (abs)": abs(SIGNED)}, r"'FC \(abs\)' has no"),
+    "percentages": ({"% change": 100 * RATIO - 100}, "'% change' is one of perc"),
+    "sizes beside words": (
+        {"Regulation": np.where(LFC < 0, "down", "up"), "logFC": abs(LFC)},
+        "'logFC' has another sign than 'Regulation' says in ",
+    ),
+    "the other way round": (
+        {"Regulation": np.where(LFC < 0, "Down-regulated", "Up"), "logFC": -LFC},
+        "'logFC' has another sign than 'Regulation' says in ",
+    ),
+    "two comparisons": (
+        {"logFC": LFC, "p-value (A vs. C)": P, "p-value (B vs. C)": P},
+        "several columns of one kind",
+    ),
     "anything": ({"x1": RATIO}, r"'x1' is never below 0 .* so by value='x1'\. Name a"),
 }  # fmt: skip
 
@@ -550,6 +564,41 @@ def test_columns_without_a_direction_cannot_be_asked_for(tmp_path):
     }.items():
         with pytest.raises(ValueError, match=told):
             read_de_table(path, value=name, **FEW)
+
+
+@pytest.mark.parametrize(
+    "name", ["Fold-Change(T vs. C)", "FC [T/C]", "fold change (drug versus DMSO)"]
+)
+def test_names_with_what_was_compared(tmp_path, name):
+    path = write_csv(pd.DataFrame({name: SIGNED}, index=SYMBOLS), tmp_path / "de.csv")
+    query = read_de_table(path, **FEW)
+    assert query.rule == f"sign({name}) * log2|{name}|"
+    np.testing.assert_allclose(query.profile, [expected(IN_LOG2)])
+
+
+def test_a_separator_of_thousands_is_no_decimal_comma(tmp_path):
+    values = [1500, -2250, 300, 0, 40, -120, 3000, 10]
+    table = pd.DataFrame({"score": [f"{v:,}" for v in values]}, index=SYMBOLS)
+    path = write_table(table, tmp_path / "de.txt", quote=False)
+    with pytest.raises(CorruptFileError, match=r"'1,500' is not .* a decimal comma"):
+        read_de_table(path, **FEW)
+    query = read_de_table(path, decimal=",", **FEW)
+    assert query.profile.to_numpy().max() == 300
+    # One with a 0 before the comma, or of another length, is decimal, and so are all.
+    for text in ("0,500", "2,25"):
+        table.iloc[3] = text
+        query = read_de_table(write_table(table, path, quote=False), **FEW)
+        assert query.genes["value"][0] == 1.5
+
+
+@pytest.mark.parametrize("sep", ["\t", ",", ";"])
+def test_bars_around_a_name_separate_nothing(tmp_path, sep):
+    table = pd.DataFrame({"|logFC|": abs(LFC), "logFC": LFC}, index=SYMBOLS)
+    path = write_table(table, tmp_path / "de.txt", sep, quote=False)
+    path.write_text(f"gene{sep}" + path.read_text())
+    query = read_de_table(path, **FEW)
+    assert query.columns["value"] == "logFC"
+    np.testing.assert_allclose(query.profile, [expected(LFC)], rtol=1e-6)
 
 
 @pytest.mark.parametrize("share", [0.5, 1.0])
