@@ -1,5 +1,7 @@
 """The background in a model file: profiles and molecules that answers are judged by."""
 
+from __future__ import annotations
+
 import json
 import os
 from collections.abc import Mapping

@@ -606,7 +606,7 @@ class ConformalRetriever(BaseWrapper):
         places = np.searchsorted(known, scores, side="right")
         return np.minimum(below[places] + 1 / (self.n_calibration_drugs_ + 1), 1)
 
-    def predict_p_from_similarity(self, similarities):
+    def predict_p_from_similarity(self, similarities) -> NDArray[np.float64]:
         """Conformal p-value of similarities to molecules of any list.
 
         Unlike those of :meth:`predict_p`, they do not depend on the other candidates,
@@ -634,7 +634,7 @@ class ConformalRetriever(BaseWrapper):
         known = self.match_similarities_, self.match_weights_
         return self._p_values(similarities, *known)
 
-    def least_similarity(self, coverage=None):
+    def least_similarity(self, coverage=None) -> float:
         """Similarity from which on a molecule is in the set, in a list of any kind.
 
         Parameters

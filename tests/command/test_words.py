@@ -39,7 +39,7 @@ def stubs(monkeypatch, tmp_path):
         def save(self, folder):
             return folder
 
-    def serve(folder, *, host, port, token):
+    def serve(folder, *, host, port, token, uploads):
         assert (folder / "index.sqlite").exists()
 
     module = type(sys)("sklearn_molge.app")

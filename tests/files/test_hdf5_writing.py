@@ -117,6 +117,7 @@ def test_room_for_a_mapped_study_is_reserved(tmp_path):
     study, source = make(20), tmp_path / "release"
     source.mkdir()
     ge, obs, genes = parts(study)
+    genes.index = [str(101 + i) for i in range(len(genes))]  # not as rows are counted
     write_gctx(source / "level5.gctx", ge, pd.DataFrame(index=obs.index), genes)
     table = pd.DataFrame({"pert_type": "trt_cp", "cell_id": "A375"}, index=obs.index)
     table["pert_id"] = table["canonical_smiles"] = study.smiles
