@@ -208,6 +208,7 @@ class Service:
         self.n_permutations = n_permutations
         self.n_explained = n_explained
         self.genes = genes_of(index)
+        self._gene_labels = _labels_of(index, self.genes)
         self.uploads = uploads
         self._names = _fitted_names(index.estimator_)
         self.study = study
@@ -223,14 +224,7 @@ class Service:
     @property
     def gene_labels(self) -> list[str]:
         """What a reader calls the genes of the model."""
-        if isinstance(self.genes, pd.DataFrame):
-            known = next(n for n in ("symbol", "name", "gene_id") if n in self.genes)
-            return self.genes[known].astype(str).tolist()
-        if self.genes is not None:
-            return [str(name) for name in self.genes]
-        return [
-            f"gene {i}" for i in range(getattr(self.index.estimator_, "n_genes_in_", 0))
-        ]
+        return self._gene_labels
 
     def mark(self, text: str, part: str) -> pd.DataFrame:
         """Read a list of genes, as it was pasted."""
@@ -593,6 +587,20 @@ def genes_of(index: MoleculeIndex) -> Any:
     """Return the table of genes of an index, their names, or None."""
     genes = index.store_.identity["genes"]
     return _fitted_names(index.estimator_) if genes is None else pd.DataFrame(genes)
+
+
+def _labels_of(index: MoleculeIndex, genes: Any) -> list[str]:
+    """Return symbols of the genes of an index, or what else they are called."""
+    if genes is None:
+        n_genes = getattr(index.estimator_, "n_genes_in_", 0)
+        return [f"gene {i}" for i in range(n_genes)]
+    if isinstance(genes, pd.DataFrame):
+        genes = genes[next(n for n in ("symbol", "name", "gene_id") if n in genes)]
+    names = pd.Series([str(name) for name in genes], dtype=object)
+    if not names.str.fullmatch(r"\d+|ENSG\d+").any():
+        return names.tolist()
+    symbols = match_genes(names, names.tolist())["symbol"]
+    return symbols.where(symbols.notna(), names).tolist()
 
 
 def _further_columns(index: MoleculeIndex) -> list[str]:

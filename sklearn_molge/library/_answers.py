@@ -52,13 +52,15 @@ def answer_table(
     null: Null | None = None,
     sets: Mapping[str, ArrayLike] | None = None,
     reverse: bool = False,
+    is_own_score: bool = False,
     ids_are_drugs: bool = True,
     pictures: bool = False,
 ) -> QueryAnswer:
     """Make a table of what `top_k` returned, one row an answer.
 
     `candidate_scores` are those in the joint space, where `scores` are others; `sets`
-    are columns of ``Searcher.conformal_sets``. Where
+    are columns of ``Searcher.conformal_sets``. With `is_own_score` the score is the
+    estimator's own, and no place in a joint space. Where
     `ids_are_drugs`, the store's ids are identities, which are computed
     otherwise. The columns are those of ``MoleculeIndex.query``; what is not known is no
     column. ``attrs`` of the table hold "metric", "reverse", "n_molecules" and
@@ -101,7 +103,7 @@ def answer_table(
             columns["structure"] = _structures(molecules)
     columns |= _further_columns(store, flat, taken=columns)
     table = QueryAnswer(columns)
-    metric = store.metric if candidate_scores is None else "similarity"
+    metric = "similarity" if is_own_score else store.metric
     table.attrs |= {"metric": metric, "reverse": reverse}
     table.attrs |= {"n_molecules": store.n_active, "n_skipped": store.n_skipped}
     return table

@@ -817,6 +817,7 @@ class MoleculeIndex(BaseEstimator):
             null=null,
             sets=sets,
             reverse=reverse,
+            is_own_score=self.reverses_by_sign_,
             ids_are_drugs=self._unique_by == "drug",
             pictures=pictures,
         )

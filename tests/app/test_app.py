@@ -20,6 +20,7 @@ import zlib
 from contextlib import closing, contextmanager
 from functools import partial
 from html.parser import HTMLParser
+from importlib.resources import files
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 import numpy as np
@@ -989,7 +990,6 @@ def test_downloads(port):
 
 def test_the_examples_of_the_page_and_the_guide_are_one():
     """A client of ten lines."""
-    from importlib.resources import files
     from pathlib import Path
 
     template = files("sklearn_molge.app").joinpath("_interface.html.jinja").read_text()
@@ -1186,6 +1186,20 @@ def test_filters_by_numbers_and_by_columns_of_taken_names():
             assert len(found["answers"]) == n // 2
             assert {row["drug_library"] for row in found["answers"]} == {"a"}
         assert api(port, "/api/query", asked | {"column": "drug"})[0] == 400
+
+
+def test_genes_that_a_model_knows_by_number_are_shown_by_symbol():
+    human = files("sklearn_molge.expression").joinpath("human_genes.tsv.gz")
+    known = pd.read_csv(human, sep="\t", comment="#", dtype=str).iloc[:60]
+    profiles = pd.DataFrame(STUDY.ge, columns=known["gene_id"].to_numpy(object))
+    model = make_pipeline(MorganFingerprinter(fp_size=256), CCA(8, ridge=0.1))
+    index = MoleculeIndex(model.fit(STUDY.smiles, profiles)).fit(LIBRARY)
+    with served(make_app(index, n_permutations=0)) as port:
+        asked = {"up": known["symbol"].tolist()[:3], "n": 2}
+        (first, _) = api(port, "/api/why", asked)[1]
+        assert {each["gene"] for each in first["genes"]} <= set(known["symbol"])
+        found = api(port, "/api/molecule", {"smiles": LIBRARY[0], "n": 3})[1]
+        assert {each["gene"] for each in found["up"]} <= set(known["symbol"])
 
 
 def test_warnings_of_others_are_not_noted(port, monkeypatch):

@@ -159,13 +159,20 @@ def test_a_vote_in_fewer_bytes(dtype):
 
 
 @pytest.mark.parametrize("name", ["a process", "a vote with a process"])
-def test_what_reverses_a_process_is_what_mimics_the_opposite(name):
+def test_what_reverses_a_process_is_what_mimics_the_opposite(name, tmp_path):
     model = clone(EXACT[name]).fit(X, GE)
     index = MoleculeIndex(model).fit(LIBRARY)
     assert index.reverses_by_sign_
     reverse = index.query(GE[:3], 4, reverse=True, n_permutations=19)
     opposite = index.query(-GE[:3], 4, n_permutations=19)
     pd.testing.assert_frame_equal(reverse, opposite)
+    path = tmp_path / "answer.html"
+    reverse.to_html(path)
+    page = path.read_text("utf-8")
+    assert "most like its opposite first" in page
+    assert "the estimator&#39;s own score" in page
+    display = MoleculeQueryDisplay.from_table(reverse, query=0)
+    assert "reversed: most like its opposite" in display.figure_._suptitle.get_text()
     assert not MoleculeIndex(cca().fit(X, GE)).fit(LIBRARY).reverses_by_sign_
 
 
