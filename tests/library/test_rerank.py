@@ -172,7 +172,7 @@ def test_what_reverses_a_process_is_what_mimics_the_opposite(name, tmp_path):
     assert "most like its opposite first" in page
     assert "the estimator&#39;s own score" in page
     display = MoleculeQueryDisplay.from_table(reverse, query=0)
-    assert "reversed: most like its opposite" in display.figure_._suptitle.get_text()
+    assert "reversed: most like its opposite" in display.title_.get_text()
     assert not MoleculeIndex(cca().fit(X, GE)).fit(LIBRARY).reverses_by_sign_
 
 
