@@ -48,10 +48,11 @@ def choose_metric(estimator, metric: str) -> str:
     """Return the metric of an index; "auto" is that of its embedder."""
     space = joint_space(estimator)
     chosen = space.metric if metric == "auto" else metric
-    if isinstance(space, VoteSpace) and chosen != space.metric:
+    inner = resolve_views(estimator, None, None)[0]
+    if space is not inner and chosen != space.metric:
         raise ValueError(
-            "metric must be 'auto' for a VotingRetriever, whose estimators have their "
-            f"own. Got {metric!r}."
+            f"metric must be 'auto' for a {type(inner).__name__}, whose similarity is "
+            f"a product of its own. Got {metric!r}."
         )
     if chosen not in STORED_METRICS:
         raise ValueError(

@@ -176,6 +176,14 @@ def test_what_reverses_a_process_is_what_mimics_the_opposite(name, tmp_path):
     assert not MoleculeIndex(cca().fit(X, GE)).fit(LIBRARY).reverses_by_sign_
 
 
+@pytest.mark.parametrize("name", ["a process", "correlations"])
+def test_what_has_a_product_of_its_own_takes_no_metric(name):
+    model = clone(EXACT[name]).fit(X, GE)
+    kind = type(model).__name__
+    with pytest.raises(ValueError, match=f"metric must be 'auto' for a {kind}"):
+        MoleculeIndex(model, metric="cosine").fit(LIBRARY)
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float16", "int8"])
 def test_an_index_of_a_process_needs_no_structures(dtype, tmp_path):
     model = clone(EXACT["a process"]).fit(X, GE)
