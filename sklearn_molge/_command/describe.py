@@ -136,7 +136,8 @@ def _index(path: Path, n_rows: int) -> _Found | None:
 
     index = MoleculeIndex.open(path)
     skipped = index.skipped_
-    reasons = skipped["reason"].mask(skipped["same_as"].notna(), "of a molecule before")
+    again = skipped["same_as"].notna()
+    reasons = skipped["reason"].mask(again, "same drug as an earlier row")
     model = index.estimator_
     steps = [step for _, step in getattr(model, "steps", [("", model)])]
     facts = {

@@ -107,7 +107,8 @@ def command(given: Any) -> int:
             said.step(f"Calibrating with the background in {given.model}")
             index.calibrate(kept.smiles, kept.profiles)
     skipped = index.skipped_
-    reasons = skipped["reason"].mask(skipped["same_as"].notna(), "of a molecule before")
+    again = skipped["same_as"].notna()
+    reasons = skipped["reason"].mask(again, "same drug as an earlier row")
     counts = reasons.value_counts().to_dict()
     if counts:
         told = ", ".join(f"{n:,} {reason}" for reason, n in counts.items())

@@ -393,9 +393,9 @@ def _shown(answer: pd.DataFrame, verdicts: list[dict], reverse: bool) -> Iterato
 
     from sklearn_molge._utils.answer_view import set_text
 
-    what = "turn around" if reverse else "cause"
+    what = "turn it around" if reverse else "cause it"
     for verdict in verdicts:
-        yield f"\n{verdict['query']}: molecules that may {what} it"
+        yield f"\n{verdict['query']}: molecules that may {what}"
         if "better_than_noise" in verdict:
             by_chance = f"p {verdict['query_p_value']:.3g}"
             if len(verdicts) > 1:

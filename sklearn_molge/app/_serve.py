@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from typing import Any
 
 from sklearn_molge._utils.optional import import_optional
@@ -46,6 +47,8 @@ def serve(
         If the extra ``app`` is not installed.
     ValueError
         If `host` can be reached from other machines, and there is no `token`.
+    OSError
+        If `port` is taken, or `host` no address of this machine.
 
     See Also
     --------
@@ -64,6 +67,7 @@ def serve(
             f"host={host!r} is reached from other machines, and needs a token."
         )
     uvicorn = import_optional("uvicorn", extra="app", needed_by="serve")
+    _check_free(host, port)
     from sklearn_molge.app._app import make_app
 
     if not is_loopback(host):
@@ -81,3 +85,15 @@ def serve(
         timeout_keep_alive=10,
         h11_max_incomplete_event_size=2**17,  # long lists of genes in an address
     )
+
+
+def _check_free(host: str, port: int) -> None:
+    """Raise before an index is opened: uvicorn says it afterwards, in its log."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        socket.create_server((host, port), family=family).close()
+    except OSError as error:
+        raise OSError(
+            f"port={port} of host={host!r} cannot be listened at: {error.strerror}. "
+            "Give another port; 0 chooses a free one."
+        ) from error

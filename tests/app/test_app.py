@@ -838,6 +838,13 @@ def test_unsafe_settings_are_refused(index, tmp_path):
         make_app(index, study=fewer)
 
 
+def test_a_taken_port_is_told_before_the_index_is_opened(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        with pytest.raises(OSError, match=f"port={port} .* Give another port"):
+            serve(tmp_path / "no-index", port=port)
+
+
 # Too much at once, and failures
 
 GATE = threading.Event()

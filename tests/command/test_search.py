@@ -58,7 +58,10 @@ def test_libraries_are_joined_and_gone_on_with(here, json_of):
     both = [*INDEX, "--library", "a.smi", "b.csv.gz", "--out", "new"]
     told = json_of(*both)
     assert told["n_molecules"] == 20
-    assert told["skipped"] == {"not a valid SMILES": 2, "of a molecule before": 3}
+    assert told["skipped"] == {
+        "not a valid SMILES": 2,
+        "same drug as an earlier row": 3,
+    }
     assert not told["calibrated"]
     with pytest.warns(UserWarning, match="nothing is added"):
         assert json_of(*both)["n_molecules"] == 20
