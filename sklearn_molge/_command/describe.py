@@ -132,21 +132,24 @@ def _recognise(path: Path, n_rows: int) -> _Found:
 def _index(path: Path, n_rows: int) -> _Found | None:
     if not (path.is_dir() and (path / "index.sqlite").is_file()):
         return None
+    from sklearn_molge._utils.views import resolve_views
     from sklearn_molge.library import MoleculeIndex
 
     index = MoleculeIndex.open(path)
     skipped = index.skipped_
     again = skipped["same_as"].notna()
-    reasons = skipped["reason"].mask(again, "same drug as an earlier row")
+    reasons = skipped["reason"].replace("missing", "without a structure")
+    reasons = reasons.mask(again, "same drug as an earlier row")
     model = index.estimator_
     steps = [step for _, step in getattr(model, "steps", [("", model)])]
+    inner = resolve_views(model, None, None)[0]
     facts = {
         "molecules": index.n_molecules_,
         "left_out": reasons.value_counts().to_dict(),
         "metric": index.metric_,
         "stored_as": index.dtype,
         "megabytes": round(index.nbytes_ / 1e6, 1),
-        "model": [type(step).__name__ for step in steps],
+        "model": [type(step).__name__ for step in [*steps[:-1], inner]],
         "calibrated": index.background_ is not None,
     }
     odd = [] if facts["calibrated"] else ["answers have no percentiles: molge index "

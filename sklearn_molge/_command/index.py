@@ -108,7 +108,8 @@ def command(given: Any) -> int:
             index.calibrate(kept.smiles, kept.profiles)
     skipped = index.skipped_
     again = skipped["same_as"].notna()
-    reasons = skipped["reason"].mask(again, "same drug as an earlier row")
+    reasons = skipped["reason"].replace("missing", "without a structure")
+    reasons = reasons.mask(again, "same drug as an earlier row")
     counts = reasons.value_counts().to_dict()
     if counts:
         told = ", ".join(f"{n:,} {reason}" for reason, n in counts.items())

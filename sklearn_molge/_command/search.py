@@ -397,7 +397,7 @@ def _shown(answer: pd.DataFrame, verdicts: list[dict], reverse: bool) -> Iterato
     for verdict in verdicts:
         yield f"\n{verdict['query']}: molecules that may {what}"
         if "better_than_noise" in verdict:
-            by_chance = f"p {verdict['query_p_value']:.3g}"
+            by_chance = f"p {verdict['query_p_value']:.3g} of the query as a whole"
             if len(verdicts) > 1:
                 by_chance += f", false discovery rate {verdict['query_q_value']:.3g}"
             yield (

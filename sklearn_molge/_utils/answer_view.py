@@ -219,6 +219,12 @@ def set_text(own: pd.DataFrame) -> Iterator[str]:
     coverage = own.attrs.get("coverage")
     if coverage is None or "in_set" not in own or own["in_set"].isna().any():
         return
+    if "better_than_noise" in own and not own["better_than_noise"].iloc[0]:
+        yield (
+            "Its conformal set says nothing: the profiles that calibrated such sets "
+            "were made by molecules, and this one may be noise."
+        )
+        return
     percent = f"{100 * coverage:g} %"
     size = own["set_size"].iloc[0] if "set_size" in own else None
     n = own.attrs.get("n_molecules")

@@ -88,7 +88,8 @@ def test_sets_are_calibrated_by_drug_and_cell_line(here, json_of, capsys):
     search = ["search", "--index", "sets", "--profile", "one.csv", "-n", "3"]
     assert main(search) == 0
     out = capsys.readouterr().out
-    assert "The 80 % set has " in out
+    assert ("The 80 % set has " in out) == ("\nbetter than noise" in out)
+    assert ("set says nothing" in out) == ("NO BETTER THAN NOISE" in out)
     assert "in_set" in out
     answers = json_of(*search)["answers"]
     assert {type(row["in_set"]) for row in answers} == {bool}

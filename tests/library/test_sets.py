@@ -74,6 +74,11 @@ def test_the_set_is_told_in_words(sure):
     assert "In the set" in table._repr_html_()
     table["set_size"], table["in_set"] = 0, False
     assert "The 80 % set is empty" in table.to_html()
+    noise = {"better_than_noise": False, "query_p_value": 0.4, "query_q_value": 0.4}
+    table = table.assign(**noise)
+    page = table.to_html()
+    assert "Its conformal set says nothing" in page
+    assert "80 % set" not in page
 
 
 def test_removed_molecules_are_in_no_set(sure):
