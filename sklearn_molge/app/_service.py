@@ -652,8 +652,9 @@ def _smarts_filter(smarts: str):
     def passes(table: pd.DataFrame) -> Any:
         with rdBase.BlockLogs():
             mols = [Chem.MolFromSmiles(smiles) for smiles in table["smiles"]]
-        mols = one_by_one(mols)
-        found = [m is not None and m.HasSubstructMatch(pattern) for m in mols]
+        found = [
+            m is not None and m.HasSubstructMatch(pattern) for m in one_by_one(mols)
+        ]
         return np.array(found, dtype=bool)
 
     return passes
