@@ -11,10 +11,12 @@ import os
 import sys
 import traceback
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -65,9 +67,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     as_before = warnings.formatwarning
     warnings.formatwarning = lambda message, *_, **__: f"warning: {_line(message)}\n"
     try:
-        return _run(argv, program)
+        with _any_letters(sys.stdout), _any_letters(sys.stderr):
+            return _run(argv, program)
     finally:
         warnings.formatwarning = as_before
+
+
+@contextmanager
+def _any_letters(stream: Any) -> Iterator[None]:
+    """Escape letters that the terminal's encoding lacks, instead of failing on them."""
+    if getattr(stream, "reconfigure", None) is None:  # closed, or no stream of Python's
+        yield
+        return
+    errors = stream.errors
+    stream.reconfigure(errors="backslashreplace")
+    try:
+        yield
+    finally:
+        with suppress(OSError, ValueError):  # what is left to write may not be written
+            stream.reconfigure(errors=errors)
 
 
 def _run(argv: list[str], program: str) -> int:
@@ -80,7 +98,8 @@ def _run(argv: list[str], program: str) -> int:
             standalone_mode=False,
             obj=argv,
         )
-        sys.stdout.flush()
+        if sys.stdout is not None:  # None where it is closed
+            sys.stdout.flush()
         return code or 0
     except click.Abort:
         goes_on = " The same command goes on from here." if name in _GOES_ON else ""

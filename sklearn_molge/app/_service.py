@@ -16,6 +16,7 @@ from rdkit import Chem, rdBase
 from sklearn.utils import gen_batches
 
 from sklearn_molge._utils.answer_view import structure_uri
+from sklearn_molge._utils.interrupts import one_by_one
 from sklearn_molge._utils.messages import counted
 from sklearn_molge._utils.views import fitted_gene_names, resolve_views
 from sklearn_molge.app._guard import Remembered
@@ -659,7 +660,9 @@ def _smarts_filter(smarts: str):
     def passes(table: pd.DataFrame) -> Any:
         with rdBase.BlockLogs():
             mols = [Chem.MolFromSmiles(smiles) for smiles in table["smiles"]]
-        found = [m is not None and m.HasSubstructMatch(pattern) for m in mols]
+        found = [
+            m is not None and m.HasSubstructMatch(pattern) for m in one_by_one(mols)
+        ]
         return np.array(found, dtype=bool)
 
     return passes

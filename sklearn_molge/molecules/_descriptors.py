@@ -12,6 +12,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_molge._compat import Interval, StrOptions
+from sklearn_molge._utils.interrupts import one_by_one
 from sklearn_molge.molecules._smiles import MAX_ATOMS
 from sklearn_molge.molecules._transformer import SmilesTransformer
 
@@ -147,7 +148,10 @@ class MoleculeDescriptors(SmilesTransformer):
     def _featurize(self, mols):
         functions = [_FUNCTIONS[name] for name in self.names_]
         with BlockLogs():
-            rows = [[_value(function, mol) for function in functions] for mol in mols]
+            rows = [
+                [_value(function, mol) for function in functions]
+                for mol in one_by_one(mols)
+            ]
         return np.array(rows, dtype=np.float64)
 
 

@@ -12,6 +12,7 @@ from scipy import sparse
 from sklearn import get_config
 
 from sklearn_molge._compat import Interval, StrOptions
+from sklearn_molge._utils.interrupts import one_by_one
 from sklearn_molge.molecules._smiles import MAX_ATOMS
 from sklearn_molge.molecules._transformer import SmilesTransformer
 
@@ -53,7 +54,7 @@ class FingerprintTransformer(SmilesTransformer):
 
     def _featurize(self, mols):
         function = self._fingerprint_function()
-        fingerprints = [function(mol) for mol in mols]
+        fingerprints = [function(mol) for mol in one_by_one(mols)]
         if self.count:
             counts = [fp.GetNonzeroElements() for fp in fingerprints]
             bits = [list(c) for c in counts]

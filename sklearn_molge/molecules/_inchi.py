@@ -11,6 +11,7 @@ from rdkit import Chem
 from rdkit.rdBase import BlockLogs
 
 from sklearn_molge._compat import StrOptions, validate_params
+from sklearn_molge._utils.interrupts import one_by_one
 from sklearn_molge._utils.rows import as_smiles_array
 from sklearn_molge.exceptions import InvalidSmilesError
 from sklearn_molge.molecules._smiles import MAX_LENGTH, is_inchi
@@ -63,7 +64,7 @@ def smiles_from_inchi(X: ArrayLike, *, on_bad: str = "raise") -> NDArray[np.obje
     places = np.flatnonzero([is_inchi(entry) for entry in smiles])
     read: dict[str, str | None] = {}
     with BlockLogs():
-        for text in dict.fromkeys(smiles[places]):
+        for text in one_by_one(dict.fromkeys(smiles[places])):
             read[text] = _read(text.strip())
     bad = [int(place) for place in places if read[smiles[place]] is None]
     if bad and on_bad == "raise":

@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from rdkit import Chem
 from rdkit.rdBase import BlockLogs
 
+from sklearn_molge._utils.interrupts import give_back_interrupts
 from sklearn_molge._utils.messages import N_SHOWN
 from sklearn_molge._utils.rows import as_smiles_array
 from sklearn_molge.exceptions import InvalidSmilesError
@@ -285,6 +286,7 @@ def _fault(entry: str, mol: Chem.Mol, *, wildcards: bool, max_atoms: int) -> str
     is_odd = may_be_tangled(n_atoms, mol.GetNumBonds()) or (
         _MAY_BE_CROWDED.search(entry) and mol.HasSubstructMatch(_crowded_pattern())
     )
+    give_back_interrupts()
     if is_odd and _n_subgraphs(mol) > MAX_SUBGRAPHS:
         return f"tangled: more than {MAX_SUBGRAPHS:,} subgraphs of {_N_BONDS} bonds"
     return None
@@ -550,6 +552,7 @@ def of_each(
                 mol = shared_molecule(text, wildcards=wildcards, max_atoms=max_atoms)
                 given = (mol, text) if with_text else (mol,)
                 result = None if mol is None else function(*given)
+                give_back_interrupts()
                 if result is not None and isinstance(recent, Recent):
                     recent.keep((kept_as, text), result, len(text) + len(str(result)))
             results[text] = result

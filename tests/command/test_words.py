@@ -170,6 +170,27 @@ def test_a_closed_pipe_is_no_error():
     assert done.stderr == ""
 
 
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_letters_that_a_terminal_lacks_are_escaped(tmp_path, encoding):
+    path = tmp_path / "library.csv"
+    path.write_text("smiles,name\nCCO,\N{GREEK SMALL LETTER ALPHA}-drug\n", "utf-8")
+    done = subprocess.run(
+        [sys.executable, "-m", "sklearn_molge", "describe", str(path)],
+        env={**os.environ, "PYTHONIOENCODING": encoding}, capture_output=True,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert rb"CCO \u03b1-drug" in done.stdout
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs a shell of POSIX")
+def test_a_closed_stdout_is_no_error(tmp_path):
+    path = tmp_path / "library.csv"
+    path.write_text("smiles\nCCO\n")
+    command = f"{shlex.quote(sys.executable)} -m sklearn_molge describe {path} >&-"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_serve_says_what_is_missing(here, error_of, monkeypatch):
     monkeypatch.setitem(sys.modules, "uvicorn", None)
     pytest.importorskip("fastapi")
