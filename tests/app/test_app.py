@@ -676,13 +676,18 @@ def test_a_profile_has_a_set_and_a_list_of_genes_has_none():
     index = MoleculeIndex(
         sure.fit(STUDY.smiles, STUDY.ge, groups=STUDY.groups), genes=STUDY.genes
     ).fit(LIBRARY)
+    clear = index.significance(STUDY.ge[:30])["p_value"].argsort()
     with served(make_app(index)) as port:
-        where = send_form(port, file=("a.csv", matrix_csv(STUDY.ge[:1], ["a"])))[1]
+        sent = matrix_csv(STUDY.ge[clear[:1]], ["a"])
+        where = send_form(port, file=("a.csv", sent))[1]
         page = ask(port, "GET", where)[2]
         assert "The 80 % set has " in page
         assert "In the set" in page
         key = parse_qs(urlsplit(where).query)["upload"][0]
         assert "in_set" in api(port, "/api/query", {"upload": key})[1]["answers"][0]
+        noise = matrix_csv(STUDY.ge[clear[-1:]], ["a"])
+        where = send_form(port, file=("b.csv", noise))[1]
+        assert "Its conformal set says nothing" in ask(port, "GET", where)[2]
         assert " % set " not in ask(port, "GET", f"/answer?up={'+'.join(UP)}")[2]
         assert "in_set" not in api(port, "/api/query", {"up": UP})[1]["answers"][0]
         assert ask(port, "GET", where.replace("/answer", "/why"))[2].count("<img") == 3
