@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Callable, Iterator
+import threading
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Hashable, Iterator
+from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -19,7 +21,6 @@ from sklearn_molge._utils.answer_view import structure_uri
 from sklearn_molge._utils.interrupts import one_by_one
 from sklearn_molge._utils.messages import counted
 from sklearn_molge._utils.views import fitted_gene_names, resolve_views
-from sklearn_molge.app._guard import Remembered
 from sklearn_molge.app._upload_store import UploadStore
 from sklearn_molge.app._uploads import MOST_NAME, gene_marks, read_query
 from sklearn_molge.expression import match_genes, profile_from_genes
@@ -34,6 +35,8 @@ from sklearn_molge.molecules import MorganFingerprinter, check_smiles, smiles_fr
 from sklearn_molge.retrieval import PredictedProfileRetriever
 
 __all__ = ["Answer", "Asked", "MoleculeAnswer", "Service", "Why", "genes_of"]
+
+V = TypeVar("V")
 
 _MOST_ANSWERS = 200
 _MOST_GENES = 5000  # in a list
@@ -181,6 +184,52 @@ class _Map:
         return np.clip(places, 0, 1)
 
 
+class Remembered(Generic[V]):
+    """The last values by their keys, for several threads.
+
+    Who asks first computes a value, with no lock held; who asks for the same one in the
+    meantime waits for it, and who asks for another does not. An error is told to all
+    that wait, and not kept.
+
+    Parameters
+    ----------
+    most : int
+        How many values are kept.
+    """
+
+    def __init__(self, most: int):
+        self._most = most
+        self._known: OrderedDict[Hashable, Future[V]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, key: Hashable, compute: Callable[[], V]) -> V:
+        """Return the value of a key; `compute` is called if there is none."""
+        with self._lock:
+            future = self._known.get(key)
+            is_first = future is None
+            if future is None:
+                future = self._known[key] = Future()
+            self._known.move_to_end(key)
+        if is_first:
+            self._fulfil(key, future, compute)
+        return future.result()
+
+    def _fulfil(self, key: Hashable, future: Future[V], compute: Callable[[], V]):
+        try:
+            value = compute()
+        except BaseException as error:
+            with self._lock:
+                del self._known[key]
+            future.set_exception(error)
+            return
+        future.set_result(value)
+        with self._lock:
+            # What is not there yet is kept: others wait for it.
+            there = [k for k, each in self._known.items() if each.done()]
+            for k in there[: max(0, len(self._known) - self._most)]:
+                del self._known[k]
+
+
 class Service:
     """Answers questions about an index; from several threads at once.
 
@@ -209,7 +258,8 @@ class Service:
         self.n_permutations = n_permutations
         self.n_explained = n_explained
         self.genes = genes_of(index)
-        self._gene_labels = _labels_of(index, self.genes)
+        # What a reader calls them.
+        self.gene_labels = _labels_of(index, self.genes)
         self.uploads = uploads
         self._names = _fitted_names(index.estimator_)
         self.study = study
@@ -221,11 +271,6 @@ class Service:
         self.columns = _further_columns(index)
 
     # Genes
-
-    @property
-    def gene_labels(self) -> list[str]:
-        """What a reader calls the genes of the model."""
-        return self._gene_labels
 
     def mark(self, text: str, part: str) -> pd.DataFrame:
         """Read a list of genes, as it was pasted."""
@@ -240,8 +285,6 @@ class Service:
                 f"At most {_MOST_GENES:,} genes {part} are read. Got {len(entries):,}."
             )
         marks = gene_marks([entry[:MOST_NAME] for entry in entries], self.genes)
-        again = marks["column"].duplicated() & (marks["column"] >= 0)
-        marks.loc[again, "status"] = "came before"
         return marks.assign(part=part)
 
     def _profile_of_genes(self, asked: Asked) -> tuple[NDArray, pd.DataFrame]:

@@ -298,9 +298,8 @@ default=None
     and any other column that is never below 0, unless `value` names it; a single
     column of percentages; and values whose signs a column of "up" and "down"
     contradicts. What was compared may stand in brackets ("Fold-Change(T vs. C)"). Log
-    fold
-    changes may be so where they are a part, genes that went up: of at most three
-    quarters of the genes.
+    fold changes may be never below 0 where they are a part, genes that went up: of at
+    most three quarters of the genes.
 
     Every measured gene of the model counts, unless a cut-off is asked for: what is not
     significant alone still says where the profile points. Genes without a value, or
@@ -577,12 +576,8 @@ def _text_rows(path: str | os.PathLike[str]) -> Iterator[tuple[int, list]]:
     """Yield the line and the cells of each row, of which the first is the header."""
     # A cell with another separator inside is of a line that was split by the wrong one.
     dialect = sniff_table(path, lambda cell: not set(cell) & set("\t;|"))
-    # The bars of "|logFC|" separate nothing.
-    with dialect.open(path) as file:
-        line = next(islice(file, dialect.n_before, None), "")
-    by_bars = dialect.sep == "|" and bool(set(line) & set("\t,;"))
-    if by_bars or len(dialect.header) == 1:  # R's: blanks, or values of one column
-        for sep in ("\t", ",", ";", " "):
+    if len(dialect.header) == 1:  # R's: blanks, or values of one column
+        for sep in (",", ";", " "):
             other = replace(dialect, sep=sep, quoting=csv.QUOTE_MINIMAL)
             with other.open(path) as file:
                 rows = csv_rows(path, file, other)

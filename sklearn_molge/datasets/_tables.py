@@ -101,12 +101,11 @@ def sniff_table(path: str | PathLike[str], wanted: Callable[[str], bool]) -> Dia
                     path, "", f"its first {MOST_BEFORE:,} lines are empty"
                 )
 
-    def worth(sep: str) -> tuple[bool, int, int]:
+    def worth(sep: str) -> tuple[int, int]:
+        if sep == "|" and first and sep not in first:
+            return 0, 0  # the bars of a size, as |logFC|
         cells = _cells(header, sep)
-        # What parts a header parts the rows: the bars of |logFC| do not.
-        parts_rows = sep in first or not first
-        n_wanted = sum(wanted(_name(cell, wanted)) for cell in cells)
-        return parts_rows, n_wanted, len(cells)
+        return sum(wanted(_name(cell, wanted)) for cell in cells), len(cells)
 
     sep = max(SEPARATORS, key=worth)
     cells = _cells(header, sep)
